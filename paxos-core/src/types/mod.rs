@@ -1,0 +1,19 @@
+//! The vocabulary of the protocol, in the terms of the papers.
+
+mod ballot;
+mod identity;
+mod membership;
+mod quorums;
+mod request;
+mod slot;
+mod time;
+mod value;
+
+pub use ballot::Ballot;
+pub use identity::{ClusterId, Identity, NodeId, StoreId};
+pub use membership::{Membership, Peer};
+pub use quorums::{Phase, Quorums, QuorumsError};
+pub use request::{ClientId, RequestId, Run};
+pub use slot::Slot;
+pub use time::Instant;
+pub use value::{Batch, BatchBuilder, Value, ValueError};
