@@ -11,7 +11,7 @@ mod value;
 
 pub use ballot::Ballot;
 pub use identity::{ClusterId, Identity, NodeId, StoreId};
-pub use membership::{Membership, Peer};
+pub use membership::{Membership, MembershipError, Peer};
 pub use quorums::{Phase, Quorums, QuorumsError};
 pub use request::{ClientId, RequestId, Run};
 pub use slot::Slot;

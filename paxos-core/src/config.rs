@@ -1,0 +1,135 @@
+//! What a node may choose for itself.
+
+use std::time::Duration;
+
+use crate::{
+    limits,
+    types::{Membership, NodeId},
+};
+
+/// The settings of one replica. The defaults stand, with their reasons, in [`limits`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node; a voter of the membership.
+    pub id: NodeId,
+    /// Who votes. The same on every node.
+    pub membership: Membership,
+    /// Decides every random choice of the replica.
+    pub seed: u64,
+    /// Between two heartbeats of a leader.
+    pub heartbeat_interval: Duration,
+    /// How long a follower waits for its leader before it asks the others, at least; at most half
+    /// as long again. A leader without answers from a quorum steps down after the same time.
+    pub election_timeout: Duration,
+    /// How long an unanswered request waits before it is sent again.
+    pub retransmit_timeout: Duration,
+    /// How long a gap in the log may stay before it is pulled.
+    pub gap_patience: Duration,
+    /// Commands of one batch, in bytes.
+    pub batch_bytes_max: usize,
+    /// Commands of one batch.
+    pub batch_commands_max: usize,
+    /// One command, in bytes.
+    pub command_bytes_max: usize,
+    /// This node's commands without a result yet, in bytes.
+    pub outstanding_bytes_max: usize,
+    /// This node's commands without a result yet.
+    pub outstanding_commands_max: usize,
+    /// Commands that wait at the leader for a slot, in bytes.
+    pub queue_bytes_max: usize,
+    /// Values of chosen slots kept in memory, in bytes.
+    pub cache_bytes_max: usize,
+    /// Bytes delivered to the state machine and not yet applied.
+    pub delivery_bytes_max: usize,
+    /// Slots between two session checkpoints.
+    pub checkpoint_slots: u64,
+}
+
+/// Settings that cannot work together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The node is not part of the cluster.
+    #[error("node {0} is no voter of the cluster: add it to the membership or correct its id")]
+    NotAVoter(NodeId),
+    /// A follower would miss its leader between two heartbeats.
+    #[error(
+        "an election timeout of {election:?} is too short for heartbeats every {heartbeat:?}: \
+         make it at least three times as long"
+    )]
+    ElectionTimeout {
+        /// The election timeout.
+        election: Duration,
+        /// The heartbeat interval.
+        heartbeat: Duration,
+    },
+    /// A limit is zero or above what the protocol allows.
+    #[error("{name} must be between 1 and {max}, not {value}")]
+    Limit {
+        /// The field.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// The largest value allowed.
+        max: usize,
+    },
+}
+
+impl Config {
+    /// The defaults for node `id` of `membership`, seeded with the node's id.
+    #[must_use]
+    pub fn new(id: NodeId, membership: Membership) -> Config {
+        Config {
+            id,
+            membership,
+            seed: id.0,
+            heartbeat_interval: limits::HEARTBEAT_INTERVAL,
+            election_timeout: limits::ELECTION_TIMEOUT,
+            retransmit_timeout: limits::RETRANSMIT_TIMEOUT,
+            gap_patience: limits::GAP_PATIENCE,
+            batch_bytes_max: limits::BATCH_BYTES_MAX,
+            batch_commands_max: limits::BATCH_COMMANDS_MAX,
+            command_bytes_max: limits::COMMAND_BYTES_MAX,
+            outstanding_bytes_max: limits::OUTSTANDING_BYTES_MAX,
+            outstanding_commands_max: limits::OUTSTANDING_COMMANDS_MAX,
+            queue_bytes_max: limits::QUEUE_BYTES_MAX,
+            cache_bytes_max: limits::CACHE_BYTES_MAX,
+            delivery_bytes_max: limits::DELIVERY_BYTES_MAX,
+            checkpoint_slots: limits::CHECKPOINT_SLOTS,
+        }
+    }
+
+    /// Checks the settings against each other and against the limits of the protocol.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.membership.is_voter(self.id) {
+            return Err(ConfigError::NotAVoter(self.id));
+        }
+        let (election, heartbeat) = (self.election_timeout, self.heartbeat_interval);
+        if heartbeat.is_zero() || election < heartbeat * 3 {
+            return Err(ConfigError::ElectionTimeout { election, heartbeat });
+        }
+        let limits = [
+            ("batch_bytes_max", self.batch_bytes_max, limits::COMMAND_BYTES_MAX),
+            ("batch_commands_max", self.batch_commands_max, limits::OUTSTANDING_COMMANDS_MAX),
+            ("command_bytes_max", self.command_bytes_max, limits::COMMAND_BYTES_MAX),
+            ("outstanding_bytes_max", self.outstanding_bytes_max, usize::MAX),
+            (
+                "outstanding_commands_max",
+                self.outstanding_commands_max,
+                usize::try_from(limits::SESSION_WINDOW).expect("the window fits"),
+            ),
+            ("queue_bytes_max", self.queue_bytes_max, usize::MAX),
+            ("cache_bytes_max", self.cache_bytes_max, usize::MAX),
+            ("delivery_bytes_max", self.delivery_bytes_max, usize::MAX),
+        ];
+        for (name, value, max) in limits {
+            if value == 0 || value > max {
+                return Err(ConfigError::Limit { name, value, max });
+            }
+        }
+        Ok(())
+    }
+}

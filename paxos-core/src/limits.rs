@@ -1,0 +1,85 @@
+//! Every bound of the protocol, with its reason.
+//!
+//! What must be the same on every node is a constant here or part of the
+//! [`Membership`](crate::types::Membership); what a node may choose for itself is a field of
+//! [`Config`](crate::Config) with its default here.
+
+use std::time::Duration;
+
+/// Voters of a cluster. Beyond nine, every command costs more and survives hardly more.
+pub const VOTERS_MAX: usize = 9;
+
+/// Slots undecided at once, by default: deep enough to fill a slow link with batches, small enough
+/// that a new leader recovers them in one round trip.
+pub const WINDOW_SLOTS_DEFAULT: u64 = 64;
+
+/// Upper bound for the window: a promise lists at most this many undecided slots.
+pub const WINDOW_SLOTS_MAX: u64 = 4096;
+
+/// One command, in bytes: above etcd's limit of 1.5 MiB for a request with room for its envelope.
+pub const COMMAND_BYTES_MAX: usize = 4 << 20;
+
+/// The commands of one batch, in bytes, unless a single one is larger: enough to make the cost of
+/// a slot vanish, small enough to pass a gigabit link in 8 ms.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// The commands of one batch.
+pub const BATCH_COMMANDS_MAX: usize = 4096;
+
+/// Values in one Promise, Learned or forwarded Propose, in bytes, unless a single one is larger.
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Log records in one Promise or Learned: bounds it when the values are small.
+pub const PAGE_RECORDS_MAX: usize = 4096;
+
+/// One message on the wire, in bytes: a page and the one value that may overshoot it, with
+/// headers. Checked before anything is allocated.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Commands of this node that wait for their result, in bytes. Beyond it, proposals are refused as
+/// `Busy`.
+pub const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
+
+/// Commands of this node that wait for their result. At most [`SESSION_WINDOW`].
+pub const OUTSTANDING_COMMANDS_MAX: usize = 16_384;
+
+/// Commands that wait at the leader for a slot, in bytes. What is forwarded beyond it is dropped,
+/// and its origin sends it again later.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// Reads of this node that wait for confirmation, and reads of one peer that wait at the leader.
+pub const READS_MAX: usize = 16_384;
+
+/// How far the sequence numbers of a client may spread between the lowest unsettled one and the
+/// highest. The session table remembers at most this many per client. The same on every node.
+pub const SESSION_WINDOW: u64 = 65_536;
+
+/// Sessions in the table. Beyond it the one unused for longest is forgotten and its client
+/// refused. The same on every node.
+pub const SESSIONS_MAX: usize = 4096;
+
+/// Values of chosen slots kept in memory to serve peers that lag a little, in bytes.
+pub const CACHE_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes handed to the state machine and not yet applied; beyond it, delivery waits.
+pub const DELIVERY_BYTES_MAX: usize = 16 << 20;
+
+/// Hashes of the chosen prefix kept to compare with the leader's.
+pub const CHAIN_HASHES_KEPT: usize = 1024;
+
+/// Slots between two session checkpoints: what a restart reads of the log, at most twice over,
+/// although the state machine has applied it.
+pub const CHECKPOINT_SLOTS: u64 = 4096;
+
+/// Between two heartbeats of a leader.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a follower waits for its leader before it asks the others, at least; at most half as
+/// long again, by the seed.
+pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
+
+/// How long the leader waits for votes before it sends an Accept again.
+pub const RETRANSMIT_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How long a gap may stay before it is pulled: packets that were merely reordered close it sooner.
+pub const GAP_PATIENCE: Duration = Duration::from_millis(20);

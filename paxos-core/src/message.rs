@@ -1,0 +1,319 @@
+//! Every message of the protocol.
+//!
+//! The transport may lose, duplicate, delay and reorder them; the replica sends again by deadline.
+//! Requests carry a number that their answer repeats, so that an answer is matched by what it
+//! belongs to and never by a slot alone.
+//!
+//! A message is generic over what stands for a value: [`Value`] in memory, a length while it is
+//! being encoded. The encoding is a small header (postcard) and behind it the values as they are,
+//! so that no value is copied on the way out and each is a slice of the frame on the way in.
+
+mod codec;
+
+use serde::{Deserialize, Serialize};
+
+pub use codec::{Encoded, MessageError};
+
+use crate::types::{Ballot, ClientId, Slot, Value};
+
+/// What two replicas say to each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message<V = Value> {
+    /// A node without a leader, to all: would you promise me a ballot? Nothing durable.
+    Poll(Poll),
+    /// The answer to [`Message::Poll`].
+    PollReply(PollReply),
+    /// A candidate, to all (phase 1a): promise me this ballot for every slot from here on.
+    Prepare(Prepare),
+    /// An acceptor, once its promise is durable (phase 1b).
+    Promise(Promise<V>),
+    /// The leader, to all (phase 2a): accept this value.
+    Accept(Accept<V>),
+    /// An acceptor, once its votes are durable (phase 2b).
+    Accepted(Accepted),
+    /// An acceptor, to whoever came with a ballot below its promise.
+    Reject(Reject),
+    /// The leader, to all, when more is chosen and no Accept is about to say so.
+    Chosen(ChosenUpTo),
+    /// The leader, to all, at regular intervals and to confirm reads.
+    Heartbeat(Heartbeat),
+    /// The answer to [`Message::Heartbeat`]; waits for no disk.
+    HeartbeatReply(HeartbeatReply),
+    /// A node that misses chosen slots, to any peer.
+    Learn(Learn),
+    /// The answer to [`Message::Learn`].
+    Learned(Learned<V>),
+    /// A node with commands of its own, to the leader or to whoever may know it.
+    Propose(Propose),
+    /// A node with linearizable reads, to the leader or to whoever may know it.
+    Read(ReadRequest),
+    /// The leader's answer to [`Message::Read`].
+    ReadReply(ReadReply),
+}
+
+/// Which of a peer's lanes a message takes, so that bulk never delays a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Lane {
+    /// Small and urgent: elections, heartbeats, reads.
+    Control,
+    /// The log in normal operation: proposals, accepts, votes.
+    Log,
+    /// Catching up.
+    Bulk,
+}
+
+/// See [`Message::Poll`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Poll {
+    /// Names the poll; never reused by its sender.
+    pub number: u64,
+    /// The sender's chosen watermark.
+    pub chosen: Slot,
+}
+
+/// See [`Message::PollReply`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollReply {
+    /// The poll it answers.
+    pub number: u64,
+    /// Whether the sender has heard of no live leader for the minimum timeout.
+    pub granted: bool,
+    /// The highest ballot the sender knows of: the candidate's has to be above.
+    pub promised: Ballot,
+    /// The live leader's ballot, if the poll is refused because of one: the candidate can reach it
+    /// through the sender.
+    pub leader: Option<Ballot>,
+    /// The sender's chosen watermark.
+    pub chosen: Slot,
+}
+
+/// See [`Message::Prepare`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// The candidate's ballot.
+    pub ballot: Ballot,
+    /// Report from here on: the *candidate's* first slot not known chosen, or where the last page
+    /// of the promise ended.
+    pub from: Slot,
+}
+
+/// One page of a promise. See [`Message::Promise`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise<V = Value> {
+    /// The ballot promised.
+    pub ballot: Ballot,
+    /// The `from` of the Prepare it answers.
+    pub from: Slot,
+    /// What the acceptor has accepted from there on, in order of slots. A slot at or below
+    /// `chosen` that is missing was compacted: it is *chosen, fetch it*, never *empty*.
+    pub records: Vec<Record<V>>,
+    /// Where the next page starts; `None` on the last one.
+    pub next: Option<Slot>,
+    /// The acceptor's chosen watermark: records up to here hold the chosen values.
+    pub chosen: Slot,
+    /// The acceptor has compacted every slot up to here.
+    pub floor: Slot,
+}
+
+/// What an acceptor has accepted in a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record<V = Value> {
+    /// The slot.
+    pub slot: Slot,
+    /// The ballot of the vote; [`Ballot::CHOSEN`] if the value was learned as chosen instead.
+    pub ballot: Ballot,
+    /// The value.
+    pub value: V,
+}
+
+/// How far the log is chosen, and a hash of the chosen prefix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// Every slot up to here is chosen.
+    pub slot: Slot,
+    /// The chain hash of their values; equal watermarks have equal hashes.
+    pub hash: u64,
+}
+
+/// See [`Message::Accept`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept<V = Value> {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The slot.
+    pub slot: Slot,
+    /// The value.
+    pub value: V,
+    /// The leader's chosen watermark.
+    pub chosen: Watermark,
+}
+
+/// See [`Message::Accepted`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The ballot of the votes.
+    pub ballot: Ballot,
+    /// The slots voted for, as inclusive ranges in ascending order.
+    pub slots: Vec<(Slot, Slot)>,
+}
+
+/// See [`Message::Reject`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reject {
+    /// The ballot refused.
+    pub ballot: Ballot,
+    /// The promise that stands against it.
+    pub promised: Ballot,
+}
+
+/// See [`Message::Chosen`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenUpTo {
+    /// The leader's ballot. A slot up to the watermark is known chosen to whoever accepted it at
+    /// this ballot, and to nobody else.
+    pub ballot: Ballot,
+    /// The leader's chosen watermark.
+    pub chosen: Watermark,
+}
+
+/// See [`Message::Heartbeat`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// Names the round; never reused within the ballot. A quorum of answers to one round confirms
+    /// every read that arrived before the round began.
+    pub round: u64,
+    /// The leader's chosen watermark.
+    pub chosen: Watermark,
+}
+
+/// See [`Message::HeartbeatReply`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatReply {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The round it answers.
+    pub round: u64,
+    /// The sender's chosen watermark.
+    pub chosen: Slot,
+    /// The highest slot the sender has accepted at any ballot: a lost last Accept shows here.
+    pub highest_accepted: Slot,
+}
+
+/// See [`Message::Learn`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learn {
+    /// Names the request; never reused by its sender.
+    pub number: u64,
+    /// The first slot missing.
+    pub from: Slot,
+    /// The last slot wanted.
+    pub to: Slot,
+}
+
+/// See [`Message::Learned`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learned<V = Value> {
+    /// The request it answers.
+    pub number: u64,
+    /// Chosen values, consecutive from the first slot asked for. Empty if the sender knows no
+    /// more, or has compacted it.
+    pub values: Vec<(Slot, V)>,
+    /// The sender's chosen watermark.
+    pub chosen: Slot,
+    /// The sender has compacted every slot up to here.
+    pub floor: Slot,
+}
+
+/// Commands of one client in ascending order. See [`Message::Propose`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Propose {
+    /// Who numbered them.
+    pub client: ClientId,
+    /// The client's lowest unsettled sequence number, as in [`Run`](crate::types::Run).
+    pub open_from: u64,
+    /// Sequence number and command.
+    pub commands: Vec<(u64, bytes::Bytes)>,
+    /// How many nodes have passed it on: one at most, so that it never runs in circles.
+    pub hops: u8,
+}
+
+/// See [`Message::Read`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadRequest {
+    /// Who reads, even if another node passed the request on.
+    pub client: ClientId,
+    /// Names the reads that wait at the client; never reused by it.
+    pub number: u64,
+    /// How many nodes have passed it on: one at most.
+    pub hops: u8,
+}
+
+/// See [`Message::ReadReply`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadReply {
+    /// The client of the request.
+    pub client: ClientId,
+    /// The request it answers.
+    pub number: u64,
+    /// A state that has applied this slot is new enough.
+    pub index: Slot,
+}
+
+impl<V> Message<V> {
+    /// The lane it takes.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        match self {
+            Message::Poll(_)
+            | Message::PollReply(_)
+            | Message::Prepare(_)
+            | Message::Reject(_)
+            | Message::Heartbeat(_)
+            | Message::HeartbeatReply(_)
+            | Message::Read(_)
+            | Message::ReadReply(_) => Lane::Control,
+            Message::Accept(_)
+            | Message::Accepted(_)
+            | Message::Chosen(_)
+            | Message::Propose(_) => Lane::Log,
+            Message::Promise(_) | Message::Learn(_) | Message::Learned(_) => Lane::Bulk,
+        }
+    }
+
+    /// The same message with `convert` applied to every value, in the order in which they stand.
+    fn try_map<W, E>(self, mut convert: impl FnMut(V) -> Result<W, E>) -> Result<Message<W>, E> {
+        Ok(match self {
+            Message::Poll(m) => Message::Poll(m),
+            Message::PollReply(m) => Message::PollReply(m),
+            Message::Prepare(m) => Message::Prepare(m),
+            Message::Promise(Promise { ballot, from, records, next, chosen, floor }) => {
+                let mut record = |Record { slot, ballot, value }| {
+                    Ok(Record { slot, ballot, value: convert(value)? })
+                };
+                let records = records.into_iter().map(&mut record).collect::<Result<_, E>>()?;
+                Message::Promise(Promise { ballot, from, records, next, chosen, floor })
+            }
+            Message::Accept(Accept { ballot, slot, value, chosen }) => {
+                Message::Accept(Accept { ballot, slot, value: convert(value)?, chosen })
+            }
+            Message::Accepted(m) => Message::Accepted(m),
+            Message::Reject(m) => Message::Reject(m),
+            Message::Chosen(m) => Message::Chosen(m),
+            Message::Heartbeat(m) => Message::Heartbeat(m),
+            Message::HeartbeatReply(m) => Message::HeartbeatReply(m),
+            Message::Learn(m) => Message::Learn(m),
+            Message::Learned(Learned { number, values, chosen, floor }) => {
+                let values = values
+                    .into_iter()
+                    .map(|(slot, value)| Ok((slot, convert(value)?)))
+                    .collect::<Result<_, E>>()?;
+                Message::Learned(Learned { number, values, chosen, floor })
+            }
+            Message::Propose(m) => Message::Propose(m),
+            Message::Read(m) => Message::Read(m),
+            Message::ReadReply(m) => Message::ReadReply(m),
+        })
+    }
+}

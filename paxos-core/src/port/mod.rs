@@ -1,0 +1,12 @@
+//! The ports: what a replica needs from the world, as traits with numbered guarantees.
+//!
+//! Adapters live in crates of their own (`paxos-storage`, `paxos-transport`), each with a
+//! conformance suite that checks these guarantees and that an adapter of yours can run too.
+
+mod state_machine;
+mod storage;
+mod transport;
+
+pub use state_machine::{Codec, CodecError, StateMachine};
+pub use storage::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch};
+pub use transport::{Event, Transport, TransportError};

@@ -1,0 +1,66 @@
+//! What the cluster replicates.
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::types::Slot;
+
+/// A deterministic state machine: the same commands in the same order give the same state and the
+/// same responses on every node.
+///
+/// An implementation guarantees:
+///
+/// 1. **Deterministic.** [`apply`](StateMachine::apply) uses nothing but the state and its
+///    arguments: no clock, no random numbers, no iteration in hash order.
+/// 2. **Total.** Every command has a response; a command that makes no sense has one that says so.
+/// 3. **Atomic position.** What [`applied`](StateMachine::applied) returns after a restart and the
+///    state found there belong together: exactly the slots up to it are in the state.
+pub trait StateMachine: Send + 'static {
+    /// What is proposed. Anything that `serde` can encode.
+    type Command: Codec + Send + 'static;
+    /// What a proposal returns.
+    type Response: Send + 'static;
+
+    /// Applies the commands of one slot, in order; one response each. Slots come in ascending
+    /// order, though not every one: those without a command are left out.
+    fn apply(&mut self, slot: Slot, commands: Vec<Self::Command>) -> Vec<Self::Response>;
+
+    /// The last slot whose effects would survive a crash at this moment: delivery starts behind it
+    /// after a restart. [`Slot::ZERO`], the default, for a state that lives in memory: the log is
+    /// replayed from its start.
+    fn applied(&self) -> Slot {
+        Slot::ZERO
+    }
+
+    /// Called once before a graceful stop, after the last `apply`: a state on disk is made durable,
+    /// so that the next start replays nothing.
+    fn flush(&mut self) {}
+}
+
+/// How a command becomes bytes. Implemented for everything that implements serde's traits.
+pub trait Codec: Sized {
+    /// The command as bytes.
+    fn encode(&self) -> Bytes;
+
+    /// The command in the bytes, which may be kept as slices.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are no command.
+    fn decode(bytes: Bytes) -> Result<Self, CodecError>;
+}
+
+/// Bytes that are no command of this state machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a command of this state machine: {0}")]
+pub struct CodecError(pub String);
+
+impl<T: Serialize + DeserializeOwned> Codec for T {
+    fn encode(&self) -> Bytes {
+        postcard::to_stdvec(self).expect("a command that serde can encode").into()
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, CodecError> {
+        postcard::from_bytes(&bytes).map_err(|error| CodecError(error.to_string()))
+    }
+}

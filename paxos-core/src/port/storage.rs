@@ -1,0 +1,197 @@
+//! The durable half of a node: its promise, its log, its identity.
+
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{
+    message::{Record, Watermark},
+    types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
+};
+
+/// Where a node keeps what it must not forget.
+///
+/// An implementation guarantees:
+///
+/// 1. **Durable.** When [`write`](Storage::write) resolves with `Ok`, the whole batch survives a
+///    crash of the machine at any later time.
+/// 2. **Atomic.** After a crash, of every batch either everything is there or nothing.
+/// 3. **Ordered.** Batches take effect in the order in which `write` was called; if one is there
+///    after a crash, so is every earlier one.
+/// 4. **Last record wins.** A record replaces an earlier one of the same slot; promise, watermark
+///    and session checkpoint replace the earlier ones; peers are added to.
+/// 5. **Read your writes.** [`read`](Storage::read) sees every batch whose `write` has resolved.
+/// 6. **Unreadable is an error, never empty.** A record, promise or identity that was written and
+///    cannot be read back is [`StorageError::Damaged`]. Only an unfinished last batch, which was
+///    never acknowledged, is dropped silently.
+/// 7. **Bound to one node.** [`recover`](Storage::recover) refuses a directory of another cluster
+///    or node; opening refuses a directory that another process has open.
+/// 8. **Failure is final.** After a `write` has failed with anything but [`StorageError::Full`],
+///    every later `write` fails too: a failed sync is never retried.
+/// 9. **Full is survivable.** A `write` that fails with [`StorageError::Full`] has changed nothing;
+///    the same batch may be written again when there is room.
+#[async_trait]
+pub trait Storage: Send + Sync + 'static {
+    /// Opens the state for `node` of `cluster`, or starts it if there is none, and counts the
+    /// incarnation, durably. Called once, before anything else.
+    ///
+    /// # Errors
+    ///
+    /// If the state belongs to somebody else, is damaged, or was written by a newer version.
+    async fn recover(&self, cluster: ClusterId, node: NodeId) -> Result<Recovered, StorageError>;
+
+    /// Makes a batch durable. One call is under way at a time; the next batch gathers meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// See guarantees 8 and 9.
+    async fn write(&self, batch: WriteBatch) -> Result<(), StorageError>;
+
+    /// The records of `slots` in ascending order, without those that were never written, cut off
+    /// after the record with which their encoded values reach `bytes_max`. So there is at least
+    /// one record if there is any.
+    ///
+    /// # Errors
+    ///
+    /// If a record that was written cannot be read.
+    async fn read(
+        &self,
+        slots: RangeInclusive<Slot>,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, StorageError>;
+
+    /// Releases files and locks after the last write has resolved. Dropping does the same, but
+    /// cannot be waited for.
+    async fn close(&self);
+}
+
+/// What a node finds when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Cluster, node and data directory.
+    pub identity: Identity,
+    /// How often the state has been recovered, this time included.
+    pub incarnation: u64,
+    /// The acceptor's promise.
+    pub promised: Ballot,
+    /// How far the log is known to be chosen. Every slot up to here, above `floor`, has a record.
+    pub chosen: Watermark,
+    /// Every slot up to here has been compacted away.
+    pub floor: Slot,
+    /// The records above the watermark, in ascending order of slots: at most a window of them.
+    pub records: Vec<Record>,
+    /// The newest session checkpoint.
+    pub sessions: SessionCheckpoint,
+    /// The data directories of the peers met so far.
+    pub peers: BTreeMap<NodeId, StoreId>,
+}
+
+/// The session table as of a slot, encoded by the replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionCheckpoint {
+    /// The last slot whose requests it contains.
+    pub slot: Slot,
+    /// The table; empty for an empty one.
+    pub table: Bytes,
+}
+
+/// Changes to the durable state, written together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteBatch {
+    /// A new promise.
+    pub promised: Option<Ballot>,
+    /// A new chosen watermark.
+    pub chosen: Option<Watermark>,
+    /// Accepted or learned values.
+    pub records: Vec<Record>,
+    /// A new session checkpoint.
+    pub sessions: Option<SessionCheckpoint>,
+    /// Data directories of peers met for the first time.
+    pub peers: BTreeMap<NodeId, StoreId>,
+}
+
+impl WriteBatch {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.promised.is_none()
+            && self.chosen.is_none()
+            && self.records.is_empty()
+            && self.sessions.is_none()
+            && self.peers.is_empty()
+    }
+
+    /// Appends a later batch, so that one write carries both.
+    pub fn merge(&mut self, later: WriteBatch) {
+        self.promised = later.promised.or(self.promised);
+        self.chosen = later.chosen.or(self.chosen);
+        self.records.extend(later.records);
+        self.sessions = later.sessions.or(self.sessions.take());
+        self.peers.extend(later.peers);
+    }
+}
+
+/// Why a storage cannot do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// The data directory belongs to another node or cluster.
+    #[error(
+        "the data directory belongs to node {found_node} of cluster {found_cluster}, not to node \
+         {node} of cluster {cluster}: start this node with its own directory"
+    )]
+    WrongIdentity {
+        /// The cluster asked for.
+        cluster: ClusterId,
+        /// The node asked for.
+        node: NodeId,
+        /// The cluster in the directory.
+        found_cluster: ClusterId,
+        /// The node in the directory.
+        found_node: NodeId,
+    },
+    /// Another process has it open.
+    #[error("{path} is in use by another process: stop it, or choose another data directory")]
+    Locked {
+        /// The lock file.
+        path: String,
+    },
+    /// Written by a newer version.
+    #[error("the data has format {found}, this version knows up to {known}: use a newer version")]
+    NewerFormat {
+        /// Format of the data.
+        found: u32,
+        /// The newest format this version knows.
+        known: u32,
+    },
+    /// Something that was written cannot be read back.
+    #[error(
+        "damaged: {what} in {path}: do not start this node on this data again; replace it as a \
+         new member of the cluster, or restore its disk"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is damaged, with its slot if it has one.
+        what: String,
+    },
+    /// No room.
+    #[error("no space left for {path}: free some, and writing goes on")]
+    Full {
+        /// The file or directory.
+        path: String,
+    },
+    /// The operating system refused. Final for this process.
+    #[error("{operation} {path}: {reason}")]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// The file or directory.
+        path: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// An earlier write failed, and nothing may be written after it.
+    #[error("an earlier write failed; restart the node once its disk works again")]
+    Failed,
+}

@@ -1,0 +1,107 @@
+//! The network between the nodes.
+
+use async_trait::async_trait;
+
+use crate::{
+    message::Message,
+    types::{Identity, NodeId, Peer, StoreId},
+};
+
+/// Carries messages between the nodes of a cluster.
+///
+/// An implementation guarantees:
+///
+/// 1. **No invention.** What is received from a node is what that node sent, whole and unchanged,
+///    and it had this node's cluster and its own id. It may be lost, late, repeated or out of
+///    order.
+/// 2. **Fair.** Between two nodes that stay connected and keep sending, messages arrive.
+/// 3. **Never blocks.** [`send`](Transport::send) returns at once; when a peer's queue is full, the
+///    message is dropped.
+/// 4. **Bounded.** Queues are bounded in bytes, each lane of each peer by itself.
+/// 5. **Lanes.** A message of a lane never waits behind one of a lower lane to the same peer:
+///    control before log before bulk.
+/// 6. **Refuses strangers.** A node of another cluster, another protocol version, or a known node
+///    with an unknown data directory is refused, with the reason told on both sides.
+/// 7. **Bad bytes end a connection, nothing else.** A frame that is too large, damaged or
+///    malformed closes the connection it came on, with a line in the log.
+/// 8. **Recovers.** A lost connection is made again, with jittered back-off, for as long as the
+///    peer is in the list.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Says who this node is and who its peers are, and starts to connect. Called once, before
+    /// anything else.
+    ///
+    /// # Errors
+    ///
+    /// If an address cannot be understood, or the transport cannot start.
+    async fn start(&self, identity: Identity, peers: Vec<Peer>) -> Result<(), TransportError>;
+
+    /// Replaces the list of peers: connects to new ones, lets go of those missing.
+    ///
+    /// # Errors
+    ///
+    /// If an address cannot be understood; then the list stays as it was.
+    fn update_peers(&self, peers: Vec<Peer>) -> Result<(), TransportError>;
+
+    /// Queues a message. To an unknown node it is dropped.
+    fn send(&self, to: NodeId, message: Message);
+
+    /// The next event; `None` after [`close`](Transport::close). Cancel safe.
+    async fn recv(&self) -> Option<Event>;
+
+    /// Sends what is queued, for a moment at most, and closes every connection.
+    async fn close(&self);
+}
+
+/// What a transport reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A message came in.
+    Message {
+        /// Its sender.
+        from: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// A peer has been met for the first time: the node remembers its data directory.
+    Met {
+        /// The peer.
+        peer: NodeId,
+        /// Its data directory.
+        store: StoreId,
+    },
+    /// A peer refuses this node, or this node a peer.
+    Refused {
+        /// The peer, if it is known.
+        peer: Option<NodeId>,
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// Why a transport cannot start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// Nothing can listen there.
+    #[error("cannot listen on {address}: {reason}")]
+    Bind {
+        /// The address.
+        address: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// A peer's address makes no sense.
+    #[error("{address:?} is no address of a peer: {reason}")]
+    Address {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A certificate or key does not work.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// It was started before, or closed.
+    #[error("the transport is {0}")]
+    State(&'static str),
+}

@@ -1,0 +1,175 @@
+//! What goes into a replica and what comes out.
+
+use std::ops::{Range, RangeInclusive};
+
+use bytes::Bytes;
+
+use crate::{
+    message::{Message, Record},
+    port::WriteBatch,
+    types::{Ballot, NodeId, RequestId, Slot, Value},
+};
+
+/// Something that happened, for [`Replica::step`](super::Replica::step).
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A message came in.
+    Message {
+        /// Its sender.
+        from: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// A command of this node's own. It is kept, forwarded and proposed again until it is
+    /// delivered or given up.
+    Propose {
+        /// Its name. Sequence numbers of a client ascend.
+        id: RequestId,
+        /// The command.
+        command: Bytes,
+    },
+    /// Nobody waits for this command any more; it may still be delivered.
+    GiveUp(RequestId),
+    /// A linearizable read of this node's own.
+    Read {
+        /// Its name, never reused in this incarnation.
+        number: u64,
+    },
+    /// Nobody waits for this read any more.
+    GiveUpRead {
+        /// Its name.
+        number: u64,
+    },
+    /// Every write up to this one is durable.
+    Persisted(WriteId),
+    /// The answer to [`Effects::log_reads`].
+    LogRead {
+        /// The request it answers.
+        id: LogReadId,
+        /// What [`Storage::read`](crate::port::Storage::read) returned.
+        records: Vec<Record>,
+    },
+    /// The state machine has applied every slot up to `slot`.
+    Applied {
+        /// The last slot applied.
+        slot: Slot,
+        /// What [`StateMachine::applied`](crate::port::StateMachine::applied) says: the last one
+        /// that would survive a crash.
+        durable: Slot,
+    },
+    /// The disk is full, or has room again. While it is full the replica does not lead and takes
+    /// no proposals.
+    DiskFull(bool),
+    /// Time has passed.
+    Tick,
+}
+
+/// Numbers the writes of a replica, in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+/// Names a request to read the log; never reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogReadId(pub u64);
+
+/// What the driver has to do after a step.
+///
+/// What must not leave before the disk is not here yet: the replica holds a Promise or an Accepted
+/// back until [`Input::Persisted`] reports the write that carries it. So the fields may be worked
+/// off in any order and at the same time, but for two rules: writes in the order of their ids, and
+/// `deliver` before `reads_ready`.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Messages that may leave now.
+    pub send: Vec<(NodeId, Message)>,
+    /// To be made durable. Batches may be merged; [`Input::Persisted`] with the last id then
+    /// stands for all of them.
+    pub persist: Option<(WriteId, WriteBatch)>,
+    /// Log records the replica needs back from the storage.
+    pub log_reads: Vec<LogRead>,
+    /// Chosen slots for the state machine, in order, each once.
+    pub deliver: Vec<Delivery>,
+    /// Reads that may be served once everything delivered so far, this step included, is applied.
+    pub reads_ready: Vec<u64>,
+    /// Proposals that were not taken; they will never be delivered.
+    pub refused: Vec<(RequestId, Refusal)>,
+    /// Reads that were not taken because too many wait.
+    pub reads_refused: Vec<u64>,
+    /// The replica must not go on.
+    pub halt: Option<Halt>,
+}
+
+/// A request to the storage. Answered by [`Input::LogRead`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRead {
+    /// Names the request.
+    pub id: LogReadId,
+    /// Which slots.
+    pub slots: RangeInclusive<Slot>,
+    /// The limit for [`Storage::read`](crate::port::Storage::read).
+    pub bytes_max: usize,
+}
+
+/// A chosen slot, for the state machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The slot.
+    pub slot: Slot,
+    /// What was chosen.
+    pub value: Value,
+    /// What at-most-once says about the commands of a batch, covering them all in order.
+    pub verdicts: Vec<(Range<usize>, Verdict)>,
+}
+
+/// What is to be done with a chosen command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Apply it.
+    Fresh,
+    /// Skip it: it has had its effect in an earlier slot.
+    Duplicate,
+    /// Skip it: its client has a newer epoch, has settled it, or has been forgotten. Whether it
+    /// had effect before is no longer known.
+    Expired,
+}
+
+/// Why a proposal was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Too many commands wait for their result already.
+    #[error("too many commands are waiting: try again later")]
+    Busy,
+    /// The command exceeds the limit.
+    #[error("the command is larger than the limit")]
+    TooLarge,
+    /// A command of this name is waiting already, or its sequence number has been passed.
+    #[error("the request id has been used")]
+    IdUsed,
+    /// The disk is full.
+    #[error("the disk is full: free some space and try again")]
+    DiskFull,
+}
+
+/// Why a replica must not go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// This node and a leader disagree on what was chosen: one of them has lost or damaged its
+    /// log.
+    #[error(
+        "the chosen log differs from the leader's (ballot {ballot}) at or before slot {slot}: \
+         this node or the leader has damaged data; compare them with a third node and replace the \
+         one that is wrong"
+    )]
+    Diverged {
+        /// The watermark at which the hashes differ.
+        slot: Slot,
+        /// The leader.
+        ballot: Ballot,
+    },
+    /// The storage does not return a record that it was given.
+    #[error("the log has no record of slot {slot}, which it was given: replace this node")]
+    Lost {
+        /// The slot.
+        slot: Slot,
+    },
+}

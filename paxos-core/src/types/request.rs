@@ -1,0 +1,63 @@
+//! At-most-once request ids.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Who numbers the requests.
+///
+/// Of one name only the newest epoch is kept: a newer one supersedes it, and what still arrives
+/// from an older one is refused. A node uses its own id as the name and its incarnation (counted
+/// in its data directory at every start) as the epoch.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct ClientId {
+    /// Who: a node id, or a number of the embedder's outside the node ids of the cluster.
+    pub name: u64,
+    /// Which life of it.
+    pub epoch: u64,
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}e{}", self.name, self.epoch)
+    }
+}
+
+/// Names one command, so that however often it is proposed it has effect once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId {
+    /// Who numbered it.
+    pub client: ClientId,
+    /// Counts from 1 for each [`ClientId`].
+    pub sequence: u64,
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.client, self.sequence)
+    }
+}
+
+/// Consecutive requests of one client: what a batch stores instead of an id per command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Run {
+    /// Who numbered the requests.
+    pub client: ClientId,
+    /// The sequence number of the first.
+    pub first: u64,
+    /// How many; at least one.
+    pub count: u32,
+    /// Every sequence number below this is settled for the client: it has its answer or has given
+    /// up. The session table forgets them and refuses what still arrives.
+    pub open_from: u64,
+}
+
+impl Run {
+    /// The sequence number after the last one of the run.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.first.saturating_add(u64::from(self.count))
+    }
+}
