@@ -3,8 +3,12 @@
 mod config;
 pub mod limits;
 pub mod message;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod port;
 pub mod replica;
 pub mod types;
 
 pub use config::{Config, ConfigError};
+#[cfg(feature = "node")]
+pub use node::Node;

@@ -1,0 +1,294 @@
+//! Puts a node together and starts it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{mpsc, watch},
+};
+use tracing::Instrument;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{
+    applier::{Applied, Applier},
+    driver::{Driver, Wiring},
+    error::StartError,
+    handle::{Leadership, Limits, Node, Shared},
+    lifecycle::{self, Parts},
+    log_reader::LogReader,
+    request::Budget,
+    writer::Writer,
+};
+use crate::{
+    config::Config,
+    limits::READS_MAX,
+    port::{Recovered, StateMachine, Storage, Transport},
+    replica::Replica,
+    types::{ClientId, ClusterId, Instant, Membership, NodeId, Peer, Slot},
+};
+
+/// How long a request waits by default.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Replicates nothing: stands in `Node::builder` for the state machine that is named only at the
+/// start.
+impl StateMachine for () {
+    type Command = ();
+    type Response = ();
+
+    fn apply(&mut self, _slot: Slot, commands: Vec<()>) -> Vec<()> {
+        commands
+    }
+}
+
+impl Node<()> {
+    /// Begins to build node `id` of the cluster with this membership.
+    pub fn builder(id: impl Into<NodeId>, membership: Membership) -> NodeBuilder {
+        let mut config = Config::new(id.into(), membership);
+        config.seed = fastrand::u64(..);
+        NodeBuilder {
+            config,
+            cluster: None,
+            storage: None,
+            transport: None,
+            request_timeout: REQUEST_TIMEOUT,
+            blocking: false,
+        }
+    }
+}
+
+/// Gathers what a node needs. See [`Node::builder`].
+#[must_use = "a node runs only once it is started"]
+pub struct NodeBuilder {
+    config: Config,
+    cluster: Option<ClusterId>,
+    storage: Option<Arc<dyn Storage>>,
+    transport: Option<Arc<dyn Transport>>,
+    request_timeout: Duration,
+    blocking: bool,
+}
+
+impl NodeBuilder {
+    /// Names the cluster; the same on every node. By default the name follows from the voters' ids
+    /// and addresses.
+    pub fn cluster_id(mut self, cluster: ClusterId) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
+    /// Where the node keeps its log.
+    pub fn storage(self, storage: impl Storage) -> Self {
+        self.storage_arc(Arc::new(storage))
+    }
+
+    /// As [`storage`](NodeBuilder::storage), chosen at run time or shared.
+    pub fn storage_arc(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// How the node reaches its peers.
+    pub fn transport(self, transport: impl Transport) -> Self {
+        self.transport_arc(Arc::new(transport))
+    }
+
+    /// As [`transport`](NodeBuilder::transport), chosen at run time or shared.
+    pub fn transport_arc(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Changes settings of the replica. The seed is a random one unless it is set here.
+    pub fn configure(mut self, configure: impl FnOnce(&mut Config)) -> Self {
+        configure(&mut self.config);
+        self
+    }
+
+    /// How long requests wait that have no deadline of their own: 5 s by default, 1 h at most.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Says that the state machine blocks its thread for long, waiting for a disk say. Then, on a
+    /// runtime with several threads, other tasks move to another thread while it works, which costs
+    /// some microseconds each time. On a runtime with one thread it makes no difference.
+    pub fn blocking_state_machine(mut self) -> Self {
+        self.blocking = true;
+        self
+    }
+
+    /// Recovers what the storage holds, starts the transport, and runs the node on the current
+    /// tokio runtime, whose time driver it needs.
+    ///
+    /// # Errors
+    ///
+    /// If something is missing or contradictory, or the storage or the transport cannot start.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn start<S: StateMachine>(self, state_machine: S) -> Result<Node<S>, StartError> {
+        self.config.check()?;
+        let storage = self.storage.ok_or(StartError::Missing("storage"))?;
+        let transport = self.transport.ok_or(StartError::Missing("transport"))?;
+        let config = self.config;
+        let cluster = self.cluster.unwrap_or_else(|| default_cluster_id(&config.membership));
+        let recovered = storage.recover(cluster, config.id).await?;
+        let prepared = prepare(&config, recovered, &state_machine, &*transport).await;
+        let (replica, prepared) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                storage.close().await;
+                return Err(error);
+            }
+        };
+        let blocking =
+            self.blocking && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        let limits = Limits {
+            request_timeout: self.request_timeout,
+            command_bytes_max: config.command_bytes_max,
+            outstanding_bytes_max: config.outstanding_bytes_max,
+            outstanding_commands_max: config.outstanding_commands_max,
+            nodes: config.membership.voters().map(|id| id.0).collect(),
+        };
+        Ok(spawn(replica, prepared, limits, storage, transport, state_machine, blocking))
+    }
+}
+
+/// What the tasks need to know of the recovery.
+struct Prepared {
+    identity: crate::types::Identity,
+    client: ClientId,
+    origin: tokio::time::Instant,
+}
+
+async fn prepare(
+    config: &Config,
+    recovered: Recovered,
+    state_machine: &impl StateMachine,
+    transport: &dyn Transport,
+) -> Result<(Replica, Prepared), StartError> {
+    let applied = state_machine.applied();
+    let replayed_from = recovered.sessions.slot;
+    if applied < replayed_from {
+        return Err(StartError::StateMachineBehind { applied, replayed_from });
+    }
+    let identity = recovered.identity;
+    let client = ClientId { name: config.id.0, epoch: recovered.incarnation };
+    tracing::info!(
+        node = %identity.node, cluster = %identity.cluster, store = %identity.store,
+        incarnation = recovered.incarnation, chosen = %recovered.chosen.slot, %applied,
+        "recovered"
+    );
+    let peers = config
+        .membership
+        .peers_of(config.id)
+        .map(|id| Peer {
+            id,
+            address: config.membership.address(id).unwrap_or_default().to_owned(),
+            store: recovered.peers.get(&id).copied(),
+        })
+        .collect();
+    let origin = tokio::time::Instant::now();
+    let replica = Replica::new(config.clone(), recovered, Instant::ZERO)?;
+    transport.start(identity, peers).await?;
+    Ok((replica, Prepared { identity, client, origin }))
+}
+
+fn spawn<S: StateMachine>(
+    replica: Replica,
+    prepared: Prepared,
+    limits: Limits,
+    storage: Arc<dyn Storage>,
+    transport: Arc<dyn Transport>,
+    state_machine: S,
+    blocking: bool,
+) -> Node<S> {
+    let Prepared { identity, client, origin } = prepared;
+    let status = replica.status(Instant::ZERO);
+    let leadership = Leadership { leader: status.leader, ballot: status.ballot };
+    let (status_sender, status) = watch::channel(status);
+    let (leadership_sender, leadership) = watch::channel(leadership);
+    let (shutdown, shutdown_receiver) = watch::channel(false);
+    let (ended_sender, ended) = watch::channel(None);
+    let (applied_sender, applied) = watch::channel(Applied::default());
+    let (packet_sender, packets) = mpsc::unbounded_channel();
+    let (requests, request_receiver) = mpsc::channel(limits.outstanding_commands_max);
+    let (local_reads, local_read_receiver) = mpsc::channel(READS_MAX);
+    let budget = Arc::new(Budget::new(limits.outstanding_bytes_max));
+
+    let driver = Driver::new(Wiring {
+        replica,
+        client,
+        transport: Arc::clone(&transport),
+        writer: Writer::new(Arc::clone(&storage)),
+        log_reader: LogReader::new(Arc::clone(&storage)),
+        budget: Arc::clone(&budget),
+        requests: request_receiver,
+        shutdown: shutdown_receiver,
+        packets: packet_sender,
+        applied,
+        status: status_sender,
+        leadership: leadership_sender,
+        origin,
+    });
+    let applier =
+        Applier::new(state_machine, packets, local_read_receiver, applied_sender, blocking);
+    let span = tracing::info_span!("node", id = identity.node.0);
+    let parts = Parts {
+        driver: tokio::spawn(driver.run().instrument(span.clone())),
+        applier: tokio::spawn(applier.run().instrument(span.clone())),
+        transport,
+        storage,
+    };
+    tokio::spawn(lifecycle::supervise(parts, ended_sender).instrument(span));
+    Node::new(Shared {
+        identity,
+        limits,
+        budget,
+        requests,
+        local_reads,
+        shutdown,
+        status,
+        leadership,
+        ended,
+    })
+}
+
+/// The same for everybody who is given the same voters at the same addresses.
+fn default_cluster_id(membership: &Membership) -> ClusterId {
+    let mut hash = Xxh3::new();
+    for id in membership.voters() {
+        let address = membership.address(id).unwrap_or_default();
+        hash.update(&id.0.to_le_bytes());
+        hash.update(&(address.len() as u64).to_le_bytes());
+        hash.update(address.as_bytes());
+    }
+    ClusterId(hash.digest())
+}
+
+impl fmt::Debug for NodeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeBuilder")
+            .field("config", &self.config)
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cluster_id_depends_on_ids_and_addresses_and_on_nothing_else() {
+        let id = |voters: &[(u64, &str)]| {
+            let membership = Membership::new(voters.iter().copied()).expect("a membership");
+            default_cluster_id(&membership)
+        };
+        assert_eq!(id(&[(1, "a"), (2, "b")]), id(&[(2, "b"), (1, "a")]));
+        assert_ne!(id(&[(1, "a"), (2, "b")]), id(&[(1, "b"), (2, "a")]));
+        assert_ne!(id(&[(1, "ab"), (2, "c")]), id(&[(1, "a"), (2, "bc")]));
+    }
+}

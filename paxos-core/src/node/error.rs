@@ -1,0 +1,157 @@
+//! What can go wrong with a node, and what to do about it.
+
+use crate::{
+    config::ConfigError,
+    port::{StorageError, TransportError},
+    replica::{Halt, Refusal},
+    types::Slot,
+};
+
+/// Why a node did not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The builder was not told what to use.
+    #[error("a node needs a {0}: give it one with NodeBuilder::{0}")]
+    Missing(&'static str),
+    /// The settings cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The storage cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The transport cannot start.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The state machine has forgotten slots that the log no longer replays.
+    #[error(
+        "the state machine has applied slots up to {applied}, but the log is replayed only from \
+         behind slot {replayed_from}: restore the state machine's data, or replace this node"
+    )]
+    StateMachineBehind {
+        /// What the state machine says it has applied.
+        applied: Slot,
+        /// The session checkpoint in the storage, behind which the replay starts.
+        replayed_from: Slot,
+    },
+}
+
+/// Why a node has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// It was asked to, or its last handle was dropped.
+    #[error("the node has been shut down")]
+    ShutDown,
+    /// The storage failed. After a failed write nothing may be written any more, so the node cannot
+    /// keep its promises.
+    #[error("the storage failed: {0}")]
+    Storage(#[from] StorageError),
+    /// The replica refuses to go on.
+    #[error(transparent)]
+    Halted(#[from] Halt),
+    /// The transport was closed by somebody else.
+    #[error("the transport was closed under the node: leave closing it to Node::shutdown")]
+    TransportClosed,
+    /// The state machine breaks its contract.
+    #[error(
+        "the state machine returned {responses} responses to {commands} commands of slot {slot}"
+    )]
+    Responses {
+        /// The slot.
+        slot: Slot,
+        /// How many commands it was given.
+        commands: usize,
+        /// How many responses it gave.
+        responses: usize,
+    },
+    /// The state machine's data belongs to another log.
+    #[error(
+        "the state machine says it has applied slot {slot}, which has only now been chosen: its \
+         data belongs to another log; start it with the data of this node"
+    )]
+    StateMachineAhead {
+        /// The slot.
+        slot: Slot,
+    },
+    /// An invariant is broken, or the state machine panicked.
+    #[error("the {task} panicked: {message}")]
+    Panicked {
+        /// Which part of the node.
+        task: &'static str,
+        /// What the panic said.
+        message: String,
+    },
+    /// The runtime that the node ran on is gone.
+    #[error("the tokio runtime of the node has ended")]
+    RuntimeEnded,
+}
+
+/// Why a proposal has no response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Too much waits already. The command has no effect.
+    #[error("too many commands are waiting: try again later")]
+    Busy,
+    /// The command exceeds `command_bytes_max`, or a batch what may wait at once. It has no effect.
+    #[error("the command is larger than the limit: send less at once")]
+    TooLarge,
+    /// The disk is full. The command has no effect.
+    #[error("the disk is full: free some space and try again")]
+    DiskFull,
+    /// No result in time. The command may have had effect, or may still have.
+    #[error(
+        "no result in time; whether the command has effect is unknown: read the state, or propose \
+         it again under a request id of your own"
+    )]
+    UnknownOutcome,
+    /// A command with this request id has had its effect before; its response is no longer known.
+    #[error("a command with this request id has been applied before")]
+    AlreadyApplied,
+    /// The request id is too old: a newer epoch of its client is known, the client has settled it,
+    /// or has been forgotten. The command has no effect now; whether it had before is unknown.
+    #[error("the request id is too old: use a new epoch")]
+    Expired,
+    /// A command with this request id is waiting already, or its sequence number has been passed.
+    #[error("the request id has been used: wait for its result, or use the next sequence number")]
+    IdUsed,
+    /// Not a request id that an embedder may use.
+    #[error(
+        "not a request id: sequence numbers count from 1, and the client's name must not be the \
+         id of a node"
+    )]
+    InvalidId,
+    /// The command was chosen, but its bytes do not decode on this node. It has no effect on any
+    /// node that runs this version.
+    #[error(
+        "the command does not decode again: check that its Codec decodes what it encodes, and \
+         that every node runs the same version"
+    )]
+    Malformed,
+    /// The node has stopped. Whether a command that waited has effect is unknown.
+    #[error("the node has stopped: {0}")]
+    Stopped(NodeError),
+}
+
+impl From<Refusal> for ProposeError {
+    fn from(refusal: Refusal) -> ProposeError {
+        match refusal {
+            Refusal::Busy => ProposeError::Busy,
+            Refusal::TooLarge => ProposeError::TooLarge,
+            Refusal::IdUsed => ProposeError::IdUsed,
+            Refusal::DiskFull => ProposeError::DiskFull,
+        }
+    }
+}
+
+/// Why a read has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No quorum confirmed it in time.
+    #[error("no quorum has confirmed the read in time: try again, or read locally")]
+    Timeout,
+    /// Too much waits already.
+    #[error("too many reads are waiting: try again later")]
+    Busy,
+    /// The node has stopped.
+    #[error("the node has stopped: {0}")]
+    Stopped(NodeError),
+}

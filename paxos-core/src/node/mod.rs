@@ -1,0 +1,36 @@
+//! The node: a replica, driven by tokio.
+//!
+//! What it guarantees, beyond the protocol:
+//!
+//! - **Order of events.** A response is given once the command has been applied here; a read runs
+//!   on a state that has applied everything acknowledged, by whichever node, before it began.
+//! - **Nothing is unbounded.** Every queue has a limit; beyond it requests are refused as `Busy` and
+//!   messages of peers are dropped, as a network might.
+//! - **An end.** Whatever goes wrong, a broken invariant included, ends the node as a whole: every
+//!   call in progress returns `Stopped`, and [`Node::stopped`] tells why.
+//!
+//! Two tasks do the work. The *driver* owns the replica; it takes in everything that has gathered
+//! (requests, messages, finished writes), steps the replica once and carries out the effects. The
+//! *applier* owns the state machine; it applies what is chosen, answers those who wait, and serves
+//! reads in between. A third task does nothing but wait for the end of both.
+//!
+//! The node uses its own id as the name and its incarnation as the epoch of the request ids under
+//! which it proposes, so a command is sent again after a change of leader and yet has effect once.
+//!
+//! Everything runs on the tokio runtime on which the node was started, which needs its time driver.
+
+mod applier;
+mod builder;
+mod driver;
+mod error;
+mod handle;
+mod inbox;
+mod lifecycle;
+mod log_reader;
+mod request;
+mod waiters;
+mod writer;
+
+pub use builder::NodeBuilder;
+pub use error::{NodeError, ProposeError, ReadError, StartError};
+pub use handle::{Leadership, Node};
