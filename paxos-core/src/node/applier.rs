@@ -207,3 +207,171 @@ impl<S: StateMachine> Applier<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::types::{BatchBuilder, ClientId, RequestId};
+
+    /// Adds up what it is given, and remembers in which slots.
+    #[derive(Default)]
+    struct Sum {
+        total: u64,
+        slots: Vec<u64>,
+        recovered: Slot,
+        forgets_responses: bool,
+    }
+
+    impl StateMachine for Sum {
+        type Command = u64;
+        type Response = u64;
+
+        fn apply(&mut self, slot: Slot, commands: Vec<u64>) -> Vec<u64> {
+            self.slots.push(slot.0);
+            let responses = commands.into_iter().map(|command| {
+                self.total += command;
+                self.total
+            });
+            let responses: Vec<_> = responses.collect();
+            if self.forgets_responses { Vec::new() } else { responses }
+        }
+
+        fn applied(&self) -> Slot {
+            self.recovered
+        }
+    }
+
+    type Receiver = oneshot::Receiver<Result<u64, ProposeError>>;
+
+    struct Bench {
+        packets: mpsc::UnboundedSender<Packet<Sum>>,
+        local_reads: mpsc::Sender<ReadTask<Sum>>,
+        applied: watch::Receiver<Applied>,
+        applier: Applier<Sum>,
+    }
+
+    fn bench(sum: Sum) -> Bench {
+        let (packets, packet_receiver) = mpsc::unbounded_channel();
+        let (local_reads, local_read_receiver) = mpsc::channel(1);
+        let (applied_sender, applied) = watch::channel(Applied::default());
+        let applier =
+            Applier::new(sum, packet_receiver, local_read_receiver, applied_sender, false);
+        Bench { packets, local_reads, applied, applier }
+    }
+
+    /// A slot with these commands, all fresh, each waited for.
+    fn work(slot: u64, commands: &[Bytes]) -> (Work<u64>, Vec<Receiver>) {
+        let mut builder = BatchBuilder::default();
+        let (mut answers, mut receivers) = (Vec::new(), Vec::new());
+        for (index, command) in commands.iter().enumerate() {
+            let client = ClientId { name: 1, epoch: 1 };
+            builder.push(RequestId { client, sequence: index as u64 + 1 }, 1, command.clone());
+            let (reply, receiver) = oneshot::channel();
+            answers.push(Answer { index, reply });
+            receivers.push(receiver);
+        }
+        let value = Value::Batch(builder.build().expect("some commands"));
+        let verdicts = vec![(0..commands.len(), Verdict::Fresh)];
+        (Work { delivery: Delivery { slot: Slot(slot), value, verdicts }, answers }, receivers)
+    }
+
+    fn packet(work: Vec<Work<u64>>, through: u64) -> Packet<Sum> {
+        Packet { work, through: Some(Slot(through)), reads: Vec::new() }
+    }
+
+    fn total() -> (ReadTask<Sum>, oneshot::Receiver<u64>) {
+        let (reply, receiver) = oneshot::channel();
+        let task: ReadTask<Sum> = Box::new(|state| {
+            reply.send(state.expect("served").total).expect("the test waits");
+        });
+        (task, receiver)
+    }
+
+    #[tokio::test]
+    async fn commands_are_applied_and_answered_before_the_reads_behind_them_are_served() {
+        let Bench { packets, applied, applier, .. } = bench(Sum::default());
+        let (first, mut answers) = work(1, &[3u64.encode(), 4u64.encode()]);
+        let (second, more) = work(3, &[5u64.encode()]);
+        answers.extend(more);
+        let (read, seen) = total();
+        let mut all = packet(vec![first, second], 4);
+        all.reads.push(read);
+        assert!(packets.send(all).is_ok());
+        drop(packets);
+        assert_eq!(applier.run().await, Ok(()));
+        let mut responses = Vec::new();
+        for answer in answers {
+            responses.push(answer.await.expect("an answer"));
+        }
+        assert_eq!(responses, [Ok(3), Ok(7), Ok(12)]);
+        assert_eq!(seen.await, Ok(12));
+        // A slot without commands counts as applied.
+        assert_eq!(*applied.borrow(), Applied { slot: Slot(4), durable: Slot::ZERO });
+    }
+
+    #[tokio::test]
+    async fn a_command_that_does_not_decode_has_no_effect_and_the_others_have_theirs() {
+        let Bench { packets, applier, .. } = bench(Sum::default());
+        let garbage = Bytes::from_static(&[0xff; 3]);
+        let (work, answers) = work(1, &[1u64.encode(), garbage, 2u64.encode()]);
+        assert!(packets.send(packet(vec![work], 1)).is_ok());
+        drop(packets);
+        assert_eq!(applier.run().await, Ok(()));
+        let mut responses = Vec::new();
+        for answer in answers {
+            responses.push(answer.await.expect("an answer"));
+        }
+        assert_eq!(responses, [Ok(1), Err(ProposeError::Malformed), Ok(3)]);
+    }
+
+    #[tokio::test]
+    async fn what_a_durable_state_machine_has_applied_is_not_applied_again() {
+        let sum = Sum { total: 10, recovered: Slot(2), ..Sum::default() };
+        let Bench { packets, applied, applier, .. } = bench(sum);
+        let replayed = (1..=3).map(|slot| {
+            let mut work = work(slot, &[1u64.encode()]).0;
+            work.answers.clear();
+            work
+        });
+        let (read, seen) = total();
+        let mut all = packet(replayed.collect(), 3);
+        all.reads.push(read);
+        assert!(packets.send(all).is_ok());
+        drop(packets);
+        assert_eq!(applier.run().await, Ok(()));
+        assert_eq!(seen.await, Ok(11));
+        assert_eq!(*applied.borrow(), Applied { slot: Slot(3), durable: Slot(2) });
+    }
+
+    #[tokio::test]
+    async fn a_state_machine_of_another_log_stops_the_node() {
+        let Bench { packets, applier, .. } = bench(Sum { recovered: Slot(9), ..Sum::default() });
+        let (work, _answers) = work(5, &[1u64.encode()]);
+        assert!(packets.send(packet(vec![work], 5)).is_ok());
+        assert_eq!(applier.run().await, Err(NodeError::StateMachineAhead { slot: Slot(5) }));
+    }
+
+    #[tokio::test]
+    async fn a_state_machine_that_forgets_responses_stops_the_node() {
+        let sum = Sum { forgets_responses: true, ..Sum::default() };
+        let Bench { packets, applier, .. } = bench(sum);
+        let (work, _answers) = work(1, &[1u64.encode()]);
+        assert!(packets.send(packet(vec![work], 1)).is_ok());
+        let error = NodeError::Responses { slot: Slot(1), commands: 1, responses: 0 };
+        assert_eq!(applier.run().await, Err(error));
+    }
+
+    #[tokio::test]
+    async fn a_local_read_waits_for_no_delivery() {
+        let Bench { packets, local_reads, applier, .. } = bench(Sum { total: 4, ..Sum::default() });
+        let running = tokio::spawn(applier.run());
+        let (read, seen) = total();
+        assert!(local_reads.send(read).await.is_ok());
+        assert_eq!(seen.await, Ok(4));
+        drop(packets);
+        assert_eq!(running.await.expect("no panic"), Ok(()));
+    }
+}

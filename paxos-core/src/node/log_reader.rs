@@ -55,3 +55,71 @@ impl LogReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        ops::RangeInclusive,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use async_trait::async_trait;
+    use futures::FutureExt;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::{
+        port::{Recovered, WriteBatch},
+        types::{ClusterId, NodeId, Slot},
+    };
+
+    /// A storage whose reads wait for a permit each.
+    struct Gated {
+        permits: Semaphore,
+        begun: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Storage for Gated {
+        async fn recover(&self, _: ClusterId, _: NodeId) -> Result<Recovered, StorageError> {
+            Err(StorageError::Failed)
+        }
+
+        async fn write(&self, _: WriteBatch) -> Result<(), StorageError> {
+            Err(StorageError::Failed)
+        }
+
+        async fn read(
+            &self,
+            _: RangeInclusive<Slot>,
+            _: usize,
+        ) -> Result<Vec<Record>, StorageError> {
+            self.begun.fetch_add(1, Ordering::Relaxed);
+            self.permits.acquire().await.expect("not closed").forget();
+            Ok(Vec::new())
+        }
+
+        async fn close(&self) {}
+    }
+
+    #[tokio::test]
+    async fn a_few_reads_are_under_way_and_the_others_follow() {
+        let storage = Arc::new(Gated { permits: Semaphore::new(0), begun: AtomicUsize::new(0) });
+        let mut reader = LogReader::new(storage.clone());
+        for id in 0..6 {
+            reader.push(LogRead { id: LogReadId(id), slots: Slot(1)..=Slot(2), bytes_max: 1 });
+        }
+        assert!(reader.next().now_or_never().is_none());
+        assert_eq!(storage.begun.load(Ordering::Relaxed), READS_AT_ONCE_MAX);
+        storage.permits.add_permits(6);
+        let mut answered = Vec::new();
+        for _ in 0..6 {
+            let (LogReadId(id), records) = reader.next().await.expect("a read");
+            assert_eq!(records, []);
+            answered.push(id);
+        }
+        answered.sort_unstable();
+        assert_eq!(answered, [0, 1, 2, 3, 4, 5]);
+        assert!(reader.next().now_or_never().is_none(), "nothing is left to read");
+    }
+}

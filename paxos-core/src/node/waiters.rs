@@ -162,3 +162,95 @@ impl<S: StateMachine> Waiters<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::types::{BatchBuilder, Slot};
+
+    type Receiver = oneshot::Receiver<Result<(), ProposeError>>;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn id(name: u64, sequence: u64) -> RequestId {
+        RequestId { client: ClientId { name, epoch: 1 }, sequence }
+    }
+
+    fn wait_for(waiters: &mut Waiters<()>, id: RequestId, timeout: Duration) -> Receiver {
+        let (reply, receiver) = oneshot::channel();
+        waiters.add_proposal(id, reply, Instant::ZERO, timeout);
+        receiver
+    }
+
+    fn delivery(ids: &[RequestId], verdicts: &[(std::ops::Range<usize>, Verdict)]) -> Delivery {
+        let mut builder = BatchBuilder::default();
+        for &id in ids {
+            builder.push(id, 1, Bytes::new());
+        }
+        let batch = builder.build().expect("some commands");
+        Delivery { slot: Slot(1), value: Value::Batch(batch), verdicts: verdicts.to_vec() }
+    }
+
+    #[test]
+    fn a_delivery_settles_the_waits_for_its_commands_by_their_verdicts() {
+        let mut waiters = Waiters::new();
+        let mut fresh = wait_for(&mut waiters, id(1, 5), SECOND);
+        let mut duplicate = wait_for(&mut waiters, id(2, 9), SECOND);
+        let mut expired = wait_for(&mut waiters, id(1, 8), SECOND);
+        let mut elsewhere = wait_for(&mut waiters, id(1, 6), SECOND);
+        // Nobody waits for the first two.
+        let ids = [id(3, 1), id(1, 4), id(1, 5), id(2, 9), id(1, 8)];
+        let verdicts =
+            [(0..3, Verdict::Fresh), (3..4, Verdict::Duplicate), (4..5, Verdict::Expired)];
+        let answers = waiters.settle(&delivery(&ids, &verdicts));
+        assert_eq!(answers.iter().map(|answer| answer.index).collect::<Vec<_>>(), [2]);
+        assert!(fresh.try_recv().is_err(), "answered once the command is applied");
+        assert_eq!(duplicate.try_recv(), Ok(Err(ProposeError::AlreadyApplied)));
+        assert_eq!(expired.try_recv(), Ok(Err(ProposeError::Expired)));
+        assert!(elsewhere.try_recv().is_err() && waiters.is_waiting(id(1, 6)));
+        assert_eq!(waiters.deadlines.len(), 1);
+    }
+
+    #[test]
+    fn a_command_that_stands_twice_in_a_batch_is_answered_once_by_its_first_place() {
+        let mut waiters = Waiters::new();
+        let _receiver = wait_for(&mut waiters, id(1, 5), SECOND);
+        let verdicts = [(0..1, Verdict::Fresh), (1..2, Verdict::Duplicate)];
+        let answers = waiters.settle(&delivery(&[id(1, 5), id(1, 5)], &verdicts));
+        assert_eq!(answers.iter().map(|answer| answer.index).collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_and_the_replica_is_told() {
+        let mut waiters = Waiters::new();
+        let mut first = wait_for(&mut waiters, id(1, 1), SECOND);
+        let mut second = wait_for(&mut waiters, id(1, 2), SECOND * 2);
+        let (sender, mut read) = oneshot::channel();
+        let task: ReadTask<()> = Box::new(|state| drop(sender.send(state.map(|&()| ()))));
+        waiters.add_read(7, task, Instant::ZERO, SECOND);
+        assert_eq!(waiters.next_deadline(), Some(Instant::ZERO.after(SECOND)));
+
+        let mut inputs = Vec::new();
+        waiters.expire(Instant::ZERO.after(SECOND), &mut inputs);
+        assert!(matches!(
+            inputs[..],
+            [Input::GiveUp(given_up), Input::GiveUpRead { number: 7 }] if given_up == id(1, 1)
+        ));
+        assert_eq!(first.try_recv(), Ok(Err(ProposeError::UnknownOutcome)));
+        assert_eq!(read.try_recv(), Ok(Err(ReadError::Timeout)));
+        assert!(second.try_recv().is_err());
+        assert_eq!(waiters.next_deadline(), Some(Instant::ZERO.after(SECOND * 2)));
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_limit() {
+        let mut waiters = Waiters::new();
+        let _receiver = wait_for(&mut waiters, id(1, 1), Duration::MAX);
+        assert_eq!(waiters.next_deadline(), Some(Instant::ZERO.after(TIMEOUT_MAX)));
+    }
+}

@@ -158,3 +158,139 @@ fn size(batch: &WriteBatch) -> usize {
     let records: usize = batch.records.iter().map(|entry| record(entry.value.encoded_len())).sum();
     records + batch.sessions.as_ref().map_or(0, |sessions| sessions.table.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, ops::RangeInclusive, sync::Mutex};
+
+    use async_trait::async_trait;
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::{
+        message::Record,
+        port::Recovered,
+        types::{Ballot, ClusterId, NodeId, Slot, StoreId, Value},
+    };
+
+    /// Answers each write from a script, `Ok` after its end, and remembers what was written.
+    #[derive(Default)]
+    struct Scripted {
+        answers: Mutex<VecDeque<StorageError>>,
+        written: Mutex<Vec<WriteBatch>>,
+    }
+
+    #[async_trait]
+    impl Storage for Scripted {
+        async fn recover(&self, _: ClusterId, _: NodeId) -> Result<Recovered, StorageError> {
+            Err(StorageError::Failed)
+        }
+
+        async fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
+            // As on a disk, nothing is done at once.
+            tokio::task::yield_now().await;
+            match self.answers.lock().expect("no panic").pop_front() {
+                Some(error) => Err(error),
+                None => {
+                    self.written.lock().expect("no panic").push(batch);
+                    Ok(())
+                }
+            }
+        }
+
+        async fn read(
+            &self,
+            _: RangeInclusive<Slot>,
+            _: usize,
+        ) -> Result<Vec<Record>, StorageError> {
+            Err(StorageError::Failed)
+        }
+
+        async fn close(&self) {}
+    }
+
+    fn record(slot: u64) -> WriteBatch {
+        let record = Record { slot: Slot(slot), ballot: Ballot::CHOSEN, value: Value::Noop };
+        WriteBatch { records: vec![record], ..WriteBatch::default() }
+    }
+
+    fn slots(storage: &Scripted) -> Vec<Vec<u64>> {
+        let written = storage.written.lock().expect("no panic");
+        written.iter().map(|batch| batch.records.iter().map(|r| r.slot.0).collect()).collect()
+    }
+
+    fn full() -> StorageError {
+        StorageError::Full { path: "here".to_owned() }
+    }
+
+    fn written(last: u64) -> Result<Progress, StorageError> {
+        Ok(Progress::Written { last: Some(WriteId(last)), room_again: false })
+    }
+
+    #[tokio::test]
+    async fn what_comes_during_a_write_is_merged_into_the_next_one() {
+        let storage = Arc::new(Scripted::default());
+        let mut writer = Writer::new(storage.clone());
+        for id in 1..=3 {
+            writer.push(Some(WriteId(id)), record(id));
+        }
+        let peers = [(NodeId(2), StoreId(7))].into();
+        writer.push(None, WriteBatch { peers, ..WriteBatch::default() });
+        assert_eq!(writer.progress().await, written(1));
+        assert_eq!(writer.progress().await, written(3));
+        assert_eq!(slots(&storage), [vec![1], vec![2, 3]]);
+        assert_eq!(storage.written.lock().expect("no panic")[1].peers.len(), 1);
+        assert!(writer.progress().now_or_never().is_none(), "nothing is left to write");
+        assert_eq!(writer.backlog_bytes, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_meets_a_full_disk_is_written_before_any_other_once_there_is_room() {
+        let storage = Arc::new(Scripted::default());
+        storage.answers.lock().expect("no panic").extend([full(), full()]);
+        let mut writer = Writer::new(storage.clone());
+        let start = tokio::time::Instant::now();
+        writer.push(Some(WriteId(1)), record(1));
+        writer.push(Some(WriteId(2)), record(2));
+        assert_eq!(writer.progress().await, Ok(Progress::Full), "told once, not at every attempt");
+        let room = Progress::Written { last: Some(WriteId(1)), room_again: true };
+        assert_eq!(writer.progress().await, Ok(room));
+        assert_eq!(start.elapsed().as_secs(), 2, "one attempt a second");
+        assert_eq!(writer.progress().await, written(2));
+        assert_eq!(slots(&storage), [vec![1], vec![2]]);
+    }
+
+    #[tokio::test]
+    async fn any_other_failure_is_final() {
+        let storage = Arc::new(Scripted::default());
+        storage.answers.lock().expect("no panic").push_back(StorageError::Failed);
+        let mut writer = Writer::new(storage.clone());
+        writer.push(Some(WriteId(1)), record(1));
+        writer.push(Some(WriteId(2)), record(2));
+        assert_eq!(writer.progress().await, Err(StorageError::Failed));
+        assert_eq!(slots(&storage), [[]; 0], "nothing is written after it");
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_for_the_write_under_way_only() {
+        let storage = Arc::new(Scripted::default());
+        let mut writer = Writer::new(storage.clone());
+        writer.push(Some(WriteId(1)), record(1));
+        writer.push(Some(WriteId(2)), record(2));
+        assert_eq!(writer.finish().await, Ok(()));
+        assert_eq!(slots(&storage), [vec![1]]);
+    }
+
+    #[tokio::test]
+    async fn a_slow_disk_overloads_until_it_has_caught_up() {
+        let mut writer = Writer::new(Arc::new(Scripted::default()));
+        let sessions = crate::port::SessionCheckpoint {
+            slot: Slot(1),
+            table: vec![0; BACKLOG_BYTES_MAX + 1].into(),
+        };
+        writer.push(Some(WriteId(1)), WriteBatch { sessions: Some(sessions), ..record(1) });
+        assert!(writer.is_overloaded());
+        assert_eq!(writer.progress().await, written(1));
+        assert!(!writer.is_overloaded());
+    }
+}
