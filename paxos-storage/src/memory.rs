@@ -215,6 +215,13 @@ impl MemoryStorage {
         Err(crashed("write"))
     }
 
+    /// Makes the record of `slot` vanish.
+    pub fn lose(&self, slot: Slot) {
+        if let Some(image) = &mut self.disk.lock().image {
+            image.records.remove(&slot);
+        }
+    }
+
     /// Lets the next handle in. What was held back for this one is lost: nobody waits for it.
     fn release_lock(&self) {
         let session = self.session.swap(CLOSED, Ordering::AcqRel);

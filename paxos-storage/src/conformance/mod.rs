@@ -1,0 +1,235 @@
+//! The contract of [`Storage`] as a suite that any backend can run in one line.
+//!
+//! ```
+//! # use paxos_storage::{MemoryStorage, conformance};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let report = conformance::check(|| {
+//!     let disk = MemoryStorage::new();
+//!     move || Ok(disk.clone())
+//! })
+//! .await;
+//! assert!(report.passed.contains(&"everything_survives_a_restart"));
+//! # }
+//! ```
+//!
+//! A closure that opens the same storage again and again is a [`Disk`] already. A disk that can
+//! also lose power, fill up and decay on request has the rest of the contract checked: what it
+//! cannot do is [skipped](Report::skipped).
+
+mod contents;
+mod failures;
+mod ownership;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use paxos_core::{
+    message::{Record, Watermark},
+    port::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch},
+    types::{Ballot, BatchBuilder, ClientId, ClusterId, NodeId, RequestId, Slot, StoreId, Value},
+};
+
+pub use contents::{
+    everything_survives_a_restart, large_values_survive, many_records_survive,
+    reads_are_cut_off_by_bytes, reads_see_every_write, starts_empty, the_last_record_wins,
+};
+pub use failures::{
+    a_damaged_record_is_an_error, a_failed_sync_is_final, a_full_disk_is_survived,
+    a_missing_record_is_an_error, acknowledged_writes_survive_a_power_cut, writes_are_atomic,
+};
+pub use ownership::{
+    a_second_opening_is_refused, another_node_is_refused, every_recovery_is_counted,
+    stores_have_names_of_their_own,
+};
+
+/// Where one storage keeps its data: what is there when the process is gone.
+#[async_trait]
+pub trait Disk: Send + Sync {
+    /// Opens the storage on it, as a process that starts does.
+    async fn open(&self) -> Result<Arc<dyn Storage>, StorageError>;
+
+    /// Brings about a fault; `false` if the disk cannot.
+    fn inject(&self, fault: Fault) -> bool {
+        let _ = fault;
+        false
+    }
+}
+
+/// What can happen to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The power fails now: what is not durable may be lost, in whole or in part, and what is open
+    /// can do nothing more. The power is back for the next opening.
+    PowerCut,
+    /// The power fails during the next write, after so many of the disk's operations; not at all
+    /// if the write is over sooner.
+    PowerCutDuringWrite {
+        /// Operations that still happen.
+        operations: u64,
+    },
+    /// There is no room left, or there is again.
+    Full(bool),
+    /// The next sync fails.
+    FailedSync,
+    /// The record of a slot can no longer be read. Only while nothing is open.
+    Damage(Slot),
+    /// The record of a slot is gone. Only while nothing is open.
+    Loss(Slot),
+}
+
+#[async_trait]
+impl<F, S> Disk for F
+where
+    F: Fn() -> Result<S, StorageError> + Send + Sync,
+    S: Storage,
+{
+    async fn open(&self) -> Result<Arc<dyn Storage>, StorageError> {
+        Ok(Arc::new(self()?))
+    }
+}
+
+/// Whether a check could be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// It was, and nothing was wrong.
+    Passed,
+    /// The disk does not know the fault.
+    Skipped,
+}
+
+/// What was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Report {
+    /// The checks that passed.
+    pub passed: Vec<&'static str>,
+    /// The checks that need a fault which the disk cannot bring about.
+    pub skipped: Vec<&'static str>,
+}
+
+macro_rules! run {
+    ($new_disk:expr, $($check:ident,)*) => {{
+        let mut report = Report::default();
+        $(match $check($new_disk).await {
+            Outcome::Passed => report.passed.push(stringify!($check)),
+            Outcome::Skipped => report.skipped.push(stringify!($check)),
+        })*
+        report
+    }};
+}
+
+/// Checks everything, each check on a disk of its own.
+///
+/// # Panics
+///
+/// If the storage breaks its contract, with the number of the guarantee.
+pub async fn check<D: Disk>(new_disk: impl Fn() -> D) -> Report {
+    run!(
+        &new_disk,
+        starts_empty,
+        everything_survives_a_restart,
+        the_last_record_wins,
+        reads_see_every_write,
+        reads_are_cut_off_by_bytes,
+        large_values_survive,
+        many_records_survive,
+        every_recovery_is_counted,
+        stores_have_names_of_their_own,
+        another_node_is_refused,
+        a_second_opening_is_refused,
+        acknowledged_writes_survive_a_power_cut,
+        writes_are_atomic,
+        a_failed_sync_is_final,
+        a_full_disk_is_survived,
+        a_damaged_record_is_an_error,
+        a_missing_record_is_an_error,
+    )
+}
+
+const CLUSTER: ClusterId = ClusterId(0xc1);
+const NODE: NodeId = NodeId(1);
+
+/// Opens a disk that has to be sound.
+async fn start<D: Disk>(disk: &D) -> (Arc<dyn Storage>, Recovered) {
+    let storage = disk.open().await.expect("7: nobody else has the disk open");
+    let recovered = storage.recover(CLUSTER, NODE).await.expect("a sound disk recovers");
+    (storage, recovered)
+}
+
+/// Stops the storage properly and starts it again.
+async fn restart<D: Disk>(disk: &D, storage: Arc<dyn Storage>) -> (Arc<dyn Storage>, Recovered) {
+    storage.close().await;
+    drop(storage);
+    start(disk).await
+}
+
+/// A ballot that differs for every `round`.
+fn ballot(round: u64) -> Ballot {
+    Ballot { round, node: NodeId(round % 3 + 1) }
+}
+
+/// A value of one command of `bytes` bytes that nothing else produces, so that a mix-up shows.
+fn value(seed: u64, bytes: usize) -> Value {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let command: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(bytes).collect();
+    let mut builder = BatchBuilder::default();
+    let client = ClientId { name: seed, epoch: 1 };
+    builder.push(RequestId { client, sequence: 1 }, 1, Bytes::from(command));
+    Value::Batch(builder.build().expect("one command"))
+}
+
+/// A record of `slot` that differs for every `seed`.
+fn record(slot: u64, seed: u64) -> Record {
+    Record { slot: Slot(slot), ballot: ballot(seed), value: value(seed << 32 | slot, 100) }
+}
+
+fn records(slots: std::ops::RangeInclusive<u64>, seed: u64) -> Vec<Record> {
+    slots.map(|slot| record(slot, seed)).collect()
+}
+
+/// A batch that changes everything there is, with ten records.
+fn full_batch(first: u64, seed: u64) -> WriteBatch {
+    WriteBatch {
+        promised: Some(ballot(seed)),
+        chosen: Some(Watermark { slot: Slot(first + 4), hash: seed }),
+        records: records(first..=first + 9, seed),
+        sessions: Some(SessionCheckpoint {
+            slot: Slot(first + 2),
+            table: value(seed, 5000).encoded(),
+        }),
+        peers: [(NodeId(100 + seed), StoreId(seed))].into(),
+    }
+}
+
+/// What a node that wrote `batches` has to find, identity aside.
+fn expect_state(recovered: &Recovered, batches: &[&WriteBatch], guarantee: &str) {
+    assert!(holds(recovered, batches), "{guarantee}: {recovered:?} is not {batches:?}");
+}
+
+/// Whether a node finds exactly what `batches` leave behind.
+fn holds(recovered: &Recovered, batches: &[&WriteBatch]) -> bool {
+    let mut all = WriteBatch::default();
+    for batch in batches {
+        all.merge((*batch).clone());
+    }
+    let chosen = all.chosen.unwrap_or_default();
+    let mut open = std::collections::BTreeMap::new();
+    for record in all.records.into_iter().filter(|record| record.slot > chosen.slot) {
+        open.insert(record.slot, record);
+    }
+    recovered.promised == all.promised.unwrap_or_default()
+        && recovered.chosen == chosen
+        && recovered.floor == Slot::ZERO
+        && recovered.sessions == all.sessions.unwrap_or_default()
+        && recovered.peers == all.peers
+        && recovered.records.iter().eq(open.values())
+}
+
+/// Every record there is.
+async fn read_all(storage: &dyn Storage) -> Vec<Record> {
+    let read = storage.read(Slot(1)..=Slot(u64::MAX), usize::MAX).await;
+    read.expect("6: every record is sound")
+}

@@ -1,0 +1,96 @@
+//! A storage in a [redb](https://docs.rs/redb) database: a B-tree with copy on write, in one file.
+//!
+//! A batch is one transaction, durable with one sync. Two threads do the blocking work, one writes
+//! and one reads, so that neither a reader waits for a sync nor the executor for the disk.
+//!
+//! What a start trusts: redb checks every page of the file against its checksum, and drops a last
+//! transaction that a crash left unfinished. Every record has a checksum of its own besides, which
+//! is checked whenever the record is read.
+
+mod backend;
+mod database;
+mod record;
+mod source;
+mod worker;
+
+use std::{fmt, io, ops::RangeInclusive, path::Path};
+
+use async_trait::async_trait;
+use paxos_core::{
+    message::Record,
+    port::{Recovered, Storage, StorageError, WriteBatch},
+    types::{ClusterId, NodeId, Slot},
+};
+use redb::StorageBackend;
+
+use self::{source::Source, worker::Workers};
+
+/// A storage in a redb database.
+///
+/// Dropping it waits for the work under way, one sync at most, and releases the directory.
+pub struct RedbStorage {
+    path: String,
+    workers: Workers,
+}
+
+impl fmt::Debug for RedbStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbStorage").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl RedbStorage {
+    /// Takes the directory, which is created if it is missing, for this process alone. The data in
+    /// it is looked at when the node starts, by [`recover`](Storage::recover).
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Locked`] if another process has it; otherwise what the operating system
+    /// says.
+    pub fn open(directory: impl AsRef<Path>) -> Result<RedbStorage, StorageError> {
+        RedbStorage::start(Source::directory(directory.as_ref())?)
+    }
+
+    /// The same on a backend of the embedder's, which errors call `name`. `open` is called when the
+    /// node starts, and again after the backend ran out of room: redb gives up a backend that has
+    /// failed, and another one has to show the same data. Excluding other processes is up to the
+    /// backend's locks, and a backend without any bytes is a fresh start.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system starts no threads.
+    pub fn with_backend<B: StorageBackend>(
+        name: impl Into<String>,
+        mut open: impl FnMut() -> io::Result<B> + Send + 'static,
+    ) -> Result<RedbStorage, StorageError> {
+        let open = Box::new(move || open().map(|backend| Box::new(backend) as _));
+        RedbStorage::start(Source::Backend { name: name.into(), open })
+    }
+
+    fn start(source: Source) -> Result<RedbStorage, StorageError> {
+        Ok(RedbStorage { path: source.path(), workers: Workers::start(source)? })
+    }
+}
+
+#[async_trait]
+impl Storage for RedbStorage {
+    async fn recover(&self, cluster: ClusterId, node: NodeId) -> Result<Recovered, StorageError> {
+        self.workers.recover(cluster, node).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
+        self.workers.write(batch).await
+    }
+
+    async fn read(
+        &self,
+        slots: RangeInclusive<Slot>,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, StorageError> {
+        self.workers.read(slots, bytes_max).await
+    }
+
+    async fn close(&self) {
+        self.workers.close().await;
+    }
+}

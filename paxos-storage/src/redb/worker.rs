@@ -1,0 +1,280 @@
+//! The two threads of the storage, and what a failure means for what follows.
+//!
+//! The writer takes one batch after the other. After a failure it writes no more, with one
+//! exception: if there was no room, it opens the database again, looks whether the batch has made
+//! it after all, and goes on.
+
+use std::{
+    io,
+    ops::RangeInclusive,
+    sync::{Arc, PoisonError, RwLock},
+    thread::{Builder, JoinHandle},
+};
+
+use paxos_core::{
+    message::Record,
+    port::{Recovered, StorageError, WriteBatch},
+    types::{ClusterId, NodeId, Slot},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{database::OpenDatabase, source::Source};
+
+/// Requests that may wait for a thread. A node has one write under way, and few reads.
+const QUEUE: usize = 16;
+
+type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
+
+enum WriterJob {
+    Recover { cluster: ClusterId, node: NodeId, reply: Reply<Recovered> },
+    Write { batch: WriteBatch, reply: Reply<()> },
+    Close { reply: Reply<()> },
+}
+
+struct ReaderJob {
+    slots: RangeInclusive<Slot>,
+    bytes_max: usize,
+    reply: Reply<Vec<Record>>,
+}
+
+/// The database, between the two threads. Only the writer replaces it.
+enum Access {
+    NotRecovered,
+    Open(OpenDatabase),
+    Failed,
+    Closed,
+}
+
+type SharedAccess = Arc<RwLock<Access>>;
+
+/// Handles on the two threads. Dropping it ends them, the reader first.
+pub(super) struct Workers {
+    reader: Worker<ReaderJob>,
+    writer: Worker<WriterJob>,
+}
+
+impl Workers {
+    pub(super) fn start(source: Source) -> Result<Workers, StorageError> {
+        let path = source.path();
+        let access = SharedAccess::new(RwLock::new(Access::NotRecovered));
+        let failed = |error: io::Error| StorageError::Io {
+            operation: "start a thread for",
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let mut reader = Reader { access: Arc::clone(&access), path: path.clone() };
+        let reader = Worker::start("paxos-log-read", move |job| reader.handle(job));
+        let reader = reader.map_err(failed)?;
+        let mut writer =
+            Writer { access, source: Some(source), path: path.clone(), was_full: false };
+        let writer = Worker::start("paxos-log-write", move |job| writer.handle(job));
+        Ok(Workers { reader, writer: writer.map_err(failed)? })
+    }
+
+    pub(super) async fn recover(
+        &self,
+        cluster: ClusterId,
+        node: NodeId,
+    ) -> Result<Recovered, StorageError> {
+        self.writer.ask(|reply| WriterJob::Recover { cluster, node, reply }).await
+    }
+
+    pub(super) async fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
+        self.writer.ask(|reply| WriterJob::Write { batch, reply }).await
+    }
+
+    pub(super) async fn read(
+        &self,
+        slots: RangeInclusive<Slot>,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, StorageError> {
+        self.reader.ask(|reply| ReaderJob { slots, bytes_max, reply }).await
+    }
+
+    pub(super) async fn close(&self) {
+        if let Err(error) = self.writer.ask(|reply| WriterJob::Close { reply }).await {
+            tracing::warn!(%error, "closing the log");
+        }
+    }
+}
+
+/// A thread that handles jobs until its handle is dropped.
+struct Worker<J> {
+    jobs: Option<mpsc::Sender<J>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<J: Send + 'static> Worker<J> {
+    fn start(name: &str, mut handle: impl FnMut(J) + Send + 'static) -> io::Result<Worker<J>> {
+        let (jobs, mut queue) = mpsc::channel(QUEUE);
+        let thread = Builder::new().name(name.to_owned()).spawn(move || {
+            while let Some(job) = queue.blocking_recv() {
+                handle(job);
+            }
+        })?;
+        Ok(Worker { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Hands over a job and waits for its answer. A thread that has died answers nothing more.
+    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> J) -> Result<T, StorageError> {
+        let (reply, answer) = oneshot::channel();
+        let jobs = self.jobs.as_ref().expect("taken only by drop");
+        jobs.send(job(reply)).await.map_err(|_| StorageError::Failed)?;
+        answer.await.unwrap_or(Err(StorageError::Failed))
+    }
+}
+
+impl<J> Drop for Worker<J> {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a thread of the log has panicked");
+        }
+    }
+}
+
+struct Reader {
+    access: SharedAccess,
+    path: String,
+}
+
+impl Reader {
+    fn handle(&mut self, ReaderJob { slots, bytes_max, reply }: ReaderJob) {
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        let read =
+            database(&access, "read", &self.path).and_then(|open| open.read(slots, bytes_max));
+        drop(access);
+        // Whoever asked may have been dropped.
+        let _ = reply.send(read);
+    }
+}
+
+struct Writer {
+    access: SharedAccess,
+    /// `None` once it has been closed.
+    source: Option<Source>,
+    path: String,
+    /// The last write found no room.
+    was_full: bool,
+}
+
+impl Writer {
+    fn handle(&mut self, job: WriterJob) {
+        // Whoever asked may have been dropped; what was asked for counts all the same.
+        match job {
+            WriterJob::Recover { cluster, node, reply } => {
+                let _ = reply.send(self.recover(cluster, node));
+            }
+            WriterJob::Write { batch, reply } => {
+                let _ = reply.send(self.write(&batch));
+            }
+            WriterJob::Close { reply } => {
+                if let Access::Open(open) = self.replace(Access::Closed) {
+                    open.close();
+                }
+                self.source = None;
+                let _ = reply.send(Ok(()));
+            }
+        }
+    }
+
+    fn recover(&mut self, cluster: ClusterId, node: NodeId) -> Result<Recovered, StorageError> {
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        let (Access::NotRecovered, Some(source)) = (&*access, &mut self.source) else {
+            return Err(refused("recover", &self.path, "it was recovered or closed before"));
+        };
+        drop(access);
+        let open = OpenDatabase::open(source, cluster)?;
+        let recovered = open.recover(node)?;
+        source.publish()?;
+        self.replace(Access::Open(open));
+        Ok(recovered)
+    }
+
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        let open = database(&access, "write", &self.path)?;
+        let room = match &self.source {
+            Some(source) if self.was_full => source.probe_room(size(batch)),
+            _ => Ok(()),
+        };
+        if let Err(full @ StorageError::Full { .. }) = room {
+            return Err(full);
+        }
+        let written = room.and_then(|()| open.write(batch));
+        drop(access);
+        self.was_full = matches!(written, Err(StorageError::Full { .. }));
+        match written {
+            Ok(()) => Ok(()),
+            Err(full @ StorageError::Full { .. }) => self.go_on_after(full, batch),
+            Err(error) => {
+                self.replace(Access::Failed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the database again, which redb needs after every failure. What is then found in it is
+    /// what the disk holds: the batch is there, or `full` is the whole truth about it.
+    fn go_on_after(&mut self, full: StorageError, batch: &WriteBatch) -> Result<(), StorageError> {
+        let (Access::Open(failed), Some(source)) = (self.replace(Access::Failed), &mut self.source)
+        else {
+            return Err(StorageError::Failed);
+        };
+        let cluster = failed.cluster();
+        drop(failed);
+        let again =
+            OpenDatabase::open(source, cluster).and_then(|open| Ok((open.contains(batch)?, open)));
+        match again {
+            Ok((contained, open)) => {
+                self.replace(Access::Open(open));
+                if contained { Ok(()) } else { Err(full) }
+            }
+            // To say "full" would promise that the batch is not there, which is unknown now.
+            Err(StorageError::Full { path }) => Err(StorageError::Io {
+                operation: "open again",
+                path,
+                reason: "no space left on the device".to_owned(),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace(&mut self, access: Access) -> Access {
+        let mut current = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut current, access)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Access::Open(open) = self.replace(Access::Closed) {
+            open.close();
+        }
+    }
+}
+
+/// Bytes of a batch that need room, roughly.
+fn size(batch: &WriteBatch) -> usize {
+    let records: usize = batch.records.iter().map(|record| record.value.encoded_len()).sum();
+    records + batch.sessions.as_ref().map_or(0, |sessions| sessions.table.len())
+}
+
+fn database<'a>(
+    access: &'a Access,
+    operation: &'static str,
+    path: &str,
+) -> Result<&'a OpenDatabase, StorageError> {
+    match access {
+        Access::Open(open) => Ok(open),
+        Access::Failed => Err(StorageError::Failed),
+        Access::NotRecovered => Err(refused(operation, path, "recover() comes first")),
+        Access::Closed => Err(refused(operation, path, "it has been closed")),
+    }
+}
+
+fn refused(operation: &'static str, path: &str, reason: &str) -> StorageError {
+    StorageError::Io { operation, path: path.to_owned(), reason: reason.to_owned() }
+}
