@@ -12,3 +12,4 @@ pub mod types;
 pub use config::{Config, ConfigError};
 #[cfg(feature = "node")]
 pub use node::Node;
+pub use replica::Replica;

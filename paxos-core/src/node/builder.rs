@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     limits::READS_MAX,
     port::{Recovered, StateMachine, Storage, Transport},
-    replica::Replica,
+    replica::{Replica, ReplicaError},
     types::{ClientId, ClusterId, Instant, Membership, NodeId, Peer, Slot},
 };
 
@@ -129,7 +129,7 @@ impl NodeBuilder {
     ///
     /// Outside a tokio runtime.
     pub async fn start<S: StateMachine>(self, state_machine: S) -> Result<Node<S>, StartError> {
-        self.config.check()?;
+        self.config.check().map_err(ReplicaError::from)?;
         let storage = self.storage.ok_or(StartError::Missing("storage"))?;
         let transport = self.transport.ok_or(StartError::Missing("transport"))?;
         let config = self.config;

@@ -1,9 +1,8 @@
 //! What can go wrong with a node, and what to do about it.
 
 use crate::{
-    config::ConfigError,
     port::{StorageError, TransportError},
-    replica::{Halt, Refusal},
+    replica::{Halt, Refusal, ReplicaError},
     types::Slot,
 };
 
@@ -13,9 +12,9 @@ pub enum StartError {
     /// The builder was not told what to use.
     #[error("a node needs a {0}: give it one with NodeBuilder::{0}")]
     Missing(&'static str),
-    /// The settings cannot work.
+    /// The replica cannot start with these settings or from this storage.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Replica(#[from] ReplicaError),
     /// The storage cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),

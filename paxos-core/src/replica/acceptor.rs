@@ -1,0 +1,210 @@
+//! The acceptor: promises and votes, and nothing else writes durable protocol state.
+//!
+//! It guarantees, across restarts (Lamport 2001, section 2.2):
+//!
+//! - **P1a.** It accepts a ballot exactly if it has not promised a higher one.
+//! - A promise never decreases, and `accepted(b)` implies `promised ≥ b`.
+//! - What it answers is durable before the answer leaves.
+//!
+//! Together with the choice that a new leader makes (see [`recovery`](super::recovery)) this gives
+//! the lemma everything rests on: *if a value is chosen at ballot b, every higher ballot's proposal
+//! for that slot has the same value* (P2b).
+//!
+//! A slot that is chosen needs no further protection: a vote for it at a higher ballot can only be
+//! for the same value. So a chosen record is never rewritten, and a value learned as chosen is
+//! recorded at [`Ballot::CHOSEN`], above every vote.
+
+use super::{
+    context::Context,
+    log::Log,
+    outbox::{AfterPersist, Outbox},
+};
+use crate::{
+    limits,
+    message::{Accept, Message, Prepare, Promise, Record, Reject},
+    port::Recovered,
+    types::{Ballot, NodeId, Slot, Value},
+};
+
+/// Promise and log of this node.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    promised: Ballot,
+    log: Log,
+}
+
+/// Whether a ballot may be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing higher is promised.
+    Current,
+    /// A higher ballot is promised; its sender has been told.
+    Outdated,
+}
+
+/// Where the page of a promise comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// Answered, from memory.
+    Answered,
+    /// The records have to be read from disk first.
+    OnDisk,
+    /// The ballot is outdated; the candidate has been told.
+    Refused,
+}
+
+impl Acceptor {
+    pub(super) fn recovered(recovered: &mut Recovered) -> Acceptor {
+        let records = std::mem::take(&mut recovered.records);
+        let log = Log::recovered(recovered.chosen.slot, recovered.floor, records);
+        Acceptor { promised: recovered.promised, log }
+    }
+
+    pub(super) fn promised(&self) -> Ballot {
+        self.promised
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(super) fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// Checks a leader's or candidate's ballot against the promise and rejects it if it is lower.
+    pub(super) fn judge(&self, from: NodeId, ballot: Ballot, out: &mut Outbox) -> Standing {
+        if ballot >= self.promised {
+            return Standing::Current;
+        }
+        out.send(from, Message::Reject(Reject { ballot, promised: self.promised }));
+        Standing::Outdated
+    }
+
+    /// Promises a ballot durably, unless it has promised it before.
+    fn promise(&mut self, ballot: Ballot, out: &mut Outbox) {
+        assert!(ballot >= self.promised, "a promise of {} cannot sink to {ballot}", self.promised);
+        if ballot > self.promised {
+            self.promised = ballot;
+            out.persist_promise(ballot);
+        }
+    }
+
+    /// Promises a ballot of this node's own, so that it is never used again.
+    pub(super) fn promise_own(&mut self, ballot: Ballot, out: &mut Outbox) {
+        self.promise(ballot, out);
+    }
+
+    /// Phase 1b: promises the ballot and reports what was accepted from `prepare.from` on.
+    ///
+    /// The report starts at the *candidate's* watermark, not at this acceptor's own: what the
+    /// candidate does not know is never left out.
+    pub(super) fn prepare(
+        &mut self,
+        from: NodeId,
+        prepare: &Prepare,
+        chosen: Slot,
+        cx: &mut Context<'_>,
+    ) -> Page {
+        if self.judge(from, prepare.ballot, cx.out) == Standing::Outdated {
+            return Page::Refused;
+        }
+        self.promise(prepare.ballot, cx.out);
+        if prepare.from > self.log.floor() && prepare.from <= self.log.on_disk() {
+            return Page::OnDisk;
+        }
+        let mut bytes = 0;
+        let mut records = Vec::new();
+        let mut remaining = self.log.from(prepare.from);
+        for record in remaining.by_ref() {
+            bytes += record.value.encoded_len();
+            records.push(record);
+            if bytes >= limits::PAGE_BYTES_MAX || records.len() >= limits::PAGE_RECORDS_MAX {
+                break;
+            }
+        }
+        let next = remaining.next().map(|record| record.slot);
+        drop(remaining);
+        self.answer_promise(from, prepare, records, next, chosen, cx.out);
+        Page::Answered
+    }
+
+    /// Phase 1b, once `records` have come from disk: they start at `prepare.from` and hold at least
+    /// one record.
+    pub(super) fn prepare_from_disk(
+        &mut self,
+        from: NodeId,
+        prepare: &Prepare,
+        records: Vec<Record>,
+        chosen: Slot,
+        out: &mut Outbox,
+    ) {
+        if self.promised != prepare.ballot {
+            return;
+        }
+        let next = records.last().map(|last| last.slot.next());
+        let next = next.filter(|&next| next <= self.log.highest());
+        self.answer_promise(from, prepare, records, next, chosen, out);
+    }
+
+    fn answer_promise(
+        &self,
+        to: NodeId,
+        prepare: &Prepare,
+        records: Vec<Record>,
+        next: Option<Slot>,
+        chosen: Slot,
+        out: &mut Outbox,
+    ) {
+        let promise = Promise {
+            ballot: prepare.ballot,
+            from: prepare.from,
+            records,
+            next,
+            chosen,
+            floor: self.log.floor(),
+        };
+        out.send_after_persist(to, AfterPersist::Promise(promise));
+    }
+
+    /// Phase 2b: accepts the value unless a higher ballot is promised.
+    ///
+    /// A slot more than four windows above the own watermark is passed over without an answer:
+    /// this node has to catch up first, and must not hoard values meanwhile.
+    pub(super) fn accept(
+        &mut self,
+        from: NodeId,
+        accept: Accept,
+        chosen: Slot,
+        cx: &mut Context<'_>,
+    ) -> Standing {
+        let Accept { ballot, slot, value, .. } = accept;
+        if self.judge(from, ballot, cx.out) == Standing::Outdated {
+            return Standing::Outdated;
+        }
+        let ahead_max = 4 * cx.memberships.current().window();
+        if slot.0 > chosen.0.saturating_add(ahead_max) {
+            return Standing::Current;
+        }
+        self.promise(ballot, cx.out);
+        let accepted = self.log.get(slot).map(|(accepted, _)| accepted);
+        let settled = slot <= chosen || accepted == Some(Ballot::CHOSEN);
+        if !settled && accepted != Some(ballot) {
+            self.record(slot, ballot, value, cx.out);
+        }
+        cx.out.send_after_persist(from, AfterPersist::Accepted { ballot, slot });
+        Standing::Current
+    }
+
+    /// Records a value that a peer knows to be chosen.
+    pub(super) fn learn(&mut self, slot: Slot, value: Value, out: &mut Outbox) {
+        if self.log.get(slot).is_none_or(|(ballot, _)| ballot != Ballot::CHOSEN) {
+            self.record(slot, Ballot::CHOSEN, value, out);
+        }
+    }
+
+    fn record(&mut self, slot: Slot, ballot: Ballot, value: Value, out: &mut Outbox) {
+        out.persist_record(Record { slot, ballot, value: value.clone() });
+        self.log.insert(slot, ballot, value, out.last_write());
+    }
+}

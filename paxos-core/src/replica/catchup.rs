@@ -1,0 +1,201 @@
+//! Catching up: a node pulls the chosen slots it misses, from any peer that has them.
+//!
+//! The one that lacks asks, a page at a time and only once the last page is durable, so catching up
+//! is flow-controlled by the one who needs it. A peer that does not answer is passed over for the
+//! next, so it need not be the leader.
+
+use std::collections::BTreeMap;
+
+use super::{WriteId, acceptor::Acceptor, context::Context, learner::Learner, outbox::Outbox};
+use crate::{
+    config::Config,
+    limits,
+    message::{Learn, Learned, Message},
+    types::{Ballot, Instant, NodeId, Slot, Value},
+};
+
+/// What this node misses and whom it asks.
+#[derive(Debug, Default)]
+pub(super) struct Catchup {
+    /// How far each peer is known to know the log chosen.
+    peers: BTreeMap<NodeId, Slot>,
+    /// The watermark that has not moved since.
+    stuck: Option<(Slot, Instant)>,
+    pulling: Option<Pulling>,
+    last_asked: Option<NodeId>,
+    /// The last page brought something, so the next is asked for without patience; but not before
+    /// this write, which carries the page, is durable.
+    flowing: Option<WriteId>,
+}
+
+#[derive(Debug)]
+struct Pulling {
+    number: u64,
+    peer: NodeId,
+    expires_at: Instant,
+}
+
+impl Catchup {
+    /// `peer` knows every slot up to `chosen` to be chosen.
+    pub(super) fn on_peer(&mut self, peer: NodeId, chosen: Slot) {
+        let known = self.peers.entry(peer).or_default();
+        *known = chosen.max(*known);
+    }
+
+    /// The last slot that somebody knows to be chosen.
+    fn target(&self) -> Slot {
+        self.peers.values().copied().max().unwrap_or_default()
+    }
+
+    /// Pulls the next page, if slots have been missing for long enough.
+    pub(super) fn pull(
+        &mut self,
+        learner: &Learner,
+        acceptor: &Acceptor,
+        numbers: &mut u64,
+        cx: &mut Context<'_>,
+    ) {
+        let chosen = learner.chosen().slot;
+        if chosen >= self.target() {
+            self.stuck = None;
+            self.pulling = None;
+            self.flowing = None;
+            return;
+        }
+        let since = match self.stuck {
+            Some((slot, since)) if slot == chosen => since,
+            _ => {
+                self.stuck = Some((chosen, cx.now));
+                cx.now
+            }
+        };
+        self.pulling.take_if(|pulling| pulling.expires_at <= cx.now);
+        let ready = match self.flowing {
+            Some(write) => write <= cx.out.persisted(),
+            None => since.after(cx.config.gap_patience) <= cx.now,
+        };
+        if ready && self.pulling.is_none() {
+            self.flowing = None;
+            self.ask(learner, acceptor, numbers, cx);
+        }
+    }
+
+    fn ask(
+        &mut self,
+        learner: &Learner,
+        acceptor: &Acceptor,
+        numbers: &mut u64,
+        cx: &mut Context<'_>,
+    ) {
+        let from = learner.chosen().slot.next();
+        let Some(peer) = self.next_peer(from) else { return };
+        *numbers += 1;
+        self.last_asked = Some(peer);
+        self.pulling = Some(Pulling {
+            number: *numbers,
+            peer,
+            expires_at: cx.now.after(cx.config.retransmit_timeout),
+        });
+        let to = last_missing(from, self.target(), learner, acceptor);
+        cx.out.send(peer, Message::Learn(Learn { number: *numbers, from, to }));
+    }
+
+    /// The next peer, in turn, that has the slot.
+    fn next_peer(&self, slot: Slot) -> Option<NodeId> {
+        let mut able = self.peers.iter().filter(|(_, chosen)| **chosen >= slot).map(|(&id, _)| id);
+        able.clone().find(|&id| Some(id) > self.last_asked).or_else(|| able.next())
+    }
+
+    /// A page has been recorded by this write, and more may follow.
+    pub(super) fn on_recorded(&mut self, write: WriteId) {
+        self.flowing = Some(write);
+    }
+
+    /// Takes in a page; returns the values that this node asked for and still misses.
+    pub(super) fn on_learned(
+        &mut self,
+        from: NodeId,
+        learned: Learned,
+        learner: &Learner,
+    ) -> Vec<(Slot, Value)> {
+        let expected =
+            |pulling: &mut Pulling| pulling.number == learned.number && pulling.peer == from;
+        if self.pulling.take_if(expected).is_none() {
+            return Vec::new();
+        }
+        // What the peer really has: an empty page means that it has been overrated.
+        let has = learned.values.last().map_or(Slot::ZERO, |&(slot, _)| slot.max(learned.chosen));
+        self.peers.insert(from, has);
+        let mut next = learner.chosen().slot.next();
+        let mut values = Vec::new();
+        for (slot, value) in learned.values {
+            if slot > next {
+                break;
+            }
+            if slot == next {
+                next = slot.next();
+                values.push((slot, value));
+            }
+        }
+        values
+    }
+
+    pub(super) fn next_deadline(&self, config: &Config) -> Option<Instant> {
+        match (&self.pulling, self.flowing, self.stuck) {
+            (Some(pulling), _, _) => Some(pulling.expires_at),
+            // The write that carries the last page ends the wait, not the clock.
+            (None, Some(_), _) | (None, None, None) => None,
+            (None, None, Some((_, since))) => Some(since.after(config.gap_patience)),
+        }
+    }
+}
+
+/// The end of the gap that starts at `from`: the slot before the next one that needs no pulling.
+fn last_missing(from: Slot, target: Slot, learner: &Learner, acceptor: &Acceptor) -> Slot {
+    let (told_ballot, told) = learner.told();
+    let known = |&(slot, ballot): &(Slot, Ballot)| {
+        ballot == Ballot::CHOSEN || (ballot == told_ballot && slot <= told.slot)
+    };
+    let present = acceptor.log().ballots_from(from).find(known);
+    present.map_or(target, |(slot, _)| slot.previous()).min(target).max(from)
+}
+
+/// Answers a peer from memory; `false` if the slots have to be read from disk first.
+pub(super) fn serve(
+    to: NodeId,
+    learn: &Learn,
+    learner: &Learner,
+    acceptor: &Acceptor,
+    out: &mut Outbox,
+) -> bool {
+    let chosen = learner.chosen().slot;
+    let log = acceptor.log();
+    if learn.from > log.floor() && learn.from <= log.on_disk() && learn.from <= chosen {
+        return false;
+    }
+    let mut bytes = 0;
+    let mut values = Vec::new();
+    for record in log.from(learn.from).take_while(|record| record.slot <= chosen.min(learn.to)) {
+        if bytes >= limits::PAGE_BYTES_MAX || values.len() >= limits::PAGE_RECORDS_MAX {
+            break;
+        }
+        bytes += record.value.encoded_len();
+        values.push((record.slot, record.value));
+    }
+    answer(to, learn, values, learner, acceptor, out);
+    true
+}
+
+/// Answers a peer with `values`.
+pub(super) fn answer(
+    to: NodeId,
+    learn: &Learn,
+    values: Vec<(Slot, Value)>,
+    learner: &Learner,
+    acceptor: &Acceptor,
+    out: &mut Outbox,
+) {
+    let (chosen, floor) = (learner.chosen().slot, acceptor.log().floor());
+    let learned = Learned { number: learn.number, values, chosen, floor };
+    out.send(to, Message::Learned(learned));
+}

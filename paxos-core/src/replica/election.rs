@@ -1,0 +1,203 @@
+//! Who leads, as seen by a node that does not, and when to try.
+//!
+//! Before a ballot comes a *poll*, which costs nothing durable and disturbs nobody: a node grants
+//! it only if it has heard of no leader for the minimum timeout, and a leader that has lost its
+//! quorum falls silent within that time (see [`followers`](super::followers)). So a node that
+//! merely lost touch cannot depose a working leader, and one that is connected to a quorum can
+//! always replace one that is not: the cases of Ng, Haridi & Carbone (EuroSys 2023) included,
+//! because phase 1 learns whatever the winner lacks.
+
+use std::collections::BTreeSet;
+
+use super::{context::Context, requests::Target};
+use crate::{
+    message::{Message, Poll, PollReply},
+    types::{Ballot, Instant, NodeId, Phase, Slot},
+};
+
+/// The election as a follower sees it.
+#[derive(Debug)]
+pub(super) struct Election {
+    /// The leader and when it was heard last.
+    leader: Option<(Ballot, Instant)>,
+    /// Before that, a leader may be alive of which this node has not heard since it started.
+    grants_from: Instant,
+    /// When to poll, if nothing is heard.
+    timeout_at: Instant,
+    poll: Option<Polling>,
+    /// A peer that hears a leader which this node does not.
+    route: Option<(NodeId, Ballot)>,
+    /// The highest ballot heard of: the next one has to be above.
+    highest: Ballot,
+}
+
+#[derive(Debug)]
+struct Polling {
+    number: u64,
+    granted: BTreeSet<NodeId>,
+    expires_at: Instant,
+}
+
+impl Election {
+    /// Just started. In its first life the node knows that nothing can be going on yet and tries
+    /// soon; later it waits for a leader that may be alive.
+    pub(super) fn begin(first_life: bool, cx: &mut Context<'_>) -> Election {
+        let alone = cx.memberships.current().voters().count() == 1;
+        let timeout_at = if alone {
+            cx.now
+        } else if first_life {
+            cx.jittered(cx.config.heartbeat_interval)
+        } else {
+            cx.jittered(cx.config.election_timeout)
+        };
+        let grants_from =
+            if first_life { cx.now } else { cx.now.after(cx.config.election_timeout) };
+        Election {
+            leader: None,
+            grants_from,
+            timeout_at,
+            poll: None,
+            route: None,
+            highest: Ballot::ZERO,
+        }
+    }
+
+    pub(super) fn is_polling(&self) -> bool {
+        self.poll.is_some()
+    }
+
+    /// The leader this node hears.
+    pub(super) fn leader(&self) -> Option<Ballot> {
+        self.leader.map(|(ballot, _)| ballot)
+    }
+
+    /// Where to send what a leader has to see.
+    pub(super) fn target(&self) -> Option<Target> {
+        match (self.leader, self.route) {
+            (Some((ballot, _)), _) => Some(Target::Peer(ballot.node, ballot)),
+            (None, Some((peer, ballot))) => Some(Target::Peer(peer, ballot)),
+            (None, None) => None,
+        }
+    }
+
+    pub(super) fn saw(&mut self, ballot: Ballot) {
+        if ballot.is_proposable() {
+            self.highest = self.highest.max(ballot);
+        }
+    }
+
+    /// A live leader has been heard, at a ballot this node may follow.
+    pub(super) fn heard(&mut self, ballot: Ballot, cx: &mut Context<'_>) {
+        self.saw(ballot);
+        if self.leader.is_none_or(|(known, _)| ballot >= known) {
+            self.leader = Some((ballot, cx.now));
+            self.timeout_at = cx.jittered(cx.config.election_timeout);
+            self.poll = None;
+            self.route = None;
+        }
+    }
+
+    /// This node leads now: it follows nobody.
+    pub(super) fn won(&mut self) {
+        self.leader = None;
+        self.route = None;
+        self.poll = None;
+    }
+
+    /// This node has led, or tried to, and does no more; it waits a random while.
+    pub(super) fn back_off(&mut self, cx: &mut Context<'_>) {
+        let delay = cx.config.election_timeout / 4;
+        self.timeout_at = cx.now.after(delay + delay.mul_f64(cx.rng.f64() * 2.0));
+        self.poll = None;
+    }
+
+    /// Answers a poll. `leading` is this node's ballot, if it leads.
+    pub(super) fn on_poll(
+        &mut self,
+        from: NodeId,
+        poll: &Poll,
+        leading: Option<Ballot>,
+        chosen: Slot,
+        cx: &mut Context<'_>,
+    ) {
+        let minimum = cx.config.election_timeout;
+        let heard_recently = |(ballot, heard): &(Ballot, Instant)| {
+            ballot.node != from && cx.now.since(*heard) < minimum
+        };
+        let leader = leading.or(self.leader.filter(heard_recently).map(|(ballot, _)| ballot));
+        let knows = self.leader.is_some() || cx.now >= self.grants_from;
+        let reply = PollReply {
+            number: poll.number,
+            granted: leader.is_none() && knows,
+            promised: self.highest,
+            leader,
+            chosen,
+        };
+        cx.out.send(from, Message::PollReply(reply));
+    }
+
+    /// Takes in an answer; returns the ballot to prepare once enough have granted the poll: a
+    /// quorum of either phase, for who cannot reach both cannot lead.
+    pub(super) fn on_poll_reply(
+        &mut self,
+        from: NodeId,
+        reply: &PollReply,
+        cx: &Context<'_>,
+    ) -> Option<Ballot> {
+        self.saw(reply.promised);
+        let poll = self.poll.as_mut().filter(|poll| poll.number == reply.number)?;
+        if let Some(leader) = reply.leader {
+            self.route = Some((from, leader));
+        }
+        if !reply.granted {
+            return None;
+        }
+        poll.granted.insert(from);
+        self.granted(cx)
+    }
+
+    fn granted(&mut self, cx: &Context<'_>) -> Option<Ballot> {
+        let membership = cx.memberships.current();
+        let needed = membership.quorum_size(Phase::One).max(membership.quorum_size(Phase::Two));
+        let granted = self.poll.as_ref()?.granted.len();
+        if granted < needed {
+            return None;
+        }
+        self.poll = None;
+        Some(self.highest.next_of(cx.config.id))
+    }
+
+    /// Polls if it is time to; returns the ballot to prepare if nobody else has to be asked.
+    pub(super) fn tick(
+        &mut self,
+        numbers: &mut u64,
+        chosen: Slot,
+        cx: &mut Context<'_>,
+    ) -> Option<Ballot> {
+        if self.poll.as_ref().is_some_and(|poll| poll.expires_at <= cx.now) {
+            if self.route.is_some() {
+                self.poll = None;
+                self.timeout_at = cx.jittered(cx.config.election_timeout);
+            } else {
+                self.back_off(cx);
+            }
+        }
+        if self.poll.is_some() || cx.now < self.timeout_at {
+            return None;
+        }
+        self.leader = None;
+        self.route = None;
+        *numbers += 1;
+        self.poll = Some(Polling {
+            number: *numbers,
+            granted: BTreeSet::from([cx.config.id]),
+            expires_at: cx.now.after(cx.config.election_timeout / 4),
+        });
+        cx.broadcast(&Message::Poll(Poll { number: *numbers, chosen }));
+        self.granted(cx)
+    }
+
+    pub(super) fn next_deadline(&self) -> Instant {
+        self.poll.as_ref().map_or(self.timeout_at, |poll| poll.expires_at)
+    }
+}

@@ -1,0 +1,52 @@
+//! The invariants that tie the roles of one replica together, checked after every step in tests
+//! and simulation. Those that one role can check by itself are assertions where they hold.
+
+use super::{Proposing, Replica};
+use crate::{limits, types::Slot};
+
+impl Replica {
+    /// Checks what must hold between steps.
+    ///
+    /// # Panics
+    ///
+    /// If an invariant is broken; the message says which.
+    pub fn check_invariants(&self) {
+        let chosen = self.learner.chosen().slot;
+        let promised = self.acceptor.promised();
+        for (slot, ballot) in self.acceptor.log().ballots_from(Slot::ZERO) {
+            assert!(
+                ballot <= promised || !ballot.is_proposable(),
+                "invariant 1: slot {slot} accepted at {ballot}, above the promise {promised}"
+            );
+        }
+        let floor = self.acceptor.log().floor();
+        let (applied, delivered) = (self.learner.applied(), self.learner.delivered());
+        assert!(
+            floor <= chosen && applied <= delivered && delivered <= chosen,
+            "invariant 6: floor {floor} applied {applied} delivered {delivered} chosen {chosen}"
+        );
+        let on_disk = self.acceptor.log().on_disk();
+        assert!(on_disk <= chosen, "slots up to {on_disk} left memory, chosen only up to {chosen}");
+        let present = self.acceptor.log().ballots_from(on_disk.next());
+        let prefix = present.take_while(|(slot, _)| *slot <= chosen).count() as u64;
+        assert_eq!(prefix, chosen.0 - on_disk.0, "a chosen slot is missing from the log");
+        if let Proposing::Leading(leading, _) = &self.proposing {
+            assert_eq!(leading.ballot(), promised, "a leader's own promise is its ballot");
+            let window = self.memberships.current().window();
+            assert!(
+                leading.next() <= chosen.plus(window + 1) && leading.in_flight() as u64 <= window,
+                "invariant 10: proposed up to {} with {chosen} chosen and a window of {window}",
+                leading.next().previous()
+            );
+        }
+        assert!(
+            self.requests.bytes() <= self.config.outstanding_bytes_max
+                && self.requests.len() <= self.config.outstanding_commands_max
+                && self.queue.bytes() <= self.config.queue_bytes_max
+                && self.reader.len() <= limits::READS_MAX
+                && self.learner.bytes_in_delivery()
+                    <= self.config.delivery_bytes_max + limits::MESSAGE_BYTES_MAX,
+            "invariant 11: a queue is beyond its bound"
+        );
+    }
+}

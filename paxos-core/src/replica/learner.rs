@@ -1,0 +1,182 @@
+//! The learner: what is chosen, and delivering it in order.
+//!
+//! A slot is known to be chosen in one of three ways: a quorum's votes (the leader), a peer that
+//! knows it chosen (catching up), or the leader's watermark over a slot accepted *at that leader's
+//! ballot*. A slot accepted at any other ballot proves nothing, whatever the watermark says.
+//!
+//! The watermark is the end of the chosen prefix; its hash chains the values, so that replicas with
+//! equal watermarks can tell that they agree.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{
+    acceptor::Acceptor,
+    effect::{Delivery, Halt},
+    sessions::SessionTable,
+    tally::Chosen,
+};
+use crate::{
+    limits,
+    message::Watermark,
+    port::SessionCheckpoint,
+    types::{Ballot, Slot, Value},
+};
+
+/// What this node knows to be chosen, and how far it has been delivered and applied.
+#[derive(Debug)]
+pub(super) struct Learner {
+    chosen: Watermark,
+    /// Slots above the watermark that a quorum has chosen at this node's ballot.
+    above: BTreeSet<Slot>,
+    /// The newest leader's ballot and watermark.
+    told: (Ballot, Watermark),
+    /// Earlier watermarks, to compare with what leaders say.
+    hashes: VecDeque<Watermark>,
+    sessions: SessionTable,
+    /// A table that waits until the state machine is durable up to its slot.
+    checkpoint: Option<SessionCheckpoint>,
+    checkpoint_slot: Slot,
+    /// Slots delivered and not yet applied, with their size.
+    in_delivery: VecDeque<(Slot, usize)>,
+    bytes_in_delivery: usize,
+    applied: Slot,
+}
+
+impl Learner {
+    pub(super) fn recovered(chosen: Watermark, sessions: SessionTable) -> Learner {
+        let delivered = sessions.slot();
+        Learner {
+            chosen,
+            above: BTreeSet::new(),
+            told: (Ballot::ZERO, Watermark::default()),
+            hashes: VecDeque::from([chosen]),
+            sessions,
+            checkpoint: None,
+            checkpoint_slot: delivered,
+            in_delivery: VecDeque::new(),
+            bytes_in_delivery: 0,
+            applied: delivered,
+        }
+    }
+
+    /// The end of the chosen prefix.
+    pub(super) fn chosen(&self) -> Watermark {
+        self.chosen
+    }
+
+    /// The last slot handed to the state machine.
+    pub(super) fn delivered(&self) -> Slot {
+        self.sessions.slot()
+    }
+
+    /// The last slot the state machine has applied.
+    pub(super) fn applied(&self) -> Slot {
+        self.applied
+    }
+
+    pub(super) fn sessions(&self) -> &SessionTable {
+        &self.sessions
+    }
+
+    /// The ballot at which the leader's watermark makes accepted slots chosen, and the watermark.
+    pub(super) fn told(&self) -> (Ballot, Watermark) {
+        self.told
+    }
+
+    /// Takes in a leader's watermark. Those of older leaders, or late ones, say nothing new.
+    pub(super) fn on_watermark(&mut self, ballot: Ballot, watermark: Watermark) -> Option<Halt> {
+        let (told_ballot, told) = self.told;
+        if (ballot, watermark.slot) > (told_ballot, told.slot) {
+            self.told = (ballot, watermark);
+        }
+        self.compare(ballot, watermark)
+    }
+
+    /// A quorum has accepted the value of a slot.
+    pub(super) fn on_chosen(&mut self, chosen: &Chosen) {
+        if chosen.slot() > self.chosen.slot {
+            self.above.insert(chosen.slot());
+        }
+    }
+
+    /// Moves the watermark over every slot that is now known to be chosen.
+    pub(super) fn advance(&mut self, acceptor: &Acceptor) -> Option<Halt> {
+        let (told_ballot, told) = self.told;
+        loop {
+            let slot = self.chosen.slot.next();
+            let Some((ballot, value)) = acceptor.log().get(slot) else { break };
+            let by_watermark = ballot == told_ballot && slot <= told.slot;
+            if !(self.above.remove(&slot) || ballot == Ballot::CHOSEN || by_watermark) {
+                break;
+            }
+            self.chosen = Watermark { slot, hash: chain(self.chosen.hash, slot, value) };
+            if self.hashes.len() == limits::CHAIN_HASHES_KEPT {
+                self.hashes.pop_front();
+            }
+            self.hashes.push_back(self.chosen);
+        }
+        self.compare(told_ballot, told)
+    }
+
+    /// Compares a leader's hash with the own one at the same slot, if that is still known.
+    fn compare(&self, ballot: Ballot, watermark: Watermark) -> Option<Halt> {
+        let oldest = self.hashes.front()?.slot;
+        let index = usize::try_from(watermark.slot.0.checked_sub(oldest.0)?).ok()?;
+        let own = self.hashes.get(index)?;
+        (own.hash != watermark.hash).then_some(Halt::Diverged { slot: own.slot, ballot })
+    }
+
+    /// Whether the state machine may be given more.
+    pub(super) fn wants_delivery(&self, bytes_max: usize) -> bool {
+        self.delivered() < self.chosen.slot && self.bytes_in_delivery < bytes_max
+    }
+
+    /// The delivery of `value`, chosen for the next slot.
+    pub(super) fn deliver(&mut self, value: Value, checkpoint_slots: u64) -> Delivery {
+        let slot = self.delivered().next();
+        assert!(slot <= self.chosen.slot, "slot {slot} is not known to be chosen");
+        let batch = match &value {
+            Value::Batch(batch) => Some(batch),
+            Value::Noop => None,
+        };
+        let verdicts = self.sessions.take_in(slot, batch);
+        let bytes = value.encoded_len();
+        self.in_delivery.push_back((slot, bytes));
+        self.bytes_in_delivery += bytes;
+        if slot.0 - self.checkpoint_slot.0 >= checkpoint_slots && self.checkpoint.is_none() {
+            self.checkpoint_slot = slot;
+            self.checkpoint = Some(self.sessions.checkpoint());
+        }
+        Delivery { slot, value, verdicts }
+    }
+
+    /// The state machine has applied every slot up to `slot`, durably up to `durable`. Returns the
+    /// session table to persist, if one has become safe to restart from: never one ahead of the
+    /// state machine, or its commands would be taken for duplicates.
+    pub(super) fn on_applied(&mut self, slot: Slot, durable: Slot) -> Option<SessionCheckpoint> {
+        assert!(slot <= self.delivered(), "slot {slot} was applied before it was delivered");
+        self.applied = self.applied.max(slot);
+        while let Some(&(delivered, bytes)) = self.in_delivery.front()
+            && delivered <= slot
+        {
+            self.in_delivery.pop_front();
+            self.bytes_in_delivery -= bytes;
+        }
+        self.checkpoint.take_if(|checkpoint| checkpoint.slot <= durable)
+    }
+
+    /// Bytes delivered and not yet applied.
+    pub(super) fn bytes_in_delivery(&self) -> usize {
+        self.bytes_in_delivery
+    }
+}
+
+/// The hash of the chosen prefix up to `slot`, from the one before it.
+fn chain(previous: u64, slot: Slot, value: &Value) -> u64 {
+    let mut hasher = Xxh3::with_seed(previous);
+    hasher.update(&slot.0.to_le_bytes());
+    hasher.update(&value.encoded());
+    hasher.digest()
+}

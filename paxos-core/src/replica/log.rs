@@ -1,0 +1,104 @@
+//! The part of the log that is held in memory.
+//!
+//! Every record above the chosen watermark is here, and as many below as the cache allows; the
+//! rest is on disk only and has to be asked for.
+
+use std::collections::BTreeMap;
+
+use super::WriteId;
+use crate::{
+    message::Record,
+    types::{Ballot, Slot, Value},
+};
+
+#[derive(Debug)]
+struct Entry {
+    ballot: Ballot,
+    value: Value,
+    /// The write that carries it: before it is durable, the storage cannot be asked for it.
+    write: WriteId,
+}
+
+/// The log in memory.
+#[derive(Debug)]
+pub(super) struct Log {
+    entries: BTreeMap<Slot, Entry>,
+    bytes: usize,
+    /// What lies at or below is on disk only.
+    on_disk: Slot,
+    /// Every slot up to here has been compacted away.
+    floor: Slot,
+    highest: Slot,
+}
+
+impl Log {
+    /// The log as the storage recovered it: `records` above the watermark in memory, the rest on
+    /// disk.
+    pub(super) fn recovered(watermark: Slot, floor: Slot, records: Vec<Record>) -> Log {
+        let mut log = Log {
+            entries: BTreeMap::new(),
+            bytes: 0,
+            on_disk: watermark,
+            floor,
+            highest: watermark,
+        };
+        for Record { slot, ballot, value } in records {
+            log.insert(slot, ballot, value, WriteId(0));
+        }
+        log
+    }
+
+    pub(super) fn insert(&mut self, slot: Slot, ballot: Ballot, value: Value, write: WriteId) {
+        assert!(slot > self.on_disk, "slot {slot} is chosen and on disk: it cannot change");
+        self.bytes += value.encoded_len();
+        if let Some(replaced) = self.entries.insert(slot, Entry { ballot, value, write }) {
+            self.bytes -= replaced.value.encoded_len();
+        }
+        self.highest = self.highest.max(slot);
+    }
+
+    /// Ballot and value of a record in memory.
+    pub(super) fn get(&self, slot: Slot) -> Option<(Ballot, &Value)> {
+        self.entries.get(&slot).map(|entry| (entry.ballot, &entry.value))
+    }
+
+    /// The records in memory from `from` on, in order.
+    pub(super) fn from(&self, from: Slot) -> impl Iterator<Item = Record> + '_ {
+        self.entries.range(from..).map(|(&slot, entry)| Record {
+            slot,
+            ballot: entry.ballot,
+            value: entry.value.clone(),
+        })
+    }
+
+    /// Ballots of the records in memory from `from` on, in order.
+    pub(super) fn ballots_from(&self, from: Slot) -> impl Iterator<Item = (Slot, Ballot)> + '_ {
+        self.entries.range(from..).map(|(&slot, entry)| (slot, entry.ballot))
+    }
+
+    pub(super) fn highest(&self) -> Slot {
+        self.highest
+    }
+
+    pub(super) fn floor(&self) -> Slot {
+        self.floor
+    }
+
+    /// The last slot that has to be read from disk.
+    pub(super) fn on_disk(&self) -> Slot {
+        self.on_disk
+    }
+
+    /// Drops the oldest values that are chosen and durable until the cache fits its limit.
+    pub(super) fn evict(&mut self, chosen: Slot, persisted: WriteId, bytes_max: usize) {
+        while self.bytes > bytes_max {
+            let Some(first) = self.entries.first_entry() else { return };
+            if *first.key() > chosen || first.get().write > persisted {
+                return;
+            }
+            let (slot, entry) = first.remove_entry();
+            self.bytes -= entry.value.encoded_len();
+            self.on_disk = slot;
+        }
+    }
+}

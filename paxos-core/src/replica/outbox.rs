@@ -1,0 +1,175 @@
+//! Gathers the effects of a step, and holds back what must not leave before the disk.
+//!
+//! A Promise, an Accepted and a Prepare speak of durable state. They are handed over as
+//! [`AfterPersist`], the only way to send them, and become messages when every write issued up to
+//! then is durable. A driver never sees them earlier, so it cannot send them too early.
+
+use std::collections::VecDeque;
+
+use super::{Effects, WriteId, effect::LogRead};
+use crate::{
+    message::{Accepted, Message, Prepare, Promise, Record, Watermark},
+    port::{SessionCheckpoint, WriteBatch},
+    types::{Ballot, NodeId, Slot},
+};
+
+/// What may be said only once it is durable.
+#[derive(Debug)]
+pub(super) enum AfterPersist {
+    /// "I promise": the promise is on disk.
+    Promise(Promise),
+    /// "I have accepted": the vote is on disk.
+    Accepted { ballot: Ballot, slot: Slot },
+    /// "Promise me": the ballot is promised on this node's own disk, so it is never used again.
+    Prepare(Prepare),
+}
+
+#[derive(Debug)]
+struct Held {
+    after: WriteId,
+    to: NodeId,
+    message: AfterPersist,
+}
+
+/// The effects of a step in the making.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    id: NodeId,
+    effects: Effects,
+    batch: WriteBatch,
+    /// The last write issued; the batch in the making gets the next number.
+    issued: WriteId,
+    persisted: WriteId,
+    held: VecDeque<Held>,
+    /// What this node says to itself: its own promise and its own votes.
+    to_self: VecDeque<Message>,
+    /// The watermark last written. It rides on other writes and never causes one.
+    watermark_written: Watermark,
+}
+
+impl Outbox {
+    pub(super) fn new(id: NodeId, watermark_written: Watermark) -> Outbox {
+        Outbox {
+            id,
+            effects: Effects::default(),
+            batch: WriteBatch::default(),
+            issued: WriteId(0),
+            persisted: WriteId(0),
+            held: VecDeque::new(),
+            to_self: VecDeque::new(),
+            watermark_written,
+        }
+    }
+
+    /// The effects that have no rule here.
+    pub(super) fn effects(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+
+    /// Sends what depends on no write.
+    pub(super) fn send(&mut self, to: NodeId, message: Message) {
+        debug_assert!(
+            !matches!(message, Message::Promise(_) | Message::Accepted(_) | Message::Prepare(_)),
+            "{message:?} has to wait for the disk"
+        );
+        self.transmit(to, message);
+    }
+
+    fn transmit(&mut self, to: NodeId, message: Message) {
+        if to == self.id {
+            self.to_self.push_back(message);
+        } else {
+            self.effects.send.push((to, message));
+        }
+    }
+
+    /// Sends `message` once every write so far, the batch in the making included, is durable.
+    pub(super) fn send_after_persist(&mut self, to: NodeId, message: AfterPersist) {
+        let after = self.last_write();
+        if after <= self.persisted {
+            self.release(to, message);
+        } else {
+            self.held.push_back(Held { after, to, message });
+        }
+    }
+
+    pub(super) fn persist_promise(&mut self, promised: Ballot) {
+        self.batch.promised = Some(promised);
+    }
+
+    pub(super) fn persist_record(&mut self, record: Record) {
+        self.batch.records.push(record);
+    }
+
+    pub(super) fn persist_sessions(&mut self, sessions: SessionCheckpoint) {
+        self.batch.sessions = Some(sessions);
+    }
+
+    pub(super) fn read_log(&mut self, read: LogRead) {
+        self.effects.log_reads.push(read);
+    }
+
+    /// The write that carries what was persisted last, whether it has been issued yet or not.
+    pub(super) fn last_write(&self) -> WriteId {
+        if self.batch.is_empty() { self.issued } else { WriteId(self.issued.0 + 1) }
+    }
+
+    pub(super) fn persisted(&self) -> WriteId {
+        self.persisted
+    }
+
+    /// Takes note that writes up to `id` are durable and releases what waited for them.
+    pub(super) fn on_persisted(&mut self, id: WriteId) {
+        assert!(id <= self.issued, "write {id:?} was never issued, only up to {:?}", self.issued);
+        self.persisted = self.persisted.max(id);
+        while self.held.front().is_some_and(|held| held.after <= self.persisted) {
+            let Held { to, message, .. } = self.held.pop_front().expect("looked at it just now");
+            self.release(to, message);
+        }
+    }
+
+    fn release(&mut self, to: NodeId, message: AfterPersist) {
+        match message {
+            AfterPersist::Promise(promise) => self.transmit(to, Message::Promise(promise)),
+            AfterPersist::Prepare(prepare) => self.transmit(to, Message::Prepare(prepare)),
+            AfterPersist::Accepted { ballot, slot } => self.release_vote(to, ballot, slot),
+        }
+    }
+
+    /// Votes that become durable together travel together.
+    fn release_vote(&mut self, to: NodeId, ballot: Ballot, slot: Slot) {
+        let last = if to == self.id {
+            self.to_self.back_mut()
+        } else {
+            self.effects.send.iter_mut().rev().find(|sent| sent.0 == to).map(|sent| &mut sent.1)
+        };
+        if let Some(Message::Accepted(accepted)) = last
+            && accepted.ballot == ballot
+        {
+            match accepted.slots.last_mut() {
+                Some((_, last)) if last.next() == slot => *last = slot,
+                _ => accepted.slots.push((slot, slot)),
+            }
+            return;
+        }
+        self.transmit(to, Message::Accepted(Accepted { ballot, slots: vec![(slot, slot)] }));
+    }
+
+    /// The next thing this node has said to itself.
+    pub(super) fn take_to_self(&mut self) -> Option<Message> {
+        self.to_self.pop_front()
+    }
+
+    /// The effects of the step.
+    pub(super) fn finish(&mut self, watermark: Watermark) -> Effects {
+        if !self.batch.is_empty() {
+            if watermark != self.watermark_written {
+                self.batch.chosen = Some(watermark);
+                self.watermark_written = watermark;
+            }
+            self.issued = WriteId(self.issued.0 + 1);
+            self.effects.persist = Some((self.issued, std::mem::take(&mut self.batch)));
+        }
+        std::mem::take(&mut self.effects)
+    }
+}

@@ -1,0 +1,221 @@
+//! Phase 2: the leader proposes values, counts votes, and pipelines.
+//!
+//! It guarantees:
+//!
+//! - One value per slot and ballot: a slot is proposed once, and sent again only with that value.
+//! - Recovered values first, in the order of slots, holes filled with noops; then batches.
+//! - **The window** (Lamport 2001, section 3, α): nothing is proposed at slot i unless every slot
+//!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order.
+
+use std::collections::BTreeMap;
+
+use super::{
+    acceptor::{Acceptor, Standing},
+    context::Context,
+    learner::Learner,
+    queue::Queue,
+    recovery::Recovered,
+    tally::{Chosen, Tally},
+};
+use crate::{
+    message::{Accept, Accepted, Message},
+    types::{Ballot, Instant, NodeId, Slot, Value},
+};
+
+/// A leadership.
+#[derive(Debug)]
+pub(super) struct Leading {
+    ballot: Ballot,
+    /// The next slot to propose at.
+    next: Slot,
+    /// What phase 1 reported for slots not proposed yet.
+    recovered: BTreeMap<Slot, Value>,
+    /// The last slot that may hold a value of an earlier leader: up to here, what phase 1 did not
+    /// report is filled with noops.
+    recovered_last: Slot,
+    /// Slots proposed and not chosen.
+    in_flight: BTreeMap<Slot, InFlight>,
+    /// When to look for votes that are overdue.
+    check_at: Instant,
+    /// The watermark the peers were told last.
+    announced: Slot,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    value: Value,
+    votes: Tally<Accepted>,
+    sent_at: Instant,
+}
+
+impl Leading {
+    /// Leads at the ballot that a quorum has promised. Every slot up to `chosen` is chosen.
+    pub(super) fn begin(recovered: Recovered, chosen: Slot, cx: &Context<'_>) -> Leading {
+        let Recovered { ballot, chosen: reported, mut values } = recovered;
+        assert!(reported <= chosen, "slots up to {reported} are chosen and were not adopted");
+        let recovered = values.split_off(&chosen.next());
+        let recovered_last = recovered.last_key_value().map_or(chosen, |(&slot, _)| slot);
+        Leading {
+            ballot,
+            next: chosen.next(),
+            recovered,
+            recovered_last,
+            in_flight: BTreeMap::new(),
+            check_at: cx.now.after(cx.config.retransmit_timeout),
+            announced: Slot::ZERO,
+        }
+    }
+
+    pub(super) fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// The state that has applied this slot contains every write acknowledged before this
+    /// leadership, because phase 1 saw them all.
+    pub(super) fn recovered_last(&self) -> Slot {
+        self.recovered_last
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The next slot to propose at.
+    pub(super) fn next(&self) -> Slot {
+        self.next
+    }
+
+    /// Proposes what there is, as far as the window allows.
+    pub(super) fn propose(
+        &mut self,
+        acceptor: &mut Acceptor,
+        learner: &Learner,
+        queue: &mut Queue,
+        cx: &mut Context<'_>,
+    ) {
+        let chosen = learner.chosen().slot;
+        self.in_flight = self.in_flight.split_off(&chosen.next());
+        self.next = self.next.max(chosen.next());
+        let window = cx.memberships.governing(self.next).window();
+        while self.next <= chosen.plus(window) {
+            let value = if self.next <= self.recovered_last {
+                self.recovered.remove(&self.next).unwrap_or(Value::Noop)
+            } else if self.may_cut(queue, cx)
+                && let Some(batch) = queue.cut(learner.sessions(), cx.config)
+            {
+                Value::Batch(batch)
+            } else {
+                break;
+            };
+            self.propose_value(value, acceptor, learner, cx);
+        }
+    }
+
+    /// Adaptive batching: an idle leader proposes at once; the more slots are undecided, the more
+    /// commands must have gathered for another.
+    fn may_cut(&self, queue: &Queue, cx: &Context<'_>) -> bool {
+        !queue.is_empty() && (queue.len() >= self.in_flight.len() || queue.fills_batch(cx.config))
+    }
+
+    fn propose_value(
+        &mut self,
+        value: Value,
+        acceptor: &mut Acceptor,
+        learner: &Learner,
+        cx: &mut Context<'_>,
+    ) {
+        let slot = self.next;
+        self.next = slot.next();
+        let chosen = learner.chosen();
+        let accept = Accept { ballot: self.ballot, slot, value: value.clone(), chosen };
+        cx.broadcast(&Message::Accept(accept.clone()));
+        self.announced = chosen.slot;
+        let standing = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
+        assert_eq!(standing, Standing::Current, "a leader's own promise is its ballot");
+        let votes = Tally::new(cx.memberships.governing(slot));
+        self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now });
+    }
+
+    /// Counts votes; returns the slots that they make chosen.
+    pub(super) fn on_accepted(&mut self, from: NodeId, accepted: &Accepted) -> Vec<Chosen> {
+        let mut chosen = Vec::new();
+        if accepted.ballot != self.ballot {
+            return chosen;
+        }
+        for &(first, last) in accepted.slots.iter().filter(|(first, last)| first <= last) {
+            for (&slot, in_flight) in self.in_flight.range_mut(first..=last) {
+                if let Some(quorum) = in_flight.votes.add(from) {
+                    chosen.push(Chosen::by(&quorum, slot));
+                }
+            }
+        }
+        for chosen in &chosen {
+            self.in_flight.remove(&chosen.slot());
+        }
+        chosen
+    }
+
+    /// Sends Accepts again whose votes are overdue.
+    pub(super) fn tick(&mut self, learner: &Learner, cx: &mut Context<'_>) {
+        if cx.now < self.check_at {
+            return;
+        }
+        self.check_at = cx.now.after(cx.config.retransmit_timeout);
+        let overdue =
+            |in_flight: &InFlight| in_flight.sent_at.after(cx.config.retransmit_timeout) <= cx.now;
+        let slots: Vec<_> = self
+            .in_flight
+            .iter()
+            .filter(|(_, in_flight)| overdue(in_flight))
+            .map(|(&slot, _)| slot)
+            .collect();
+        for slot in slots {
+            for peer in cx.memberships.current().peers_of(cx.config.id) {
+                self.resend(slot, peer, learner, cx);
+            }
+            if let Some(in_flight) = self.in_flight.get_mut(&slot) {
+                in_flight.sent_at = cx.now;
+            }
+        }
+    }
+
+    /// A peer has accepted nothing above `highest_accepted` although everything sent before
+    /// `since` should have reached it: what it lacks is sent again.
+    pub(super) fn on_peer_lacks(
+        &self,
+        peer: NodeId,
+        highest_accepted: Slot,
+        since: Instant,
+        learner: &Learner,
+        cx: &mut Context<'_>,
+    ) {
+        let lacking: Vec<_> = self
+            .in_flight
+            .range(highest_accepted.next()..)
+            .filter(|(_, in_flight)| in_flight.sent_at < since)
+            .map(|(&slot, _)| slot)
+            .collect();
+        for slot in lacking {
+            self.resend(slot, peer, learner, cx);
+        }
+    }
+
+    fn resend(&self, slot: Slot, peer: NodeId, learner: &Learner, cx: &mut Context<'_>) {
+        if let Some(in_flight) = self.in_flight.get(&slot)
+            && !in_flight.votes.has_voted(peer)
+        {
+            let value = in_flight.value.clone();
+            let accept = Accept { ballot: self.ballot, slot, value, chosen: learner.chosen() };
+            cx.out.send(peer, Message::Accept(accept));
+        }
+    }
+
+    /// Whether the peers have yet to be told of a watermark; from now on they have been.
+    pub(super) fn announce(&mut self, chosen: Slot) -> bool {
+        std::mem::replace(&mut self.announced, chosen) < chosen
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        (!self.in_flight.is_empty()).then_some(self.check_at)
+    }
+}

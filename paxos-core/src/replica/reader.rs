@@ -1,0 +1,171 @@
+//! Linearizable reads, confirmed by a quorum.
+//!
+//! A read returns a state at least as new as every write acknowledged before it began:
+//!
+//! 1. When it reaches the leader, its index is fixed: the chosen watermark, or the last slot that
+//!    phase 1 recovered if that is higher. Every acknowledged write lies at or below.
+//! 2. A round of heartbeats that *begins after* the read arrived is answered by a quorum: no other
+//!    leader can have had anything chosen before that. All waiting reads share the round.
+//! 3. The node that reads has delivered the index.
+//!
+//! A follower asks the leader for steps 1 and 2, once for all its waiting reads, and serves them
+//! from its own state.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{context::Context, requests::Target};
+use crate::{
+    config::Config,
+    limits,
+    message::{Message, ReadReply, ReadRequest},
+    types::{ClientId, Instant, NodeId, Slot},
+};
+
+/// Reads on their way.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// This node's reads that somebody still waits for; the lists below may name others too.
+    alive: BTreeSet<u64>,
+    /// Not sent anywhere yet.
+    gathering: Vec<u64>,
+    /// Sent to the leader.
+    asked: Option<Asked>,
+    /// At the leader: the round that confirms the read, and its index.
+    confirming: VecDeque<(u64, Slot, Reading)>,
+    /// Confirmed, and waiting for their index to be delivered.
+    indexed: BTreeMap<Slot, Vec<u64>>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    number: u64,
+    reads: Vec<u64>,
+    target: Target,
+    at: Instant,
+}
+
+#[derive(Debug)]
+enum Reading {
+    Own(u64),
+    Peer { via: NodeId, client: ClientId, number: u64 },
+}
+
+/// What the leader adds to a read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeaderView {
+    /// The round begun last.
+    pub(super) round: u64,
+    /// The index of a read that arrives now.
+    pub(super) index: Slot,
+}
+
+impl Reader {
+    /// Reads of this node that wait.
+    pub(super) fn len(&self) -> usize {
+        self.alive.len()
+    }
+
+    /// Takes a read of this node's own; `false` if too many wait.
+    pub(super) fn read(&mut self, number: u64) -> bool {
+        if self.alive.len() >= limits::READS_MAX {
+            return false;
+        }
+        if self.gathering.len() >= 2 * limits::READS_MAX {
+            self.gathering.retain(|number| self.alive.contains(number));
+        }
+        self.alive.insert(number);
+        self.gathering.push(number);
+        true
+    }
+
+    /// Nobody waits for the read any more.
+    pub(super) fn give_up(&mut self, number: u64) {
+        self.alive.remove(&number);
+    }
+
+    /// Takes a peer's read at the leader. What exceeds the bound is dropped; the peer asks again.
+    pub(super) fn on_request(&mut self, via: NodeId, request: &ReadRequest, leader: LeaderView) {
+        if self.confirming.len() < 2 * limits::READS_MAX {
+            let (client, number) = (request.client, request.number);
+            let reading = Reading::Peer { via, client, number };
+            self.confirming.push_back((leader.round + 1, leader.index, reading));
+        }
+    }
+
+    /// Takes the leader's answer.
+    pub(super) fn on_reply(&mut self, number: u64, index: Slot) {
+        if let Some(asked) = self.asked.take_if(|asked| asked.number == number) {
+            self.indexed.entry(index).or_default().extend(asked.reads);
+        }
+    }
+
+    /// Sends waiting reads on their way: into the leader's next round here, or to `target`.
+    pub(super) fn dispatch(
+        &mut self,
+        target: Option<Target>,
+        leader: Option<LeaderView>,
+        client: ClientId,
+        numbers: &mut u64,
+        cx: &mut Context<'_>,
+    ) {
+        let lost = |asked: &mut Asked| {
+            target != Some(asked.target) || asked.at.after(cx.config.retransmit_timeout) <= cx.now
+        };
+        if let Some(asked) = self.asked.take_if(lost) {
+            self.gathering.extend(asked.reads);
+        }
+        if let Some(leader) = leader {
+            let reads = self.gathering.drain(..);
+            self.confirming
+                .extend(reads.map(|read| (leader.round + 1, leader.index, Reading::Own(read))));
+        } else if let Some(target @ Target::Peer(peer, _)) = target
+            && self.asked.is_none()
+            && !self.gathering.is_empty()
+        {
+            *numbers += 1;
+            let reads = std::mem::take(&mut self.gathering);
+            self.asked = Some(Asked { number: *numbers, reads, target, at: cx.now });
+            let request = ReadRequest { client, number: *numbers, hops: 0 };
+            cx.out.send(peer, Message::Read(request));
+        }
+    }
+
+    /// Whether a read waits for a round that has not begun.
+    pub(super) fn wants_round(&self, round: u64) -> bool {
+        self.confirming.back().is_some_and(|&(needed, _, _)| needed > round)
+    }
+
+    /// A quorum has answered `round`: serves what waited for it or an earlier one.
+    pub(super) fn on_confirmed(&mut self, round: u64, cx: &mut Context<'_>) {
+        while self.confirming.front().is_some_and(|&(needed, _, _)| needed <= round) {
+            let Some((_, index, reading)) = self.confirming.pop_front() else { return };
+            match reading {
+                Reading::Own(number) => self.indexed.entry(index).or_default().push(number),
+                Reading::Peer { via, client, number } => {
+                    let reply = ReadReply { client, number, index };
+                    cx.out.send(via, Message::ReadReply(reply));
+                }
+            }
+        }
+    }
+
+    /// This node does not lead any more: its own reads start over, the peers ask again.
+    pub(super) fn on_deposed(&mut self) {
+        for (_, _, reading) in self.confirming.drain(..) {
+            if let Reading::Own(number) = reading {
+                self.gathering.push(number);
+            }
+        }
+    }
+
+    /// Reads whose index has been delivered.
+    pub(super) fn take_ready(&mut self, delivered: Slot) -> Vec<u64> {
+        let later = self.indexed.split_off(&delivered.next());
+        let ready = std::mem::replace(&mut self.indexed, later);
+        ready.into_values().flatten().filter(|number| self.alive.remove(number)).collect()
+    }
+
+    pub(super) fn next_deadline(&self, config: &Config) -> Option<Instant> {
+        self.asked.as_ref().map(|asked| asked.at.after(config.retransmit_timeout))
+    }
+}

@@ -1,0 +1,249 @@
+//! Each message to the role it concerns.
+
+use super::{
+    Proposing, Purpose, Replica,
+    acceptor::{Page, Standing},
+    catchup,
+    context::Context,
+    followers::Followers,
+    proposer::Leading,
+    reader::LeaderView,
+    recovery::Progress,
+    requests::Target,
+    surroundings,
+};
+use crate::{
+    limits,
+    message::{
+        Accept, Accepted, Heartbeat, HeartbeatReply, Learned, Message, Prepare, Promise, Propose,
+        ReadReply, ReadRequest, Reject, Watermark,
+    },
+    types::{Ballot, Instant, NodeId, RequestId},
+};
+
+impl Replica {
+    pub(super) fn on_message(&mut self, now: Instant, from: NodeId, message: Message) {
+        match message {
+            Message::Poll(poll) => {
+                let leading = match &self.proposing {
+                    Proposing::Leading(leading, _) => Some(leading.ballot()),
+                    _ => None,
+                };
+                let chosen = self.learner.chosen().slot;
+                self.catchup.on_peer(from, poll.chosen);
+                self.election.on_poll(from, &poll, leading, chosen, &mut surroundings!(self, now));
+            }
+            Message::PollReply(reply) => {
+                self.catchup.on_peer(from, reply.chosen);
+                let cx = &surroundings!(self, now);
+                if let Some(ballot) = self.election.on_poll_reply(from, &reply, cx) {
+                    self.prepare(now, ballot);
+                }
+            }
+            Message::Prepare(prepare) => self.on_prepare(now, from, prepare),
+            Message::Promise(promise) => self.on_promise(now, from, promise),
+            Message::Accept(accept) => self.on_accept(now, from, accept),
+            Message::Accepted(accepted) => self.on_accepted(now, from, &accepted),
+            Message::Reject(reject) => self.on_reject(now, &reject),
+            Message::Chosen(chosen) => self.on_leader(now, from, chosen.ballot, chosen.chosen),
+            Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, &heartbeat),
+            Message::HeartbeatReply(reply) => self.on_heartbeat_reply(now, from, &reply),
+            Message::Learn(learn) => {
+                let out = &mut self.out;
+                if !catchup::serve(from, &learn, &self.learner, &self.acceptor, out) {
+                    self.read_log(Purpose::Learn(from, learn));
+                }
+            }
+            Message::Learned(learned) => self.on_learned(from, learned),
+            Message::Propose(propose) => self.on_propose(now, propose),
+            Message::Read(request) => self.on_read(from, &request),
+            Message::ReadReply(reply) => self.on_read_reply(reply),
+        }
+    }
+
+    /// A ballot above this node's own has come up: it neither leads nor tries to any more.
+    fn yield_to(&mut self, now: Instant, ballot: Ballot) {
+        self.election.saw(ballot);
+        let own = match &self.proposing {
+            Proposing::Not => return,
+            Proposing::Preparing(preparing) => preparing.ballot(),
+            Proposing::Leading(leading, _) => leading.ballot(),
+        };
+        if ballot > own {
+            self.step_down(now);
+        }
+    }
+
+    fn on_prepare(&mut self, now: Instant, from: NodeId, prepare: Prepare) {
+        if self.disk_full || !prepare.ballot.is_proposable() || prepare.from.0 == 0 {
+            return;
+        }
+        self.yield_to(now, prepare.ballot);
+        let chosen = self.learner.chosen().slot;
+        let page = self.acceptor.prepare(from, &prepare, chosen, &mut surroundings!(self, now));
+        if page == Page::OnDisk {
+            self.read_log(Purpose::Promise(from, prepare));
+        }
+    }
+
+    fn on_promise(&mut self, now: Instant, from: NodeId, promise: Promise) {
+        let Proposing::Preparing(preparing) = &mut self.proposing else { return };
+        if from != self.config.id {
+            self.catchup.on_peer(from, promise.chosen);
+        }
+        let (acceptor, learner) = (&mut self.acceptor, &self.learner);
+        let cx = &mut surroundings!(self, now);
+        let adopt = |slot, value, cx: &mut Context<'_>| {
+            if slot > learner.chosen().slot {
+                acceptor.learn(slot, value, cx.out);
+            }
+        };
+        match preparing.on_promise(from, promise, adopt, cx) {
+            Progress::Waiting => {}
+            Progress::Behind(floor) => {
+                tracing::info!(node = %self.config.id, %from, %floor, "behind a peer's floor");
+                self.step_down(now);
+            }
+            Progress::Elected(recovered) => {
+                let halt = self.learner.advance(&self.acceptor);
+                assert!(halt.is_none(), "a candidate that lacks nothing diverged: {halt:?}");
+                let chosen = self.learner.chosen().slot;
+                let leading = Leading::begin(recovered, chosen, cx);
+                self.proposing = Proposing::Leading(Box::new(leading), Followers::begin(cx));
+                self.election.won();
+                // The peers have to learn of their leader at once.
+                self.tick(now);
+            }
+        }
+    }
+
+    /// Something came from a leader. Returns whether it may be followed.
+    fn follow(&mut self, now: Instant, from: NodeId, ballot: Ballot, chosen: Watermark) -> bool {
+        let owner = ballot.is_proposable() && ballot.node == from;
+        if !owner || self.acceptor.judge(from, ballot, &mut self.out) == Standing::Outdated {
+            return false;
+        }
+        if from != self.config.id {
+            self.yield_to(now, ballot);
+            self.election.heard(ballot, &mut surroundings!(self, now));
+            self.catchup.on_peer(from, chosen.slot);
+            let halt = self.learner.on_watermark(ballot, chosen);
+            self.out.effects().halt = self.out.effects().halt.take().or(halt);
+        }
+        true
+    }
+
+    fn on_leader(&mut self, now: Instant, from: NodeId, ballot: Ballot, chosen: Watermark) {
+        self.follow(now, from, ballot, chosen);
+    }
+
+    fn on_accept(&mut self, now: Instant, from: NodeId, accept: Accept) {
+        if self.disk_full || accept.slot.0 == 0 {
+            return;
+        }
+        if self.follow(now, from, accept.ballot, accept.chosen) {
+            let chosen = self.learner.chosen().slot;
+            self.acceptor.accept(from, accept, chosen, &mut surroundings!(self, now));
+        }
+    }
+
+    fn on_accepted(&mut self, now: Instant, from: NodeId, accepted: &Accepted) {
+        if let Proposing::Leading(leading, followers) = &mut self.proposing {
+            if accepted.ballot == leading.ballot() {
+                followers.heard(from, now);
+            }
+            for chosen in leading.on_accepted(from, accepted) {
+                self.learner.on_chosen(&chosen);
+            }
+        }
+    }
+
+    fn on_reject(&mut self, now: Instant, reject: &Reject) {
+        if reject.promised > reject.ballot && reject.promised.is_proposable() {
+            self.yield_to(now, reject.promised);
+        }
+    }
+
+    fn on_heartbeat(&mut self, now: Instant, from: NodeId, heartbeat: &Heartbeat) {
+        if self.follow(now, from, heartbeat.ballot, heartbeat.chosen) {
+            let reply = HeartbeatReply {
+                ballot: heartbeat.ballot,
+                round: heartbeat.round,
+                chosen: self.learner.chosen().slot,
+                highest_accepted: self.acceptor.log().highest(),
+            };
+            self.out.send(from, Message::HeartbeatReply(reply));
+        }
+    }
+
+    fn on_heartbeat_reply(&mut self, now: Instant, from: NodeId, reply: &HeartbeatReply) {
+        self.catchup.on_peer(from, reply.chosen);
+        if let Proposing::Leading(leading, followers) = &mut self.proposing
+            && reply.ballot == leading.ballot()
+            && let Some(since) = followers.on_reply(from, reply, now)
+        {
+            let cx = &mut surroundings!(self, now);
+            let highest = reply.highest_accepted;
+            leading.on_peer_lacks(from, highest, since, &self.learner, cx);
+        }
+    }
+
+    fn on_learned(&mut self, from: NodeId, learned: Learned) {
+        if self.disk_full {
+            return;
+        }
+        let values = self.catchup.on_learned(from, learned, &self.learner);
+        if !values.is_empty() {
+            for (slot, value) in values {
+                self.acceptor.learn(slot, value, &mut self.out);
+            }
+            self.catchup.on_recorded(self.out.last_write());
+        }
+    }
+
+    /// Commands of another node: queued here, or passed on to the leader this node hears.
+    fn on_propose(&mut self, now: Instant, propose: Propose) {
+        let Propose { client, open_from, commands, hops } = propose;
+        match self.target() {
+            Some(Target::Here(_)) => {
+                for (sequence, command) in commands {
+                    let id = RequestId { client, sequence };
+                    let sound = sequence > 0
+                        && open_from <= sequence
+                        && command.len() <= limits::COMMAND_BYTES_MAX;
+                    if sound && !self.learner.sessions().is_settled(id) {
+                        self.queue.push(id, open_from, command, &self.config);
+                    }
+                }
+            }
+            Some(Target::Peer(leader, _)) if hops == 0 && leader.0 != client.name => {
+                let propose = Propose { client, open_from, commands, hops: 1 };
+                surroundings!(self, now).out.send(leader, Message::Propose(propose));
+            }
+            _ => {}
+        }
+    }
+
+    /// Another node's reads: confirmed here, or passed on to the leader this node hears.
+    fn on_read(&mut self, from: NodeId, request: &ReadRequest) {
+        match (&self.proposing, self.election.target()) {
+            (Proposing::Leading(leading, followers), _) => {
+                let index = self.learner.chosen().slot.max(leading.recovered_last());
+                let view = LeaderView { round: followers.round(), index };
+                self.reader.on_request(from, request, view);
+            }
+            (_, Some(Target::Peer(leader, _))) if request.hops == 0 && leader != from => {
+                self.out.send(leader, Message::Read(ReadRequest { hops: 1, ..request.clone() }));
+            }
+            _ => {}
+        }
+    }
+
+    fn on_read_reply(&mut self, reply: ReadReply) {
+        if reply.client == self.client {
+            self.reader.on_reply(reply.number, reply.index);
+        } else if self.memberships.is_voter(NodeId(reply.client.name)) {
+            self.out.send(NodeId(reply.client.name), Message::ReadReply(reply));
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! At most once: which requests have had their effect.
+//!
+//! The table is a function of the chosen log, so every replica has the same one at the same slot,
+//! and a restart rebuilds it from a checkpoint and the log behind it. It is bounded: per client it
+//! remembers what lies between the lowest unsettled request and [`limits::SESSION_WINDOW`] above
+//! it, as ranges; and it has at most [`limits::SESSIONS_MAX`] clients besides the nodes themselves.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::effect::Verdict;
+use crate::{
+    limits,
+    port::SessionCheckpoint,
+    types::{Batch, ClientId, Membership, RequestId, Run, Slot},
+};
+
+/// The replicated session table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SessionTable {
+    /// The last slot taken in.
+    slot: Slot,
+    clients: Clients,
+    /// The names of the nodes: their sessions are never forgotten.
+    nodes: BTreeSet<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Clients {
+    /// By [`ClientId::name`].
+    sessions: BTreeMap<u64, Session>,
+    /// The highest epoch of a forgotten session: a client at or below it may be that one, and is
+    /// refused.
+    forgotten_epoch: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Session {
+    epoch: u64,
+    /// Every request below is settled.
+    open_from: u64,
+    /// Requests that have had their effect, at or above `open_from`: first to one past the last.
+    done: BTreeMap<u64, u64>,
+    last_used: Slot,
+}
+
+impl Session {
+    fn new(epoch: u64) -> Session {
+        Session { epoch, open_from: 1, done: BTreeMap::new(), last_used: Slot::ZERO }
+    }
+
+    fn settle_below(&mut self, open_from: u64) {
+        self.open_from = self.open_from.max(open_from);
+        while let Some((&first, &end)) = self.done.first_key_value()
+            && first < self.open_from
+        {
+            self.done.remove(&first);
+            if end > self.open_from {
+                self.done.insert(self.open_from, end);
+            }
+        }
+    }
+
+    fn is_done(&self, sequence: u64) -> bool {
+        self.done.range(..=sequence).next_back().is_some_and(|(_, &end)| sequence < end)
+    }
+
+    fn verdict(&self, sequence: u64) -> Verdict {
+        if sequence < self.open_from || sequence - self.open_from >= limits::SESSION_WINDOW {
+            Verdict::Expired
+        } else if self.is_done(sequence) {
+            Verdict::Duplicate
+        } else {
+            Verdict::Fresh
+        }
+    }
+
+    /// Marks `first..end`, of which nothing was done before, as done.
+    fn mark(&mut self, mut first: u64, mut end: u64) {
+        if let Some((&before, &before_end)) = self.done.range(..first).next_back()
+            && before_end == first
+        {
+            self.done.remove(&before);
+            first = before;
+        }
+        if let Some(after_end) = self.done.remove(&end) {
+            end = after_end;
+        }
+        self.done.insert(first, end);
+    }
+}
+
+/// A session checkpoint that does not decode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session checkpoint at slot {slot} is malformed: replace this node")]
+pub struct SessionsError {
+    /// The slot of the checkpoint.
+    pub slot: Slot,
+}
+
+impl SessionTable {
+    /// The table of a checkpoint.
+    pub(super) fn restore(
+        checkpoint: &SessionCheckpoint,
+        membership: &Membership,
+    ) -> Result<SessionTable, SessionsError> {
+        let clients = if checkpoint.table.is_empty() {
+            Clients::default()
+        } else {
+            postcard::from_bytes(&checkpoint.table)
+                .map_err(|_| SessionsError { slot: checkpoint.slot })?
+        };
+        let nodes = membership.voters().map(|node| node.0).collect();
+        Ok(SessionTable { slot: checkpoint.slot, clients, nodes })
+    }
+
+    /// The table as of [`slot`](SessionTable::slot).
+    pub(super) fn checkpoint(&self) -> SessionCheckpoint {
+        let table = postcard::to_stdvec(&self.clients).expect("plain data encodes");
+        SessionCheckpoint { slot: self.slot, table: Bytes::from(table) }
+    }
+
+    /// The last slot taken in.
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Whether a request needs no slot any more: it has had its effect or never will.
+    pub(super) fn is_settled(&self, id: RequestId) -> bool {
+        self.clients.sessions.get(&id.client.name).is_some_and(|session| {
+            session.epoch > id.client.epoch
+                || (session.epoch == id.client.epoch
+                    && (id.sequence < session.open_from || session.is_done(id.sequence)))
+        })
+    }
+
+    /// Takes in the next slot; says for each command of its batch whether to apply it.
+    pub(super) fn take_in(
+        &mut self,
+        slot: Slot,
+        batch: Option<&Batch>,
+    ) -> Vec<(Range<usize>, Verdict)> {
+        assert_eq!(slot, self.slot.next(), "sessions take in every slot, in order");
+        self.slot = slot;
+        let mut verdicts = Vec::new();
+        let mut index = 0;
+        for run in batch.into_iter().flat_map(Batch::runs) {
+            index = self.take_in_run(run, index, &mut verdicts);
+        }
+        verdicts
+    }
+
+    /// Appends the verdicts on `run`, whose first command has number `index`; returns the number
+    /// of the command behind it.
+    fn take_in_run(
+        &mut self,
+        run: &Run,
+        mut index: usize,
+        verdicts: &mut Vec<(Range<usize>, Verdict)>,
+    ) -> usize {
+        let slot = self.slot;
+        let Some(session) = self.session(run.client) else {
+            let end = index + run.count as usize;
+            verdicts.push((index..end, Verdict::Expired));
+            return end;
+        };
+        session.last_used = slot;
+        session.settle_below(run.open_from);
+        let mut sequence = run.first;
+        while sequence < run.end() {
+            let verdict = session.verdict(sequence);
+            let mut end = sequence + 1;
+            while end < run.end() && session.verdict(end) == verdict {
+                end += 1;
+            }
+            if verdict == Verdict::Fresh {
+                session.mark(sequence, end);
+            }
+            let index_end = index + usize::try_from(end - sequence).expect("a run fits a batch");
+            verdicts.push((index..index_end, verdict));
+            (sequence, index) = (end, index_end);
+        }
+        index
+    }
+
+    /// The session of `client`, begun if it is new; `None` if the client is of the past.
+    fn session(&mut self, client: ClientId) -> Option<&mut Session> {
+        let known = self.clients.sessions.get(&client.name).map(|session| session.epoch);
+        match known {
+            Some(epoch) if epoch > client.epoch => return None,
+            Some(epoch) if epoch == client.epoch => {}
+            None if !self.nodes.contains(&client.name) => {
+                if client.epoch <= self.clients.forgotten_epoch {
+                    return None;
+                }
+                self.forget_one();
+                self.clients.sessions.insert(client.name, Session::new(client.epoch));
+            }
+            _ => {
+                self.clients.sessions.insert(client.name, Session::new(client.epoch));
+            }
+        }
+        self.clients.sessions.get_mut(&client.name)
+    }
+
+    /// Makes room for a client, if there is none: the one unused for longest goes.
+    fn forget_one(&mut self) {
+        let others = |(name, _): &(&u64, &Session)| !self.nodes.contains(*name);
+        if self.clients.sessions.iter().filter(others).count() < limits::SESSIONS_MAX {
+            return;
+        }
+        let oldest = self
+            .clients
+            .sessions
+            .iter()
+            .filter(others)
+            .min_by_key(|(_, session)| session.last_used);
+        if let Some(name) = oldest.map(|(&name, _)| name)
+            && let Some(session) = self.clients.sessions.remove(&name)
+        {
+            self.clients.forgotten_epoch = self.clients.forgotten_epoch.max(session.epoch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::BatchBuilder;
+
+    fn table() -> SessionTable {
+        let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three voters");
+        SessionTable::restore(&SessionCheckpoint::default(), &membership).expect("empty")
+    }
+
+    fn id(name: u64, epoch: u64, sequence: u64) -> RequestId {
+        RequestId { client: ClientId { name, epoch }, sequence }
+    }
+
+    /// Verdicts on one slot with these requests, one by one.
+    fn verdicts(table: &mut SessionTable, requests: &[(RequestId, u64)]) -> Vec<Verdict> {
+        let mut builder = BatchBuilder::default();
+        for (id, open_from) in requests {
+            builder.push(*id, *open_from, Bytes::new());
+        }
+        let batch = builder.build();
+        let verdicts = table.take_in(table.slot().next(), batch.as_ref());
+        verdicts.into_iter().flat_map(|(range, verdict)| range.map(move |_| verdict)).collect()
+    }
+
+    #[test]
+    fn a_request_is_fresh_once() {
+        let mut table = table();
+        let request = [(id(1, 1, 5), 1)];
+        assert_eq!(verdicts(&mut table, &request), [Verdict::Fresh]);
+        assert_eq!(verdicts(&mut table, &request), [Verdict::Duplicate]);
+        assert!(table.is_settled(id(1, 1, 5)) && !table.is_settled(id(1, 1, 4)));
+    }
+
+    #[test]
+    fn settled_requests_and_older_lives_are_expired() {
+        let mut table = table();
+        assert_eq!(verdicts(&mut table, &[(id(1, 2, 9), 8)]), [Verdict::Fresh]);
+        assert_eq!(verdicts(&mut table, &[(id(1, 2, 7), 1)]), [Verdict::Expired]);
+        assert_eq!(verdicts(&mut table, &[(id(1, 1, 99), 1)]), [Verdict::Expired]);
+        assert_eq!(verdicts(&mut table, &[(id(1, 3, 7), 1)]), [Verdict::Fresh]);
+    }
+
+    #[test]
+    fn beyond_the_window_nothing_can_be_remembered_and_nothing_is_applied() {
+        let mut table = table();
+        let far = 1 + limits::SESSION_WINDOW;
+        assert_eq!(verdicts(&mut table, &[(id(1, 1, far), 1)]), [Verdict::Expired]);
+        assert_eq!(verdicts(&mut table, &[(id(1, 1, far), 2)]), [Verdict::Fresh]);
+    }
+
+    #[test]
+    fn a_forgotten_client_is_refused_and_the_table_stays_bounded() {
+        let mut table = table();
+        for client in 0..=limits::SESSIONS_MAX as u64 {
+            let name = 1000 + client;
+            assert_eq!(verdicts(&mut table, &[(id(name, client + 1, 1), 1)]), [Verdict::Fresh]);
+        }
+        assert_eq!(table.clients.sessions.len(), limits::SESSIONS_MAX);
+        assert_eq!(verdicts(&mut table, &[(id(1000, 1, 1), 1)]), [Verdict::Expired]);
+        assert_eq!(verdicts(&mut table, &[(id(3, 1, 1), 1)]), [Verdict::Fresh], "a node's own");
+    }
+
+    proptest! {
+        /// Ranges and settling agree with remembering every request; a checkpoint loses nothing.
+        #[test]
+        fn agrees_with_a_plain_set(
+            slots in prop::collection::vec(prop::collection::vec((1..40u64, 0..6u64), 0..8), 1..30),
+        ) {
+            let mut table = table();
+            let mut done = BTreeSet::new();
+            let mut open_from = 1;
+            for requests in slots {
+                let requests: Vec<_> = requests
+                    .into_iter()
+                    .map(|(sequence, back)| (id(2, 1, sequence), sequence.saturating_sub(back * 8).max(1)))
+                    .collect();
+                let mut builder = BatchBuilder::default();
+                for (id, open_from) in &requests {
+                    builder.push(*id, *open_from, Bytes::new());
+                }
+                let batch = builder.build();
+                let mut expected = Vec::new();
+                for run in batch.iter().flat_map(Batch::runs) {
+                    open_from = open_from.max(run.open_from);
+                    for sequence in run.first..run.end() {
+                        expected.push(if sequence < open_from {
+                            Verdict::Expired
+                        } else if done.insert(sequence) {
+                            Verdict::Fresh
+                        } else {
+                            Verdict::Duplicate
+                        });
+                    }
+                }
+                prop_assert_eq!(verdicts(&mut table, &requests), expected);
+                let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
+                let restored = SessionTable::restore(&table.checkpoint(), &membership);
+                prop_assert_eq!(restored.as_ref(), Ok(&table));
+            }
+        }
+    }
+}

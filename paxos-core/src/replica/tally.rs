@@ -1,0 +1,68 @@
+//! Counting votes. A [`Quorum`] is the proof that enough nodes have voted, and only a [`Tally`]
+//! makes one.
+
+use std::{collections::BTreeSet, marker::PhantomData};
+
+use crate::{
+    message::{Accepted, Promise},
+    types::{Membership, NodeId, Phase, Slot},
+};
+
+/// Something that is counted: which phase's quorum it takes.
+pub(super) trait Vote {
+    const PHASE: Phase;
+}
+
+impl Vote for Promise {
+    const PHASE: Phase = Phase::One;
+}
+
+impl Vote for Accepted {
+    const PHASE: Phase = Phase::Two;
+}
+
+/// The nodes that have voted so far.
+#[derive(Debug)]
+pub(super) struct Tally<V> {
+    voted: BTreeSet<NodeId>,
+    needed: usize,
+    vote: PhantomData<V>,
+}
+
+/// Proof that a quorum has voted.
+#[derive(Debug)]
+pub(super) struct Quorum<V>(PhantomData<V>);
+
+impl<V: Vote> Tally<V> {
+    pub(super) fn new(membership: &Membership) -> Tally<V> {
+        let needed = membership.quorum_size(V::PHASE);
+        Tally { voted: BTreeSet::new(), needed, vote: PhantomData }
+    }
+
+    /// Counts `node` once, however often it votes.
+    pub(super) fn add(&mut self, node: NodeId) -> Option<Quorum<V>> {
+        self.voted.insert(node);
+        (self.voted.len() >= self.needed).then_some(Quorum(PhantomData))
+    }
+
+    pub(super) fn has_voted(&self, node: NodeId) -> bool {
+        self.voted.contains(&node)
+    }
+}
+
+/// Proof that the value a leader proposed for a slot is chosen.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    slot: Slot,
+}
+
+impl Chosen {
+    /// A quorum has accepted the same ballot's value for `slot`.
+    pub(super) fn by(_: &Quorum<Accepted>, slot: Slot) -> Chosen {
+        Chosen { slot }
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+}

@@ -1,0 +1,239 @@
+//! A few replicas in one thread, driven by hand: the network delivers at once or loses, the disk
+//! writes at once, time moves when told to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{Delivery, Effects, Input, Replica, Role, Verdict, WriteId};
+use crate::{
+    config::Config,
+    message::{Message, Watermark},
+    port::{Recovered, SessionCheckpoint},
+    types::{
+        Ballot, ClusterId, Identity, Instant, Membership, NodeId, RequestId, Slot, StoreId, Value,
+    },
+};
+
+struct Cluster {
+    now: Instant,
+    replicas: BTreeMap<NodeId, Replica>,
+    delivered: BTreeMap<NodeId, Vec<Delivery>>,
+    reads_ready: BTreeMap<NodeId, Vec<u64>>,
+    in_transit: VecDeque<(NodeId, NodeId, Message)>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    sent: Vec<Message>,
+}
+
+fn recovered(node: NodeId) -> Recovered {
+    Recovered {
+        identity: Identity { cluster: ClusterId(1), node, store: StoreId(node.0) },
+        incarnation: 1,
+        promised: Ballot::ZERO,
+        chosen: Watermark::default(),
+        floor: Slot::ZERO,
+        records: Vec::new(),
+        sessions: SessionCheckpoint::default(),
+        peers: BTreeMap::new(),
+    }
+}
+
+impl Cluster {
+    fn new(size: u64) -> Cluster {
+        let membership = Membership::new((1..=size).map(|id| (id, ""))).expect("small");
+        let replica = |id| {
+            let id = NodeId(id);
+            let config = Config::new(id, membership.clone());
+            (id, Replica::new(config, recovered(id), Instant::ZERO).expect("sound"))
+        };
+        Cluster {
+            now: Instant::ZERO,
+            replicas: (1..=size).map(replica).collect(),
+            delivered: BTreeMap::new(),
+            reads_ready: BTreeMap::new(),
+            in_transit: VecDeque::new(),
+            cut: BTreeSet::new(),
+            sent: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, node: u64, input: Input) -> Effects {
+        let node = NodeId(node);
+        let replica = self.replicas.get_mut(&node).expect("a node");
+        let mut effects = replica.step(self.now, input);
+        replica.check_invariants();
+        let sent = std::mem::take(&mut effects.send);
+        self.sent.extend(sent.iter().map(|(_, message)| message.clone()));
+        self.in_transit.extend(sent.into_iter().map(|(to, message)| (node, to, message)));
+        self.delivered.entry(node).or_default().append(&mut effects.deliver);
+        self.reads_ready.entry(node).or_default().append(&mut effects.reads_ready);
+        assert_eq!(effects.halt, None);
+        if let Some((id, _)) = effects.persist.take() {
+            self.step(node.0, Input::Persisted(id));
+        }
+        effects
+    }
+
+    /// Delivers messages until none is left.
+    fn settle(&mut self) {
+        while let Some((from, to, message)) = self.in_transit.pop_front() {
+            if !self.cut.contains(&(from, to)) {
+                self.step(to.0, Input::Message { from, message });
+            }
+        }
+    }
+
+    /// Lets time pass, a deadline at a time.
+    fn run(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        self.settle();
+        while let Some((deadline, node)) = self
+            .replicas
+            .iter()
+            .filter_map(|(&id, replica)| Some((replica.next_deadline()?, id)))
+            .min()
+            && deadline <= end
+        {
+            self.now = self.now.max(deadline);
+            self.step(node.0, Input::Tick);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    fn propose(&mut self, node: u64, sequence: u64, command: &'static str) -> RequestId {
+        let id = RequestId { client: self.replicas[&NodeId(node)].client(), sequence };
+        let effects = self.step(node, Input::Propose { id, command: Bytes::from(command) });
+        assert_eq!(effects.refused, []);
+        id
+    }
+
+    fn leaders(&self) -> Vec<u64> {
+        let leads =
+            |(_, replica): &(&NodeId, &Replica)| replica.status(self.now).role == Role::Leading;
+        self.replicas.iter().filter(leads).map(|(id, _)| id.0).collect()
+    }
+
+    /// The commands that `node` would have applied.
+    fn applied(&self, node: u64) -> Vec<Bytes> {
+        let mut commands = Vec::new();
+        for delivery in self.delivered.get(&NodeId(node)).into_iter().flatten() {
+            let Value::Batch(batch) = &delivery.value else { continue };
+            for (range, verdict) in &delivery.verdicts {
+                if *verdict == Verdict::Fresh {
+                    commands.extend(range.clone().map(|index| batch.command(index)));
+                }
+            }
+        }
+        commands
+    }
+
+    fn cut_off(&mut self, node: u64) {
+        for &peer in self.replicas.keys() {
+            self.cut.insert((NodeId(node), peer));
+            self.cut.insert((peer, NodeId(node)));
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn every_size_elects_one_leader_and_replicates_from_every_node() {
+    for size in [1, 3, 5, 7] {
+        let mut cluster = Cluster::new(size);
+        cluster.run(2 * SECOND);
+        assert_eq!(cluster.leaders().len(), 1, "of {size}");
+        for node in 1..=size {
+            cluster.propose(node, 1, "a");
+        }
+        cluster.run(SECOND / 2);
+        for node in 1..=size {
+            assert_eq!(cluster.applied(node).len() as u64, size, "node {node} of {size}");
+            assert_eq!(cluster.applied(node), cluster.applied(1));
+        }
+    }
+}
+
+#[test]
+fn nothing_durable_is_said_before_the_disk() {
+    let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
+    let config = Config::new(NodeId(1), membership);
+    let mut replica = Replica::new(config, recovered(NodeId(1)), Instant::ZERO).expect("sound");
+    let ballot = Ballot { round: 1, node: NodeId(2) };
+    let message = Message::Prepare(crate::message::Prepare { ballot, from: Slot(1) });
+    let effects = replica.step(Instant::ZERO, Input::Message { from: NodeId(2), message });
+    assert_eq!(effects.send, []);
+    let (id, batch) = effects.persist.expect("the promise");
+    assert_eq!((id, batch.promised), (WriteId(1), Some(ballot)));
+    let effects = replica.step(Instant::ZERO, Input::Persisted(id));
+    assert!(matches!(effects.send[..], [(NodeId(2), Message::Promise(_))]), "{effects:?}");
+}
+
+#[test]
+fn a_leader_cut_off_is_replaced_and_its_command_survives() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(2 * SECOND);
+    let old = cluster.leaders()[0];
+    cluster.cut_off(old);
+    cluster.propose(old, 1, "kept");
+    cluster.run(4 * SECOND);
+    let new: Vec<_> = cluster.leaders();
+    assert_eq!(new.len(), 1);
+    assert_ne!(new[0], old);
+    cluster.propose(new[0], 1, "new");
+    cluster.run(SECOND);
+    cluster.cut.clear();
+    cluster.run(4 * SECOND);
+    for node in 1..=3 {
+        assert_eq!(cluster.applied(node), ["new", "kept"], "node {node}");
+    }
+    assert_eq!(cluster.leaders(), new, "the returned node disturbs nobody");
+}
+
+#[test]
+fn reads_are_confirmed_on_every_node() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(2 * SECOND);
+    cluster.propose(1, 1, "a");
+    for node in 1..=3 {
+        cluster.step(node, Input::Read { number: 7 });
+    }
+    cluster.run(SECOND / 2);
+    for node in 1..=3 {
+        assert_eq!(cluster.reads_ready[&NodeId(node)], [7], "node {node}");
+    }
+}
+
+#[test]
+fn a_read_of_a_deposed_leader_waits_for_the_new_one() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(2 * SECOND);
+    let old = cluster.leaders()[0];
+    cluster.cut_off(old);
+    cluster.step(old, Input::Read { number: 1 });
+    cluster.run(4 * SECOND);
+    assert_eq!(cluster.reads_ready[&NodeId(old)], [] as [u64; 0]);
+    cluster.propose(cluster.leaders()[0], 1, "new");
+    cluster.cut.clear();
+    cluster.run(2 * SECOND);
+    assert_eq!(cluster.reads_ready[&NodeId(old)], [1]);
+    assert_eq!(cluster.applied(old), ["new"]);
+}
+
+#[test]
+fn an_idle_cluster_writes_nothing_and_only_heartbeats() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(2 * SECOND);
+    cluster.propose(1, 1, "a");
+    cluster.run(SECOND);
+    cluster.sent.clear();
+    cluster.run(10 * SECOND);
+    let heartbeats =
+        |message: &Message| matches!(message, Message::Heartbeat(_) | Message::HeartbeatReply(_));
+    assert!(cluster.sent.iter().all(heartbeats));
+    assert!(cluster.sent.len() <= 404, "{}", cluster.sent.len());
+}
