@@ -1,0 +1,12 @@
+//! Whole nodes over memory: their protocol, their limits and their end.
+//!
+//! The clock is virtual, so that timeouts take no time, and the runtime has one thread.
+
+mod cluster;
+
+mod ends;
+mod failover;
+mod faults;
+mod limits;
+mod proposals;
+mod reads;

@@ -1,0 +1,115 @@
+//! Proposals, on any node, once.
+
+use std::time::Duration;
+
+use paxos_core::{
+    Node,
+    node::ProposeError,
+    port::StateMachine,
+    types::{ClientId, Membership, RequestId, Slot},
+};
+use paxos_storage::MemoryStorage;
+use paxos_transport::MemoryNetwork;
+use tokio::time::Instant;
+
+use super::cluster::Cluster;
+
+#[tokio::test(start_paused = true)]
+async fn every_node_takes_proposals_and_holds_them_all_in_the_same_order() {
+    for size in [1, 3, 5] {
+        let cluster = Cluster::start(size).await;
+        let mut proposals = tokio::task::JoinSet::new();
+        for command in 0..50 {
+            let node = cluster.node(command % size + 1).clone();
+            proposals.spawn(async move { node.propose(command).await });
+        }
+        let mut responses = Vec::new();
+        while let Some(response) = proposals.join_next().await {
+            responses.push(response.expect("no panic").expect("a response"));
+        }
+        responses.sort_unstable();
+        assert_eq!(responses, (1..=50).collect::<Vec<_>>(), "each command has a place of its own");
+        let mut entries = cluster.entries(1).await;
+        for id in 2..=size {
+            assert_eq!(cluster.entries(id).await, entries);
+        }
+        entries.sort_unstable();
+        assert_eq!(entries, (0..50).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_has_its_responses_in_order() {
+    let cluster = Cluster::start(3).await;
+    for id in 1..=3 {
+        let commands = (0..100).map(|command| id * 1000 + command).collect();
+        let responses = cluster.node(id).propose_batch(commands).await.expect("responses");
+        let first = (usize::try_from(id).expect("small") - 1) * 100 + 1;
+        assert_eq!(responses, (first..first + 100).collect::<Vec<_>>());
+    }
+    let expected: Vec<_> = (1..=3).flat_map(|id| (0..100).map(move |n| id * 1000 + n)).collect();
+    assert_eq!(cluster.entries(2).await, expected);
+    assert_eq!(cluster.node(1).propose_batch(Vec::new()).await, Ok(Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_id_that_waits_or_cannot_be_is_refused() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader_of(1).await;
+    cluster.network.isolate(leader);
+    let node = cluster.node(leader);
+    let id = RequestId { client: ClientId { name: 1000, epoch: 1 }, sequence: 1 };
+    let (first, second) = tokio::join!(node.propose_as(id, 7), node.propose_as(id, 7));
+    assert_eq!(first, Err(ProposeError::UnknownOutcome));
+    assert_eq!(second, Err(ProposeError::IdUsed));
+    let of_a_node = RequestId { client: ClientId { name: 2, epoch: 1 }, sequence: 1 };
+    assert_eq!(node.propose_as(of_a_node, 7).await, Err(ProposeError::InvalidId));
+    assert_eq!(
+        node.propose_as(RequestId { sequence: 0, ..id }, 7).await,
+        Err(ProposeError::InvalidId)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proposal_without_a_quorum_ends_at_its_deadline_with_its_outcome_unknown() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader_of(1).await;
+    cluster.network.isolate(leader);
+    let start = Instant::now();
+    let patience = Duration::from_millis(700);
+    let result = cluster.node(leader).propose_within(1, patience).await;
+    assert_eq!(result, Err(ProposeError::UnknownOutcome));
+    let overdue = start.elapsed() - patience;
+    assert!(overdue < Duration::from_millis(5), "{overdue:?} late");
+    let waiting = cluster.node(leader).status().outstanding;
+    assert_eq!(waiting, 0, "nothing is kept of it");
+}
+
+/// Commands of any size.
+struct Blobs(usize);
+
+impl StateMachine for Blobs {
+    type Command = Vec<u8>;
+    type Response = ();
+
+    fn apply(&mut self, _slot: Slot, commands: Vec<Vec<u8>>) -> Vec<()> {
+        commands.into_iter().map(|command| self.0 += command.len()).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_over_the_limit_is_refused_and_one_just_below_passes() {
+    let node = Node::builder(1, Membership::new([(1, "here")]).expect("a membership"))
+        .storage(MemoryStorage::new())
+        .transport(MemoryNetwork::new(1).bind("here"))
+        .start(Blobs(0))
+        .await
+        .expect("the node starts");
+    let limit = paxos_core::limits::COMMAND_BYTES_MAX;
+    assert_eq!(node.propose(vec![1; limit]).await, Err(ProposeError::TooLarge));
+    let batch = vec![vec![1; limit]];
+    assert_eq!(node.propose_batch(batch).await, Err(ProposeError::TooLarge));
+    // Its encoding has a length in front.
+    assert_eq!(node.propose(vec![1; limit - 4]).await, Ok(()));
+    assert_eq!(node.read(|blobs| blobs.0).await, Ok(limit - 4));
+}
