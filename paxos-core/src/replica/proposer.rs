@@ -94,7 +94,9 @@ impl Leading {
         cx: &mut Context<'_>,
     ) {
         let chosen = learner.chosen().slot;
-        self.in_flight = self.in_flight.split_off(&chosen.next());
+        while self.in_flight.first_key_value().is_some_and(|(&slot, _)| slot <= chosen) {
+            self.in_flight.pop_first();
+        }
         self.next = self.next.max(chosen.next());
         let window = cx.memberships.governing(self.next).window();
         while self.next <= chosen.plus(window) {

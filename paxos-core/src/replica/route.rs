@@ -36,7 +36,9 @@ impl Replica {
             Message::PollReply(reply) => {
                 self.catchup.on_peer(from, reply.chosen);
                 let cx = &surroundings!(self, now);
-                if let Some(ballot) = self.election.on_poll_reply(from, &reply, cx) {
+                if let Some(ballot) = self.election.on_poll_reply(from, &reply, cx)
+                    && !self.disk_full
+                {
                     self.prepare(now, ballot);
                 }
             }
