@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use paxos_core::port::{Storage, StorageError};
 use paxos_storage::{
     MemoryStorage, RedbStorage,
-    conformance::{self, Disk, Fault, Report},
+    conformance::{self, Disk, Fault, Outcome, Report},
 };
 
 use support::SimulatedDisk;
@@ -56,6 +56,16 @@ async fn redb_keeps_the_contract_on_a_disk_with_faults() {
     let seed = AtomicU64::new(0);
     let new_disk = || SimulatedDisk::new(seed.fetch_add(1, Ordering::Relaxed));
     assert_complete(&conformance::check(new_disk).await);
+}
+
+/// Which sectors a power cut spares is a matter of the seed.
+#[tokio::test]
+async fn redb_writes_are_atomic_whatever_a_power_cut_spares() {
+    let seed = AtomicU64::new(1000);
+    for _ in 0..30 {
+        let new_disk = || SimulatedDisk::new(seed.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(conformance::writes_are_atomic(new_disk).await, Outcome::Passed);
+    }
 }
 
 #[tokio::test]

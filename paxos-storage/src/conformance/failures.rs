@@ -123,6 +123,16 @@ pub async fn a_full_disk_is_survived<D: Disk>(new_disk: impl Fn() -> D) -> Outco
         disk.inject(Fault::Full(false));
         storage.write(written.clone()).await.expect("9 (full): writing goes on when there is room");
     }
+    storage.close().await;
+    drop(storage);
+    disk.inject(Fault::Full(true));
+    let storage = disk.open().await.expect("9 (full): opening needs no room");
+    let started = storage.recover(CLUSTER, NODE).await;
+    assert!(
+        matches!(started, Ok(_) | Err(StorageError::Full { .. })),
+        "9 (full): a start without room says so: {started:?}"
+    );
+    disk.inject(Fault::Full(false));
     let (_storage, recovered) = restart(&disk, storage).await;
     expect_state(&recovered, &[&first, &second, &third], "9 (full)");
     Outcome::Passed

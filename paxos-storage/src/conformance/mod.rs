@@ -1,9 +1,11 @@
 //! The contract of [`Storage`] as a suite that any backend can run in one line.
 //!
 //! ```
-//! # use paxos_storage::{MemoryStorage, conformance};
+//! # #[cfg(feature = "memory")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
+//! use paxos_storage::{MemoryStorage, conformance};
+//!
 //! let report = conformance::check(|| {
 //!     let disk = MemoryStorage::new();
 //!     move || Ok(disk.clone())
@@ -11,6 +13,8 @@
 //! .await;
 //! assert!(report.passed.contains(&"everything_survives_a_restart"));
 //! # }
+//! # #[cfg(not(feature = "memory"))]
+//! # fn main() {}
 //! ```
 //!
 //! A closure that opens the same storage again and again is a [`Disk`] already. A disk that can

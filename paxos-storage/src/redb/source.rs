@@ -17,7 +17,7 @@ use super::backend::Fault;
 const FILE: &str = "log.redb";
 const LOCK_FILE: &str = "lock";
 /// What a free disk must have beyond the batch itself: pages of indexes and of the free list.
-const ROOM_BYTES: usize = 1 << 20;
+const ROOM_BYTES: usize = 128 << 10;
 
 type OpenBackend = Box<dyn FnMut() -> io::Result<Box<dyn StorageBackend>> + Send>;
 

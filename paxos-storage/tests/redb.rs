@@ -1,0 +1,237 @@
+//! What only a storage on a real file system can get wrong, and crashes while it starts.
+#![cfg(feature = "redb")]
+
+mod support;
+
+use std::{fs, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use paxos_core::{
+    message::{Record, Watermark},
+    port::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch},
+    types::{Ballot, ClusterId, NodeId, Slot, StoreId, Value},
+};
+use paxos_storage::{
+    RedbStorage,
+    conformance::{Disk, Fault},
+};
+use redb::TableDefinition;
+use support::{LOG, SimulatedDisk};
+
+const CLUSTER: ClusterId = ClusterId(1);
+const NODE: NodeId = NodeId(1);
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+fn some_batch() -> WriteBatch {
+    let ballot = Ballot { round: 2, node: NODE };
+    let record = |slot| Record { slot: Slot(slot), ballot, value: Value::Noop };
+    WriteBatch {
+        promised: Some(ballot),
+        chosen: Some(Watermark { slot: Slot(150), hash: 5 }),
+        records: (1..=200).map(record).collect(),
+        sessions: Some(SessionCheckpoint { slot: Slot(3), table: Bytes::from(vec![7; 9000]) }),
+        peers: [(NodeId(2), StoreId(22))].into(),
+    }
+}
+
+async fn recover(directory: &Path) -> Result<Recovered, StorageError> {
+    RedbStorage::open(directory)?.recover(CLUSTER, NODE).await
+}
+
+/// Leaves a storage with some contents behind.
+async fn fill(directory: &Path) {
+    let storage = RedbStorage::open(directory).expect("a free directory");
+    storage.recover(CLUSTER, NODE).await.expect("a new storage");
+    storage.write(some_batch()).await.expect("a write");
+    storage.close().await;
+}
+
+/// Edits the database past the storage.
+fn edit(directory: &Path, edit: impl FnOnce(&redb::WriteTransaction)) {
+    let database = redb::Database::create(directory.join("log.redb")).expect("a sound database");
+    let transaction = database.begin_write().expect("a transaction");
+    edit(&transaction);
+    transaction.commit().expect("a commit");
+}
+
+#[tokio::test]
+async fn directory_and_files_are_made_with_their_parents_and_for_nobody_else() {
+    let parent = tempfile::tempdir().expect("a temporary directory");
+    let directory = parent.path().join("some/where/node-1");
+    fill(&directory).await;
+    let mut names: Vec<_> = fs::read_dir(&directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["lock", "log.redb"]);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode =
+            |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
+        assert_eq!(mode(&directory), 0o700);
+        assert_eq!(mode(&directory.join("log.redb")), 0o600);
+        assert_eq!(mode(&directory.join("lock")), 0o600);
+    }
+}
+
+#[tokio::test]
+async fn a_locked_directory_names_the_lock_and_the_remedy() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let _held = RedbStorage::open(directory.path()).expect("a free directory");
+    let error = RedbStorage::open(directory.path()).expect_err("a directory in use");
+    assert!(matches!(error, StorageError::Locked { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("lock") && text.contains("another data directory"), "{text}");
+}
+
+#[tokio::test]
+async fn a_path_that_is_a_file_is_an_error_that_names_it() {
+    let parent = tempfile::tempdir().expect("a temporary directory");
+    let path = parent.path().join("file");
+    fs::write(&path, "not a directory").expect("a file");
+    let error = RedbStorage::open(&path).expect_err("a file is no directory");
+    assert!(error.to_string().contains("file"), "{error}");
+}
+
+#[tokio::test]
+async fn a_start_that_was_interrupted_before_it_had_an_identity_starts_anew() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::write(directory.path().join("log.redb.new"), [1; 5000]).expect("a file");
+    let recovered = recover(directory.path()).await.expect("a new storage");
+    assert_eq!(recovered.incarnation, 1);
+}
+
+#[tokio::test]
+async fn files_that_hold_no_state_are_damage_and_never_a_fresh_start() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("log.redb");
+    let random: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(100_000).collect();
+    for (what, contents) in
+        [("empty", vec![]), ("short", vec![1; 10]), ("zeros", vec![0; 100_000]), ("random", random)]
+    {
+        fs::write(&file, contents).expect("a file");
+        let error = recover(directory.path()).await.expect_err(what);
+        assert!(matches!(error, StorageError::Damaged { .. }), "{what}: {error:?}");
+        assert!(error.to_string().contains("log.redb"), "{what}: {error}");
+    }
+    fs::remove_file(&file).expect("a file");
+    edit(directory.path(), |_| ());
+    let error = recover(directory.path()).await.expect_err("a database of nobody");
+    assert!(matches!(error, StorageError::Damaged { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_by_number() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fill(directory.path()).await;
+    edit(directory.path(), |transaction| {
+        let mut meta = transaction.open_table(META).expect("a table");
+        meta.insert("format", &9u32.to_le_bytes()[..]).expect("an insertion");
+    });
+    let refused = recover(directory.path()).await;
+    assert_eq!(refused, Err(StorageError::NewerFormat { found: 9, known: 1 }));
+}
+
+#[tokio::test]
+async fn missing_or_foreign_entries_are_damage() {
+    for (key, value) in [
+        ("format", None),
+        ("format", Some(&b"x"[..])),
+        ("identity", None),
+        ("identity", Some(b"")),
+        ("promised", None),
+        ("promised", Some(b"")),
+        ("chosen", None),
+        ("incarnation", Some(b"\xff")),
+    ] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fill(directory.path()).await;
+        edit(directory.path(), |transaction| {
+            let mut meta = transaction.open_table(META).expect("a table");
+            match value {
+                None => drop(meta.remove(key).expect("a removal")),
+                Some(value) => drop(meta.insert(key, value).expect("an insertion")),
+            }
+        });
+        let error = recover(directory.path()).await.expect_err(key);
+        assert!(matches!(error, StorageError::Damaged { .. }), "{key}: {error:?}");
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fill(directory.path()).await;
+    edit(directory.path(), |transaction| {
+        assert_eq!(transaction.delete_table(LOG).ok(), Some(true))
+    });
+    let error = recover(directory.path()).await.expect_err("no log");
+    assert!(error.to_string().contains("log"), "{error}");
+}
+
+/// The bytes of a storage with some contents that was closed properly.
+async fn sound_bytes() -> Vec<u8> {
+    let disk = SimulatedDisk::new(0);
+    let storage = disk.storage();
+    storage.recover(CLUSTER, NODE).await.expect("a new storage");
+    storage.write(some_batch()).await.expect("a write");
+    storage.close().await;
+    disk.contents()
+}
+
+#[tokio::test]
+async fn a_database_cut_short_is_an_error() {
+    let sound = sound_bytes().await;
+    for length in (1..sound.len()).step_by(sound.len() / 100) {
+        let disk = SimulatedDisk::holding(&sound[..length]);
+        let error = disk.storage().recover(CLUSTER, NODE).await.expect_err("a file cut short");
+        assert!(matches!(error, StorageError::Damaged { .. }), "{length} bytes: {error:?}");
+    }
+}
+
+/// Flips every bit of the header and some of every page: either it was of no account, or it is an
+/// error. Never is the state another one, and never does a thread panic.
+#[tokio::test]
+async fn a_flipped_bit_is_an_error_or_of_no_account() {
+    let sound = sound_bytes().await;
+    let expected = SimulatedDisk::holding(&sound).storage().recover(CLUSTER, NODE).await;
+    let (mut noticed, mut ignored) = (0, 0);
+    for bit in (0..320 * 8).chain((320 * 8..sound.len() * 8).step_by(7 * 61)) {
+        let mut flipped = sound.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        match SimulatedDisk::holding(&flipped).storage().recover(CLUSTER, NODE).await {
+            Err(StorageError::Failed) => panic!("bit {bit}: a thread has died"),
+            Err(_) => noticed += 1,
+            recovered => {
+                assert_eq!(recovered, expected, "bit {bit}");
+                ignored += 1;
+            }
+        }
+    }
+    assert!(noticed > 1000 && ignored > 100, "{noticed} noticed, {ignored} of no account");
+}
+
+/// The power fails after every operation of a start, and again during the start after it.
+#[tokio::test]
+async fn a_power_cut_during_a_start_loses_nothing() {
+    let batch = some_batch();
+    for (seed, operations) in (0..10).flat_map(|seed| (0..60).map(move |count| (seed, count))) {
+        let disk = SimulatedDisk::new(seed * 1000 + operations);
+        let start = async || {
+            let storage: Arc<dyn Storage> = disk.open().await.expect("no lock");
+            storage.recover(CLUSTER, NODE).await.map(|recovered| (storage, recovered))
+        };
+        let (storage, _) = start().await.expect("a new storage");
+        storage.write(batch.clone()).await.expect("a write");
+        disk.inject(Fault::PowerCut);
+        drop(storage);
+        for cut in [operations, operations / 2] {
+            disk.inject(Fault::PowerCutDuringWrite { operations: cut });
+            drop(start().await);
+            disk.inject(Fault::PowerCut);
+        }
+        let (_storage, recovered) = start().await.expect("a sound disk");
+        assert_eq!(Some(recovered.promised), batch.promised, "{seed}/{operations}");
+        assert_eq!(Some(recovered.chosen), batch.chosen, "{seed}/{operations}");
+        assert_eq!(recovered.records, batch.records[150..], "{seed}/{operations}");
+        assert_eq!(Some(recovered.sessions), batch.sessions, "{seed}/{operations}");
+    }
+}
