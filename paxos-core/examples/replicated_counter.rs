@@ -35,15 +35,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         nodes.push(builder.start(Counter::default()).await?);
     }
     println!("3 makes {}", nodes[0].propose(3).await?);
-    let leader = nodes[0].status().leader.ok_or("a leader has answered")?;
-    nodes
-        .iter()
-        .find(|node| node.identity().node == leader)
-        .ok_or("one of them")?
-        .shutdown()
-        .await?;
-    nodes.retain(|node| node.identity().node != leader);
-    println!("node {leader} led and is gone; 4 more makes {}", nodes[0].propose(4).await?);
+    let leads = |node: &Node<Counter>| node.status().leader == Some(node.identity().node);
+    let leader = nodes.iter().position(leads).ok_or("a leader has answered")?;
+    nodes.remove(leader).shutdown().await?;
+    println!("the leader is gone; 4 more makes {}", nodes[0].propose(4).await?);
     println!("the other node reads {}", nodes[1].read(|counter| counter.0).await?);
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::{
     limits::READS_MAX,
     port::{Recovered, StateMachine, Storage, Transport},
     replica::{Replica, ReplicaError},
-    types::{ClientId, ClusterId, Instant, Membership, NodeId, Peer, Slot},
+    types::{ClusterId, Identity, Instant, Membership, NodeId, Peer, Slot},
 };
 
 /// How long a request waits by default.
@@ -136,7 +136,7 @@ impl NodeBuilder {
         let cluster = self.cluster.unwrap_or_else(|| default_cluster_id(&config.membership));
         let recovered = storage.recover(cluster, config.id).await?;
         let prepared = prepare(&config, recovered, &state_machine, &*transport).await;
-        let (replica, prepared) = match prepared {
+        let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 storage.close().await;
@@ -152,14 +152,14 @@ impl NodeBuilder {
             outstanding_commands_max: config.outstanding_commands_max,
             nodes: config.membership.voters().map(|id| id.0).collect(),
         };
-        Ok(spawn(replica, prepared, limits, storage, transport, state_machine, blocking))
+        Ok(spawn(prepared, limits, storage, transport, state_machine, blocking))
     }
 }
 
-/// What the tasks need to know of the recovery.
+/// A replica that has recovered, and the origin of its clock.
 struct Prepared {
-    identity: crate::types::Identity,
-    client: ClientId,
+    replica: Replica,
+    identity: Identity,
     origin: tokio::time::Instant,
 }
 
@@ -168,14 +168,13 @@ async fn prepare(
     recovered: Recovered,
     state_machine: &impl StateMachine,
     transport: &dyn Transport,
-) -> Result<(Replica, Prepared), StartError> {
+) -> Result<Prepared, StartError> {
     let applied = state_machine.applied();
     let replayed_from = recovered.sessions.slot;
     if applied < replayed_from {
         return Err(StartError::StateMachineBehind { applied, replayed_from });
     }
     let identity = recovered.identity;
-    let client = ClientId { name: config.id.0, epoch: recovered.incarnation };
     tracing::info!(
         node = %identity.node, cluster = %identity.cluster, store = %identity.store,
         incarnation = recovered.incarnation, chosen = %recovered.chosen.slot, %applied,
@@ -193,11 +192,10 @@ async fn prepare(
     let origin = tokio::time::Instant::now();
     let replica = Replica::new(config.clone(), recovered, Instant::ZERO)?;
     transport.start(identity, peers).await?;
-    Ok((replica, Prepared { identity, client, origin }))
+    Ok(Prepared { replica, identity, origin })
 }
 
 fn spawn<S: StateMachine>(
-    replica: Replica,
     prepared: Prepared,
     limits: Limits,
     storage: Arc<dyn Storage>,
@@ -205,7 +203,7 @@ fn spawn<S: StateMachine>(
     state_machine: S,
     blocking: bool,
 ) -> Node<S> {
-    let Prepared { identity, client, origin } = prepared;
+    let Prepared { replica, identity, origin } = prepared;
     let status = replica.status(Instant::ZERO);
     let leadership = Leadership { leader: status.leader, ballot: status.ballot };
     let (status_sender, status) = watch::channel(status);
@@ -219,8 +217,8 @@ fn spawn<S: StateMachine>(
     let budget = Arc::new(Budget::new(limits.outstanding_bytes_max));
 
     let driver = Driver::new(Wiring {
+        client: replica.client(),
         replica,
-        client,
         transport: Arc::clone(&transport),
         writer: Writer::new(Arc::clone(&storage)),
         log_reader: LogReader::new(Arc::clone(&storage)),

@@ -127,7 +127,6 @@ impl<S: StateMachine> Driver<S> {
     async fn wait(&mut self) -> Result<Next, NodeError> {
         self.arm_timer();
         let wiring = &mut self.wiring;
-        let is_open = !wiring.writer.is_overloaded();
         tokio::select! {
             biased;
             () = asked_to_stop(&mut wiring.shutdown) => return Ok(Next::Stop),
@@ -138,9 +137,7 @@ impl<S: StateMachine> Driver<S> {
                 Err(_) => return Ok(Next::Stop),
             },
             event = wiring.transport.recv() => self.on_event(event)?,
-            count = wiring.requests.recv_many(&mut self.arrived, REQUESTS_PER_PASS_MAX),
-                if is_open =>
-            {
+            count = wiring.requests.recv_many(&mut self.arrived, REQUESTS_PER_PASS_MAX) => {
                 if count == 0 {
                     return Ok(Next::Stop);
                 }
@@ -187,7 +184,7 @@ impl<S: StateMachine> Driver<S> {
         };
         self.messages = 0;
         self.message_bytes = 0;
-        let requests_end = self.wiring.writer.is_overloaded() || self.gather_requests();
+        let requests_end = self.gather_requests();
         Ok(!(messages_end && requests_end))
     }
 
@@ -280,8 +277,13 @@ impl<S: StateMachine> Driver<S> {
             self.sequence += 1;
             RequestId { client: self.wiring.client, sequence: self.sequence }
         });
-        if self.waiters.is_waiting(id) {
-            drop(reply.send(Err(ProposeError::IdUsed)));
+        let refusal = if self.wiring.writer.is_overloaded() {
+            Some(ProposeError::Busy)
+        } else {
+            self.waiters.is_waiting(id).then_some(ProposeError::IdUsed)
+        };
+        if let Some(refusal) = refusal {
+            drop(reply.send(Err(refusal)));
             return;
         }
         self.waiters.add_proposal(id, reply, now, timeout);

@@ -12,7 +12,7 @@ use paxos_storage::MemoryStorage;
 use paxos_transport::MemoryNetwork;
 use tokio::time::Instant;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Ledger};
 
 #[tokio::test(start_paused = true)]
 async fn every_node_takes_proposals_and_holds_them_all_in_the_same_order() {
@@ -112,4 +112,37 @@ async fn a_command_over_the_limit_is_refused_and_one_just_below_passes() {
     // Its encoding has a length in front.
     assert_eq!(node.propose(vec![1; limit - 4]).await, Ok(()));
     assert_eq!(node.read(|blobs| blobs.0).await, Ok(limit - 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_run_on_several_threads_with_a_state_machine_that_blocks() {
+    let membership = Membership::new((1..=3).map(|id| (id, format!("node-{id}"))));
+    let membership = membership.expect("a membership");
+    let network = MemoryNetwork::new(1);
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        let builder = Node::builder(id, membership.clone())
+            .storage(MemoryStorage::new())
+            .transport(network.join(id))
+            .blocking_state_machine();
+        nodes.push(builder.start(Ledger::default()).await.expect("the node starts"));
+    }
+    let mut writers = tokio::task::JoinSet::new();
+    for (number, node) in (0..).zip(&nodes) {
+        for command in number * 100..number * 100 + 100 {
+            let node = node.clone();
+            writers.spawn(async move { node.propose(command).await });
+        }
+    }
+    while let Some(response) = writers.join_next().await {
+        assert!(response.expect("no panic").is_ok());
+    }
+    for node in &nodes {
+        let mut entries = node.read(|ledger| ledger.entries.clone()).await.expect("a quorum runs");
+        entries.sort_unstable();
+        assert_eq!(entries, (0..300).collect::<Vec<_>>());
+    }
+    for node in &nodes {
+        assert_eq!(node.shutdown().await, Ok(()));
+    }
 }
