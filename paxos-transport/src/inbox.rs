@@ -31,6 +31,7 @@ struct Queues {
     lanes: [VecDeque<Letter>; 3],
     /// Messages still on their way, by the time at which they arrive, then by when they left.
     delayed: BTreeMap<(Instant, u64), Letter>,
+    #[cfg(feature = "memory")]
     delayed_count: u64,
 }
 

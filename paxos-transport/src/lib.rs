@@ -2,9 +2,12 @@
 //!
 //! | feature  | transport            | for                                                     |
 //! |----------|----------------------|---------------------------------------------------------|
-//! | `memory` | [`MemoryTransport`]  | nodes of one process, with faults on request            |
+//! | `memory` | `MemoryTransport`    | nodes of one process, with faults on request            |
+//! | `tcp`    | `TcpTransport`       | real networks; plain, or with TLS                       |
+//! | `quic`   | `QuicTransport`      | real networks; encrypted, a lost packet delays few slots |
 //!
-//! Each keeps the numbered guarantees of the port, [`paxos_core::port::Transport`].
+//! Each keeps the numbered guarantees of the port, [`paxos_core::port::Transport`], and passes the
+//! suite in [`conformance`] that checks them, which is there for transports of your own too.
 //!
 //! ```
 //! # #[cfg(feature = "memory")]
@@ -31,14 +34,45 @@
 //! # Ok::<_, paxos_core::port::TransportError>(()) }).unwrap();
 //! ```
 
-#[cfg(feature = "memory")]
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod address;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod backoff;
+#[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod budget;
-#[cfg(feature = "memory")]
+pub mod conformance;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod engine;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod frame;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod handshake;
+#[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod inbox;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod incoming;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod link;
 #[cfg(feature = "memory")]
 mod memory;
-#[cfg(feature = "memory")]
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod outgoing;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod queue;
+#[cfg(feature = "quic")]
+mod quic;
+#[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod roster;
+#[cfg(feature = "tcp")]
+mod tcp;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod tls;
 
 #[cfg(feature = "memory")]
 pub use memory::{Faults, MemoryNetwork, MemoryTransport};
+#[cfg(feature = "quic")]
+pub use quic::QuicTransport;
+#[cfg(feature = "tcp")]
+pub use tcp::TcpTransport;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+pub use tls::Tls;

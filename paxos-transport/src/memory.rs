@@ -85,7 +85,7 @@ struct Wires {
 /// A node's side of the network.
 #[derive(Debug)]
 struct Endpoint {
-    inbox: Inbox,
+    inbox: Arc<Inbox>,
     roster: OnceLock<Roster>,
 }
 
@@ -115,7 +115,7 @@ impl MemoryNetwork {
     #[must_use]
     pub fn bind(&self, address: impl Into<String>) -> MemoryTransport {
         let address = address.into();
-        let endpoint = Arc::new(Endpoint { inbox: Inbox::default(), roster: OnceLock::new() });
+        let endpoint = Arc::new(Endpoint { inbox: Arc::default(), roster: OnceLock::new() });
         let before = self.wires().endpoints.insert(address.clone(), endpoint.clone());
         if let Some(before) = before {
             before.inbox.close();
@@ -276,32 +276,13 @@ impl Endpoint {
             return Err(Strangers);
         };
         let (me, them) = (here.me(), roster.me());
-        let admitted = roster.admit(me, wanted).and_then(|first| {
-            if first {
-                there.inbox.report(Event::Met { peer: me.node, store: me.store });
-            }
-            here.admit(them, me.node)
-        });
-        let refusal = match admitted {
-            Ok(first) => {
-                if first {
-                    self.inbox.report(Event::Met { peer: them.node, store: them.store });
-                }
-                return Ok(());
-            }
-            Err(refusal) => refusal.to_string(),
-        };
-        self.refuse(here, them.node, &refusal);
-        there.refuse(roster, me.node, &refusal);
-        Err(Strangers)
-    }
-
-    fn refuse(&self, roster: &Roster, other: NodeId, reason: &str) {
-        let peer = roster.is_peer(other).then_some(other);
-        if roster.is_news(peer, reason) {
-            tracing::warn!(node = %roster.me().node, peer = %other, "refused: {reason}");
-            self.inbox.report(Event::Refused { peer, reason: reason.to_owned() });
-        }
+        let admitted = roster.admit(me, wanted).and_then(|()| here.admit(them, me.node));
+        admitted.map_err(|refusal| {
+            let reason = refusal.to_string();
+            here.refuse(Some(them.node), &reason);
+            roster.refuse(Some(me.node), &reason);
+            Strangers
+        })
     }
 }
 
@@ -309,7 +290,7 @@ impl Endpoint {
 impl Transport for MemoryTransport {
     async fn start(&self, identity: Identity, peers: Vec<Peer>) -> Result<(), TransportError> {
         check(&peers)?;
-        let roster = Roster::new(identity, &peers);
+        let roster = Roster::new(identity, &peers, self.endpoint.inbox.clone());
         self.endpoint.roster.set(roster).map_err(|_| TransportError::State("started already"))?;
         self.set_routes(identity.node, &peers);
         self.introduce(identity, &peers);

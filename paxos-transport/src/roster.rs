@@ -1,16 +1,21 @@
 //! Who may talk to this node.
 //!
 //! Every transport asks here before it lets a message through, so that all of them refuse the same
-//! strangers in the same words.
+//! strangers in the same words. Peers met and nodes refused are reported from here.
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use paxos_core::types::{Identity, NodeId, Peer, StoreId};
+use paxos_core::{
+    port::Event,
+    types::{Identity, NodeId, Peer, StoreId},
+};
 use tokio::time::Instant;
+
+use crate::inbox::Inbox;
 
 /// How long the same refusal is not reported again: a refused peer keeps trying.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
@@ -49,6 +54,7 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 pub(crate) struct Roster {
     me: Identity,
+    inbox: Arc<Inbox>,
     inner: Mutex<Inner>,
 }
 
@@ -61,8 +67,9 @@ struct Inner {
 }
 
 impl Roster {
-    pub(crate) fn new(me: Identity, peers: &[Peer]) -> Roster {
-        let roster = Roster { me, inner: Mutex::default() };
+    /// Reports to `inbox`.
+    pub(crate) fn new(me: Identity, peers: &[Peer], inbox: Arc<Inbox>) -> Roster {
+        let roster = Roster { me, inbox, inner: Mutex::default() };
         roster.update(peers);
         roster
     }
@@ -93,8 +100,8 @@ impl Roster {
     }
 
     /// Lets a node in that says it is `theirs` and wants to talk to `wanted`, or says why not.
-    /// `true` if it is met for the first time.
-    pub(crate) fn admit(&self, theirs: Identity, wanted: NodeId) -> Result<bool, Refusal> {
+    /// When it is met for the first time, that is reported before this returns.
+    pub(crate) fn admit(&self, theirs: Identity, wanted: NodeId) -> Result<(), Refusal> {
         let ours = self.me;
         if theirs.cluster != ours.cluster {
             return Err(Refusal::Cluster { ours, theirs });
@@ -105,34 +112,41 @@ impl Roster {
         if theirs.node == ours.node {
             return Err(Refusal::SameId(ours.node));
         }
+        let Identity { node, store: found, .. } = theirs;
         let mut inner = self.inner();
-        match inner.peers.get_mut(&theirs.node) {
-            None => Err(Refusal::Unknown { stranger: theirs.node, here: ours.node }),
-            Some(Some(known)) if *known != theirs.store => {
-                Err(Refusal::LostData { node: theirs.node, known: *known, found: theirs.store })
+        match inner.peers.get_mut(&node) {
+            None => Err(Refusal::Unknown { stranger: node, here: ours.node }),
+            Some(Some(known)) if *known != found => {
+                Err(Refusal::LostData { node, known: *known, found })
             }
-            Some(Some(_)) => Ok(false),
+            Some(Some(_)) => Ok(()),
             Some(store @ None) => {
-                *store = Some(theirs.store);
-                Ok(true)
+                *store = Some(found);
+                tracing::info!(node = %ours.node, peer = %node, store = %found, "met a peer");
+                // Under the lock: whoever is admitted next finds it reported.
+                self.inbox.report(Event::Met { peer: node, store: found });
+                Ok(())
             }
         }
     }
 
-    /// Whether a refusal is worth a report, or has just been reported. Of nodes that are no peers
-    /// only the last one is remembered.
-    pub(crate) fn is_news(&self, peer: Option<NodeId>, reason: &str) -> bool {
+    /// Reports that `other` is refused, or refuses this node, unless that has just been reported.
+    /// Of nodes that are no peers only the last refusal is remembered.
+    pub(crate) fn refuse(&self, other: Option<NodeId>, reason: &str) {
         let mut inner = self.inner();
+        let peer = other.filter(|other| inner.peers.contains_key(other));
         let now = Instant::now();
-        match inner.reported.get(&peer) {
-            Some((last, when)) if last == reason && now.duration_since(*when) < REPEAT_INTERVAL => {
-                false
-            }
-            _ => {
-                inner.reported.insert(peer, (reason.to_owned(), now));
-                true
-            }
+        if let Some((last, when)) = inner.reported.get(&peer)
+            && last == reason
+            && now.duration_since(*when) < REPEAT_INTERVAL
+        {
+            return;
         }
+        inner.reported.insert(peer, (reason.to_owned(), now));
+        drop(inner);
+        let other = other.map_or("unknown".to_owned(), |other| other.to_string());
+        tracing::warn!(node = %self.me.node, peer = other, "refused: {reason}");
+        self.inbox.report(Event::Refused { peer, reason: reason.to_owned() });
     }
 }
 
@@ -150,13 +164,22 @@ mod tests {
         Peer { id: NodeId(id), address: String::new(), store: store.map(StoreId) }
     }
 
-    #[test]
-    fn a_peer_is_met_once_and_refused_with_another_directory() {
-        let roster = Roster::new(identity(7, 1, 11), &[peer(2, None), peer(3, Some(33))]);
+    fn roster(peers: &[Peer]) -> (Roster, Arc<Inbox>) {
+        let inbox = Arc::new(Inbox::default());
+        (Roster::new(identity(7, 1, 11), peers, inbox.clone()), inbox)
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_met_once_and_refused_with_another_directory() {
+        let (roster, inbox) = roster(&[peer(2, None), peer(3, Some(33))]);
         let here = NodeId(1);
-        assert_eq!(roster.admit(identity(7, 2, 22), here), Ok(true));
-        assert_eq!(roster.admit(identity(7, 2, 22), here), Ok(false));
-        assert_eq!(roster.admit(identity(7, 3, 33), here), Ok(false));
+        for node in [2, 2, 3] {
+            assert_eq!(roster.admit(identity(7, node, 11 * node), here), Ok(()));
+        }
+        let met = Event::Met { peer: NodeId(2), store: StoreId(22) };
+        assert_eq!(inbox.recv().await, Some(met));
+        roster.refuse(None, "the next event");
+        assert!(matches!(inbox.recv().await, Some(Event::Refused { .. })));
         roster.update(&[peer(2, None), peer(3, None)]);
         let lost = roster.admit(identity(7, 2, 99), here).expect_err("another directory");
         assert!(lost.to_string().contains("replace it as a new member"), "{lost}");
@@ -165,7 +188,7 @@ mod tests {
 
     #[test]
     fn strangers_are_refused_with_the_remedy() {
-        let roster = Roster::new(identity(7, 1, 11), &[peer(2, None)]);
+        let (roster, _) = roster(&[peer(2, None)]);
         let refusals = [
             (identity(8, 2, 22), 1, "belongs to cluster 8"),
             (identity(7, 2, 22), 3, "correct the addresses"),
@@ -176,17 +199,23 @@ mod tests {
             let refusal = roster.admit(theirs, NodeId(wanted)).expect_err(text);
             assert!(refusal.to_string().contains(text), "{refusal}");
         }
-        assert_eq!(roster.admit(identity(7, 2, 22), NodeId(1)), Ok(true), "nothing was kept");
+        assert_eq!(roster.admit(identity(7, 2, 33), NodeId(1)), Ok(()), "nothing was kept");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_refusal_is_news_once_a_minute() {
-        let roster = Roster::new(identity(7, 1, 11), &[]);
-        assert!(roster.is_news(None, "a"));
-        assert!(!roster.is_news(None, "a"));
-        assert!(roster.is_news(Some(NodeId(2)), "a"), "of another peer");
-        assert!(roster.is_news(None, "b"), "another reason");
+    async fn the_same_refusal_is_reported_once_a_minute() {
+        let (roster, inbox) = roster(&[peer(2, None)]);
+        let stranger = Some(NodeId(9));
+        for (other, reason) in [(stranger, "a"), (None, "a"), (Some(NodeId(2)), "a"), (None, "b")] {
+            roster.refuse(other, reason);
+        }
         tokio::time::advance(REPEAT_INTERVAL).await;
-        assert!(roster.is_news(None, "b"), "later");
+        roster.refuse(None, "b");
+        let report = |peer, reason: &str| Event::Refused { peer, reason: reason.to_owned() };
+        let expected =
+            [report(None, "a"), report(Some(NodeId(2)), "a"), report(None, "b"), report(None, "b")];
+        for event in expected {
+            assert_eq!(inbox.recv().await, Some(event));
+        }
     }
 }

@@ -1,0 +1,315 @@
+//! Messages on a byte stream: `length, u32 LE | checksum, u32 LE | message`.
+//!
+//! The checksum (CRC-32) covers length and message. The limit is checked before anything is
+//! allocated, and a damaged frame is an error: what stands behind it cannot be found.
+//!
+//! Values leave as they are, one slice each for a vectored write; only what is small is copied
+//! together, since copying it is cheaper than another slice.
+
+use std::{collections::VecDeque, io, io::IoSlice};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use paxos_core::{
+    limits,
+    message::{Message, MessageError},
+};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Length and checksum.
+pub(crate) const PREFIX_BYTES: usize = 8;
+
+/// Parts up to this size are copied together.
+const COPIED_BYTES_MAX: usize = 512;
+
+/// How much is read at once, unless a frame is larger: many small messages per system call.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Why a frame cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("a frame of {length} bytes, the limit is {bytes_max}")]
+    TooLarge { length: usize, bytes_max: usize },
+    #[error("a frame whose checksum is wrong")]
+    Checksum,
+    #[error("the stream ends within a frame")]
+    Truncated,
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Encoded messages on their way out, as slices in order.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    parts: VecDeque<Bytes>,
+    parts_bytes: usize,
+    /// What comes behind `parts`.
+    small: BytesMut,
+}
+
+impl Batch {
+    /// Appends a message; one over the limit is refused and leaves the batch as it was.
+    pub(crate) fn push(&mut self, message: &Message) -> Result<(), FrameError> {
+        let encoded = message.encode();
+        let (length, bytes_max) = (encoded.len(), limits::MESSAGE_BYTES_MAX);
+        if length > bytes_max {
+            return Err(FrameError::TooLarge { length, bytes_max });
+        }
+        self.small.put_slice(&prefix(length, encoded.parts().map(|part| &part[..])));
+        for part in encoded.parts() {
+            if part.len() <= COPIED_BYTES_MAX {
+                self.small.put_slice(part);
+            } else {
+                self.seal();
+                self.parts_bytes += part.len();
+                self.parts.push_back(part.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything pushed so far readable.
+    pub(crate) fn seal(&mut self) {
+        if !self.small.is_empty() {
+            self.parts_bytes += self.small.len();
+            self.parts.push_back(self.small.split().freeze());
+        }
+    }
+
+    /// The parts, for a stream that takes them over.
+    #[cfg(feature = "quic")]
+    pub(crate) fn into_parts(mut self) -> Vec<Bytes> {
+        self.seal();
+        self.parts.into()
+    }
+}
+
+/// Reads what is sealed.
+impl Buf for Batch {
+    fn remaining(&self) -> usize {
+        self.parts_bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.parts.front().map_or(&[], |part| part)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let pairs = slices.iter_mut().zip(&self.parts);
+        pairs.map(|(slice, part)| *slice = IoSlice::new(part)).count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.parts_bytes = self.parts_bytes.checked_sub(count).expect("no further than the end");
+        while count > 0 {
+            let first = self.parts.front_mut().expect("as many bytes as were counted");
+            if count < first.len() {
+                first.advance(count);
+                return;
+            }
+            count -= first.len();
+            self.parts.pop_front();
+        }
+    }
+}
+
+fn prefix<'a>(length: usize, parts: impl Iterator<Item = &'a [u8]>) -> [u8; PREFIX_BYTES] {
+    let length = u32::try_from(length).expect("a message is below 4 GiB").to_le_bytes();
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(&length);
+    parts.for_each(|part| checksum.update(part));
+    let mut prefix = [0; PREFIX_BYTES];
+    prefix[..4].copy_from_slice(&length);
+    prefix[4..].copy_from_slice(&checksum.finalize().to_le_bytes());
+    prefix
+}
+
+/// `body` as a frame.
+pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
+    [&prefix(body.len(), std::iter::once(body)), body].concat()
+}
+
+/// Takes a stream apart into frames.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    buffer: BytesMut,
+    bytes_max: usize,
+}
+
+impl Frames {
+    /// For frames of messages up to `bytes_max`.
+    pub(crate) fn new(bytes_max: usize) -> Frames {
+        Frames { buffer: BytesMut::new(), bytes_max }
+    }
+
+    /// The next frame of `stream`, without its prefix; `None` where the stream ends between two.
+    /// Not cancel safe.
+    pub(crate) async fn read(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> Result<Option<Bytes>, FrameError> {
+        loop {
+            if let Some(frame) = self.next()? {
+                return Ok(Some(frame));
+            }
+            if stream.read_buf(&mut self.buffer).await? == 0 {
+                return if self.buffer.is_empty() { Ok(None) } else { Err(FrameError::Truncated) };
+            }
+        }
+    }
+
+    /// The next frame of what has been read, and room for more if there is none.
+    fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let Some(length) = self.buffer.first_chunk::<4>() else {
+            self.buffer.reserve(CHUNK_BYTES);
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > self.bytes_max {
+            return Err(FrameError::TooLarge { length, bytes_max: self.bytes_max });
+        }
+        let missing = (PREFIX_BYTES + length).saturating_sub(self.buffer.len());
+        if missing > 0 {
+            self.buffer.reserve(missing);
+            return Ok(None);
+        }
+        let expected = self.buffer.split_to(PREFIX_BYTES);
+        let body = self.buffer.split_to(length).freeze();
+        if expected[..] != prefix(length, std::iter::once(&body[..])) {
+            return Err(FrameError::Checksum);
+        }
+        Ok(Some(body))
+    }
+}
+
+/// Reads one frame and not a byte more.
+pub(crate) async fn read_one(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes_max: usize,
+) -> Result<Vec<u8>, FrameError> {
+    let mut expected = [0; PREFIX_BYTES];
+    stream.read_exact(&mut expected).await?;
+    let (length, _) = expected.split_first_chunk::<4>().expect("eight bytes");
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > bytes_max {
+        return Err(FrameError::TooLarge { length, bytes_max });
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    if expected != prefix(length, std::iter::once(&body[..])) {
+        return Err(FrameError::Checksum);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use paxos_core::{
+        message::{Accept, Poll, Watermark},
+        types::{Ballot, BatchBuilder, ClientId, NodeId, RequestId, Slot, Value},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn poll(number: u64) -> Message {
+        Message::Poll(Poll { number, chosen: Slot::ZERO })
+    }
+
+    fn accept(bytes: usize) -> Message {
+        let mut builder = BatchBuilder::default();
+        let id = RequestId { client: ClientId { name: 1, epoch: 1 }, sequence: 1 };
+        builder.push(id, 1, Bytes::from(vec![7; bytes]));
+        Message::Accept(Accept {
+            ballot: Ballot { round: 1, node: NodeId(1) },
+            slot: Slot(1),
+            value: Value::Batch(builder.build().expect("one command")),
+            chosen: Watermark::default(),
+        })
+    }
+
+    fn joined(messages: &[Message]) -> Vec<u8> {
+        let mut batch = Batch::default();
+        messages.iter().for_each(|message| batch.push(message).expect("within the limit"));
+        batch.seal();
+        let mut bytes = vec![0; batch.remaining()];
+        batch.copy_to_slice(&mut bytes);
+        bytes
+    }
+
+    /// What a reader makes of `bytes` when they come in pieces of at most `piece`.
+    async fn read_all(bytes: &[u8], piece: usize) -> Result<Vec<Message>, FrameError> {
+        let mut frames = Frames::new(limits::MESSAGE_BYTES_MAX);
+        let (mut near, mut far) = tokio::io::duplex(piece);
+        let write = async move {
+            // The reader hangs up at the first bad frame.
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut near, bytes).await;
+        };
+        let read = async move {
+            let mut messages = Vec::new();
+            while let Some(frame) = frames.read(&mut far).await? {
+                messages.push(Message::decode(frame)?);
+            }
+            Ok(messages)
+        };
+        tokio::join!(write, read).1
+    }
+
+    #[tokio::test]
+    async fn messages_arrive_however_the_stream_is_cut() {
+        let messages = [poll(1), accept(10), accept(100_000), poll(2), accept(3_000)];
+        let bytes = joined(&messages);
+        for piece in [1, 7, 100, 1 << 20] {
+            assert_eq!(read_all(&bytes, piece).await.expect("our own frames"), messages);
+        }
+    }
+
+    #[test]
+    fn large_values_are_not_copied() {
+        let message = accept(100_000);
+        let mut batch = Batch::default();
+        batch.push(&message).expect("within the limit");
+        let Message::Accept(Accept { value, .. }) = &message else { panic!("an accept") };
+        assert_eq!(batch.parts.back().expect("the value").as_ptr(), value.encoded().as_ptr());
+    }
+
+    #[test]
+    fn a_message_over_the_limit_does_not_leave() {
+        let mut batch = Batch::default();
+        let error = batch.push(&accept(limits::MESSAGE_BYTES_MAX)).expect_err("too large");
+        assert!(matches!(error, FrameError::TooLarge { .. }), "{error}");
+        batch.seal();
+        assert!(!batch.has_remaining(), "nothing of it was kept");
+    }
+
+    #[test]
+    fn the_limit_holds_before_anything_is_allocated() {
+        let mut frames = Frames::new(100);
+        frames.buffer.put_u32_le(101);
+        let error = frames.next().expect_err("too large");
+        assert!(matches!(error, FrameError::TooLarge { length: 101, bytes_max: 100 }));
+        assert!(frames.buffer.capacity() < 101);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_frames_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut frames = Frames::new(200);
+            frames.buffer.put_slice(&bytes);
+            while let Ok(Some(frame)) = frames.next() {
+                prop_assert!(frame.len() <= 200);
+            }
+        }
+
+        #[test]
+        fn one_flipped_bit_is_noticed(bytes_each in 0..2_000usize, position in any::<prop::sample::Index>()) {
+            let message = accept(bytes_each);
+            let mut bytes = joined(std::slice::from_ref(&message));
+            let bit = position.index(bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(read_all(&bytes, 1 << 20)).expect_err("damaged");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The first words on every connection: who is there, who is wanted, and whether they may talk.
+//!
+//! ```text
+//! dialler   magic | version | frame: Hello { identity, to, lane }
+//! listener  magic | version | frame: Verdict
+//! dialler                     frame: Verdict
+//! ```
+//!
+//! Magic and version have a place of their own in front, so that any version can read them of any
+//! other. Each side gives its verdict on the other, so that both know why they part.
+
+use std::io;
+
+use paxos_core::{
+    message::Lane,
+    types::{Identity, NodeId},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::{
+    frame::{self, FrameError},
+    roster::{Refusal, Roster},
+};
+
+/// What every connection begins with.
+pub(crate) const MAGIC: [u8; 6] = *b"paxos\n";
+
+/// Of handshake, frames and messages.
+pub(crate) const VERSION: u16 = 1;
+
+/// A frame of the handshake: an identity, or a reason in words.
+const FRAME_BYTES_MAX: usize = 2048;
+
+/// A reason in words, as far as it is passed on.
+const REASON_BYTES_MAX: usize = 1024;
+
+/// The first frame of the dialler.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hello {
+    identity: Identity,
+    to: NodeId,
+    lane: Lane,
+}
+
+/// What one side says of the other.
+#[derive(Debug, Serialize, Deserialize)]
+enum Verdict {
+    Welcome(Identity),
+    Refused(String),
+}
+
+/// A peer that has been let in.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) peer: NodeId,
+    /// What it is going to send.
+    pub(crate) lane: Lane,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    /// One side refuses the other, and both know why.
+    #[error("{reason}")]
+    Refused {
+        /// The other side, as far as it has said who it is.
+        other: Option<NodeId>,
+        reason: String,
+    },
+    /// The other side is something else.
+    #[error(
+        "whoever is there does not speak this protocol: check the address, and that both sides \
+         use the same transport, with TLS or without"
+    )]
+    Foreign,
+    #[error("the handshake is malformed: {0}")]
+    Malformed(&'static str),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Introduces this node on a connection it has made.
+pub(crate) async fn dial(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    roster: &Roster,
+    to: NodeId,
+    lane: Lane,
+) -> Result<(), HandshakeError> {
+    let me = roster.me();
+    let hello = [preamble(), encode(&Hello { identity: me, to, lane })].concat();
+    stream.write_all(&hello).await?;
+    stream.flush().await?;
+    match read_version(stream).await? {
+        VERSION => {}
+        theirs => {
+            let reason = Refusal::Version { ours: VERSION, theirs }.to_string();
+            return Err(HandshakeError::Refused { other: Some(to), reason });
+        }
+    }
+    let theirs = match read(stream, "no verdict").await? {
+        Verdict::Welcome(theirs) => theirs,
+        Verdict::Refused(reason) => {
+            return Err(HandshakeError::Refused { other: Some(to), reason: readable(&reason) });
+        }
+    };
+    let admitted = match roster.admit(theirs, me.node) {
+        // An address where somebody else listens, who lies about it.
+        Ok(()) if theirs.node != to => {
+            Err(Refusal::Destination { from: me.node, wanted: to, here: theirs.node })
+        }
+        admitted => admitted,
+    };
+    match admitted {
+        Ok(()) => {
+            stream.write_all(&encode(&Verdict::Welcome(me))).await?;
+            stream.flush().await?;
+            Ok(())
+        }
+        Err(refusal) => Err(refuse(stream, Some(to), &refusal, Vec::new()).await),
+    }
+}
+
+/// Hears who has connected, and lets them in or not.
+pub(crate) async fn accept(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    roster: &Roster,
+) -> Result<Admitted, HandshakeError> {
+    let me = roster.me();
+    match read_version(stream).await? {
+        VERSION => {}
+        theirs => {
+            let refusal = Refusal::Version { ours: VERSION, theirs };
+            return Err(refuse(stream, None, &refusal, preamble()).await);
+        }
+    }
+    let Hello { identity: theirs, to, lane } = read(stream, "no hello").await?;
+    let other = Some(theirs.node);
+    if let Err(refusal) = roster.admit(theirs, to) {
+        return Err(refuse(stream, other, &refusal, preamble()).await);
+    }
+    stream.write_all(&[preamble(), encode(&Verdict::Welcome(me))].concat()).await?;
+    stream.flush().await?;
+    match read(stream, "no verdict").await? {
+        Verdict::Welcome(_) => Ok(Admitted { peer: theirs.node, lane }),
+        Verdict::Refused(reason) => {
+            Err(HandshakeError::Refused { other, reason: readable(&reason) })
+        }
+    }
+}
+
+/// Says no and waits until the other side has heard it, that is, has hung up. The caller sets the
+/// deadline.
+async fn refuse(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    other: Option<NodeId>,
+    refusal: &Refusal,
+    mut words: Vec<u8>,
+) -> HandshakeError {
+    let reason = refusal.to_string();
+    words.extend(encode(&Verdict::Refused(reason.clone())));
+    let told = async {
+        stream.write_all(&words).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 256];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    // Heard or not, the answer stays no.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), told).await;
+    HandshakeError::Refused { other, reason }
+}
+
+fn preamble() -> Vec<u8> {
+    [&MAGIC[..], &VERSION.to_le_bytes()].concat()
+}
+
+async fn read_version(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, HandshakeError> {
+    let mut magic = [0; MAGIC.len()];
+    stream.read_exact(&mut magic).await?;
+    if magic != MAGIC {
+        return Err(HandshakeError::Foreign);
+    }
+    Ok(stream.read_u16_le().await?)
+}
+
+fn encode(words: &impl Serialize) -> Vec<u8> {
+    frame::framed(&postcard::to_stdvec(words).expect("plain data encodes"))
+}
+
+async fn read<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+    otherwise: &'static str,
+) -> Result<T, HandshakeError> {
+    let body = frame::read_one(stream, FRAME_BYTES_MAX).await?;
+    postcard::from_bytes(&body).map_err(|_| HandshakeError::Malformed(otherwise))
+}
+
+/// Somebody else's words, fit for a log.
+fn readable(reason: &str) -> String {
+    let clean = reason.chars().filter(|c| !c.is_control());
+    let mut bytes = 0;
+    clean
+        .take_while(|c| {
+            bytes += c.len_utf8();
+            bytes <= REASON_BYTES_MAX
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use paxos_core::types::{ClusterId, Peer, StoreId};
+
+    use super::*;
+
+    fn roster(cluster: u64, node: u64, peers: &[(u64, Option<u64>)]) -> Roster {
+        let identity = Identity {
+            cluster: ClusterId(cluster),
+            node: NodeId(node),
+            store: StoreId(100 + node),
+        };
+        let peers: Vec<_> = peers
+            .iter()
+            .map(|(id, store)| Peer {
+                id: NodeId(*id),
+                address: String::new(),
+                store: store.map(StoreId),
+            })
+            .collect();
+        Roster::new(identity, &peers, Arc::default())
+    }
+
+    async fn shake(
+        dialler: &Roster,
+        to: u64,
+        listener: &Roster,
+    ) -> (Result<(), HandshakeError>, Result<Admitted, HandshakeError>) {
+        let (mut near, mut far) = tokio::io::duplex(4096);
+        let dial = async move { dial(&mut near, dialler, NodeId(to), Lane::Log).await };
+        let accept = async move { accept(&mut far, listener).await };
+        tokio::join!(dial, accept)
+    }
+
+    #[tokio::test]
+    async fn two_members_meet() {
+        let (one, two) = (roster(7, 1, &[(2, None)]), roster(7, 2, &[(1, None)]));
+        let (dialled, accepted) = shake(&one, 2, &two).await;
+        dialled.expect("let in");
+        let accepted = accepted.expect("let in");
+        assert_eq!((accepted.peer, accepted.lane), (NodeId(1), Lane::Log));
+    }
+
+    /// Both sides end with the same words, whichever of them refuses.
+    #[tokio::test(start_paused = true)]
+    async fn both_sides_know_why_they_part() {
+        let cases = [
+            (roster(8, 1, &[(2, None)]), 2, roster(7, 2, &[(1, None)]), "belongs to cluster 8"),
+            (roster(7, 1, &[(2, None)]), 2, roster(7, 3, &[(1, None)]), "correct the addresses"),
+            (roster(7, 9, &[(2, None)]), 2, roster(7, 2, &[(1, None)]), "knows no member 9"),
+            (roster(7, 1, &[(2, None)]), 2, roster(7, 2, &[(1, Some(5))]), "node 1 has lost"),
+            (roster(7, 1, &[(2, Some(5))]), 2, roster(7, 2, &[(1, None)]), "node 2 has lost"),
+        ];
+        for (dialler, to, listener, text) in cases {
+            let (dialled, accepted) = shake(&dialler, to, &listener).await;
+            let dialled = dialled.expect_err(text).to_string();
+            assert!(dialled.contains(text), "{dialled}");
+            assert_eq!(accepted.expect_err(text).to_string(), dialled);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_version_is_refused_in_words_it_can_read() {
+        let (mut near, mut far) = tokio::io::duplex(4096);
+        let two = roster(7, 2, &[(1, None)]);
+        let newer = async move {
+            near.write_all(&[&MAGIC[..], &9u16.to_le_bytes(), b"anything"].concat()).await?;
+            let version = read_version(&mut near).await.expect("a preamble");
+            assert_eq!(version, VERSION);
+            let verdict = read(&mut near, "no verdict").await.expect("a verdict");
+            assert!(matches!(verdict, Verdict::Refused(reason) if reason.contains("version 9")));
+            Ok::<_, io::Error>(())
+        };
+        let (newer, refused) = tokio::join!(newer, accept(&mut far, &two));
+        newer.expect("the stream holds");
+        assert!(refused.expect_err("refused").to_string().contains("version 9 meets version 1"));
+    }
+
+    #[tokio::test]
+    async fn something_else_is_recognised() {
+        let (mut near, mut far) = tokio::io::duplex(4096);
+        near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("room");
+        let error = accept(&mut far, &roster(7, 2, &[])).await.expect_err("not a node");
+        assert!(matches!(error, HandshakeError::Foreign), "{error}");
+    }
+}

@@ -1,0 +1,104 @@
+//! What TCP and QUIC differ in: how a connection is made, and how frames travel on it.
+
+use std::{future::Future, io, sync::Arc};
+
+use paxos_core::{
+    message::{Lane, Message},
+    types::NodeId,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    address::Address,
+    budget::{Budget, bytes_max, weight},
+    frame::{Batch, FrameError, Frames},
+    inbox::Inbox,
+};
+
+/// Listens, and dials.
+pub(crate) trait Wire: Send + Sync + 'static {
+    /// A connection that has come in and has not said anything yet.
+    type Pending: Send + 'static;
+    /// A connection.
+    type Link: Link;
+
+    /// The next one to come in. Cancel safe.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Pending>> + Send;
+
+    /// Makes what came in a connection: TLS, if there is any.
+    fn establish(
+        &self,
+        pending: Self::Pending,
+    ) -> impl Future<Output = io::Result<Self::Link>> + Send;
+
+    /// Connects.
+    fn dial(&self, address: &Address) -> impl Future<Output = io::Result<Self::Link>> + Send;
+
+    /// Whether a connection failed because of TLS: the peer is there and the configuration wrong.
+    fn is_tls_failure(error: &io::Error) -> bool;
+
+    /// Stops listening and ends every connection.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// A connection, which carries one lane in one direction: from the node that dialled.
+pub(crate) trait Link: Send + 'static {
+    /// How many bytes go out together.
+    const BATCH_BYTES_MAX: usize;
+
+    /// The stream of the handshake.
+    fn stream(&mut self) -> impl AsyncRead + AsyncWrite + Unpin + Send;
+
+    /// Sends a batch. An error if the other side takes nothing in for too long.
+    fn send(&mut self, lane: Lane, batch: Batch) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Waits until the other side is gone. Cancel safe.
+    fn gone(&mut self) -> impl Future<Output = io::Error> + Send;
+
+    /// Waits until everything has been sent, and hangs up.
+    fn finish(self) -> impl Future<Output = ()> + Send;
+
+    /// Hands every frame to `sink`, until the other side has hung up.
+    fn receive(self, lane: Lane, sink: Sink)
+    -> impl Future<Output = Result<(), FrameError>> + Send;
+}
+
+/// Where the messages of a peer in a lane go.
+#[derive(Clone, Debug)]
+pub(crate) struct Sink {
+    inbox: Arc<Inbox>,
+    from: NodeId,
+    budget: Budget,
+    ended: CancellationToken,
+}
+
+impl Sink {
+    /// For messages of `from`, until `ended`.
+    pub(crate) fn new(
+        inbox: Arc<Inbox>,
+        from: NodeId,
+        lane: Lane,
+        ended: CancellationToken,
+    ) -> Sink {
+        Sink { inbox, from, budget: Budget::new(bytes_max(lane)), ended }
+    }
+
+    /// Delivers the messages of a stream until it ends. While the receiver is slow, nothing is
+    /// read.
+    pub(crate) async fn drain(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> Result<(), FrameError> {
+        let mut frames = Frames::new(paxos_core::limits::MESSAGE_BYTES_MAX);
+        while let Some(frame) = frames.read(stream).await? {
+            let message = Message::decode(frame)?;
+            let share = self.budget.take(weight(&message)).await;
+            if self.ended.is_cancelled() {
+                break;
+            }
+            self.inbox.deliver(self.from, message, share);
+        }
+        Ok(())
+    }
+}

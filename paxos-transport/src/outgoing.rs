@@ -1,0 +1,131 @@
+//! Connects to a peer, sends one lane to it, and connects again when that breaks.
+
+use std::{io, sync::Arc};
+
+use paxos_core::{message::Lane, types::NodeId};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    address::Address,
+    backoff::Backoff,
+    engine::{FLUSH_MAX, Shared},
+    frame::Batch,
+    handshake::{self, HandshakeError},
+    link::{Link, Wire},
+    queue,
+};
+
+/// The task that sends one lane to one peer.
+#[derive(Debug)]
+pub(crate) struct Outgoing<W> {
+    pub(crate) shared: Arc<Shared<W>>,
+    pub(crate) peer: NodeId,
+    pub(crate) address: Address,
+    pub(crate) lane: Lane,
+    pub(crate) queue: queue::Receiver,
+    pub(crate) hurry: Arc<Notify>,
+    pub(crate) let_go: CancellationToken,
+}
+
+impl<W: Wire> Outgoing<W> {
+    /// Runs until the peer is let go.
+    pub(crate) async fn run(mut self) {
+        let let_go = self.let_go.clone();
+        let mut backoff = Backoff::new();
+        let mut reachable = true;
+        loop {
+            let connected = tokio::select! {
+                biased;
+                () = let_go.cancelled() => return,
+                connected = self.connect() => connected,
+            };
+            match connected {
+                Ok(link) => {
+                    reachable = true;
+                    let since = Instant::now();
+                    let Err(error) = self.carry(link).await else { return };
+                    backoff.connected_since(since);
+                    self.note(&error, "the connection broke");
+                }
+                Err(error) => {
+                    if let Some(reason) = Shared::<W>::reason(&error) {
+                        let with_address = format!("{}: {reason}", self.address);
+                        let told = matches!(error, HandshakeError::Refused { .. });
+                        let reason = if told { reason } else { with_address };
+                        self.shared.roster().refuse(Some(self.peer), &reason);
+                    } else if std::mem::take(&mut reachable) {
+                        self.note(&error, "cannot connect, and keeps trying");
+                    }
+                }
+            }
+            // Stale by the time there is a connection: the replica sends again what still matters.
+            self.queue.discard();
+            tokio::select! {
+                () = let_go.cancelled() => return,
+                () = backoff.pause(&self.hurry) => {}
+            }
+        }
+    }
+
+    /// One line for the three lanes: they share their fate most of the time.
+    fn note(&self, error: &dyn std::error::Error, what: &str) {
+        let (node, Outgoing { peer, address, lane, .. }) = (self.shared.roster().me().node, self);
+        if self.lane == Lane::Control {
+            tracing::warn!(%node, %peer, %address, %error, "{what}");
+        } else {
+            tracing::debug!(%node, %peer, %address, ?lane, %error, "{what}");
+        }
+    }
+
+    async fn connect(&self) -> Result<W::Link, HandshakeError> {
+        let attempt = async {
+            let mut link = self.shared.wire.dial(&self.address).await?;
+            let roster = self.shared.roster();
+            handshake::dial(&mut link.stream(), roster, self.peer, self.lane).await?;
+            self.shared.reached(self.peer);
+            Ok(link)
+        };
+        let deadline = self.shared.settings.handshake_deadline;
+        let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        tokio::time::timeout(deadline, attempt).await.unwrap_or_else(late)
+    }
+
+    /// Sends until the connection breaks, or the peer is let go and has been sent what waited.
+    async fn carry(&mut self, mut link: W::Link) -> io::Result<()> {
+        let (node, Outgoing { peer, lane, .. }) = (self.shared.roster().me().node, &*self);
+        tracing::debug!(%node, %peer, ?lane, "connected");
+        let let_go = self.let_go.clone();
+        let too_long = async {
+            let_go.cancelled().await;
+            tokio::time::sleep(FLUSH_MAX).await;
+        };
+        tokio::select! {
+            sent = self.send_all(&mut link) => sent?,
+            () = too_long => return Ok(()),
+        }
+        // Whether it has all arrived is not known, nor promised.
+        let _ = tokio::time::timeout(FLUSH_MAX, link.finish()).await;
+        Ok(())
+    }
+
+    async fn send_all(&mut self, link: &mut W::Link) -> io::Result<()> {
+        let mut messages = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                error = link.gone() => return Err(error),
+                more = self.queue.next(&mut messages, W::Link::BATCH_BYTES_MAX) => if !more {
+                    return Ok(());
+                }
+            }
+            let mut batch = Batch::default();
+            for message in messages.drain(..) {
+                if let Err(error) = batch.push(&message) {
+                    tracing::error!(peer = %self.peer, %error, "a message cannot be sent");
+                }
+            }
+            link.send(self.lane, batch).await?;
+        }
+    }
+}

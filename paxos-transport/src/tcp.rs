@@ -1,0 +1,223 @@
+//! TCP, plain or with TLS: a connection per peer, lane and direction.
+//!
+//! A lane's messages leave in batches, each with as few system calls as its size allows, and at
+//! once (`TCP_NODELAY`). A peer that vanishes is noticed by the kernel's keep-alive while the
+//! connection is idle, and by a deadline while there is something to send.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Buf;
+use paxos_core::{
+    message::{Lane, Message},
+    port::{Event, Transport, TransportError},
+    types::{Identity, NodeId, Peer},
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Mutex,
+};
+
+use crate::{
+    address::Address,
+    engine::{Engine, Settings},
+    frame::{Batch, FrameError},
+    link::{Link, Sink, Wire},
+    tls::Tls,
+};
+
+/// How long a connection attempt to one address may take.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// How long the other side may take nothing in.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// How long a connection may be idle before the kernel asks whether the other side is there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+
+/// How often it asks again, three times, before it gives the connection up.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Carries messages over TCP.
+///
+/// A peer's address is `host:port`; a name is resolved whenever it is dialled.
+#[derive(Debug)]
+pub struct TcpTransport {
+    engine: Engine<TcpWire>,
+    local_addr: SocketAddr,
+}
+
+impl TcpTransport {
+    /// Listens on `address` (`host:port`; port 0 for a free one), with TLS if there is some.
+    /// Connections are accepted once the transport is started.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can listen there.
+    pub async fn bind(
+        address: impl AsRef<str>,
+        tls: impl Into<Option<Tls>>,
+    ) -> Result<TcpTransport, TransportError> {
+        TcpTransport::bind_with(address.as_ref(), tls.into(), Settings::default()).await
+    }
+
+    async fn bind_with(
+        address: &str,
+        tls: Option<Tls>,
+        settings: Settings,
+    ) -> Result<TcpTransport, TransportError> {
+        let failed = |error: io::Error| TransportError::Bind {
+            address: address.to_owned(),
+            reason: error.to_string(),
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        if let Some(tls) = &tls {
+            tls.warn_if_not_authenticated();
+        }
+        let wire = TcpWire { listener: Mutex::new(Some(listener)), tls };
+        Ok(TcpTransport { engine: Engine::new(wire, settings), local_addr })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+}
+
+#[async_trait]
+impl Transport for TcpTransport {
+    async fn start(&self, identity: Identity, peers: Vec<Peer>) -> Result<(), TransportError> {
+        self.engine.start(identity, &peers)
+    }
+
+    fn update_peers(&self, peers: Vec<Peer>) -> Result<(), TransportError> {
+        self.engine.update_peers(&peers)
+    }
+
+    fn send(&self, to: NodeId, message: Message) {
+        self.engine.send(to, message);
+    }
+
+    async fn recv(&self) -> Option<Event> {
+        self.engine.recv().await
+    }
+
+    async fn close(&self) {
+        self.engine.close().await;
+    }
+}
+
+#[derive(Debug)]
+struct TcpWire {
+    /// `None` once closed.
+    listener: Mutex<Option<TcpListener>>,
+    tls: Option<Tls>,
+}
+
+/// A byte stream, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+struct TcpLink(Box<dyn Stream>);
+
+impl Wire for TcpWire {
+    type Pending = TcpStream;
+    type Link = TcpLink;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        match &*self.listener.lock().await {
+            Some(listener) => Ok(listener.accept().await?.0),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    async fn establish(&self, stream: TcpStream) -> io::Result<TcpLink> {
+        prepare(&stream)?;
+        Ok(TcpLink(match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => Box::new(tls.acceptor().accept(stream).await?),
+        }))
+    }
+
+    async fn dial(&self, address: &Address) -> io::Result<TcpLink> {
+        let stream = connect(address).await?;
+        prepare(&stream)?;
+        Ok(TcpLink(match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let name = tls.server_name(address.host())?;
+                Box::new(tls.connector().connect(name, stream).await?)
+            }
+        }))
+    }
+
+    fn is_tls_failure(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    }
+
+    async fn close(&self) {
+        *self.listener.lock().await = None;
+    }
+}
+
+/// Tries every address that the name stands for.
+async fn connect(address: &Address) -> io::Result<TcpStream> {
+    let mut failure = io::Error::from(io::ErrorKind::NotFound);
+    for candidate in address.resolve().await? {
+        match tokio::time::timeout(CONNECT_MAX, TcpStream::connect(candidate)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failure)
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(3);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+impl Link for TcpLink {
+    const BATCH_BYTES_MAX: usize = 512 << 10;
+
+    fn stream(&mut self) -> impl AsyncRead + AsyncWrite + Unpin + Send {
+        &mut self.0
+    }
+
+    async fn send(&mut self, _: Lane, mut batch: Batch) -> io::Result<()> {
+        batch.seal();
+        while batch.has_remaining() {
+            let written = tokio::time::timeout(STALL_MAX, self.0.write_buf(&mut batch)).await;
+            if written?? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        tokio::time::timeout(STALL_MAX, self.0.flush()).await?
+    }
+
+    async fn gone(&mut self) -> io::Error {
+        // The other side sends nothing after the handshake.
+        match self.0.read_u8().await {
+            Ok(_) => io::Error::new(io::ErrorKind::InvalidData, "unexpected bytes"),
+            Err(error) => error,
+        }
+    }
+
+    async fn finish(mut self) {
+        let _ = self.0.shutdown().await;
+    }
+
+    async fn receive(mut self, _: Lane, sink: Sink) -> Result<(), FrameError> {
+        sink.drain(&mut self.0).await
+    }
+}
