@@ -214,7 +214,6 @@ fn spawn<S: StateMachine>(
     let (packet_sender, packets) = mpsc::unbounded_channel();
     let (requests, request_receiver) = mpsc::channel(limits.outstanding_commands_max);
     let (local_reads, local_read_receiver) = mpsc::channel(READS_MAX);
-    let budget = Arc::new(Budget::new(limits.outstanding_bytes_max));
 
     let driver = Driver::new(Wiring {
         client: replica.client(),
@@ -222,7 +221,6 @@ fn spawn<S: StateMachine>(
         transport: Arc::clone(&transport),
         writer: Writer::new(Arc::clone(&storage)),
         log_reader: LogReader::new(Arc::clone(&storage)),
-        budget: Arc::clone(&budget),
         requests: request_receiver,
         shutdown: shutdown_receiver,
         packets: packet_sender,
@@ -243,8 +241,9 @@ fn spawn<S: StateMachine>(
     tokio::spawn(lifecycle::supervise(parts, ended_sender).instrument(span));
     Node::new(Shared {
         identity,
+        proposal_bytes: Budget::new(limits.outstanding_bytes_max),
+        reads: Budget::new(READS_MAX),
         limits,
-        budget,
         requests,
         local_reads,
         shutdown,

@@ -18,7 +18,7 @@ use super::{
     handle::Leadership,
     inbox::{self, RefusalLog},
     log_reader::LogReader,
-    request::{Budget, Proposal, Request},
+    request::{Proposal, Request},
     waiters::Waiters,
     writer::{Progress, Writer},
 };
@@ -45,7 +45,6 @@ pub(super) struct Wiring<S: StateMachine> {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) writer: Writer,
     pub(super) log_reader: LogReader,
-    pub(super) budget: Arc<Budget>,
     pub(super) requests: mpsc::Receiver<Request<S>>,
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) packets: mpsc::UnboundedSender<Packet<S>>,
@@ -253,8 +252,12 @@ impl<S: StateMachine> Driver<S> {
         let mut arrived = std::mem::take(&mut self.arrived);
         for request in arrived.drain(..) {
             match request {
-                Request::Propose(proposal) => self.take_proposal(now, proposal),
-                Request::ProposeBatch(proposals) => {
+                Request::Propose(proposal, share) => {
+                    drop(share);
+                    self.take_proposal(now, proposal);
+                }
+                Request::ProposeBatch(proposals, share) => {
+                    drop(share);
                     for proposal in proposals {
                         self.take_proposal(now, proposal);
                     }
@@ -271,7 +274,6 @@ impl<S: StateMachine> Driver<S> {
     }
 
     fn take_proposal(&mut self, now: Instant, proposal: Proposal<S::Response>) {
-        self.wiring.budget.give_back(proposal.cost());
         let Proposal { id, command, timeout, reply } = proposal;
         let id = id.unwrap_or_else(|| {
             self.sequence += 1;

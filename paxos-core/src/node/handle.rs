@@ -18,7 +18,7 @@ use tokio::sync::{
 use super::{
     error::{NodeError, ProposeError, ReadError},
     lifecycle::Ended,
-    request::{Budget, Proposal, ReadTask, Request, cost},
+    request::{Budget, Proposal, ReadTask, Request, Share, cost},
 };
 use crate::{
     port::{Codec, StateMachine},
@@ -55,7 +55,10 @@ pub struct Node<S: StateMachine> {
 pub(super) struct Shared<S: StateMachine> {
     pub(super) identity: Identity,
     pub(super) limits: Limits,
-    pub(super) budget: Arc<Budget>,
+    /// For the commands between the handles and the driver.
+    pub(super) proposal_bytes: Arc<Budget>,
+    /// For the linearizable reads, from the handle until the state machine has served them.
+    pub(super) reads: Arc<Budget>,
     pub(super) requests: mpsc::Sender<Request<S>>,
     pub(super) local_reads: mpsc::Sender<ReadTask<S>>,
     pub(super) shutdown: watch::Sender<bool>,
@@ -143,7 +146,7 @@ impl<S: StateMachine> Node<S> {
         if proposals.is_empty() {
             return Ok(Vec::new());
         }
-        self.submit(bytes, Request::ProposeBatch(proposals)).await?;
+        self.submit(bytes, |share| Request::ProposeBatch(proposals, share)).await?;
         let mut responses = Vec::with_capacity(receivers.len());
         for receiver in receivers {
             responses.push(self.response(receiver).await?);
@@ -207,7 +210,8 @@ impl<S: StateMachine> Node<S> {
         read: impl FnOnce(&S) -> R + Send + 'static,
         timeout: Duration,
     ) -> Result<R, ReadError> {
-        let (task, receiver) = read_task(read);
+        let share = self.shared.reads.take(1).ok_or(ReadError::Busy)?;
+        let (task, receiver) = read_task(read, Some(share));
         match self.shared.requests.try_send(Request::Read { task, timeout }) {
             Ok(()) => self.read_result(receiver).await,
             Err(TrySendError::Full(_)) => Err(ReadError::Busy),
@@ -228,7 +232,7 @@ impl<S: StateMachine> Node<S> {
         &self,
         read: impl FnOnce(&S) -> R + Send + 'static,
     ) -> Result<R, ReadError> {
-        let (task, receiver) = read_task(read);
+        let (task, receiver) = read_task(read, None);
         match self.shared.local_reads.try_send(task) {
             Ok(()) => self.read_result(receiver).await,
             Err(TrySendError::Full(_)) => Err(ReadError::Busy),
@@ -309,24 +313,24 @@ impl<S: StateMachine> Node<S> {
             return Err(ProposeError::TooLarge);
         }
         let (reply, receiver) = oneshot::channel();
+        let bytes = cost(&command);
         let proposal = Proposal { id, command, timeout, reply };
-        self.submit(proposal.cost(), Request::Propose(proposal)).await?;
+        self.submit(bytes, |share| Request::Propose(proposal, share)).await?;
         self.response(receiver).await
     }
 
     /// Queues proposals that take `bytes` of the budget.
-    async fn submit(&self, bytes: usize, request: Request<S>) -> Result<(), ProposeError> {
-        let Shared { budget, requests, .. } = &*self.shared;
-        if !budget.take(bytes) {
-            return Err(ProposeError::Busy);
+    async fn submit(
+        &self,
+        bytes: usize,
+        request: impl FnOnce(Share) -> Request<S>,
+    ) -> Result<(), ProposeError> {
+        let share = self.shared.proposal_bytes.take(bytes).ok_or(ProposeError::Busy)?;
+        match self.shared.requests.try_send(request(share)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => Err(ProposeError::Busy),
+            Err(TrySendError::Closed(_)) => Err(ProposeError::Stopped(self.end_reason().await)),
         }
-        let error = match requests.try_send(request) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(_)) => ProposeError::Busy,
-            Err(TrySendError::Closed(_)) => ProposeError::Stopped(self.end_reason().await),
-        };
-        budget.give_back(bytes);
-        Err(error)
     }
 
     async fn response(
@@ -357,12 +361,15 @@ impl<S: StateMachine> Node<S> {
 /// A read's result, its panic, or why it did not run.
 type Outcome<R> = oneshot::Receiver<Result<Result<R, Box<dyn Any + Send>>, ReadError>>;
 
-/// Packs a read. Its panic is the caller's, not the node's: the state machine was only looked at.
+/// Packs a read, with its share of a budget. Its panic is the caller's, not the node's: the state
+/// machine was only looked at.
 fn read_task<S: StateMachine, R: Send + 'static>(
     read: impl FnOnce(&S) -> R + Send + 'static,
+    share: Option<Share>,
 ) -> (ReadTask<S>, Outcome<R>) {
     let (reply, receiver) = oneshot::channel();
     let task = Box::new(move |state: Result<&S, ReadError>| {
+        let _share = share;
         let result = match state {
             // Nobody waits any more: not worth the time.
             Ok(_) if reply.is_closed() => return,

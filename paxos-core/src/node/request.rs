@@ -1,7 +1,10 @@
 //! What a handle asks of the driver, and how much of it may wait.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,49 +36,51 @@ pub(super) struct Proposal<R> {
     pub(super) reply: Reply<R>,
 }
 
-impl<R> Proposal<R> {
-    /// What it takes of the [`Budget`].
-    pub(super) fn cost(&self) -> usize {
-        cost(&self.command)
-    }
-}
-
 /// What a command takes of the [`Budget`].
 pub(super) fn cost(command: &Bytes) -> usize {
     command.len() + OVERHEAD_BYTES
 }
 
-/// What a handle asks of the driver.
+/// What a handle asks of the driver. The share is given back when the driver has taken it.
 pub(super) enum Request<S: StateMachine> {
-    Propose(Proposal<S::Response>),
-    ProposeBatch(Vec<Proposal<S::Response>>),
+    Propose(Proposal<S::Response>, Share),
+    ProposeBatch(Vec<Proposal<S::Response>>, Share),
     Read { task: ReadTask<S>, timeout: Duration },
 }
 
-/// The bytes of the commands between the handles and the driver.
+/// How much may be on its way, in bytes or otherwise.
 #[derive(Debug)]
 pub(super) struct Budget {
     used: AtomicUsize,
     max: usize,
 }
 
+/// A part of a [`Budget`], given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    budget: Arc<Budget>,
+    amount: usize,
+}
+
 impl Budget {
-    pub(super) fn new(max: usize) -> Budget {
-        Budget { used: AtomicUsize::new(0), max }
+    pub(super) fn new(max: usize) -> Arc<Budget> {
+        Arc::new(Budget { used: AtomicUsize::new(0), max })
     }
 
-    /// Takes `bytes` if there is room; a lone request always finds room.
-    pub(super) fn take(&self, bytes: usize) -> bool {
+    /// Takes `amount` if there is room; a lone request always finds room.
+    pub(super) fn take(self: &Arc<Self>, amount: usize) -> Option<Share> {
         let room = |used: usize| {
-            let after = used.checked_add(bytes)?;
+            let after = used.checked_add(amount)?;
             (used == 0 || after <= self.max).then_some(after)
         };
-        self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+        self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
+        Some(Share { budget: Arc::clone(self), amount })
     }
+}
 
-    pub(super) fn give_back(&self, bytes: usize) {
-        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
-        assert!(before >= bytes, "gave back {bytes} of {before} bytes taken");
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
     }
 }
 
@@ -84,18 +89,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_takes_until_it_is_used_up_and_again_when_some_is_given_back() {
+    fn a_budget_is_taken_until_it_is_used_up_and_again_when_a_share_is_dropped() {
         let budget = Budget::new(10);
-        assert!(budget.take(6) && budget.take(4));
-        assert!(!budget.take(1));
-        budget.give_back(4);
-        assert!(budget.take(3));
+        let (six, four) = (budget.take(6), budget.take(4));
+        assert!(six.is_some() && four.is_some());
+        assert!(budget.take(1).is_none());
+        drop(four);
+        let three = budget.take(3);
+        assert!(three.is_some() && budget.take(2).is_none());
     }
 
     #[test]
     fn a_lone_request_finds_room_however_large() {
         let budget = Budget::new(10);
-        assert!(budget.take(100));
-        assert!(!budget.take(1));
+        let lone = budget.take(100);
+        assert!(lone.is_some() && budget.take(1).is_none());
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use paxos_core::node::{ProposeError, ReadError};
+use paxos_core::{
+    limits::READS_MAX,
+    node::{ProposeError, ReadError},
+};
 
 use super::cluster::Cluster;
 
@@ -65,7 +68,7 @@ async fn a_flood_of_reads_is_refused_beyond_the_limit() {
     let leader = cluster.leader_of(1).await;
     cluster.network.isolate(leader);
     let mut reads = tokio::task::JoinSet::new();
-    for _ in 0..3 * paxos_core::limits::READS_MAX {
+    for _ in 0..3 * READS_MAX {
         let node = cluster.node(leader).clone();
         reads.spawn(async move { node.linearize_within(Duration::from_secs(1)).await });
     }
@@ -77,9 +80,27 @@ async fn a_flood_of_reads_is_refused_beyond_the_limit() {
             other => panic!("{other:?} without a quorum"),
         }
     }
-    assert!((1..=paxos_core::limits::READS_MAX).contains(&timed_out), "{timed_out} waited");
+    assert!((1..=READS_MAX).contains(&timed_out), "{timed_out} waited");
     cluster.network.heal();
     assert_eq!(cluster.node(leader).linearize().await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_between_the_handles_and_the_state_machine_are_bounded() {
+    let cluster = Cluster::start_with(1, |config| config.outstanding_commands_max = 65_536).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 * READS_MAX {
+        let mut read = Box::pin(cluster.node(1).linearize());
+        match futures::poll!(read.as_mut()) {
+            std::task::Poll::Pending => waiting.push(read),
+            std::task::Poll::Ready(result) => assert_eq!(result, Err(ReadError::Busy)),
+        }
+    }
+    assert_eq!(waiting.len(), READS_MAX);
+    for read in waiting {
+        assert_eq!(read.await, Ok(()));
+    }
+    assert_eq!(cluster.node(1).linearize().await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
