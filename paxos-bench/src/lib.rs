@@ -1,1 +1,70 @@
-//! placeholder
+//! Benchmarks of the consensus path: what a cluster of three nodes does in one process.
+//!
+//! ```text
+//! cargo bench -p paxos-bench                                    # everything, about five minutes
+//! cargo bench -p paxos-bench -- throughput/tcp/redb             # what begins like this
+//! cargo bench -p paxos-bench --bench latency -- '/256B/1$'      # a regular expression
+//! cargo bench -p paxos-bench --no-default-features --features tcp   # without QUIC and redb
+//! cargo test -p paxos-bench --benches                           # every benchmark once: do they run?
+//! ```
+//!
+//! A benchmark is named after what it measures, `throughput/tcp/redb/256B/64`: the group, the
+//! transport, the storage, the size of a command, the commands in flight. [`matrix`] has all
+//! values; the features `tcp`, `quic` and `redb` decide which of them are compiled in.
+//!
+//! # What is measured
+//!
+//! | group | figure |
+//! |---|---|
+//! | `throughput` | Commands per second (criterion's elements), proposed at the leader by as many clients as there are commands in flight. |
+//! | `forwarding` | The same with the clients spread over all three nodes, so that two of three commands are forwarded to the leader. |
+//! | `latency` | The time from `propose` to its result at the leader, for one client, while the other clients in flight do the same in the background. |
+//! | `limit` | What the machine allows: `fdatasync` appends the bytes of all commands in flight to a file in one write and syncs it; `loopback` sends them over one TCP connection and waits for 32 bytes of answer. |
+//!
+//! All clients are a **closed loop**: each waits for its result before it proposes again. That
+//! answers "how long does one of K clients wait", not "how long does a request wait at N requests
+//! per second": a cluster that stalls gets fewer requests here, and its figures look better than
+//! what users with a will of their own would see.
+//!
+//! The state machine is a [`Tally`], which does nothing but count. Time goes from the first
+//! proposal to the last result; starting the cluster, electing a leader and starting the clients is
+//! not in it. The measurements of one pair of backends share one cluster, replaced by an empty
+//! one when its log has become long. At its end all three nodes are compared: a figure of a cluster
+//! that lost a command is not printed.
+//!
+//! Clients and all three nodes share the cores of one machine, so a figure is a lower bound of what
+//! three machines reach; with `redb` the three logs share one disk, too. Files are in
+//! `target/tmp`, deleted at the end.
+//!
+//! # As a library
+//!
+//! The harness is public, for benchmarks of one's own:
+//!
+//! ```
+//! # fn main() -> Result<(), paxos_bench::HarnessError> {
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads").block_on(async {
+//! use paxos_bench::{Cluster, Entry, Payload, StorageKind, TransportKind, drive};
+//!
+//! let directory = std::env::temp_dir();
+//! let cluster = Cluster::start(TransportKind::Memory, StorageKind::Memory, &directory).await?;
+//! let time = drive(&cluster.entry(Entry::Leader), &Payload::of_size(256), 64, 1000).await?;
+//! println!("{:.0} commands per second", 1000.0 / time.as_secs_f64());
+//! assert!(cluster.shutdown().await?.commands >= 1000);
+//! # Ok(()) }) }
+//! ```
+
+mod backend;
+mod cluster;
+mod error;
+mod fixture;
+pub mod limit;
+mod load;
+pub mod matrix;
+mod tally;
+
+pub use backend::{StorageKind, TransportKind};
+pub use cluster::{Cluster, Entry};
+pub use error::HarnessError;
+pub use fixture::Fixture;
+pub use load::{Background, drive};
+pub use tally::{Payload, Tally};

@@ -1,0 +1,75 @@
+//! How long a command takes, and what the machine allows. The crate's front page explains the
+//! figures.
+
+use std::{path::Path, time::Duration};
+
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, measurement::WallTime};
+use paxos_bench::{
+    Entry, Fixture, HarnessError, Payload,
+    limit::{Fdatasync, Loopback},
+    matrix::{SIZES, backends, loads},
+};
+
+/// On the disk of the build, which a directory for temporary files need not be.
+const DIRECTORY: &str = env!("CARGO_TARGET_TMPDIR");
+
+fn main() -> Result<(), HarnessError> {
+    // The command line has the last word.
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    limits(&mut criterion)?;
+    clusters(&mut criterion)?;
+    criterion.final_summary();
+    Ok(())
+}
+
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sampling_mode(SamplingMode::Flat);
+    group
+}
+
+/// The limits of a single command: nothing that others do at the same time makes it faster.
+fn limits(criterion: &mut Criterion) -> Result<(), HarnessError> {
+    let mut group = group(criterion, "limit");
+    let mut fdatasync = Fdatasync::new(Path::new(DIRECTORY))?;
+    for (size, bytes) in SIZES {
+        group.bench_function(BenchmarkId::new(format!("fdatasync/{size}"), 1), |bencher| {
+            bencher.iter_custom(|rounds| fdatasync.drive(bytes, rounds).expect("the disk works"));
+        });
+        let mut loopback = Loopback::new(bytes)?;
+        group.bench_function(BenchmarkId::new(format!("loopback/{size}"), 1), |bencher| {
+            bencher.iter_custom(|rounds| loopback.drive(rounds).expect("the loopback works"));
+        });
+        loopback.close()?;
+    }
+    group.finish();
+    Ok(())
+}
+
+fn clusters(criterion: &mut Criterion) -> Result<(), HarnessError> {
+    for (transport, storage) in backends() {
+        let mut fixture = Fixture::new(transport, storage, Path::new(DIRECTORY))?;
+        let mut group = group(criterion, "latency");
+        for (size, bytes, in_flight) in loads() {
+            let payload = Payload::of_size(bytes);
+            let id = BenchmarkId::new(format!("{transport}/{storage}/{size}"), in_flight);
+            group.bench_function(id, |bencher| {
+                let nodes = fixture.prepare(Entry::Leader).expect("the cluster starts");
+                let background = fixture.start_background(&nodes, &payload, in_flight - 1);
+                background.expect("every command has a result");
+                bencher.iter_custom(|commands| {
+                    let time = fixture.latency(&nodes[0], &payload, commands);
+                    time.expect("every command has a result")
+                });
+                fixture.stop_background().expect("every command has a result");
+            });
+        }
+        group.finish();
+        fixture.close()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Commands per second, and what the machine allows. The crate's front page explains the figures.
+
+use std::{path::Path, time::Duration};
+
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, measurement::WallTime,
+};
+use paxos_bench::{
+    Entry, Fixture, HarnessError, Payload,
+    limit::{Fdatasync, Loopback},
+    matrix::{backends, loads},
+};
+
+/// On the disk of the build, which a directory for temporary files need not be.
+const DIRECTORY: &str = env!("CARGO_TARGET_TMPDIR");
+
+fn main() -> Result<(), HarnessError> {
+    // The command line has the last word.
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    limits(&mut criterion)?;
+    clusters(&mut criterion)?;
+    criterion.final_summary();
+    Ok(())
+}
+
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sampling_mode(SamplingMode::Flat);
+    group
+}
+
+fn limits(criterion: &mut Criterion) -> Result<(), HarnessError> {
+    let mut group = group(criterion, "limit");
+    let mut fdatasync = Fdatasync::new(Path::new(DIRECTORY))?;
+    for (size, bytes, in_flight) in loads() {
+        group.throughput(Throughput::Elements(in_flight as u64));
+        let id = BenchmarkId::new(format!("fdatasync/{size}"), in_flight);
+        group.bench_function(id, |bencher| {
+            bencher.iter_custom(|rounds| {
+                fdatasync.drive(bytes * in_flight, rounds).expect("the disk works")
+            });
+        });
+    }
+    for (size, bytes, in_flight) in loads() {
+        group.throughput(Throughput::Elements(in_flight as u64));
+        let mut loopback = Loopback::new(bytes * in_flight)?;
+        let id = BenchmarkId::new(format!("loopback/{size}"), in_flight);
+        group.bench_function(id, |bencher| {
+            bencher.iter_custom(|rounds| loopback.drive(rounds).expect("the loopback works"));
+        });
+        loopback.close()?;
+    }
+    group.finish();
+    Ok(())
+}
+
+fn clusters(criterion: &mut Criterion) -> Result<(), HarnessError> {
+    for (transport, storage) in backends() {
+        let mut fixture = Fixture::new(transport, storage, Path::new(DIRECTORY))?;
+        for (name, entry) in [("throughput", Entry::Leader), ("forwarding", Entry::Everywhere)] {
+            let mut group = group(criterion, name);
+            for (size, bytes, in_flight) in loads() {
+                if entry == Entry::Everywhere && (size, in_flight) != ("256B", 64) {
+                    continue;
+                }
+                let payload = Payload::of_size(bytes);
+                group.throughput(Throughput::Elements(in_flight as u64));
+                let id = BenchmarkId::new(format!("{transport}/{storage}/{size}"), in_flight);
+                group.bench_function(id, |bencher| {
+                    let nodes = fixture.prepare(entry).expect("the cluster starts");
+                    bencher.iter_custom(|rounds| {
+                        let time = fixture.throughput(&nodes, &payload, in_flight, rounds);
+                        time.expect("every command has a result")
+                    });
+                });
+            }
+            group.finish();
+        }
+        fixture.close()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! What can keep a benchmark from running.
+
+use paxos_core::{
+    node::{NodeError, ProposeError, ReadError, StartError},
+    port::{StorageError, TransportError},
+    types::{MembershipError, NodeId},
+};
+
+use crate::Tally;
+
+/// Why there is no figure.
+#[derive(Debug, thiserror::Error)]
+pub enum HarnessError {
+    /// The membership is refused.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// A transport cannot be set up.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A storage cannot be set up.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A node does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A node has ended by itself.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// A command has no result.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    /// A read has no result.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Nobody leads.
+    #[error("no leader within {0} s: the machine is too busy to measure anything")]
+    NoLeader(u64),
+    /// The nodes do not hold the same state.
+    #[error("node {node} holds {found:?}, the first one {expected:?}: replicas have diverged")]
+    Diverged {
+        /// The node.
+        node: NodeId,
+        /// What it holds.
+        found: Tally,
+        /// What the first node holds.
+        expected: Tally,
+    },
+    /// A file or socket of the harness itself.
+    #[error("{operation}: {source}")]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A client's task has died.
+    #[error("a client has died: {0}")]
+    Client(#[from] tokio::task::JoinError),
+}
+
+impl HarnessError {
+    /// Says what was attempted when the operating system refused.
+    pub(crate) fn io(operation: &'static str) -> impl FnOnce(std::io::Error) -> HarnessError {
+        move |source| HarnessError::Io { operation, source }
+    }
+}

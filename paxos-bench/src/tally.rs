@@ -1,0 +1,54 @@
+//! The state machine under test: as little work as a state machine can do.
+
+use bytes::Bytes;
+use paxos_core::{
+    port::{Codec, CodecError, StateMachine},
+    types::Slot,
+};
+
+/// A command of any content. Encoding and decoding it copies nothing, so that a benchmark measures
+/// consensus and not a serializer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload(pub Bytes);
+
+impl Payload {
+    /// `size` bytes, always the same ones.
+    #[must_use]
+    pub fn of_size(size: usize) -> Payload {
+        // 251 is prime: no two pages or sectors have the same content.
+        Payload((0..=250_u8).cycle().take(size).collect())
+    }
+}
+
+impl Codec for Payload {
+    fn encode(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, CodecError> {
+        Ok(Payload(bytes))
+    }
+}
+
+/// Counts what it is given. Responds with the number of commands so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Commands applied.
+    pub commands: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl StateMachine for Tally {
+    type Command = Payload;
+    type Response = u64;
+
+    fn apply(&mut self, _slot: Slot, commands: Vec<Payload>) -> Vec<u64> {
+        let count = |Payload(bytes)| {
+            self.commands += 1;
+            self.bytes += Bytes::len(&bytes) as u64;
+            self.commands
+        };
+        commands.into_iter().map(count).collect()
+    }
+}
