@@ -95,6 +95,7 @@ impl Roster {
     }
 
     /// Whether `node` is a peer.
+    #[cfg(any(feature = "tcp", feature = "quic"))]
     pub(crate) fn is_peer(&self, node: NodeId) -> bool {
         self.inner().peers.contains_key(&node)
     }

@@ -221,3 +221,6 @@ impl Link for TcpLink {
         sink.drain(&mut self.0).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! What comes over a socket that no node of ours would send.
+
+use bytes::Bytes;
+use paxos_core::{
+    limits,
+    message::{Accept, Poll, Watermark},
+    types::{Ballot, BatchBuilder, ClientId, ClusterId, RequestId, Slot, StoreId, Value},
+};
+
+use super::*;
+use crate::{
+    frame::{PREFIX_BYTES, framed},
+    handshake::{self, MAGIC, VERSION},
+    roster::Roster,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn identity(node: u64) -> Identity {
+    Identity { cluster: ClusterId(7), node: NodeId(node), store: StoreId(100 + node) }
+}
+
+fn poll(number: u64) -> Message {
+    Message::Poll(Poll { number, chosen: Slot::ZERO })
+}
+
+fn accept(bytes: usize) -> Message {
+    let mut builder = BatchBuilder::default();
+    let id = RequestId { client: ClientId { name: 1, epoch: 1 }, sequence: 1 };
+    builder.push(id, 1, Bytes::from(vec![7; bytes]));
+    Message::Accept(Accept {
+        ballot: Ballot { round: 1, node: NodeId(1) },
+        slot: Slot(1),
+        value: Value::Batch(builder.build().expect("one command")),
+        chosen: Watermark::default(),
+    })
+}
+
+async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what}: not within {PATIENCE:?}"),
+    }
+}
+
+/// Nodes 1 and 2, which talk to each other, with an address for a third that is one of us.
+struct Cluster {
+    nodes: [TcpTransport; 2],
+    third: TcpListener,
+}
+
+impl Cluster {
+    async fn start(settings: Settings) -> Cluster {
+        let bind = || TcpTransport::bind_with("127.0.0.1:0", None, settings);
+        let nodes = [bind().await.expect("binds"), bind().await.expect("binds")];
+        let third = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let addresses =
+            [nodes[0].local_addr(), nodes[1].local_addr(), third.local_addr().expect("bound")];
+        let peers: Vec<_> = (1..)
+            .zip(addresses)
+            .map(|(id, address)| Peer {
+                id: NodeId(id),
+                address: address.to_string(),
+                store: Some(StoreId(100 + id)),
+            })
+            .collect();
+        for (id, node) in (1..).zip(&nodes) {
+            node.start(identity(id), peers.clone()).await.expect("starts");
+        }
+        let cluster = Cluster { nodes, third };
+        cluster.goes_on(1).await;
+        cluster
+    }
+
+    /// A connection to node 1 without a word said.
+    async fn stranger(&self) -> TcpStream {
+        TcpStream::connect(self.nodes[0].local_addr()).await.expect("it listens")
+    }
+
+    /// A connection to node 1 that node 3 has made.
+    async fn member(&self) -> TcpStream {
+        let mut stream = self.stranger().await;
+        let peer = Peer {
+            id: NodeId(1),
+            address: self.nodes[0].local_addr().to_string(),
+            store: Some(StoreId(101)),
+        };
+        let roster = Roster::new(identity(3), &[peer], Default::default());
+        let met = handshake::dial(&mut stream, &roster, NodeId(1), Lane::Log);
+        within("the handshake", met).await.expect("welcome");
+        stream
+    }
+
+    /// Nodes 1 and 2 still talk.
+    async fn goes_on(&self, number: u64) {
+        let arrives = async {
+            loop {
+                self.nodes[1].send(NodeId(1), poll(number));
+                let event = self.nodes[0].recv();
+                let event = tokio::time::timeout(Duration::from_millis(100), event).await;
+                let expected = Event::Message { from: NodeId(2), message: poll(number) };
+                if event.is_ok_and(|event| event == Some(expected)) {
+                    return;
+                }
+            }
+        };
+        within("a message of node 2 to node 1", arrives).await;
+    }
+
+    /// The next refusal that node 1 reports.
+    async fn refusal(&self) -> (Option<NodeId>, String) {
+        let refused = async {
+            loop {
+                let event = self.nodes[0].recv().await.expect("open");
+                if let Event::Refused { peer, reason } = event {
+                    return (peer, reason);
+                }
+            }
+        };
+        within("a refusal", refused).await
+    }
+}
+
+/// Waits until the other side hangs up.
+async fn hung_up(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    // With a reset, if something was not read.
+    let _ = within("the connection is closed", stream.read_to_end(&mut rest)).await;
+}
+
+#[tokio::test]
+async fn a_bad_frame_ends_its_connection_and_nothing_else() {
+    let cluster = Cluster::start(Settings::default()).await;
+    let too_large = u32::try_from(limits::MESSAGE_BYTES_MAX + 1).expect("fits").to_le_bytes();
+    let mut damaged = framed(b"a message");
+    *damaged.last_mut().expect("not empty") ^= 1;
+    let no_message = framed(b"well framed, and no message");
+    let bad: [&[u8]; 4] = [&too_large, &damaged, &no_message, &[0xff; 1000]];
+    for (number, bytes) in (2..).zip(bad) {
+        let mut member = cluster.member().await;
+        member.write_all(bytes).await.expect("it is connected");
+        hung_up(&mut member).await;
+        cluster.goes_on(number).await;
+    }
+}
+
+#[tokio::test]
+async fn a_frame_cut_short_ends_its_connection_and_nothing_else() {
+    let cluster = Cluster::start(Settings::default()).await;
+    let frame = framed(b"a message");
+    for end in [1, PREFIX_BYTES, frame.len() - 1] {
+        let mut member = cluster.member().await;
+        member.write_all(&frame[..end]).await.expect("it is connected");
+        member.shutdown().await.expect("it is connected");
+        hung_up(&mut member).await;
+    }
+    cluster.goes_on(2).await;
+}
+
+#[tokio::test]
+async fn garbage_instead_of_a_handshake_is_refused() {
+    let cluster = Cluster::start(Settings::default()).await;
+    let mut stranger = cluster.stranger().await;
+    stranger.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it is connected");
+    hung_up(&mut stranger).await;
+    let (peer, reason) = cluster.refusal().await;
+    assert_eq!(peer, None);
+    assert!(reason.contains("does not speak this protocol"), "{reason}");
+    // The magic, and nonsense behind it.
+    let hello = framed(&[0xff; 50]);
+    for bytes in [&hello[..], &[0xff; 300], &[]] {
+        let mut stranger = cluster.stranger().await;
+        let preamble = [&MAGIC[..], &VERSION.to_le_bytes(), bytes].concat();
+        stranger.write_all(&preamble).await.expect("it is connected");
+        stranger.shutdown().await.expect("it is connected");
+        hung_up(&mut stranger).await;
+    }
+    cluster.goes_on(2).await;
+}
+
+#[tokio::test]
+async fn another_version_is_told_so() {
+    let cluster = Cluster::start(Settings::default()).await;
+    let mut newer = cluster.stranger().await;
+    let words = [&MAGIC[..], &7u16.to_le_bytes(), b"whatever version 7 says next"].concat();
+    newer.write_all(&words).await.expect("it is connected");
+    newer.shutdown().await.expect("it is connected");
+    let mut answer = Vec::new();
+    within("an answer", newer.read_to_end(&mut answer)).await.expect("a clean end");
+    assert_eq!(answer[..MAGIC.len()], MAGIC);
+    assert_eq!(answer[MAGIC.len()..][..2], VERSION.to_le_bytes());
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("run the same version"), "{text}");
+    let (peer, reason) = cluster.refusal().await;
+    assert_eq!(peer, None);
+    assert!(reason.contains("version 7 meets version 1"), "{reason}");
+}
+
+/// Node 1 dials what it takes for node 3, and finds another version there.
+#[tokio::test]
+async fn another_version_is_recognised_when_dialled() {
+    let cluster = Cluster::start(Settings::default()).await;
+    let answer = [&MAGIC[..], &2u16.to_le_bytes(), b"whatever version 2 says next"].concat();
+    let third = async {
+        loop {
+            let (mut stream, _) = cluster.third.accept().await.expect("a connection");
+            let mut hello = [0; 8];
+            stream.read_exact(&mut hello).await.expect("a preamble");
+            stream.write_all(&answer).await.expect("it is connected");
+        }
+    };
+    let (peer, reason) = tokio::select! {
+        refusal = cluster.refusal() => refusal,
+        () = third => unreachable!("it accepts for ever"),
+    };
+    assert_eq!(peer, Some(NodeId(3)));
+    assert!(reason.contains("version 2 meets version 1"), "{reason}");
+}
+
+#[tokio::test]
+async fn silent_strangers_do_not_keep_members_out() {
+    let settings = Settings { handshake_deadline: Duration::from_millis(300), handshakes_max: 2 };
+    let cluster = Cluster::start(settings).await;
+    let mut silent = Vec::new();
+    for _ in 0..6 {
+        silent.push(cluster.stranger().await);
+    }
+    // Has to wait for the deadlines of those before it.
+    cluster.member().await;
+    for mut stream in silent {
+        hung_up(&mut stream).await;
+    }
+    cluster.goes_on(2).await;
+}
+
+#[tokio::test]
+async fn a_newer_connection_of_a_peer_replaces_the_older() {
+    let cluster = Cluster::start(Settings::default()).await;
+    let mut older = cluster.member().await;
+    let mut newer = cluster.member().await;
+    hung_up(&mut older).await;
+    let mut batch = Batch::default();
+    batch.push(&poll(77)).expect("within the limit");
+    batch.seal();
+    newer.write_all_buf(&mut batch).await.expect("it is connected");
+    let expected = Event::Message { from: NodeId(3), message: poll(77) };
+    let arrives = async { while cluster.nodes[0].recv().await != Some(expected.clone()) {} };
+    within("the message of the newer connection", arrives).await;
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_dropped_and_the_connection_stays() {
+    let cluster = Cluster::start(Settings::default()).await;
+    cluster.nodes[1].send(NodeId(1), accept(limits::MESSAGE_BYTES_MAX));
+    cluster.nodes[1].send(NodeId(1), accept(10));
+    let arrives = async {
+        loop {
+            match cluster.nodes[0].recv().await.expect("open") {
+                Event::Message { message, .. } if message == accept(10) => return,
+                Event::Message { message: Message::Accept(_), .. } => panic!("over the limit"),
+                _ => {}
+            }
+        }
+    };
+    within("the small message", arrives).await;
+}
+
+#[tokio::test]
+async fn a_slow_receiver_slows_the_sender_down() {
+    let cluster = Cluster::start(Settings::default()).await;
+    let mut member = cluster.member().await;
+    let mut sent = 0;
+    let stall = Duration::from_millis(500);
+    loop {
+        let mut batch = Batch::default();
+        batch.push(&accept(1 << 20)).expect("within the limit");
+        batch.seal();
+        match tokio::time::timeout(stall, member.write_all_buf(&mut batch)).await {
+            Ok(written) => written.expect("it is connected"),
+            Err(_) => break,
+        }
+        sent += 1;
+        assert!(sent < 200, "{sent} MiB went out and nobody takes them in");
+    }
+    // The others have room of their own.
+    cluster.goes_on(2).await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_an_error_with_the_address() {
+    let first = TcpTransport::bind("127.0.0.1:0", None).await.expect("binds");
+    let address = first.local_addr().to_string();
+    let error = TcpTransport::bind(&address, None).await.expect_err("taken").to_string();
+    assert!(error.contains(&address), "{error}");
+}
