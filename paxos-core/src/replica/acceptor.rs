@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Promise and log of this node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Acceptor {
     promised: Ballot,
     log: Log,

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What this node misses and whom it asks.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Catchup {
     /// How far each peer is known to know the log chosen.
     peers: BTreeMap<NodeId, Slot>,
@@ -28,7 +28,7 @@ pub(super) struct Catchup {
     flowing: Option<WriteId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pulling {
     number: u64,
     peer: NodeId,

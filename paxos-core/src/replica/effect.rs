@@ -78,7 +78,7 @@ pub struct LogReadId(pub u64);
 /// back until [`Input::Persisted`] reports the write that carries it. So the fields may be worked
 /// off in any order and at the same time, but for two rules: writes in the order of their ids, and
 /// `deliver` before `reads_ready`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Effects {
     /// Messages that may leave now.
     pub send: Vec<(NodeId, Message)>,

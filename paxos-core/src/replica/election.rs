@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The election as a follower sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Election {
     /// The leader and when it was heard last.
     leader: Option<(Ballot, Instant)>,
@@ -31,7 +31,7 @@ pub(super) struct Election {
     highest: Ballot,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Polling {
     number: u64,
     granted: BTreeSet<NodeId>,

@@ -17,7 +17,7 @@ use crate::{
 const ROUNDS_KEPT: usize = 64;
 
 /// The peers of a leader.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Followers {
     round: u64,
     started: VecDeque<(u64, Instant)>,
@@ -25,7 +25,7 @@ pub(super) struct Followers {
     peers: BTreeMap<NodeId, Follower>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Follower {
     heard_at: Instant,
     round: u64,

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What this node knows to be chosen, and how far it has been delivered and applied.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Learner {
     chosen: Watermark,
     /// Slots above the watermark that a quorum has chosen at this node's ballot.

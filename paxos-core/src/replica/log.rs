@@ -11,7 +11,7 @@ use crate::{
     types::{Ballot, Slot, Value},
 };
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     ballot: Ballot,
     value: Value,
@@ -20,7 +20,7 @@ struct Entry {
 }
 
 /// The log in memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Log {
     entries: BTreeMap<Slot, Entry>,
     bytes: usize,

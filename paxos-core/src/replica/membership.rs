@@ -4,7 +4,7 @@ use crate::types::{Membership, NodeId, Slot};
 
 /// The memberships of the log. Without reconfiguration there is one, and it governs every slot;
 /// whoever counts votes asks for the slot's own all the same.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Memberships {
     current: Membership,
 }

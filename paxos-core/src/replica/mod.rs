@@ -79,7 +79,10 @@ use crate::{
 /// - **Effects**: what those return; the driver carries them out.
 /// - **Deadline**: [`next_deadline`](Replica::next_deadline) says when to come back.
 /// - **Getters**: [`status`](Replica::status), [`client`](Replica::client).
-#[derive(Debug)]
+///
+/// A clone is for whoever explores what might happen next, such as a model checker. Two clones must
+/// never speak for one node.
+#[derive(Clone, Debug)]
 pub struct Replica {
     config: Config,
     memberships: Memberships,
@@ -102,7 +105,7 @@ pub struct Replica {
 }
 
 /// What the proposer is doing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Proposing {
     Not,
     Preparing(Preparing),

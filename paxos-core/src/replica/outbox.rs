@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What may be said only once it is durable.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum AfterPersist {
     /// "I promise": the promise is on disk.
     Promise(Promise),
@@ -24,7 +24,7 @@ pub(super) enum AfterPersist {
     Prepare(Prepare),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     after: WriteId,
     to: NodeId,
@@ -32,7 +32,7 @@ struct Held {
 }
 
 /// The effects of a step in the making.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Outbox {
     id: NodeId,
     effects: Effects,

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A leadership.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leading {
     ballot: Ballot,
     /// The next slot to propose at.
@@ -41,7 +41,7 @@ pub(super) struct Leading {
     announced: Slot,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InFlight {
     value: Value,
     votes: Tally<Accepted>,

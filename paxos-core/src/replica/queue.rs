@@ -1,6 +1,9 @@
 //! Commands that wait at the leader for a slot, and how they become batches.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    fmt,
+};
 
 use bytes::Bytes;
 
@@ -11,13 +14,24 @@ use crate::{
 };
 
 /// The leader's queue. What does not fit is dropped: its origin sends it again.
-#[derive(Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Queue {
     commands: VecDeque<(RequestId, u64, Bytes)>,
     bytes: usize,
     /// What is in the queue or in a slot not yet delivered, so that a request sent twice takes one
     /// slot. Never iterated, so its order decides nothing.
     pending: HashSet<RequestId>,
+}
+
+impl fmt::Debug for Queue {
+    /// In a fixed order, so that equal queues look the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("commands", &self.commands)
+            .field("bytes", &self.bytes)
+            .field("pending", &self.pending.iter().collect::<BTreeSet<_>>())
+            .finish()
+    }
 }
 
 impl Queue {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Reads on their way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reader {
     /// This node's reads that somebody still waits for; the lists below may name others too.
     alive: BTreeSet<u64>,
@@ -36,7 +36,7 @@ pub(super) struct Reader {
     indexed: BTreeMap<Slot, Vec<u64>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     number: u64,
     reads: Vec<u64>,
@@ -44,7 +44,7 @@ struct Asked {
     at: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Reading {
     Own(u64),
     Peer { via: NodeId, client: ClientId, number: u64 },

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A candidacy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Preparing {
     ballot: Ballot,
     /// The candidate's first slot not known chosen when it began.

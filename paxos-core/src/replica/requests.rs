@@ -33,7 +33,7 @@ pub(super) enum Target {
 }
 
 /// Commands without a result yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
     waiting: BTreeMap<RequestId, Bytes>,
     bytes: usize,

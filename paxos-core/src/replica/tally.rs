@@ -22,7 +22,7 @@ impl Vote for Accepted {
 }
 
 /// The nodes that have voted so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tally<V> {
     voted: BTreeSet<NodeId>,
     needed: usize,
