@@ -9,7 +9,7 @@
 //! Magic and version have a place of their own in front, so that any version can read them of any
 //! other. Each side gives its verdict on the other, so that both know why they part.
 
-use std::io;
+use std::{io, time::Duration};
 
 use paxos_core::{
     message::Lane,
@@ -31,6 +31,9 @@ pub(crate) const VERSION: u16 = 1;
 
 /// A frame of the handshake: an identity, or a reason in words.
 const FRAME_BYTES_MAX: usize = 2048;
+
+/// How long the other side may take to hear that it is refused.
+const HEARING_MAX: Duration = Duration::from_secs(1);
 
 /// A reason in words, as far as it is passed on.
 const REASON_BYTES_MAX: usize = 1024;
@@ -151,8 +154,7 @@ pub(crate) async fn accept(
     }
 }
 
-/// Says no and waits until the other side has heard it, that is, has hung up. The caller sets the
-/// deadline.
+/// Says no and waits until the other side has heard it, that is, has hung up.
 async fn refuse(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     other: Option<NodeId>,
@@ -169,7 +171,7 @@ async fn refuse(
         Ok::<_, io::Error>(())
     };
     // Heard or not, the answer stays no.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), told).await;
+    let _ = tokio::time::timeout(HEARING_MAX, told).await;
     HandshakeError::Refused { other, reason }
 }
 
@@ -296,5 +298,24 @@ mod tests {
         near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("room");
         let error = accept(&mut far, &roster(7, 2, &[])).await.expect_err("not a node");
         assert!(matches!(error, HandshakeError::Foreign), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_first_words_are_a_handshake_or_refused(
+            preamble in proptest::bool::ANY,
+            words in proptest::collection::vec(proptest::num::u8::ANY, 0..100),
+        ) {
+            let words = match preamble {
+                true => [self::preamble(), frame::framed(&words)].concat(),
+                false => words,
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+            let (mut near, mut far) = tokio::io::duplex(4096);
+            runtime.block_on(near.write_all(&words)).expect("room");
+            drop(near);
+            let listener = roster(7, 2, &[(1, None)]);
+            runtime.block_on(accept(&mut far, &listener)).expect_err("no answer was heard");
+        }
     }
 }

@@ -147,10 +147,85 @@ impl Inbox {
         }
     }
 
+    /// Whether it has been closed.
+    #[cfg(feature = "memory")]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queues().closed
+    }
+
     /// Drops what waits and ends every `recv`.
     pub(crate) fn close(&self) {
         *self.queues() = Queues { closed: true, ..Queues::default() };
         self.changed.notify_waiters();
         self.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use paxos_core::{
+        message::{Learn, Poll, Propose},
+        types::{ClientId, Slot, StoreId},
+    };
+
+    use super::*;
+    use crate::budget::Budget;
+
+    fn poll(number: u64) -> Message {
+        Message::Poll(Poll { number, chosen: Slot::ZERO })
+    }
+
+    #[tokio::test]
+    async fn news_come_first_and_lanes_by_urgency() {
+        let (inbox, budget, from) = (Inbox::default(), Budget::new(1000), NodeId(2));
+        let bulk = Message::Learn(Learn { number: 1, from: Slot(1), to: Slot(1) });
+        let client = ClientId::default();
+        let log = Message::Propose(Propose { client, open_from: 1, commands: Vec::new(), hops: 0 });
+        for message in [bulk.clone(), log.clone(), poll(1), poll(2)] {
+            inbox.deliver(from, message, budget.try_take(1).expect("room"));
+        }
+        let met = Event::Met { peer: from, store: StoreId(1) };
+        inbox.report(met.clone());
+        assert_eq!(inbox.recv().await, Some(met));
+        for message in [poll(1), poll(2), log, bulk] {
+            assert_eq!(inbox.recv().await, Some(Event::Message { from, message }));
+        }
+        budget.try_take(1000).expect("every share was given back");
+    }
+
+    #[tokio::test]
+    async fn two_receivers_share_what_comes() {
+        let (inbox, budget) = (Inbox::default(), Budget::new(1000));
+        let receive = async || {
+            let mut count = 0;
+            while inbox.recv().await.is_some() {
+                count += 1;
+            }
+            count
+        };
+        let send = async {
+            for number in 0..100 {
+                let share = budget.try_take(1).expect("room for all of them");
+                inbox.deliver(NodeId(2), poll(number), share);
+            }
+            while budget.try_take(1000).is_none() {
+                tokio::task::yield_now().await;
+            }
+            inbox.close();
+            inbox.deliver(NodeId(2), poll(0), budget.try_take(1).expect("room"));
+        };
+        let (one, two, ()) = tokio::join!(receive(), receive(), send);
+        assert_eq!(one + two, 100);
+        budget.try_take(1000).expect("nothing is kept after close");
+    }
+
+    #[tokio::test]
+    async fn refusals_are_bounded_and_meetings_are_kept() {
+        let inbox = Inbox::default();
+        for _ in 0..NEWS_MAX * 2 {
+            inbox.report(Event::Refused { peer: None, reason: String::new() });
+        }
+        inbox.report(Event::Met { peer: NodeId(2), store: StoreId(1) });
+        assert_eq!(inbox.queues().news.len(), NEWS_MAX + 1);
     }
 }

@@ -9,6 +9,18 @@
 //! Each keeps the numbered guarantees of the port, [`paxos_core::port::Transport`], and passes the
 //! suite in [`conformance`] that checks them, which is there for transports of your own too.
 //!
+//! All of them are bound first, say with `TcpTransport::bind("0.0.0.0:2380", None).await?` or
+//! `network.join(1)`, and then handed to the node, which starts them. A peer's address is
+//! `host:port` for TCP and QUIC, resolved whenever it is dialled, and any text in memory.
+//!
+//! The map: TCP and QUIC differ in how a connection is made and how frames travel on it (`tcp`,
+//! `quic`, `tls`, behind the traits of `link`). Everything else they share: the engine (`engine`,
+//! which connects by `outgoing` and lets in by `incoming`), the wire format (`frame`), the first
+//! words of a connection (`handshake`). Who may talk to whom (`roster`) and what has come in
+//! (`inbox`) are the same in memory too. What is deliberately not here: retransmission, ordering
+//! and deduplication, which the replica does by itself; and authentication of a single node, for a
+//! certificate proves that its holder belongs to the cluster, and no more.
+//!
 //! ```
 //! # #[cfg(feature = "memory")]
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

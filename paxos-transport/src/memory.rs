@@ -290,6 +290,9 @@ impl Endpoint {
 impl Transport for MemoryTransport {
     async fn start(&self, identity: Identity, peers: Vec<Peer>) -> Result<(), TransportError> {
         check(&peers)?;
+        if self.endpoint.inbox.is_closed() {
+            return Err(TransportError::State("closed"));
+        }
         let roster = Roster::new(identity, &peers, self.endpoint.inbox.clone());
         self.endpoint.roster.set(roster).map_err(|_| TransportError::State("started already"))?;
         self.set_routes(identity.node, &peers);

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -43,9 +43,20 @@ pub(super) struct Node<T> {
     pub(super) transport: T,
     pub(super) identity: Identity,
     pub(super) address: String,
+    /// What it has ever sent by [`deliver`]: repeated, it may come at any later time.
+    sent: Mutex<Vec<Message>>,
 }
 
 impl<T: Transport> Node<T> {
+    /// The node on another transport, as after a restart.
+    pub(super) fn on(self, transport: T, address: String) -> Node<T> {
+        Node { transport, address, ..self }
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Vec<Message>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn id(&self) -> NodeId {
         self.identity.node
     }
@@ -72,7 +83,12 @@ pub(super) fn identity(node: u64) -> Identity {
 /// A node that listens and has not been started.
 pub(super) async fn bound<T: Transport>(bind: &impl Bind<T>, identity: Identity) -> Node<T> {
     let (transport, address) = bind(None).await;
-    Node { transport, identity, address }
+    node(transport, identity, address)
+}
+
+/// A node on `transport`.
+pub(super) fn node<T>(transport: T, identity: Identity, address: String) -> Node<T> {
+    Node { transport, identity, address, sent: Mutex::default() }
 }
 
 /// Nodes 1 to `count`, started, each with all others as peers.
@@ -109,6 +125,7 @@ pub(super) async fn within<F: Future>(what: &str, future: F) -> F::Output {
 /// Sends `messages` from one node to another until each has arrived, and checks that nothing else
 /// does. A message may be lost, so what is missing is sent again.
 pub(super) async fn deliver<T: Transport>(from: &Node<T>, to: &Node<T>, messages: &[Message]) {
+    from.sent().extend_from_slice(messages);
     let mut missing: Vec<&Message> = messages.iter().collect();
     let all = async {
         while !missing.is_empty() {
@@ -119,7 +136,9 @@ pub(super) async fn deliver<T: Transport>(from: &Node<T>, to: &Node<T>, messages
                     continue;
                 }
                 assert!(
-                    messages.contains(&message) || is_filler(&message),
+                    messages.contains(&message)
+                        || from.sent().contains(&message)
+                        || is_filler(&message),
                     "guarantee 1: {sender} never sent {message:?}"
                 );
                 missing.retain(|other| **other != message);

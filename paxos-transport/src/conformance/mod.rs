@@ -34,7 +34,7 @@ use paxos_core::{
 
 use harness::{
     Bind, Node, PATIENCE, Tracked, accept, bound, close, cluster, deliver, heartbeat, identity,
-    learned, peers_of, poll, promise, propose, refused, value, within,
+    learned, node, peers_of, poll, promise, propose, refused, value, within,
 };
 
 /// What may wait for one peer in one lane, in bytes, at most.
@@ -141,8 +141,8 @@ async fn never_blocks_for_an_absent_peer<T: Transport>(bind: &impl Bind<T>) {
     absent.transport.close().await;
     drop(absent);
     let nodes = [bound(bind, identity(1)).await, bound(bind, identity(3)).await];
-    for (node, other) in [(0, 1), (1, 0)] {
-        nodes[node].start(vec![absent_as_peer.clone(), nodes[other].as_peer()]).await;
+    for (this, other) in [(0, 1), (1, 0)] {
+        nodes[this].start(vec![absent_as_peer.clone(), nodes[other].as_peer()]).await;
     }
     let tracked = Tracked::new(MEBIBYTE);
     for (lane, count) in [(Lane::Log, 512), (Lane::Bulk, 512)] {
@@ -164,7 +164,7 @@ async fn never_blocks_for_an_absent_peer<T: Transport>(bind: &impl Bind<T>) {
     deliver(&nodes[0], &nodes[1], &[poll(7)]).await;
     // And the absent one is reached once it is there.
     let (transport, address) = bind(Some(absent_address)).await;
-    let returned = Node { transport, identity: identity(2), address };
+    let returned = node(transport, identity(2), address);
     returned.start(nodes.iter().map(Node::as_peer).collect()).await;
     let wait = async {
         let mut number = 1_000;
@@ -255,7 +255,7 @@ async fn refuses_a_wiped_node<T: Transport>(bind: &impl Bind<T>) {
     drop(transport);
     let wiped = Identity { store: StoreId(999), ..identity(3) };
     let (transport, address) = bind(Some(address)).await;
-    let wiped = Node { transport, identity: wiped, address };
+    let wiped = node(transport, wiped, address);
     wiped.start(nodes.iter().map(Node::as_peer).collect()).await;
     let reason = refused(&nodes[0], &wiped).await;
     assert!(reason.contains("replace"), "guarantee 6: no remedy in {reason:?}");
@@ -271,11 +271,10 @@ async fn recovers_when_a_peer_returns<T: Transport>(bind: &impl Bind<T>) {
     let mut nodes = cluster(bind, 2).await;
     for restart in 0..2 {
         deliver(&nodes[0], &nodes[1], &[poll(restart), learned(restart, value(10))]).await;
-        let Node { transport, address, identity } = nodes.pop().expect("two nodes");
-        transport.close().await;
-        drop(transport);
-        let (transport, address) = bind(Some(address)).await;
-        nodes.push(Node { transport, identity, address });
+        let stopped = nodes.pop().expect("two nodes");
+        stopped.transport.close().await;
+        let (transport, address) = bind(Some(stopped.address.clone())).await;
+        nodes.push(stopped.on(transport, address));
         nodes[1].start(vec![nodes[0].as_peer()]).await;
         let messages = [poll(10 + restart), accept(1, value(10)), learned(restart, value(10))];
         deliver(&nodes[0], &nodes[1], &messages).await;
@@ -346,6 +345,10 @@ async fn ends_at_close<T: Transport>(bind: &impl Bind<T>) {
     assert_eq!(nodes[1].transport.recv().await, None, "after close");
     nodes[1].transport.send(NodeId(1), poll(1));
     within("close may be repeated", nodes[1].transport.close()).await;
+    let unstarted = bound(bind, identity(3)).await;
+    unstarted.transport.close().await;
+    let late = unstarted.transport.start(unstarted.identity, vec![nodes[0].as_peer()]).await;
+    assert!(matches!(late, Err(TransportError::State(_))), "a start after close: {late:?}");
     close(nodes).await;
 }
 
