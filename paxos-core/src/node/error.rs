@@ -137,6 +137,8 @@ impl From<Refusal> for ProposeError {
             Refusal::TooLarge => ProposeError::TooLarge,
             Refusal::IdUsed => ProposeError::IdUsed,
             Refusal::DiskFull => ProposeError::DiskFull,
+            Refusal::AlreadyApplied => ProposeError::AlreadyApplied,
+            Refusal::Expired => ProposeError::Expired,
         }
     }
 }

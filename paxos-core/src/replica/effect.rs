@@ -148,6 +148,13 @@ pub enum Refusal {
     /// The disk is full.
     #[error("the disk is full: free some space and try again")]
     DiskFull,
+    /// It was proposed before under the same name, and has had its effect in an earlier slot.
+    #[error("a command with this request id has been applied before")]
+    AlreadyApplied,
+    /// Its client has a newer epoch or has settled it. Whether it had effect before is no longer
+    /// known.
+    #[error("the request id is too old: use a new epoch")]
+    Expired,
 }
 
 /// Why a replica must not go on.

@@ -332,7 +332,7 @@ impl Replica {
         self.deliver();
         let target = self.target();
         let cx = &mut surroundings!(self, now);
-        self.requests.dispatch(target, &mut self.queue, cx);
+        self.requests.dispatch(target, self.learner.sessions(), &mut self.queue, cx);
         let leader = match &mut self.proposing {
             Proposing::Leading(leading, followers) => {
                 leading.propose(&mut self.acceptor, &self.learner, &mut self.queue, cx);

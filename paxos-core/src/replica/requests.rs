@@ -15,6 +15,7 @@ use super::{
     context::Context,
     effect::{Refusal, Verdict},
     queue::Queue,
+    sessions::SessionTable,
 };
 use crate::{
     config::Config,
@@ -138,6 +139,7 @@ impl Requests {
     pub(super) fn dispatch(
         &mut self,
         target: Option<Target>,
+        sessions: &SessionTable,
         queue: &mut Queue,
         cx: &mut Context<'_>,
     ) {
@@ -155,10 +157,25 @@ impl Requests {
                 self.unsent.insert(id);
             }
         }
+        self.refuse_settled(sessions, cx);
         match target {
             Target::Here(_) => self.enqueue(queue, cx),
             Target::Peer(peer, _) => self.forward(peer, cx),
         }
+    }
+
+    /// Refuses what would never be delivered, because it was proposed before under the same name.
+    ///
+    /// That happens to an embedder's clients only: this node's own commands leave the list with
+    /// their first delivery.
+    fn refuse_settled(&mut self, sessions: &SessionTable, cx: &mut Context<'_>) {
+        let embedders = self.unsent.iter().filter(|id| !self.is_own(id.client, cx));
+        let refused: Vec<_> =
+            embedders.filter_map(|&id| Some((id, sessions.refusal(id)?))).collect();
+        for &(id, _) in &refused {
+            self.settle(id);
+        }
+        cx.out.effects().refused.extend(refused);
     }
 
     fn is_overdue(&self, at: Instant, cx: &Context<'_>) -> bool {

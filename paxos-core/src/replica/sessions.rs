@@ -6,6 +6,7 @@
 //! it, as ranges; and it has at most [`limits::SESSIONS_MAX`] clients besides the nodes themselves.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     ops::Range,
 };
@@ -13,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::effect::Verdict;
+use super::effect::{Refusal, Verdict};
 use crate::{
     limits,
     port::SessionCheckpoint,
@@ -132,11 +133,18 @@ impl SessionTable {
 
     /// Whether a request needs no slot any more: it has had its effect or never will.
     pub(super) fn is_settled(&self, id: RequestId) -> bool {
-        self.clients.sessions.get(&id.client.name).is_some_and(|session| {
-            session.epoch > id.client.epoch
-                || (session.epoch == id.client.epoch
-                    && (id.sequence < session.open_from || session.is_done(id.sequence)))
-        })
+        self.refusal(id).is_some()
+    }
+
+    /// Why a request gets no slot any more, if it does not.
+    pub(super) fn refusal(&self, id: RequestId) -> Option<Refusal> {
+        let session = self.clients.sessions.get(&id.client.name)?;
+        match session.epoch.cmp(&id.client.epoch) {
+            Ordering::Less => None,
+            Ordering::Greater => Some(Refusal::Expired),
+            Ordering::Equal if id.sequence < session.open_from => Some(Refusal::Expired),
+            Ordering::Equal => session.is_done(id.sequence).then_some(Refusal::AlreadyApplied),
+        }
     }
 
     /// Takes in the next slot; says for each command of its batch whether to apply it.

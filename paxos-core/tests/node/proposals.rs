@@ -53,6 +53,23 @@ async fn a_batch_has_its_responses_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_id_of_ones_own_has_effect_once_on_whichever_node_it_is_proposed() {
+    let cluster = Cluster::start(3).await;
+    let client = ClientId { name: 1000, epoch: 1 };
+    let first = RequestId { client, sequence: 1 };
+    assert_eq!(cluster.node(1).propose_as(first, 7).await, Ok(1));
+    for id in 1..=3 {
+        let again = cluster.node(id).propose_as(first, 7).await;
+        assert_eq!(again, Err(ProposeError::AlreadyApplied));
+    }
+    let newer = RequestId { client: ClientId { epoch: 2, ..client }, sequence: 1 };
+    assert_eq!(cluster.node(2).propose_as(newer, 8).await, Ok(2));
+    let older = RequestId { client, sequence: 2 };
+    assert_eq!(cluster.node(3).propose_as(older, 9).await, Err(ProposeError::Expired));
+    assert_eq!(cluster.entries(3).await, [7, 8]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_id_that_waits_or_cannot_be_is_refused() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader_of(1).await;
