@@ -214,7 +214,8 @@ impl<W: Wire> Shared<W> {
                 hurry: hurry.clone(),
                 let_go: let_go.clone(),
             };
-            self.diallers.spawn_on(dialler.run(), &self.started().runtime);
+            let run = self.end.clone().run_until_cancelled_owned(dialler.run());
+            self.diallers.spawn_on(run, &self.started().runtime);
             sender
         });
         Route { address, lanes, hurry, _let_go: let_go.drop_guard() }

@@ -293,3 +293,18 @@ async fn an_address_that_is_taken_is_an_error_with_the_address() {
     let error = TcpTransport::bind(&address, None).await.expect_err("taken").to_string();
     assert!(error.contains(&address), "{error}");
 }
+
+#[tokio::test]
+async fn a_dropped_transport_gives_its_port_back_at_once() {
+    let Cluster { nodes: [first, _second], third: _third } =
+        Cluster::start(Settings::default()).await;
+    let address = first.local_addr().to_string();
+    drop(first);
+    let again = async {
+        while TcpTransport::bind(&address, None).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let at_once = crate::engine::FLUSH_MAX / 2;
+    tokio::time::timeout(at_once, again).await.expect("the port is free");
+}
