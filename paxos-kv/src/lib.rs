@@ -1,3 +1,4 @@
 //! placeholder
 
 pub mod proto;
+pub mod store;

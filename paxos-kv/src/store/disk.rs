@@ -1,0 +1,353 @@
+//! The tables: what is durable of the store.
+//!
+//! Four tables, changed together or not at all: what each key holds now, what it held before, which
+//! keys changed at which revision, and how far all that goes. Opening reads the last one only.
+
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt;
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use paxos_core::types::Slot;
+use redb::{
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition,
+    WriteTransaction,
+    backends::{FileBackend, InMemoryBackend},
+};
+
+use super::{
+    Backend, Head, StoreError,
+    layer::Changes,
+    version::{self, Position, Version},
+};
+
+/// What a key that exists holds: one look-up.
+type CurrentTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
+/// What a key held before, and its deletions, by the position since when.
+type HistoryTable = TableDefinition<'static, (&'static [u8], i64, u32), &'static [u8]>;
+/// Which key changed at a position.
+type FeedTable = TableDefinition<'static, (i64, u32), &'static [u8]>;
+
+const CURRENT: CurrentTable = TableDefinition::new("current");
+const HISTORY: HistoryTable = TableDefinition::new("history");
+const FEED: FeedTable = TableDefinition::new("feed");
+const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
+
+/// The layout of the tables.
+const FORMAT: i64 = 1;
+/// Pages the database keeps in memory.
+const CACHE_BYTES: usize = 128 << 20;
+/// What a row weighs besides its key and value.
+const ROW_OVERHEAD_BYTES: usize = 16;
+/// Rows of the feed that one call of [`Disk::clean`] deals with: a few ten milliseconds of work.
+const CLEAN_ROWS: usize = 8192;
+
+/// The database.
+pub(super) struct Disk {
+    database: Database,
+    /// The file; none for a database in memory.
+    file: Option<PathBuf>,
+    /// What errors call it.
+    path: String,
+}
+
+/// How far the tables go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Everything up to here is in them.
+    pub(super) head: Head,
+    /// What compaction up to here made superfluous is gone.
+    pub(super) cleaned: i64,
+    /// Keys and values, in bytes, with what it takes to store them.
+    pub(super) bytes: i64,
+}
+
+impl Disk {
+    pub(super) fn open(backend: Backend) -> Result<Disk, StoreError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let disk = match backend {
+            Backend::Memory => {
+                let path = "the store in memory".to_owned();
+                let database = builder
+                    .create_with_backend(InMemoryBackend::new())
+                    .map_err(|error| StoreError::of(&path, error))?;
+                Disk { database, file: None, path }
+            }
+            Backend::Redb(file) => {
+                let path = file.display().to_string();
+                let opened = open_private(&file).map_err(|error| StoreError::of(&path, error))?;
+                let database = FileBackend::new(opened)
+                    .and_then(|backend| builder.create_with_backend(backend))
+                    .map_err(|error| StoreError::of(&path, error))?;
+                Disk { database, file: Some(file), path }
+            }
+        };
+        disk.initialise()?;
+        Ok(disk)
+    }
+
+    /// Makes the tables if this is the first start; refuses those of a newer version. Writes
+    /// nothing if they are there.
+    fn initialise(&self) -> Result<(), StoreError> {
+        let fail = |error: redb::Error| StoreError::of(&self.path, error);
+        let reading = self.database.begin_read().map_err(|error| fail(error.into()))?;
+        match reading.open_table(META) {
+            Ok(meta) => {
+                let found = self.meta(&meta, "format")?;
+                if found > FORMAT {
+                    return Err(StoreError::NewerFormat {
+                        path: self.path.clone(),
+                        found: found.unsigned_abs(),
+                        known: FORMAT.unsigned_abs(),
+                    });
+                }
+                return Ok(());
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => (),
+            Err(error) => return Err(fail(error.into())),
+        }
+        let writing = self.begin_write()?;
+        self.table(&writing, META)?.insert("format", FORMAT).map_err(|error| fail(error.into()))?;
+        self.table(&writing, CURRENT)?;
+        self.table(&writing, HISTORY)?;
+        self.table(&writing, FEED)?;
+        self.write_extent(&writing, Extent { head: Head::FRESH, cleaned: -1, bytes: 0 })?;
+        writing.commit().map_err(|error| fail(error.into()))
+    }
+
+    /// The tables as they are now.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let fail = |error: redb::Error| StoreError::of(&self.path, error);
+        let reading = self.database.begin_read().map_err(|error| fail(error.into()))?;
+        let meta = reading.open_table(META).map_err(|error| fail(error.into()))?;
+        let applied = self.meta(&meta, "applied")?;
+        Ok(Snapshot {
+            current: reading.open_table(CURRENT).map_err(|error| fail(error.into()))?,
+            history: reading.open_table(HISTORY).map_err(|error| fail(error.into()))?,
+            extent: Extent {
+                head: Head {
+                    revision: self.meta(&meta, "revision")?,
+                    compacted: self.meta(&meta, "compacted")?,
+                    applied: Slot(applied.cast_unsigned()),
+                },
+                cleaned: self.meta(&meta, "cleaned")?,
+                bytes: self.meta(&meta, "bytes")?,
+            },
+            path: self.path.clone(),
+        })
+    }
+
+    /// Writes what a layer holds; durable when it returns.
+    pub(super) fn flush(
+        &self,
+        changes: &Changes,
+        head: Head,
+        before: Extent,
+    ) -> Result<(), StoreError> {
+        let writing = self.begin_write()?;
+        let mut bytes = before.bytes;
+        {
+            let fail = |error| StoreError::of(&self.path, error);
+            let mut current = self.table(&writing, CURRENT)?;
+            let mut history = self.table(&writing, HISTORY)?;
+            for (key, versions) in &changes.keys {
+                let (last, earlier) = versions.split_last().expect("a key with a change");
+                let encoded = last.encode();
+                let replaced = if last.live.is_some() {
+                    current.insert(&key[..], &encoded[..])
+                } else {
+                    current.remove(&key[..])
+                };
+                if let Some(replaced) = replaced.map_err(fail)? {
+                    let old = replaced.value();
+                    let at = version::position(old).ok_or_else(|| self.damaged("a record"))?;
+                    history.insert((&key[..], at.revision, at.index), old).map_err(fail)?;
+                }
+                for version in earlier.iter().chain(last.live.is_none().then_some(last)) {
+                    let at = version.position;
+                    let encoded = version.encode();
+                    history
+                        .insert((&key[..], at.revision, at.index), &encoded[..])
+                        .map_err(fail)?;
+                }
+                for version in versions {
+                    bytes += row_bytes(key, version.encoded_len());
+                }
+            }
+            let mut feed = self.table(&writing, FEED)?;
+            for (at, key) in &changes.feed {
+                feed.insert((at.revision, at.index), &key[..]).map_err(fail)?;
+                bytes += row_bytes(key, 0);
+            }
+        }
+        self.write_extent(&writing, Extent { head, bytes, cleaned: before.cleaned })?;
+        writing.commit().map_err(|error| StoreError::of(&self.path, error))
+    }
+
+    /// Removes some of what compaction made superfluous, from `start` on: every version that a later
+    /// one at or before the compacted revision replaced, and deletions. Returns where to go on, or
+    /// nothing if all is done. The feed of the compacted revision itself stays: it can still be
+    /// watched from.
+    pub(super) fn clean(
+        &self,
+        start: Position,
+        before: Extent,
+    ) -> Result<Option<Position>, StoreError> {
+        let compacted = before.head.compacted;
+        let writing = self.begin_write()?;
+        let mut after = before;
+        let next;
+        {
+            let fail = |error| StoreError::of(&self.path, error);
+            let mut feed = self.table(&writing, FEED)?;
+            let mut history = self.table(&writing, HISTORY)?;
+            let mut rows = Vec::new();
+            let range = (start.revision, start.index)..=(compacted, u32::MAX);
+            for row in feed.range(range).map_err(fail)?.take(CLEAN_ROWS) {
+                let (at, key) = row.map_err(fail)?;
+                let (revision, index) = at.value();
+                rows.push((Position { revision, index }, Bytes::copy_from_slice(key.value())));
+            }
+            next = rows.last().filter(|_| rows.len() == CLEAN_ROWS).map(|(at, _)| at.after());
+            for (at, key) in rows {
+                after.bytes -= self.remove_replaced(&mut history, &key, at)?;
+                if at.revision < compacted {
+                    feed.remove((at.revision, at.index)).map_err(fail)?;
+                    after.bytes -= row_bytes(&key, 0);
+                }
+            }
+        }
+        if next.is_none() {
+            after.cleaned = compacted;
+        }
+        self.write_extent(&writing, after)?;
+        writing.commit().map_err(|error| StoreError::of(&self.path, error))?;
+        Ok(next)
+    }
+
+    /// Removes what `key` held before `at`, and its deletion if that is what happened then. Returns
+    /// how many bytes that was.
+    fn remove_replaced(
+        &self,
+        history: &mut Table<'_, (&'static [u8], i64, u32), &'static [u8]>,
+        key: &[u8],
+        at: Position,
+    ) -> Result<i64, StoreError> {
+        let fail = |error| StoreError::of(&self.path, error);
+        let mut superfluous = Vec::new();
+        for row in history.range((key, 0, 0)..=(key, at.revision, at.index)).map_err(fail)? {
+            let (row_key, row_value) = row.map_err(fail)?;
+            let (_, revision, index) = row_key.value();
+            let position = Position { revision, index };
+            if position < at || version::is_deleted(row_value.value()) {
+                superfluous.push(position);
+            }
+        }
+        let mut bytes = 0;
+        for position in superfluous {
+            let row = (key, position.revision, position.index);
+            if let Some(removed) = history.remove(row).map_err(fail)? {
+                bytes += row_bytes(key, removed.value().len());
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The size of the file; none for a database in memory.
+    pub(super) fn file_bytes(&self) -> Option<u64> {
+        let file: &Path = self.file.as_ref()?;
+        std::fs::metadata(file).ok().map(|metadata| metadata.len())
+    }
+
+    /// A write whose recovery after a crash needs no scan.
+    fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
+        let fail = |error: redb::Error| StoreError::of(&self.path, error);
+        let mut writing = self.database.begin_write().map_err(|error| fail(error.into()))?;
+        writing.set_durability(Durability::Immediate).map_err(|error| fail(error.into()))?;
+        writing.set_quick_repair(true);
+        Ok(writing)
+    }
+
+    fn table<'t, K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        writing: &'t WriteTransaction,
+        definition: TableDefinition<'static, K, V>,
+    ) -> Result<Table<'t, K, V>, StoreError> {
+        writing.open_table(definition).map_err(|error| StoreError::of(&self.path, error))
+    }
+
+    fn meta(&self, meta: &ReadOnlyTable<&'static str, i64>, name: &str) -> Result<i64, StoreError> {
+        let found = meta.get(name).map_err(|error| StoreError::of(&self.path, error))?;
+        found.map(|row| row.value()).ok_or_else(|| self.damaged(name))
+    }
+
+    fn write_extent(&self, writing: &WriteTransaction, extent: Extent) -> Result<(), StoreError> {
+        let mut meta = self.table(writing, META)?;
+        let rows = [
+            ("applied", extent.head.applied.0.cast_signed()),
+            ("revision", extent.head.revision),
+            ("compacted", extent.head.compacted),
+            ("cleaned", extent.cleaned),
+            ("bytes", extent.bytes),
+        ];
+        for (name, value) in rows {
+            meta.insert(name, value).map_err(|error| StoreError::of(&self.path, error))?;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, what: &str) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), reason: format!("{what} is missing") }
+    }
+}
+
+/// Opens a file that nobody else may read, making it if there is none.
+fn open_private(file: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    options.mode(0o600);
+    options.open(file)
+}
+
+fn row_bytes(key: &[u8], value_bytes: usize) -> i64 {
+    i64::try_from(key.len() + value_bytes + ROW_OVERHEAD_BYTES).expect("a row is below 8 EiB")
+}
+
+/// The tables as of one commit.
+pub(super) struct Snapshot {
+    pub(super) current: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    pub(super) history: ReadOnlyTable<(&'static [u8], i64, u32), &'static [u8]>,
+    pub(super) extent: Extent,
+    pub(super) path: String,
+}
+
+impl Snapshot {
+    /// The newest version of `key` as of `revision`.
+    pub(super) fn get(&self, key: &[u8], revision: i64) -> Result<Option<Version>, StoreError> {
+        let fail = |error| StoreError::of(&self.path, error);
+        if let Some(row) = self.current.get(key).map_err(fail)? {
+            let version = Version::decode(&self.path, row.value())?;
+            if version.position.revision <= revision {
+                return Ok(Some(version));
+            }
+        }
+        if revision >= self.extent.head.revision {
+            return Ok(None);
+        }
+        let mut older =
+            self.history.range((key, 0, 0)..=(key, revision, u32::MAX)).map_err(fail)?;
+        match older.next_back() {
+            None => Ok(None),
+            Some(row) => {
+                let (_, value) = row.map_err(fail)?;
+                Version::decode(&self.path, value.value()).map(Some)
+            }
+        }
+    }
+}

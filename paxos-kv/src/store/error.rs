@@ -1,0 +1,140 @@
+//! Why a request is refused, in the words that etcd's clients match on, and why a store cannot work.
+
+use tonic::Code;
+
+/// Why a request is refused. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    /// The key is empty.
+    #[error("etcdserver: key is not provided")]
+    EmptyKey,
+    /// The key has to exist and does not, or an operation of a transaction says nothing.
+    #[error("etcdserver: key not found")]
+    KeyNotFound,
+    /// `ignore_value` and a value.
+    #[error("etcdserver: value is provided")]
+    ValueProvided,
+    /// `ignore_lease` and a lease.
+    #[error("etcdserver: lease is provided")]
+    LeaseProvided,
+    /// A transaction with too many operations or too deeply nested.
+    #[error("etcdserver: too many operations in txn request")]
+    TooManyOperations,
+    /// A transaction that writes one key twice.
+    #[error("etcdserver: duplicate key given in txn request")]
+    DuplicateKey,
+    /// A sort order or target that does not exist.
+    #[error("etcdserver: invalid sort option")]
+    InvalidSortOption,
+    /// Too many bytes.
+    #[error("etcdserver: request is too large")]
+    RequestTooLarge,
+    /// The revision has been compacted away.
+    #[error("etcdserver: mvcc: required revision has been compacted")]
+    Compacted,
+    /// The revision is not there yet.
+    #[error("etcdserver: mvcc: required revision is a future revision")]
+    FutureRevision,
+    /// There is no such lease.
+    #[error("etcdserver: requested lease not found")]
+    LeaseNotFound,
+    /// The store cannot be read.
+    #[error("etcdserver: the store of this member failed: {0}")]
+    Store(#[from] StoreError),
+}
+
+impl KvError {
+    /// The status code that goes with the text.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            KvError::EmptyKey
+            | KvError::KeyNotFound
+            | KvError::ValueProvided
+            | KvError::LeaseProvided
+            | KvError::TooManyOperations
+            | KvError::DuplicateKey
+            | KvError::InvalidSortOption
+            | KvError::RequestTooLarge => Code::InvalidArgument,
+            KvError::Compacted | KvError::FutureRevision => Code::OutOfRange,
+            KvError::LeaseNotFound => Code::NotFound,
+            KvError::Store(_) => Code::Unavailable,
+        }
+    }
+
+    /// The text that clients match on.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Why a store cannot be opened, read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("{path} is in use by another process: stop it, or choose another data directory")]
+    Locked {
+        /// The file.
+        path: String,
+    },
+    /// Written by a newer version.
+    #[error("{path} has format {found}, this version knows up to {known}: use a newer version")]
+    NewerFormat {
+        /// The file.
+        path: String,
+        /// Its format.
+        found: u64,
+        /// The newest format this version knows.
+        known: u64,
+    },
+    /// What was written cannot be read back.
+    #[error(
+        "{path} is damaged ({reason}): replace this node as a new member of the cluster, or \
+         restore its disk"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No room.
+    #[error("no space left for {path}: free some and start the node again")]
+    Full {
+        /// The file.
+        path: String,
+    },
+    /// The operating system refused.
+    #[error("{path}: {reason}: start the node again once its disk works")]
+    Io {
+        /// The file.
+        path: String,
+        /// What it says.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Tells apart what the database reports for the file at `path`.
+    pub(super) fn of(path: &str, error: impl Into<redb::Error>) -> StoreError {
+        let path = path.to_owned();
+        match error.into() {
+            redb::Error::DatabaseAlreadyOpen => StoreError::Locked { path },
+            redb::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                StoreError::Full { path }
+            }
+            redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                StoreError::Damaged { path, reason: error.to_string() }
+            }
+            error @ (redb::Error::Corrupted(_)
+            | redb::Error::UpgradeRequired(_)
+            | redb::Error::TableTypeMismatch { .. }
+            | redb::Error::TableIsMultimap(_)
+            | redb::Error::TableDoesNotExist(_)) => {
+                StoreError::Damaged { path, reason: error.to_string() }
+            }
+            error => StoreError::Io { path, reason: error.to_string() },
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Moves what has gathered in memory into the tables, on a thread of its own, and takes out of them
+//! what compaction made superfluous.
+//!
+//! A layer is frozen between two slots, never within one, so that the tables always hold whole
+//! slots. At most one layer is frozen at a time; when the active one has grown to twice its measure
+//! meanwhile, applying waits.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    thread::{self, JoinHandle},
+};
+
+use paxos_core::types::Slot;
+
+use super::{
+    Backend, Head, Reader, StoreError,
+    disk::{Disk, Extent},
+    layer::Layer,
+    version::Position,
+    view::View,
+};
+
+/// When a layer is full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Memory of the active layer. Twice as much makes applying wait.
+    pub(super) layer_bytes: usize,
+    /// Slots since the last flush: what a restart replays.
+    pub(super) layer_slots: u64,
+}
+
+impl Default for Limits {
+    /// Enough that a transaction's overhead vanishes; little enough that replaying it takes a
+    /// second at most.
+    fn default() -> Limits {
+        Limits { layer_bytes: 16 << 20, layer_slots: 16_384 }
+    }
+}
+
+/// What the store, its readers and the thread share.
+pub(super) struct Inner {
+    pub(super) disk: Disk,
+    pub(super) published: RwLock<Published>,
+    /// Held while a slot is applied, and while a layer is frozen.
+    applying: Mutex<()>,
+    progress: Mutex<Progress>,
+    /// The thread has something to do.
+    work: Condvar,
+    /// The thread has got on.
+    progressed: Condvar,
+    limits: Limits,
+}
+
+/// What readers see.
+pub(super) struct Published {
+    pub(super) view: View,
+    pub(super) head: Head,
+}
+
+struct Progress {
+    /// A flush is wanted.
+    wanted: bool,
+    /// The store is being dropped.
+    stopping: bool,
+    /// How far the tables go.
+    extent: Extent,
+    /// How far they will go after the flush under way, if there is one.
+    begun: Slot,
+    /// Why nothing more will be written.
+    failed: Option<StoreError>,
+}
+
+impl Progress {
+    fn check(&self) -> Result<(), StoreError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// The store's end of it: stops the thread when it is dropped.
+pub(super) struct Shared {
+    inner: Arc<Inner>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shared {
+    pub(super) fn open(backend: Backend, limits: Limits) -> Result<Shared, StoreError> {
+        let disk = Disk::open(backend)?;
+        let snapshot = Arc::new(disk.snapshot()?);
+        let extent = snapshot.extent;
+        let view = View { active: Layer::default(), frozen: None, disk: snapshot };
+        let progress = Progress {
+            wanted: false,
+            stopping: false,
+            extent,
+            begun: extent.head.applied,
+            failed: None,
+        };
+        let inner = Arc::new(Inner {
+            disk,
+            published: RwLock::new(Published { view, head: extent.head }),
+            applying: Mutex::new(()),
+            progress: Mutex::new(progress),
+            work: Condvar::new(),
+            progressed: Condvar::new(),
+            limits,
+        });
+        let flusher = Flusher { inner: inner.clone(), clean: None };
+        let thread = thread::Builder::new()
+            .name("paxos-kv-store".to_owned())
+            .spawn(move || flusher.run())
+            .map_err(|error| StoreError::Io {
+                path: "the store's thread".to_owned(),
+                reason: error.to_string(),
+            })?;
+        Ok(Shared { inner, thread: Some(thread) })
+    }
+
+    pub(super) fn reader(&self) -> Reader {
+        Reader { inner: self.inner.clone() }
+    }
+
+    /// Runs the commands of a slot on the newest view and publishes the head they leave.
+    pub(super) fn apply<R>(
+        &self,
+        slot: Slot,
+        commands: impl FnOnce(&View, &mut Head) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let inner = &*self.inner;
+        inner.wait_for_room()?;
+        let applying = inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let (view, before) = {
+            let published = inner.published.read().unwrap_or_else(PoisonError::into_inner);
+            (published.view.clone(), published.head)
+        };
+        assert!(slot > before.applied, "slot {slot} comes after slot {}", before.applied);
+        let mut head = before;
+        let answers = commands(&view, &mut head).inspect_err(|error| inner.fail(error.clone()))?;
+        head.applied = slot;
+        inner.published.write().unwrap_or_else(PoisonError::into_inner).head = head;
+        drop(applying);
+        let full = view.active.bytes() >= inner.limits.layer_bytes;
+        let compacted = head.compacted > before.compacted;
+        inner.want_flush_if(|begun| {
+            slot > begun && (full || compacted || slot.0 - begun.0 >= inner.limits.layer_slots)
+        });
+        Ok(answers)
+    }
+
+    /// The last slot in the tables.
+    pub(super) fn durable(&self) -> Slot {
+        self.inner.lock_progress().extent.head.applied
+    }
+
+    /// Brings everything applied into the tables. Writes nothing if it is there.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        let target = {
+            let published = self.inner.published.read().unwrap_or_else(PoisonError::into_inner);
+            published.head.applied
+        };
+        let mut progress = self.inner.lock_progress();
+        while progress.extent.head.applied < target {
+            progress.check()?;
+            progress.wanted = true;
+            self.inner.work.notify_one();
+            progress = self.inner.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing superfluous is left in the tables.
+    #[cfg(test)]
+    pub(super) fn wait_until_clean(&self) {
+        let progress = self.inner.lock_progress();
+        let waited = self.inner.progressed.wait_while(progress, |progress| {
+            progress.failed.is_none()
+                && (progress.wanted || progress.extent.cleaned < progress.extent.head.compacted)
+        });
+        drop(waited.expect("the thread does not panic"));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.inner.lock_progress().stopping = true;
+        self.inner.work.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes the tables panicked");
+        }
+    }
+}
+
+impl Inner {
+    fn lock_progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for_room(&self) -> Result<(), StoreError> {
+        let mut progress = self.lock_progress();
+        loop {
+            progress.check()?;
+            let room = {
+                let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+                published.view.frozen.is_none()
+                    || published.view.active.bytes() < 2 * self.limits.layer_bytes
+            };
+            if room {
+                return Ok(());
+            }
+            progress = self.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn want_flush_if(&self, due: impl FnOnce(Slot) -> bool) {
+        let mut progress = self.lock_progress();
+        if !progress.wanted && due(progress.begun) {
+            progress.wanted = true;
+            self.work.notify_one();
+        }
+    }
+
+    /// Lets everybody know that the store is of no more use.
+    fn fail(&self, error: StoreError) {
+        tracing::error!(%error, "the store failed");
+        self.lock_progress().failed.get_or_insert(error);
+        self.progressed.notify_all();
+    }
+}
+
+/// The thread.
+struct Flusher {
+    inner: Arc<Inner>,
+    /// The compacted revision that is being cleaned up for, and where to go on.
+    clean: Option<(i64, Position)>,
+}
+
+/// What there is to do.
+enum Work {
+    Flush,
+    Clean(Extent),
+    Stop,
+}
+
+impl Flusher {
+    fn run(mut self) {
+        let _guard = FailOnPanic(self.inner.clone());
+        loop {
+            let done = match self.next_work() {
+                Work::Flush => self.flush(),
+                Work::Clean(extent) => self.clean(extent),
+                Work::Stop => return,
+            };
+            if let Err(error) = done {
+                self.inner.fail(error);
+                return;
+            }
+        }
+    }
+
+    /// Waits for work. A flush goes before cleaning up.
+    fn next_work(&self) -> Work {
+        let mut progress = self.inner.lock_progress();
+        loop {
+            if progress.stopping {
+                return Work::Stop;
+            }
+            if std::mem::take(&mut progress.wanted) {
+                return Work::Flush;
+            }
+            if progress.extent.cleaned < progress.extent.head.compacted {
+                return Work::Clean(progress.extent);
+            }
+            progress = self.inner.work.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        let (layer, head, before) = {
+            let _between_slots = self.inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut published =
+                self.inner.published.write().unwrap_or_else(PoisonError::into_inner);
+            let head = published.head;
+            let view = &mut published.view;
+            if head == view.disk.extent.head {
+                return Ok(());
+            }
+            let layer = std::mem::take(&mut view.active);
+            view.frozen = Some(layer.clone());
+            (layer, head, view.disk.extent)
+        };
+        self.inner.lock_progress().begun = head.applied;
+        layer.with(|changes| self.inner.disk.flush(changes, head, before))?;
+        self.publish(|view| view.frozen = None)
+    }
+
+    fn clean(&mut self, extent: Extent) -> Result<(), StoreError> {
+        let compacted = extent.head.compacted;
+        let start = self.clean.filter(|(target, _)| *target == compacted);
+        let start = start.map_or(Position::default(), |(_, position)| position);
+        let next = self.inner.disk.clean(start, extent)?;
+        self.clean = next.map(|position| (compacted, position));
+        self.publish(|_| ())
+    }
+
+    /// Shows readers the tables as they are now.
+    fn publish(&self, change: impl FnOnce(&mut View)) -> Result<(), StoreError> {
+        let snapshot = Arc::new(self.inner.disk.snapshot()?);
+        let extent = snapshot.extent;
+        {
+            let mut published =
+                self.inner.published.write().unwrap_or_else(PoisonError::into_inner);
+            published.view.disk = snapshot;
+            change(&mut published.view);
+        }
+        self.inner.lock_progress().extent = extent;
+        self.inner.progressed.notify_all();
+        Ok(())
+    }
+}
+
+/// Nobody waits for a thread that is no more.
+struct FailOnPanic(Arc<Inner>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(StoreError::Io {
+                path: "the store".to_owned(),
+                reason: "the thread that writes the tables panicked".to_owned(),
+            });
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The changes that are not in the tables yet.
+//!
+//! A layer only grows: versions are added behind the ones there are, never changed, so whoever
+//! reads at a revision finds the same at any time, however far the layer has grown meanwhile. Once
+//! it is frozen it does not even grow.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use bytes::Bytes;
+
+use super::{
+    validate::upper_bound,
+    version::{Position, Version},
+};
+
+/// Versions copied out of a layer at a time: what a reader may make the writer wait for.
+const PAGE_KEYS: usize = 256;
+/// What a version weighs besides its key and value: map, vector and feed entries.
+const VERSION_OVERHEAD_BYTES: usize = 160;
+
+/// A layer that readers and the writer share.
+#[derive(Clone, Default)]
+pub(super) struct Layer(Arc<RwLock<Changes>>);
+
+/// What a layer holds.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// Every version of every key changed, in ascending order of positions.
+    pub(super) keys: BTreeMap<Bytes, Vec<Version>>,
+    /// Which key changed when, in order.
+    pub(super) feed: Vec<(Position, Bytes)>,
+    /// About how much memory it takes up.
+    bytes: usize,
+}
+
+impl Layer {
+    /// Adds a version of a key, later than every one there is.
+    pub(super) fn insert(&self, key: Bytes, version: Version) {
+        let mut changes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let value_bytes = version.live.as_ref().map_or(0, |live| live.value.len());
+        changes.bytes += VERSION_OVERHEAD_BYTES + 2 * key.len() + value_bytes;
+        changes.feed.push((version.position, key.clone()));
+        changes.keys.entry(key).or_default().push(version);
+    }
+
+    /// The newest version of `key` as of `revision`.
+    pub(super) fn get(&self, key: &[u8], revision: i64) -> Option<Version> {
+        self.with(|changes| as_of(changes.keys.get(key)?, revision).cloned())
+    }
+
+    /// Every key from `start` up to `end` that has a version as of `revision`, with the newest one.
+    pub(super) fn scan(&self, start: Bytes, end: Option<Bytes>, revision: i64) -> LayerScan {
+        LayerScan {
+            layer: self.clone(),
+            next: Some(Bound::Included(start)),
+            end,
+            revision,
+            page: VecDeque::new(),
+        }
+    }
+
+    /// About how much memory it takes up, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.with(|changes| changes.bytes)
+    }
+
+    /// Reads what it holds; the writer waits meanwhile, unless the layer is frozen.
+    pub(super) fn with<R>(&self, read: impl FnOnce(&Changes) -> R) -> R {
+        read(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The newest of a key's versions as of `revision`.
+fn as_of(versions: &[Version], revision: i64) -> Option<&Version> {
+    let newer = versions.partition_point(|version| version.position.revision <= revision);
+    versions[..newer].last()
+}
+
+/// A scan of a layer that holds its lock for a page at a time.
+pub(super) struct LayerScan {
+    layer: Layer,
+    /// Where the next page begins; nothing behind the last one.
+    next: Option<Bound<Bytes>>,
+    end: Option<Bytes>,
+    revision: i64,
+    page: VecDeque<(Bytes, Version)>,
+}
+
+impl LayerScan {
+    fn fill(&mut self, start: &Bound<Bytes>) {
+        let lower = start.as_ref().map(|key| &key[..]);
+        let upper = upper_bound(self.end.as_ref());
+        let (page, revision) = (&mut self.page, self.revision);
+        self.next = self.layer.with(|changes| {
+            let keys = changes.keys.range::<[u8], _>((lower, upper)).take(PAGE_KEYS);
+            let mut seen = 0;
+            let mut last = None;
+            for (key, versions) in keys {
+                seen += 1;
+                last = Some(key);
+                if let Some(version) = as_of(versions, revision) {
+                    page.push_back((key.clone(), version.clone()));
+                }
+            }
+            last.filter(|_| seen == PAGE_KEYS).cloned().map(Bound::Excluded)
+        });
+    }
+}
+
+impl Iterator for LayerScan {
+    type Item = (Bytes, Version);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.page.is_empty() {
+            let start = self.next.take()?;
+            self.fill(&start);
+        }
+        self.page.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deleted(revision: i64) -> Version {
+        Version { position: Position { revision, index: 0 }, live: None }
+    }
+
+    #[test]
+    fn a_scan_over_pages_yields_every_key_once_and_nothing_newer() {
+        let layer = Layer::default();
+        let key = |number: usize| Bytes::from(format!("{number:05}"));
+        for number in 0..3 * PAGE_KEYS {
+            layer.insert(key(number), deleted(5));
+            layer.insert(key(number), deleted(if number % 2 == 0 { 6 } else { 9 }));
+        }
+        layer.insert("10000".into(), deleted(9));
+        let found: Vec<_> = layer.scan(key(1), None, 8).collect();
+        let expected: Vec<_> = (1..3 * PAGE_KEYS)
+            .map(|number| (key(number), deleted(if number % 2 == 0 { 6 } else { 5 })))
+            .collect();
+        assert_eq!(found, expected);
+        let found = layer.scan(key(1), Some(key(PAGE_KEYS + 9)), 8).count();
+        assert_eq!(found, PAGE_KEYS + 8);
+        assert_eq!(layer.scan(key(1), Some(key(4)), 4).count(), 0);
+    }
+}

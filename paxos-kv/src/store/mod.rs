@@ -1,0 +1,125 @@
+//! The replicated key-value store: keys with all their revisions, as etcd keeps them.
+//!
+//! What it guarantees:
+//!
+//! - **The same commands give the same state and the same answers on every node.** There is no
+//!   clock, no chance and no hash order in it.
+//! - **The state on disk is that of exactly the slots up to [`applied`](StateMachine::applied)**:
+//!   both are committed in one transaction.
+//! - **Reads never wait for writes and see one moment**: a [`Reader`] answers from a snapshot that
+//!   stays complete while commands are applied.
+//! - **Opening does not scan the data.** The latest value of a key is one look-up.
+//! - **An idle store writes nothing.**
+//!
+//! ```text
+//! apply ──► active layer ──(full, compaction, flush)──► frozen layer ──(one transaction)──► tables
+//! reads ◄────────┴───────────────────────────────────────────┴───────────────────────────────┘
+//! ```
+//!
+//! Commands change memory only. A thread of its own moves what has gathered into the tables, in one
+//! durable transaction of some megabytes, so that applying waits for a disk only when it outruns
+//! it. What a crash loses of the layers, the log replays.
+//!
+//! Compaction takes effect with its command; what it makes superfluous leaves the tables in the
+//! background, some thousand rows to a transaction, so that it delays nobody.
+
+mod command;
+mod disk;
+mod error;
+mod flusher;
+mod layer;
+mod read;
+mod reader;
+#[cfg(test)]
+mod tests;
+pub mod validate;
+mod version;
+mod view;
+mod write;
+
+use std::path::PathBuf;
+
+use paxos_core::{port::StateMachine, types::Slot};
+
+pub use command::{Command, Response};
+pub use error::{KvError, StoreError};
+pub use reader::Reader;
+pub use validate::is_read_only;
+
+use flusher::Shared;
+
+/// Where the tables are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// In a file, made if there is none.
+    Redb(PathBuf),
+    /// In memory, and gone with the store.
+    Memory,
+}
+
+/// How far the store has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    /// The revision of the last change.
+    revision: i64,
+    /// Revisions below cannot be read; −1 before the first compaction.
+    compacted: i64,
+    /// The last slot applied.
+    applied: Slot,
+}
+
+impl Head {
+    /// Of a store that nothing has happened to.
+    const FRESH: Head = Head { revision: 1, compacted: -1, applied: Slot::ZERO };
+}
+
+/// The state machine.
+///
+/// Dropping it loses what is not in the tables yet; [`flush`](StateMachine::flush) brings it there.
+pub struct Store {
+    shared: Shared,
+}
+
+impl Store {
+    /// Opens a store, or starts one at revision 1.
+    ///
+    /// # Errors
+    ///
+    /// If its file is in use, damaged, of a newer version or cannot be read.
+    pub fn open(backend: Backend) -> Result<Store, StoreError> {
+        Ok(Store { shared: Shared::open(backend, flusher::Limits::default())? })
+    }
+
+    /// A handle that reads, from any thread, for as long as it likes.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.shared.reader()
+    }
+}
+
+impl StateMachine for Store {
+    type Command = Command;
+    type Response = Result<Response, KvError>;
+
+    /// # Panics
+    ///
+    /// If the tables cannot be read or written: going on would answer otherwise than the other
+    /// nodes. The text names the file and the remedy.
+    fn apply(&mut self, slot: Slot, commands: Vec<Command>) -> Vec<Self::Response> {
+        let answers = self.shared.apply(slot, |view, head| {
+            commands.into_iter().map(|command| write::execute(view, head, command)).collect()
+        });
+        answers.unwrap_or_else(|error: StoreError| panic!("cannot apply slot {slot}: {error}"))
+    }
+
+    fn applied(&self) -> Slot {
+        self.shared.durable()
+    }
+
+    /// # Panics
+    ///
+    /// If the tables cannot be written; the text names the file and the remedy.
+    fn flush(&mut self) {
+        self.shared.flush().unwrap_or_else(|error| panic!("cannot flush: {error}"));
+    }
+}

@@ -1,0 +1,176 @@
+//! What of a store is on disk, and when.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use redb::{Database, TableDefinition};
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::StoreError;
+
+fn state_file() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("state");
+    (directory, file)
+}
+
+fn open(file: &Path, layer_bytes: usize) -> Fixture {
+    let limits = flusher::Limits { layer_bytes, layer_slots: 1 << 20 };
+    Fixture::open(Backend::Redb(file.to_owned()), limits)
+}
+
+fn refusal(file: &Path) -> StoreError {
+    Store::open(Backend::Redb(file.to_owned())).map(|_| ()).expect_err("refused")
+}
+
+#[test]
+fn a_crash_leaves_exactly_the_slots_up_to_the_applied_one() {
+    let (_directory, file) = state_file();
+    let mut states = vec![Vec::new()];
+    let mut starts = Vec::new();
+    for _ in 0..4 {
+        let mut store = open(&file, 20_000);
+        let durable = usize::try_from(store.slot.0).expect("few slots");
+        assert_eq!(store.reader.applied(), store.slot);
+        assert_eq!(store.all_at(0).expect("a read"), states[durable], "after slot {durable}");
+        starts.push(durable);
+        states.truncate(durable + 1);
+        // Each slot changes several keys, so that half a slot would be noticed.
+        for number in durable..durable + 200 {
+            let keys = ["x", "y", "z"].map(|key| Command::Put(put(key, &number.to_string())));
+            let more = Command::Put(put(&format!("{:02}", number % 50), &number.to_string()));
+            store.apply_all(keys.into_iter().chain([more]).collect());
+            states.push(store.all_at(0).expect("a read"));
+        }
+    }
+    assert!(starts.is_sorted() && starts[3] > 0, "nothing was flushed: {starts:?}");
+}
+
+#[test]
+fn a_flush_keeps_everything_and_an_idle_store_writes_nothing() {
+    let (_directory, file) = state_file();
+    let mut store = open(&file, 1 << 20);
+    store.put("a", "1");
+    store.store.flush();
+    assert_eq!(store.store.applied(), Slot(1));
+    let written = fs::read(&file).expect("the file");
+    store.store.flush();
+    assert_eq!(store.get("a").map(|found| found.version), Some(1));
+    assert!(written == fs::read(&file).expect("the file"), "an idle store has written");
+    // A slot that changes nothing still counts as applied.
+    store.delete("missing", "");
+    store.store.flush();
+    drop(store);
+    let store = open(&file, 1 << 20);
+    assert_eq!((store.slot, store.reader.revision()), (Slot(2), 2));
+}
+
+#[test]
+fn cleaning_up_goes_on_after_a_restart() {
+    let (_directory, file) = state_file();
+    let mut store = open(&file, 1 << 30);
+    for round in 0..12_000 {
+        let commands = (0..5).map(|_| Command::Put(put("key", &round.to_string()))).collect();
+        store.apply_all(commands);
+    }
+    store.store.flush();
+    let before = store.reader.size_in_use();
+    store.compact(60_001).expect("a compaction");
+    store.store.flush();
+    drop(store);
+    let store = open(&file, 1 << 30);
+    store.store.shared.wait_until_clean();
+    let after = store.reader.size_in_use();
+    assert!(before > 3_000_000 && after < 300, "{before} bytes before, {after} after");
+    assert_eq!(store.get("key").map(|found| found.version), Some(60_000));
+}
+
+#[test]
+fn readers_see_whole_slots_while_layers_are_flushed() {
+    let mut store =
+        Fixture::open(Backend::Memory, flusher::Limits { layer_bytes: 3000, layer_slots: 1 << 20 });
+    let done = AtomicBool::new(false);
+    let reader = store.reader.clone();
+    let reads = thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let mut reads = 0u64;
+            let mut last = 0;
+            while !done.load(Ordering::Relaxed) {
+                let response = reader.range(&range("\0", "\0")).expect("a read");
+                let revision = response.header.expect("a header").revision;
+                assert!(revision >= last && (revision - 1) % 4 == 0, "{last}, then {revision}");
+                last = revision;
+                let values: Vec<_> = response.kvs.iter().map(|found| &found.value).collect();
+                assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "{values:?}");
+                assert_eq!(values.len(), if revision == 1 { 0 } else { 4 });
+                reads += 1;
+            }
+            reads
+        });
+        for round in 0..3000 {
+            let value = round.to_string();
+            let commands = ["a", "b", "c", "d"].map(|key| Command::Put(put(key, &value)));
+            store.apply_all(commands.into());
+        }
+        done.store(true, Ordering::Relaxed);
+        reading.join().expect("the reader")
+    });
+    assert!(reads > 0, "nothing was read beside the writes");
+}
+
+#[test]
+fn a_view_outlives_the_moment_it_was_taken() {
+    let mut store = Fixture::new();
+    for round in 0..3 {
+        store.put("a", &round.to_string());
+        store.delete("b", "");
+        store.put("b", &round.to_string());
+        if round < 2 {
+            store.store.flush();
+        }
+    }
+    let revisions = 1..=store.reader.revision();
+    let before: Vec<_> = revisions.clone().map(|revision| store.all_at(revision)).collect();
+    store.store.flush();
+    let after: Vec<_> = revisions.map(|revision| store.all_at(revision)).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_file_in_use_is_refused() {
+    let (_directory, file) = state_file();
+    let _store = open(&file, 1 << 20);
+    assert_eq!(refusal(&file), StoreError::Locked { path: file.display().to_string() });
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused() {
+    let (_directory, file) = state_file();
+    drop(open(&file, 1 << 20));
+    let meta: TableDefinition<'_, &str, i64> = TableDefinition::new("meta");
+    let database = Database::open(&file).expect("the file");
+    let writing = database.begin_write().expect("a write");
+    writing
+        .open_table(meta)
+        .and_then(|mut meta| Ok(meta.insert("format", 2)?.is_some()))
+        .expect("the format");
+    writing.commit().expect("a commit");
+    drop(database);
+    let error = refusal(&file);
+    assert!(matches!(error, StoreError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_store_is_refused() {
+    let (_directory, file) = state_file();
+    fs::write(&file, vec![b'x'; 8192]).expect("a file");
+    let error = refusal(&file);
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    let nowhere = file.join("nowhere");
+    assert!(matches!(refusal(&nowhere), StoreError::Io { .. }), "a directory that is a file");
+}

@@ -1,0 +1,139 @@
+//! Tests of the store as its users see it.
+
+mod durability;
+mod model;
+mod semantics;
+
+use bytes::Bytes;
+use paxos_core::{port::StateMachine, types::Slot};
+
+use super::{Backend, Command, KvError, Reader, Response, Store, flusher};
+use crate::proto::{
+    etcdserverpb::{
+        CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse,
+        RequestOp, TxnRequest, TxnResponse,
+        compare::{CompareResult, CompareTarget, TargetUnion},
+        request_op::Request,
+    },
+    mvccpb::KeyValue,
+};
+
+/// A store with a slot for every command.
+struct Fixture {
+    store: Store,
+    reader: Reader,
+    slot: Slot,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        Fixture::open(Backend::Memory, flusher::Limits::default())
+    }
+
+    fn open(backend: Backend, limits: flusher::Limits) -> Fixture {
+        let shared = flusher::Shared::open(backend, limits).expect("a store that opens");
+        let store = Store { shared };
+        let (reader, slot) = (store.reader(), store.applied());
+        Fixture { store, reader, slot }
+    }
+
+    fn apply(&mut self, command: Command) -> Result<Response, KvError> {
+        self.apply_all(vec![command]).pop().expect("an answer for every command")
+    }
+
+    fn apply_all(&mut self, commands: Vec<Command>) -> Vec<Result<Response, KvError>> {
+        self.slot = self.slot.next();
+        self.store.apply(self.slot, commands)
+    }
+
+    fn put(&mut self, key: &str, value: &str) {
+        self.apply(Command::Put(put(key, value))).expect("a put");
+    }
+
+    fn delete(&mut self, key: &str, range_end: &str) -> i64 {
+        match self.apply(Command::DeleteRange(delete(key, range_end))) {
+            Ok(Response::DeleteRange(response)) => response.deleted,
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    fn txn(&mut self, request: TxnRequest) -> Result<TxnResponse, KvError> {
+        match self.apply(Command::Txn(request)) {
+            Ok(Response::Txn(response)) => Ok(response),
+            Ok(response) => panic!("{response:?}"),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn compact(&mut self, revision: i64) -> Result<(), KvError> {
+        let request = CompactionRequest { revision, physical: false };
+        self.apply(Command::Compact(request)).map(|_| ())
+    }
+
+    fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
+        self.reader.range(&request)
+    }
+
+    fn get(&self, key: &str) -> Option<KeyValue> {
+        self.range(range(key, "")).expect("a read").kvs.pop()
+    }
+
+    /// Keys and values as of a revision, `key=value`.
+    fn all_at(&self, revision: i64) -> Result<Vec<String>, KvError> {
+        let request = RangeRequest { revision, ..range("\0", "\0") };
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let pair = |found: &KeyValue| format!("{}={}", text(&found.key), text(&found.value));
+        Ok(self.range(request)?.kvs.iter().map(pair).collect())
+    }
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn put(key: &str, value: &str) -> PutRequest {
+    PutRequest { key: bytes(key), value: bytes(value), ..PutRequest::default() }
+}
+
+fn delete(key: &str, range_end: &str) -> DeleteRangeRequest {
+    DeleteRangeRequest { key: bytes(key), range_end: bytes(range_end), prev_kv: false }
+}
+
+fn range(key: &str, range_end: &str) -> RangeRequest {
+    RangeRequest { key: bytes(key), range_end: bytes(range_end), ..RangeRequest::default() }
+}
+
+fn compare(key: &str, target: CompareTarget, result: CompareResult, with: TargetUnion) -> Compare {
+    Compare {
+        result: result.into(),
+        target: target.into(),
+        key: bytes(key),
+        range_end: Bytes::new(),
+        target_union: Some(with),
+    }
+}
+
+fn operation(request: Request) -> RequestOp {
+    RequestOp { request: Some(request) }
+}
+
+fn put_operation(key: &str, value: &str) -> RequestOp {
+    operation(Request::RequestPut(put(key, value)))
+}
+
+fn delete_operation(key: &str, range_end: &str) -> RequestOp {
+    operation(Request::RequestDeleteRange(delete(key, range_end)))
+}
+
+fn range_operation(request: RangeRequest) -> RequestOp {
+    operation(Request::RequestRange(request))
+}
+
+fn txn_operation(request: TxnRequest) -> RequestOp {
+    operation(Request::RequestTxn(request))
+}
+
+/// A transaction without a condition.
+fn always(success: Vec<RequestOp>) -> TxnRequest {
+    TxnRequest { compare: Vec::new(), success, failure: Vec::new() }
+}

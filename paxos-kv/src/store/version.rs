@@ -1,0 +1,142 @@
+//! What a key held from some position on.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::StoreError;
+use crate::proto::mvccpb::KeyValue;
+
+/// When a change happened: its revision, and its place among the changes of that revision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) revision: i64,
+    pub(super) index: u32,
+}
+
+impl Position {
+    /// The first position behind this one.
+    pub(super) fn after(self) -> Position {
+        match self.index.checked_add(1) {
+            Some(index) => Position { revision: self.revision, index },
+            None => Position { revision: self.revision + 1, index: 0 },
+        }
+    }
+}
+
+/// A change of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) position: Position,
+    /// What the key holds since; nothing if it was deleted.
+    pub(super) live: Option<Live>,
+}
+
+/// What a key that exists holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) create_revision: i64,
+    pub(super) version: i64,
+    pub(super) lease: i64,
+    pub(super) value: Bytes,
+}
+
+/// Tag, position, create revision, version, lease.
+const LIVE_BYTES: usize = 1 + 8 + 4 + 8 + 8 + 8;
+/// Tag, position.
+const DELETED_BYTES: usize = 1 + 8 + 4;
+const TAG_DELETED: u8 = 0;
+const TAG_LIVE: u8 = 1;
+
+impl Version {
+    /// The bytes that stand in a table: integers little-endian, the value behind them.
+    pub(super) fn encode(&self) -> Bytes {
+        let mut buffer = BytesMut::with_capacity(self.encoded_len());
+        buffer.put_u8(if self.live.is_some() { TAG_LIVE } else { TAG_DELETED });
+        buffer.put_i64_le(self.position.revision);
+        buffer.put_u32_le(self.position.index);
+        if let Some(live) = &self.live {
+            buffer.put_i64_le(live.create_revision);
+            buffer.put_i64_le(live.version);
+            buffer.put_i64_le(live.lease);
+            buffer.put_slice(&live.value);
+        }
+        buffer.freeze()
+    }
+
+    /// The length of the encoding, in bytes.
+    pub(super) fn encoded_len(&self) -> usize {
+        self.live.as_ref().map_or(DELETED_BYTES, |live| LIVE_BYTES + live.value.len())
+    }
+
+    /// Splits an encoding into what it says; the value is copied.
+    pub(super) fn decode(path: &str, bytes: &[u8]) -> Result<Version, StoreError> {
+        let damaged = || StoreError::Damaged {
+            path: path.to_owned(),
+            reason: format!("a record of {} bytes makes no sense", bytes.len()),
+        };
+        let position = position(bytes).ok_or_else(damaged)?;
+        let live = match bytes[0] {
+            TAG_DELETED if bytes.len() == DELETED_BYTES => None,
+            TAG_LIVE if bytes.len() >= LIVE_BYTES => {
+                let field = |at: usize| {
+                    i64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+                };
+                Some(Live {
+                    create_revision: field(DELETED_BYTES),
+                    version: field(DELETED_BYTES + 8),
+                    lease: field(DELETED_BYTES + 16),
+                    value: Bytes::copy_from_slice(&bytes[LIVE_BYTES..]),
+                })
+            }
+            _ => return Err(damaged()),
+        };
+        Ok(Version { position, live })
+    }
+
+    /// The key with what it holds, as clients see it; nothing if it was deleted.
+    pub(super) fn into_key_value(self, key: Bytes) -> Option<KeyValue> {
+        self.live.map(|live| KeyValue {
+            key,
+            create_revision: live.create_revision,
+            mod_revision: self.position.revision,
+            version: live.version,
+            value: live.value,
+            lease: live.lease,
+        })
+    }
+}
+
+/// The position in an encoded version, without the rest.
+pub(super) fn position(bytes: &[u8]) -> Option<Position> {
+    let revision = bytes.get(1..9)?.try_into().ok()?;
+    let index = bytes.get(9..DELETED_BYTES)?.try_into().ok()?;
+    Some(Position { revision: i64::from_le_bytes(revision), index: u32::from_le_bytes(index) })
+}
+
+/// Whether an encoded version is a deletion.
+pub(super) fn is_deleted(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&TAG_DELETED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_survives_its_encoding_and_damage_is_noticed() {
+        let live = Live { create_revision: 2, version: 3, lease: -4, value: "value".into() };
+        let position = Position { revision: 1 << 40, index: 7 };
+        for live in [None, Some(live)] {
+            let version = Version { position, live };
+            let encoded = version.encode();
+            assert_eq!(encoded.len(), version.encoded_len());
+            assert_eq!(super::position(&encoded), Some(position));
+            assert_eq!(is_deleted(&encoded), version.live.is_none());
+            assert_eq!(Version::decode("file", &encoded).as_ref(), Ok(&version));
+            for length in 0..DELETED_BYTES {
+                let error = Version::decode("file", &encoded[..length]).expect_err("cut short");
+                assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+            }
+        }
+        assert!(Version::decode("file", &[9; 64]).is_err(), "an unknown tag");
+    }
+}

@@ -1,0 +1,243 @@
+//! The store as of a moment: the tables and the layers over them, newest first.
+//!
+//! A view stays complete for every revision up to the head it was published with, however far the
+//! store moves on: layers only grow, tables are read as of one commit.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redb::AccessGuard;
+
+use super::{
+    StoreError,
+    disk::Snapshot,
+    layer::Layer,
+    validate::{KeyRange, upper_bound},
+    version::{self, Position, Version},
+};
+use crate::proto::mvccpb::KeyValue;
+
+/// The tables and the layers over them.
+#[derive(Clone)]
+pub(super) struct View {
+    /// Where changes go.
+    pub(super) active: Layer,
+    /// On its way into the tables.
+    pub(super) frozen: Option<Layer>,
+    /// The tables.
+    pub(super) disk: Arc<Snapshot>,
+}
+
+impl View {
+    /// What `key` held as of `revision`, unless it did not exist.
+    pub(super) fn get(&self, key: &Bytes, revision: i64) -> Result<Option<KeyValue>, StoreError> {
+        let layers = [Some(&self.active), self.frozen.as_ref()];
+        for layer in layers.into_iter().flatten() {
+            if let Some(version) = layer.get(key, revision) {
+                return Ok(version.into_key_value(key.clone()));
+            }
+        }
+        let version = self.disk.get(key, revision)?;
+        Ok(version.and_then(|version| version.into_key_value(key.clone())))
+    }
+
+    /// The keys selected that existed as of `revision`, in order.
+    pub(super) fn scan(&self, range: &KeyRange, revision: i64) -> Result<Scan, StoreError> {
+        let (start, end) = match range {
+            KeyRange::One(key) => {
+                let found = self.get(key, revision)?;
+                return Ok(Scan::One(found));
+            }
+            KeyRange::Many { start, end } => (start, end),
+        };
+        let mut sources: Vec<Source> = Vec::with_capacity(4);
+        for layer in [Some(&self.active), self.frozen.as_ref()].into_iter().flatten() {
+            let scan = layer.scan(start.clone(), end.clone(), revision);
+            sources.push(Box::new(scan.map(|(key, version)| {
+                Ok(Entry { key, position: version.position, held: Held::Memory(version) })
+            })));
+        }
+        sources.push(self.current(start, end.as_ref(), revision)?);
+        if revision < self.disk.extent.head.revision {
+            sources.push(self.history(start, end.as_ref(), revision)?);
+        }
+        Merge::new(sources, self.disk.clone()).map(Scan::Many)
+    }
+
+    fn current(
+        &self,
+        start: &Bytes,
+        end: Option<&Bytes>,
+        revision: i64,
+    ) -> Result<Source, StoreError> {
+        let disk = self.disk.clone();
+        let bounds = (std::ops::Bound::Included(&start[..]), upper_bound(end));
+        let rows = disk.current.range::<&[u8]>(bounds);
+        let rows = rows.map_err(|error| StoreError::of(&disk.path, error))?;
+        let entries = rows.map(move |row| {
+            let (key, held) = row.map_err(|error| StoreError::of(&disk.path, error))?;
+            Entry::on_disk(Bytes::copy_from_slice(key.value()), held, &disk.path)
+        });
+        Ok(Box::new(entries.filter(move |entry| match entry {
+            Ok(entry) => entry.position.revision <= revision,
+            Err(_) => true,
+        })))
+    }
+
+    fn history(
+        &self,
+        start: &Bytes,
+        end: Option<&Bytes>,
+        revision: i64,
+    ) -> Result<Source, StoreError> {
+        let disk = self.disk.clone();
+        let upper = upper_bound(end).map(|end| (end, 0, 0));
+        let bounds = (std::ops::Bound::Included((&start[..], 0, 0)), upper);
+        let rows = disk.history.range::<(&[u8], i64, u32)>(bounds);
+        let mut rows = rows.map_err(|error| StoreError::of(&disk.path, error))?;
+        let mut ahead: Option<Entry> = None;
+        // Rows come by key and position: the last one of a key that is old enough counts.
+        Ok(Box::new(std::iter::from_fn(move || {
+            loop {
+                let Some(row) = rows.next() else { return ahead.take().map(Ok) };
+                let (key, held) = match row {
+                    Ok(row) => row,
+                    Err(error) => return Some(Err(StoreError::of(&disk.path, error))),
+                };
+                let (key, since, _) = key.value();
+                if since > revision {
+                    continue;
+                }
+                let same = ahead.as_ref().is_some_and(|ahead| ahead.key == key);
+                let key = match (&ahead, same) {
+                    (Some(ahead), true) => ahead.key.clone(),
+                    _ => Bytes::copy_from_slice(key),
+                };
+                let entry = match Entry::on_disk(key, held, &disk.path) {
+                    Ok(entry) => entry,
+                    Err(error) => return Some(Err(error)),
+                };
+                let before = ahead.replace(entry);
+                if let Some(before) = before.filter(|_| !same) {
+                    return Some(Ok(before));
+                }
+            }
+        })))
+    }
+}
+
+/// Keys in order, each at most once, with the newest version that one place has of it.
+type Source = Box<dyn Iterator<Item = Result<Entry, StoreError>>>;
+
+/// A key and its version, the value not copied yet.
+pub(super) struct Entry {
+    key: Bytes,
+    position: Position,
+    held: Held,
+}
+
+enum Held {
+    Memory(Version),
+    Disk(AccessGuard<'static, &'static [u8]>),
+}
+
+impl Entry {
+    fn on_disk(
+        key: Bytes,
+        held: AccessGuard<'static, &'static [u8]>,
+        path: &str,
+    ) -> Result<Entry, StoreError> {
+        let position = version::position(held.value()).ok_or_else(|| StoreError::Damaged {
+            path: path.to_owned(),
+            reason: "a record is cut short".to_owned(),
+        })?;
+        Ok(Entry { key, position, held: Held::Disk(held) })
+    }
+
+    fn is_deleted(&self) -> bool {
+        match &self.held {
+            Held::Memory(version) => version.live.is_none(),
+            Held::Disk(held) => version::is_deleted(held.value()),
+        }
+    }
+}
+
+/// A scan under way.
+pub(super) enum Scan {
+    /// Of a single key.
+    One(Option<KeyValue>),
+    /// Of several sources.
+    Many(Merge),
+}
+
+impl Scan {
+    /// The next key.
+    pub(super) fn next(&mut self) -> Result<Option<KeyValue>, StoreError> {
+        match self {
+            Scan::One(found) => Ok(found.take()),
+            Scan::Many(merge) => match merge.next()? {
+                None => Ok(None),
+                Some(entry) => {
+                    let version = match entry.held {
+                        Held::Memory(version) => version,
+                        Held::Disk(held) => Version::decode(&merge.disk.path, held.value())?,
+                    };
+                    Ok(version.into_key_value(entry.key))
+                }
+            },
+        }
+    }
+
+    /// How many keys are left, without copying their values.
+    pub(super) fn count(mut self) -> Result<usize, StoreError> {
+        let mut count = 0;
+        loop {
+            let more = match &mut self {
+                Scan::One(found) => found.take().is_some(),
+                Scan::Many(merge) => merge.next()?.is_some(),
+            };
+            if !more {
+                return Ok(count);
+            }
+            count += 1;
+        }
+    }
+}
+
+/// Merges sources: of a key that several have, the newest version counts.
+pub(super) struct Merge {
+    sources: Vec<Source>,
+    heads: Vec<Option<Entry>>,
+    disk: Arc<Snapshot>,
+}
+
+impl Merge {
+    fn new(mut sources: Vec<Source>, disk: Arc<Snapshot>) -> Result<Merge, StoreError> {
+        let heads = sources.iter_mut().map(|source| source.next().transpose());
+        let heads = heads.collect::<Result<Vec<_>, _>>()?;
+        Ok(Merge { sources, heads, disk })
+    }
+
+    /// The next key that was not deleted.
+    fn next(&mut self) -> Result<Option<Entry>, StoreError> {
+        loop {
+            let heads = self.heads.iter().flatten();
+            let Some(key) = heads.map(|entry| &entry.key).min().cloned() else { return Ok(None) };
+            let mut newest: Option<Entry> = None;
+            for (source, head) in self.sources.iter_mut().zip(&mut self.heads) {
+                if head.as_ref().is_none_or(|entry| entry.key != key) {
+                    continue;
+                }
+                let entry = std::mem::replace(head, source.next().transpose()?);
+                if newest.as_ref().map(|newest| newest.position)
+                    < entry.as_ref().map(|entry| entry.position)
+                {
+                    newest = entry;
+                }
+            }
+            if let Some(entry) = newest.filter(|entry| !entry.is_deleted()) {
+                return Ok(Some(entry));
+            }
+        }
+    }
+}
