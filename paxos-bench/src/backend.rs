@@ -93,6 +93,7 @@ impl StorageKind {
     ];
 
     /// An empty storage for node `id`, below `directory` if it needs one.
+    #[cfg_attr(not(feature = "redb"), expect(unused_variables, reason = "memory has no files"))]
     pub(crate) fn open(self, directory: &Path, id: u64) -> Result<Arc<dyn Storage>, StorageError> {
         match self {
             StorageKind::Memory => Ok(Arc::new(MemoryStorage::new())),
