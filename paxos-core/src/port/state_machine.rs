@@ -44,9 +44,12 @@ pub trait Codec: Sized {
 
     /// The command in the bytes, which may be kept as slices.
     ///
+    /// Every node has to come to the same result, so a new kind of command may be proposed only
+    /// once every node runs a version that knows it.
+    ///
     /// # Errors
     ///
-    /// If the bytes are no command.
+    /// If the bytes are no command. It then has no effect.
     fn decode(bytes: Bytes) -> Result<Self, CodecError>;
 }
 

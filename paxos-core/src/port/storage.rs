@@ -24,7 +24,8 @@ use crate::{
 /// 5. **Read your writes.** [`read`](Storage::read) sees every batch whose `write` has resolved.
 /// 6. **Unreadable is an error, never empty.** A record, promise or identity that was written and
 ///    cannot be read back is [`StorageError::Damaged`]. Only an unfinished last batch, which was
-///    never acknowledged, is dropped silently.
+///    never acknowledged, is dropped silently; an implementation that cannot tell it from a
+///    finished one which has decayed since says so in its documentation.
 /// 7. **Bound to one node.** [`recover`](Storage::recover) refuses a directory of another cluster
 ///    or node; opening refuses a directory that another process has open.
 /// 8. **Failure is final.** After a `write` has failed with anything but [`StorageError::Full`],

@@ -24,6 +24,9 @@ use crate::{
     types::{Ballot, Slot, Value},
 };
 
+/// What a slot in delivery occupies besides its value, so that noops are bounded too.
+const DELIVERY_OVERHEAD_BYTES: usize = 64;
+
 /// What this node knows to be chosen, and how far it has been delivered and applied.
 #[derive(Clone, Debug)]
 pub(super) struct Learner {
@@ -142,7 +145,7 @@ impl Learner {
             Value::Noop => None,
         };
         let verdicts = self.sessions.take_in(slot, batch);
-        let bytes = value.encoded_len();
+        let bytes = value.encoded_len() + DELIVERY_OVERHEAD_BYTES;
         self.in_delivery.push_back((slot, bytes));
         self.bytes_in_delivery += bytes;
         if slot.0 - self.checkpoint_slot.0 >= checkpoint_slots && self.checkpoint.is_none() {
