@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use paxos_core::port::{Codec, CodecError};
 use prost::Message;
 
-use super::{KvError, validate};
+use super::{KvError, RequestLimits, validate};
 use crate::proto::{
     etcdserverpb::{CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse},
     paxoskv,
@@ -12,6 +12,9 @@ use crate::proto::{
 
 /// A request that may change the store: what is proposed.
 pub use crate::proto::paxoskv::command::Request as Command;
+
+/// What a member says of itself when it starts.
+pub use crate::proto::paxoskv::MemberAttributes;
 
 /// What a command did. Headers carry the revision only: who answers is known to the server.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,23 +27,26 @@ pub enum Response {
     Txn(TxnResponse),
     /// Of [`Command::Compact`].
     Compact(CompactionResponse),
+    /// Of [`Command::MemberAttributes`].
+    MemberAttributes,
 }
 
 impl Command {
     /// Checks what can be checked without the store, its size included: to be called before it is
-    /// proposed, so that nonsense does not take up a place in the log.
+    /// proposed, so that nonsense does not take up a place in the log. The limits are the server's
+    /// own; the store accepts everything up to [`RequestLimits::MAX`].
     ///
     /// # Errors
     ///
     /// The first thing that is wrong, in etcd's order.
-    pub fn validate(&self) -> Result<(), KvError> {
+    pub fn validate(&self, limits: RequestLimits) -> Result<(), KvError> {
         match self {
             Command::Put(request) => validate::put(request)?,
             Command::DeleteRange(request) => validate::delete_range(request)?,
-            Command::Txn(request) => validate::txn(request)?,
-            Command::Compact(_) => (),
+            Command::Txn(request) => validate::txn(request, limits)?,
+            Command::Compact(_) | Command::MemberAttributes(_) => (),
         }
-        if self.encoded_len() > validate::REQUEST_BYTES_MAX {
+        if self.encoded_len() > limits.request_bytes_max {
             return Err(KvError::RequestTooLarge);
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! The tables: what is durable of the store.
 //!
-//! Four tables, changed together or not at all: what each key holds now, what it held before, which
-//! keys changed at which revision, and how far all that goes. Opening reads the last one only.
+//! Five tables, changed together or not at all: what each key holds now, what it held before, which
+//! keys changed at which revision, what members say of themselves, and how far all that goes. Opening reads the last one only.
 
 #[cfg(unix)]
 use std::os::unix::fs::OpenOptionsExt;
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
@@ -13,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use paxos_core::types::Slot;
+use prost::Message;
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition,
     WriteTransaction,
@@ -20,7 +22,7 @@ use redb::{
 };
 
 use super::{
-    Backend, Head, StoreError,
+    Backend, Head, MemberAttributes, StoreError,
     layer::Changes,
     version::{self, Position, Version},
 };
@@ -35,6 +37,7 @@ type FeedTable = TableDefinition<'static, (i64, u32), &'static [u8]>;
 const CURRENT: CurrentTable = TableDefinition::new("current");
 const HISTORY: HistoryTable = TableDefinition::new("history");
 const FEED: FeedTable = TableDefinition::new("feed");
+const MEMBERS: TableDefinition<u64, &[u8]> = TableDefinition::new("members");
 const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
 
 /// The layout of the tables.
@@ -116,6 +119,7 @@ impl Disk {
         self.table(&writing, CURRENT)?;
         self.table(&writing, HISTORY)?;
         self.table(&writing, FEED)?;
+        self.table(&writing, MEMBERS)?;
         self.write_extent(&writing, Extent { head: Head::FRESH, cleaned: -1, bytes: 0 })?;
         writing.commit().map_err(|error| fail(error.into()))
     }
@@ -129,6 +133,7 @@ impl Disk {
         Ok(Snapshot {
             current: reading.open_table(CURRENT).map_err(|error| fail(error.into()))?,
             history: reading.open_table(HISTORY).map_err(|error| fail(error.into()))?,
+            members: reading.open_table(MEMBERS).map_err(|error| fail(error.into()))?,
             extent: Extent {
                 head: Head {
                     revision: self.meta(&meta, "revision")?,
@@ -183,6 +188,10 @@ impl Disk {
             for (at, key) in &changes.feed {
                 feed.insert((at.revision, at.index), &key[..]).map_err(fail)?;
                 bytes += row_bytes(key, 0);
+            }
+            let mut members = self.table(&writing, MEMBERS)?;
+            for (id, attributes) in &changes.members {
+                members.insert(id, &attributes.encode_to_vec()[..]).map_err(fail)?;
             }
         }
         self.write_extent(&writing, Extent { head, bytes, cleaned: before.cleaned })?;
@@ -323,11 +332,27 @@ fn row_bytes(key: &[u8], value_bytes: usize) -> i64 {
 pub(super) struct Snapshot {
     pub(super) current: ReadOnlyTable<&'static [u8], &'static [u8]>,
     pub(super) history: ReadOnlyTable<(&'static [u8], i64, u32), &'static [u8]>,
+    members: ReadOnlyTable<u64, &'static [u8]>,
     pub(super) extent: Extent,
     pub(super) path: String,
 }
 
 impl Snapshot {
+    /// What the members have said of themselves.
+    pub(super) fn members(&self) -> Result<BTreeMap<u64, MemberAttributes>, StoreError> {
+        let fail = |error| StoreError::of(&self.path, error);
+        let mut members = BTreeMap::new();
+        for row in self.members.iter().map_err(fail)? {
+            let (id, encoded) = row.map_err(fail)?;
+            let attributes = MemberAttributes::decode(encoded.value()).map_err(|error| {
+                let reason = format!("the attributes of member {}: {error}", id.value());
+                StoreError::Damaged { path: self.path.clone(), reason }
+            })?;
+            members.insert(id.value(), attributes);
+        }
+        Ok(members)
+    }
+
     /// The newest version of `key` as of `revision`.
     pub(super) fn get(&self, key: &[u8], revision: i64) -> Result<Option<Version>, StoreError> {
         let fail = |error| StoreError::of(&self.path, error);

@@ -11,8 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use prost::Message;
 
 use super::{
+    MemberAttributes,
     validate::upper_bound,
     version::{Position, Version},
 };
@@ -33,6 +35,8 @@ pub(super) struct Changes {
     pub(super) keys: BTreeMap<Bytes, Vec<Version>>,
     /// Which key changed when, in order.
     pub(super) feed: Vec<(Position, Bytes)>,
+    /// What members have said of themselves, by member id.
+    pub(super) members: BTreeMap<u64, MemberAttributes>,
     /// About how much memory it takes up.
     bytes: usize,
 }
@@ -45,6 +49,13 @@ impl Layer {
         changes.bytes += VERSION_OVERHEAD_BYTES + 2 * key.len() + value_bytes;
         changes.feed.push((version.position, key.clone()));
         changes.keys.entry(key).or_default().push(version);
+    }
+
+    /// Notes what a member says of itself, in place of what it said before.
+    pub(super) fn insert_member(&self, attributes: MemberAttributes) {
+        let mut changes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        changes.bytes += VERSION_OVERHEAD_BYTES + attributes.encoded_len();
+        changes.members.insert(attributes.member_id, attributes);
     }
 
     /// The newest version of `key` as of `revision`.

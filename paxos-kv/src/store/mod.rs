@@ -41,10 +41,10 @@ use std::path::PathBuf;
 
 use paxos_core::{port::StateMachine, types::Slot};
 
-pub use command::{Command, Response};
+pub use command::{Command, MemberAttributes, Response};
 pub use error::{KvError, StoreError};
 pub use reader::Reader;
-pub use validate::is_read_only;
+pub use validate::{RequestLimits, is_read_only};
 
 use flusher::Shared;
 

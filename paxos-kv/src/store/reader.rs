@@ -7,7 +7,10 @@ use std::{
 
 use paxos_core::types::Slot;
 
-use super::{Head, KvError, flusher::Inner, read, validate, view::View, write};
+use super::{
+    Head, KvError, MemberAttributes, RequestLimits, flusher::Inner, read, validate, view::View,
+    write,
+};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 
 /// Reads the store from any thread while commands are applied. Each call answers from the store as
@@ -43,9 +46,19 @@ impl Reader {
     /// If [`is_read_only`](validate::is_read_only) says that it writes.
     pub fn txn(&self, request: &TxnRequest) -> Result<TxnResponse, KvError> {
         assert!(validate::is_read_only(request), "a transaction that writes has to be proposed");
-        validate::txn(request)?;
+        validate::txn(request, RequestLimits::MAX)?;
         let (view, head) = self.now();
         write::read_only_txn(&view, &head, request)
+    }
+
+    /// What the members have said of themselves, by member id.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn members(&self) -> Result<Vec<MemberAttributes>, KvError> {
+        let (view, _) = self.now();
+        Ok(view.members()?)
     }
 
     /// The revision of the last change.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use paxos_core::limits::COMMAND_BYTES_MAX;
 
 use super::KvError;
 use crate::proto::etcdserverpb::{
@@ -15,12 +16,30 @@ use crate::proto::etcdserverpb::{
     request_op::Request,
 };
 
-/// A request that is to be replicated, in bytes.
-pub const REQUEST_BYTES_MAX: usize = 3 << 19;
+/// What a request may measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// A request that is to be replicated, in bytes.
+    pub request_bytes_max: usize,
+    /// Operations of one list of a transaction. A nested transaction may use what the lists around
+    /// it leave.
+    pub txn_operations_max: usize,
+}
 
-/// Operations of one list of a transaction. A nested transaction may use what the lists around it
-/// leave.
-pub const TXN_OPERATIONS_MAX: usize = 128;
+impl RequestLimits {
+    /// What no server can raise its limits above. Of the largest command the rest is its envelope.
+    pub const MAX: RequestLimits = RequestLimits {
+        request_bytes_max: COMMAND_BYTES_MAX - (64 << 10),
+        txn_operations_max: 65_536,
+    };
+}
+
+/// Those of etcd.
+impl Default for RequestLimits {
+    fn default() -> RequestLimits {
+        RequestLimits { request_bytes_max: 3 << 19, txn_operations_max: 128 }
+    }
+}
 
 /// Transactions within transactions. Below the depth at which the decoder refuses a message, so
 /// that whatever is proposed can be decoded again.
@@ -75,8 +94,8 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), KvError> {
 /// # Errors
 ///
 /// The first thing that is wrong.
-pub fn txn(request: &TxnRequest) -> Result<(), KvError> {
-    txn_operations(request, TXN_OPERATIONS_MAX, TXN_DEPTH_MAX)?;
+pub fn txn(request: &TxnRequest, limits: RequestLimits) -> Result<(), KvError> {
+    txn_operations(request, limits.txn_operations_max, TXN_DEPTH_MAX)?;
     written_keys(&request.success)?;
     written_keys(&request.failure)?;
     Ok(())

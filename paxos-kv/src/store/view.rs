@@ -9,7 +9,7 @@ use bytes::Bytes;
 use redb::AccessGuard;
 
 use super::{
-    StoreError,
+    MemberAttributes, StoreError,
     disk::Snapshot,
     layer::Layer,
     validate::{KeyRange, upper_bound},
@@ -29,6 +29,15 @@ pub(super) struct View {
 }
 
 impl View {
+    /// What the members have said of themselves, by member id.
+    pub(super) fn members(&self) -> Result<Vec<MemberAttributes>, StoreError> {
+        let mut members = self.disk.members()?;
+        for layer in [self.frozen.as_ref(), Some(&self.active)].into_iter().flatten() {
+            layer.with(|changes| members.extend(changes.members.clone()));
+        }
+        Ok(members.into_values().collect())
+    }
+
     /// What `key` held as of `revision`, unless it did not exist.
     pub(super) fn get(&self, key: &Bytes, revision: i64) -> Result<Option<KeyValue>, StoreError> {
         let layers = [Some(&self.active), self.frozen.as_ref()];

@@ -1,7 +1,7 @@
 //! Changes: one command at a time, every change of a command at one revision.
 
 use super::{
-    Command, Head, KvError, Response, StoreError, read,
+    Command, Head, KvError, RequestLimits, Response, StoreError, read,
     validate::{KeyRange, key_range},
     version::{Live, Position, Version},
     view::View,
@@ -54,7 +54,7 @@ enum Step<'t> {
 
 impl Writer<'_> {
     fn command(&mut self, command: Command) -> Result<Response, KvError> {
-        command.validate()?;
+        command.validate(RequestLimits::MAX)?;
         match command {
             Command::Put(request) => {
                 check_lease(&request)?;
@@ -66,6 +66,10 @@ impl Writer<'_> {
             }
             Command::Txn(request) => self.txn(&request).map(Response::Txn),
             Command::Compact(request) => self.compact(&request).map(Response::Compact),
+            Command::MemberAttributes(attributes) => {
+                self.view.active.insert_member(attributes);
+                Ok(Response::MemberAttributes)
+            }
         }
     }
 

@@ -174,3 +174,32 @@ fn a_file_that_is_no_store_is_refused() {
     let nowhere = file.join("nowhere");
     assert!(matches!(refusal(&nowhere), StoreError::Io { .. }), "a directory that is a file");
 }
+
+#[test]
+fn members_are_kept_beside_the_keys_and_take_up_no_revision() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("state");
+    let attributes = |member_id, url: &str| MemberAttributes {
+        member_id,
+        name: format!("n{member_id}"),
+        client_urls: vec![url.to_owned()],
+    };
+    let publish = |store: &mut Fixture, attributes| {
+        let answer = store.apply(Command::MemberAttributes(attributes));
+        assert_eq!(answer, Ok(Response::MemberAttributes));
+    };
+    let limits = flusher::Limits::default();
+    let mut store = Fixture::open(Backend::Redb(file.clone()), limits);
+    publish(&mut store, attributes(2, "b"));
+    publish(&mut store, attributes(1, "a"));
+    store.store.flush();
+    publish(&mut store, attributes(2, "c"));
+    let expected = Ok(vec![attributes(1, "a"), attributes(2, "c")]);
+    assert_eq!(store.reader.members(), expected);
+    assert_eq!(store.reader.revision(), 1);
+    assert_eq!(store.all_at(0), Ok(Vec::new()));
+    store.store.flush();
+    drop(store);
+    let store = Fixture::open(Backend::Redb(file), limits);
+    assert_eq!(store.reader.members(), expected);
+}

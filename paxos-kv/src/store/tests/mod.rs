@@ -7,7 +7,7 @@ mod semantics;
 use bytes::Bytes;
 use paxos_core::{port::StateMachine, types::Slot};
 
-use super::{Backend, Command, KvError, Reader, Response, Store, flusher};
+use super::{Backend, Command, KvError, MemberAttributes, Reader, Response, Store, flusher};
 use crate::proto::{
     etcdserverpb::{
         CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse,

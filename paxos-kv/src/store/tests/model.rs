@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, PutResponse, ResponseHeader, ResponseOp,
-    range_request::{SortOrder, SortTarget},
-    response_op,
+use crate::{
+    proto::etcdserverpb::{
+        CompactionResponse, DeleteRangeResponse, PutResponse, ResponseHeader, ResponseOp,
+        range_request::{SortOrder, SortTarget},
+        response_op,
+    },
+    store::RequestLimits,
 };
 
 type State = BTreeMap<Bytes, KeyValue>;
@@ -97,7 +100,7 @@ impl Model {
     }
 
     fn apply(&mut self, command: &Command) -> Result<Response, KvError> {
-        command.validate()?;
+        command.validate(RequestLimits::MAX)?;
         let mut change = Change { model: self, state: self.latest().clone(), changed: false };
         let response = match command {
             Command::Put(request) => {
@@ -124,6 +127,7 @@ impl Model {
                 self.compacted = request.revision;
                 return Ok(Response::Compact(response));
             }
+            Command::MemberAttributes(_) => Response::MemberAttributes,
         };
         if change.changed {
             let state = change.state;

@@ -9,7 +9,7 @@ use crate::{
         range_request::{SortOrder, SortTarget},
         response_op,
     },
-    store::validate,
+    store::{RequestLimits, validate},
 };
 
 fn keys(response: &RangeResponse) -> Vec<String> {
@@ -110,7 +110,8 @@ fn malformed_puts_are_refused_in_order() {
     let lease = PutRequest { ignore_lease: true, lease: 1, ..put("k", "v") };
     assert_eq!(refused(lease), KvError::LeaseProvided);
     assert_eq!(refused(PutRequest { lease: 7, ..put("k", "v") }), KvError::LeaseNotFound);
-    let large = PutRequest { value: vec![0; validate::REQUEST_BYTES_MAX].into(), ..put("k", "") };
+    let large =
+        PutRequest { value: vec![0; RequestLimits::MAX.request_bytes_max].into(), ..put("k", "") };
     assert_eq!(refused(large), KvError::RequestTooLarge);
     assert_eq!(store.reader.revision(), 1);
 }
@@ -393,9 +394,9 @@ fn errors_in_a_transaction_are_found_before_any_write() {
 #[test]
 fn a_key_may_be_written_once_per_transaction() {
     let duplicate = |operations: Vec<RequestOp>| {
-        let answer = validate::txn(&always(operations.clone()));
+        let answer = validate::txn(&always(operations.clone()), RequestLimits::default());
         let other = TxnRequest { failure: operations, ..TxnRequest::default() };
-        assert_eq!(answer, validate::txn(&other), "in the other branch");
+        assert_eq!(answer, validate::txn(&other, RequestLimits::default()), "in the other branch");
         assert!(answer.is_ok() || answer == Err(KvError::DuplicateKey), "{answer:?}");
         answer.is_err()
     };
@@ -434,12 +435,15 @@ fn a_key_may_be_written_once_per_transaction() {
 #[test]
 fn transactions_are_bounded_in_operations_and_depth() {
     let reads = |count| vec![range_operation(range("a", "")); count];
-    assert_eq!(validate::txn(&always(reads(128))), Ok(()));
-    assert_eq!(validate::txn(&always(reads(129))), Err(KvError::TooManyOperations));
+    assert_eq!(validate::txn(&always(reads(128)), RequestLimits::default()), Ok(()));
+    assert_eq!(
+        validate::txn(&always(reads(129)), RequestLimits::default()),
+        Err(KvError::TooManyOperations)
+    );
     let nested = |outer: usize, inner: usize| {
         let mut operations = reads(outer - 1);
         operations.push(txn_operation(always(reads(inner))));
-        validate::txn(&always(operations))
+        validate::txn(&always(operations), RequestLimits::default())
     };
     assert_eq!(nested(100, 28), Ok(()));
     assert_eq!(nested(100, 29), Err(KvError::TooManyOperations));
@@ -447,21 +451,27 @@ fn transactions_are_bounded_in_operations_and_depth() {
     for _ in 1..validate::TXN_DEPTH_MAX {
         deep = always(vec![txn_operation(deep)]);
     }
-    assert_eq!(validate::txn(&deep), Ok(()));
+    assert_eq!(validate::txn(&deep, RequestLimits::default()), Ok(()));
     let command = Command::Txn(deep.clone());
     assert_eq!(<Command as Codec>::decode(Codec::encode(&command)).as_ref(), Ok(&command));
     let deeper = always(vec![txn_operation(deep)]);
-    assert_eq!(validate::txn(&deeper), Err(KvError::TooManyOperations));
+    assert_eq!(validate::txn(&deeper, RequestLimits::default()), Err(KvError::TooManyOperations));
 }
 
 #[test]
 fn malformed_transactions_are_refused() {
     let empty = RequestOp { request: None };
-    assert_eq!(validate::txn(&always(vec![empty])), Err(KvError::KeyNotFound));
+    assert_eq!(
+        validate::txn(&always(vec![empty]), RequestLimits::default()),
+        Err(KvError::KeyNotFound)
+    );
     let no_key = compare("", CompareTarget::Mod, CompareResult::Equal, TargetUnion::ModRevision(0));
     let request = TxnRequest { compare: vec![no_key], ..TxnRequest::default() };
-    assert_eq!(validate::txn(&request), Err(KvError::EmptyKey));
-    assert_eq!(validate::txn(&always(vec![put_operation("", "")])), Err(KvError::EmptyKey));
+    assert_eq!(validate::txn(&request, RequestLimits::default()), Err(KvError::EmptyKey));
+    assert_eq!(
+        validate::txn(&always(vec![put_operation("", "")]), RequestLimits::default()),
+        Err(KvError::EmptyKey)
+    );
 }
 
 #[test]
@@ -495,8 +505,22 @@ fn the_commands_of_a_slot_see_each_other_and_readers_see_whole_slots() {
 
 #[test]
 fn anything_but_a_command_is_refused() {
-    for bytes in [&b""[..], b"\x2a\x00", b"\xff\xff", b"\x0a\x05abc"] {
+    for bytes in [&b""[..], b"\x7a\x00", b"\xff\xff", b"\x0a\x05abc"] {
         let refused = <Command as Codec>::decode(Bytes::from_static(bytes));
         assert!(refused.is_err(), "{bytes:?}");
     }
+}
+
+#[test]
+fn a_server_may_lower_its_limits_and_raise_them_up_to_the_stores() {
+    let command =
+        |bytes: usize| Command::Put(PutRequest { value: vec![0; bytes].into(), ..put("k", "") });
+    let limits = RequestLimits { request_bytes_max: 2 << 20, txn_operations_max: 2 };
+    assert_eq!(command(1_600_000).validate(limits), Ok(()));
+    assert_eq!(
+        command(1_600_000).validate(RequestLimits::default()),
+        Err(KvError::RequestTooLarge)
+    );
+    let reads = always(vec![range_operation(range("a", "")); 3]);
+    assert_eq!(validate::txn(&reads, limits), Err(KvError::TooManyOperations));
 }
