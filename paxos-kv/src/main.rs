@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: see `paxos-kv --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    paxos_kv::cli::main()
+}

@@ -1,0 +1,93 @@
+//! Errors in the codes and the words that etcd's clients match on.
+
+use paxos_core::node::{ProposeError, ReadError};
+use tonic::{Code, Status};
+
+use crate::store::KvError;
+
+impl From<KvError> for Status {
+    fn from(error: KvError) -> Status {
+        Status::new(error.code(), error.message())
+    }
+}
+
+pub(super) fn no_leader() -> Status {
+    Status::unavailable("etcdserver: no leader")
+}
+
+pub(super) fn request_too_large() -> Status {
+    Status::invalid_argument("etcdserver: request is too large")
+}
+
+fn timed_out() -> Status {
+    Status::unavailable("etcdserver: request timed out")
+}
+
+fn too_many_requests() -> Status {
+    Status::new(Code::Unknown, "etcdserver: too many requests")
+}
+
+pub(super) fn stopped() -> Status {
+    Status::unavailable("etcdserver: server stopped")
+}
+
+/// The status for a write that has no response.
+pub(super) fn propose_status(error: &ProposeError) -> Status {
+    match error {
+        ProposeError::Busy => too_many_requests(),
+        ProposeError::TooLarge => request_too_large(),
+        ProposeError::DiskFull => {
+            Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
+        }
+        // The node names its requests itself, so an id that is refused is one whose session was
+        // forgotten while the request was under way: its outcome is unknown, as after a timeout.
+        ProposeError::UnknownOutcome
+        | ProposeError::AlreadyApplied
+        | ProposeError::Expired
+        | ProposeError::IdUsed
+        | ProposeError::InvalidId => timed_out(),
+        ProposeError::Malformed => Status::internal(format!("etcdserver: {error}")),
+        ProposeError::Stopped(_) => stopped(),
+    }
+}
+
+/// The status for a read that was not confirmed.
+pub(super) fn read_status(error: &ReadError) -> Status {
+    match error {
+        ReadError::Timeout => timed_out(),
+        ReadError::Busy => too_many_requests(),
+        ReadError::Stopped(_) => stopped(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use paxos_core::node::NodeError;
+
+    use super::*;
+
+    #[test]
+    fn codes_and_texts_are_etcds() {
+        let of = |status: Status| (status.code(), status.message().to_owned());
+        let text = |text: &str| format!("etcdserver: {text}");
+        for (error, code, message) in [
+            (ProposeError::Busy, Code::Unknown, "too many requests"),
+            (ProposeError::TooLarge, Code::InvalidArgument, "request is too large"),
+            (ProposeError::DiskFull, Code::ResourceExhausted, "mvcc: database space exceeded"),
+            (ProposeError::UnknownOutcome, Code::Unavailable, "request timed out"),
+            (ProposeError::Stopped(NodeError::ShutDown), Code::Unavailable, "server stopped"),
+        ] {
+            assert_eq!(of(propose_status(&error)), (code, text(message)));
+        }
+        for (error, code, message) in [
+            (ReadError::Timeout, Code::Unavailable, "request timed out"),
+            (ReadError::Busy, Code::Unknown, "too many requests"),
+            (ReadError::Stopped(NodeError::ShutDown), Code::Unavailable, "server stopped"),
+        ] {
+            assert_eq!(of(read_status(&error)), (code, text(message)));
+        }
+        let compacted = "mvcc: required revision has been compacted";
+        assert_eq!(of(KvError::Compacted.into()), (Code::OutOfRange, text(compacted)));
+        assert_eq!(of(no_leader()), (Code::Unavailable, text("no leader")));
+    }
+}

@@ -1,0 +1,154 @@
+//! The etcd v3 API: one file per service, and what they share.
+
+mod cluster;
+mod error;
+mod health;
+mod kv;
+mod maintenance;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use paxos_core::{node::Node, types::NodeId};
+use tonic::{
+    Request, Status,
+    service::{Routes, interceptor::InterceptedService},
+};
+
+use self::error::{no_leader, read_status, stopped};
+use crate::{
+    proto::etcdserverpb::{
+        RangeRequest, ResponseHeader, cluster_server::ClusterServer, kv_server::KvServer,
+        maintenance_server::MaintenanceServer,
+    },
+    server::config::ClusterMap,
+    store::{KvError, Reader, RequestLimits, Store},
+};
+
+/// The version of etcd whose API this is. Clients parse it.
+pub(crate) const API_VERSION: &str = "3.5.17";
+
+/// The version of etcd that all members of the cluster are compatible with.
+pub(crate) const CLUSTER_VERSION: &str = "3.5.0";
+
+/// What a request may have in bytes beyond the limit and still get a readable refusal.
+const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
+
+/// What all services need. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Context {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    node: Node<Store>,
+    reader: Reader,
+    cluster: ClusterMap,
+    limits: RequestLimits,
+}
+
+impl Context {
+    pub(crate) fn new(
+        node: Node<Store>,
+        reader: Reader,
+        cluster: ClusterMap,
+        limits: RequestLimits,
+    ) -> Context {
+        Context { shared: Arc::new(Shared { node, reader, cluster, limits }) }
+    }
+
+    pub(crate) fn node(&self) -> &Node<Store> {
+        &self.shared.node
+    }
+
+    fn reader(&self) -> &Reader {
+        &self.shared.reader
+    }
+
+    pub(crate) fn cluster(&self) -> &ClusterMap {
+        &self.shared.cluster
+    }
+
+    /// What a request may measure.
+    pub(crate) fn limits(&self) -> RequestLimits {
+        self.shared.limits
+    }
+
+    /// The leader, as far as this member knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.shared.node.leadership().borrow().leader
+    }
+
+    pub(crate) fn has_leader(&self) -> bool {
+        self.leader().is_some()
+    }
+
+    /// Returns once this member has applied everything that was acknowledged before.
+    pub(crate) async fn linearize(&self) -> Result<(), Status> {
+        self.shared.node.linearize().await.map_err(|error| read_status(&error))
+    }
+
+    /// Reads the local store, off the threads that serve connections: a range may be long.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, KvError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let context = self.clone();
+        match tokio::task::spawn_blocking(move || read(context.reader())).await {
+            Ok(result) => Ok(result?),
+            // The runtime is shutting down.
+            Err(_) => Err(stopped()),
+        }
+    }
+
+    /// Whether the local store can be read.
+    pub(crate) async fn check_store(&self) -> Result<(), Status> {
+        let request = RangeRequest {
+            key: Bytes::from_static(b"health"),
+            serializable: true,
+            ..RangeRequest::default()
+        };
+        self.read(move |reader| reader.range(&request)).await.map(drop)
+    }
+
+    /// The header of an answer that reflects the store at `revision`.
+    fn header(&self, revision: i64) -> ResponseHeader {
+        let identity = self.shared.node.identity();
+        let ballot = self.shared.node.leadership().borrow().ballot;
+        ResponseHeader {
+            cluster_id: identity.cluster.0,
+            member_id: identity.node.0,
+            revision,
+            raft_term: ballot.round,
+        }
+    }
+
+    /// Refuses a request of a client that wants to be told at once if there is no leader.
+    fn require_leader(&self, request: Request<()>) -> Result<Request<()>, Status> {
+        let wanted = request.metadata().get("hasleader").is_some_and(|value| value == "true");
+        match wanted && !self.has_leader() {
+            true => Err(no_leader()),
+            false => Ok(request),
+        }
+    }
+}
+
+/// The routes of all services.
+pub(crate) async fn routes(context: &Context) -> axum::Router {
+    let message_bytes_max = context.limits().request_bytes_max + REQUEST_OVERHEAD_BYTES;
+    let guard = |context: &Context| {
+        let context = context.clone();
+        move |request| context.require_leader(request)
+    };
+    let kv = KvServer::new(kv::KvService::new(context.clone()))
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(usize::MAX);
+    let cluster = ClusterServer::new(cluster::ClusterService::new(context.clone()));
+    let maintenance = MaintenanceServer::new(maintenance::MaintenanceService::new(context.clone()));
+    Routes::new(InterceptedService::new(kv, guard(context)))
+        .add_service(InterceptedService::new(cluster, guard(context)))
+        .add_service(InterceptedService::new(maintenance, guard(context)))
+        .add_service(health::service(context).await)
+        .prepare()
+        .into_axum_router()
+}

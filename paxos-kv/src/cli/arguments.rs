@@ -1,0 +1,238 @@
+//! The arguments of the client commands, and the requests they stand for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+
+use crate::proto::etcdserverpb::{
+    DeleteRangeRequest, PutRequest, RangeRequest,
+    range_request::{SortOrder, SortTarget},
+};
+
+/// What all client commands have.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ClientOptions {
+    /// Servers, separated by commas; the first that answers is used.
+    #[arg(
+        long,
+        env = "ETCDCTL_ENDPOINTS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:2379",
+        value_name = "HOST:PORT,…"
+    )]
+    pub(super) endpoints: Vec<String>,
+    /// How the result is shown.
+    #[arg(long, short = 'w', value_enum, default_value_t = Output::Table)]
+    pub(super) output: Output,
+    /// Seconds after which a request is given up.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+impl ClientOptions {
+    /// How long a request may take.
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+/// How the result is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    Table,
+    /// For programs: one line, keys and values in base64, as etcdctl writes it.
+    Json,
+}
+
+/// Which keys.
+#[derive(Clone, Debug, Args)]
+struct Selection {
+    /// The key, or the first one of a range.
+    key: String,
+    /// The end of the range, not included.
+    range_end: Option<String>,
+    /// All keys that begin with KEY; with an empty KEY, all keys.
+    #[arg(long, conflicts_with_all = ["range_end", "from_key"])]
+    prefix: bool,
+    /// All keys from KEY on.
+    #[arg(long, conflicts_with = "range_end")]
+    from_key: bool,
+}
+
+impl Selection {
+    /// Key and range end as the API wants them.
+    fn range(&self) -> (Bytes, Bytes) {
+        let all = Bytes::from_static(b"\0");
+        let key = Bytes::from(self.key.clone());
+        match () {
+            () if (self.prefix || self.from_key) && key.is_empty() => (all.clone(), all),
+            () if self.from_key => (key, all),
+            () if self.prefix => {
+                let end = end_of_prefix(&key);
+                (key, end)
+            }
+            () => (key, Bytes::from(self.range_end.clone().unwrap_or_default())),
+        }
+    }
+}
+
+/// The smallest key above all that begin with `prefix`.
+fn end_of_prefix(prefix: &[u8]) -> Bytes {
+    match prefix.iter().rposition(|&byte| byte < 0xff) {
+        Some(last) => {
+            let mut end = prefix[..=last].to_vec();
+            end[last] += 1;
+            end.into()
+        }
+        None => Bytes::from_static(b"\0"),
+    }
+}
+
+/// What to sort by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SortBy {
+    Key,
+    Version,
+    Create,
+    Modify,
+    Value,
+}
+
+/// In which direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Order {
+    Ascend,
+    Descend,
+}
+
+/// Arguments of `get`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct GetArguments {
+    #[command(flatten)]
+    selection: Selection,
+    /// Read as of this revision.
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    rev: i64,
+    /// Show so many keys at most; 0 for all.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    limit: i64,
+    /// Sort by this.
+    #[arg(long, value_enum)]
+    sort_by: Option<SortBy>,
+    /// Sort in this direction.
+    #[arg(long, value_enum)]
+    order: Option<Order>,
+    /// Accept a stale answer, from one server alone.
+    #[arg(long)]
+    serializable: bool,
+    /// Leave the values out.
+    #[arg(long)]
+    keys_only: bool,
+    /// Show only how many keys there are.
+    #[arg(long)]
+    pub(super) count_only: bool,
+    /// Write the values only, each on a line, as they are.
+    #[arg(long, conflicts_with_all = ["keys_only", "count_only"])]
+    pub(super) print_value_only: bool,
+}
+
+impl GetArguments {
+    /// The request they stand for.
+    pub(super) fn request(&self) -> RangeRequest {
+        let (key, range_end) = self.selection.range();
+        let sort_target = match self.sort_by {
+            None | Some(SortBy::Key) => SortTarget::Key,
+            Some(SortBy::Version) => SortTarget::Version,
+            Some(SortBy::Create) => SortTarget::Create,
+            Some(SortBy::Modify) => SortTarget::Mod,
+            Some(SortBy::Value) => SortTarget::Value,
+        };
+        let sort_order = match self.order {
+            None => SortOrder::None,
+            Some(Order::Ascend) => SortOrder::Ascend,
+            Some(Order::Descend) => SortOrder::Descend,
+        };
+        RangeRequest {
+            key,
+            range_end,
+            limit: self.limit,
+            revision: self.rev,
+            sort_order: sort_order.into(),
+            sort_target: sort_target.into(),
+            serializable: self.serializable,
+            keys_only: self.keys_only,
+            count_only: self.count_only,
+            ..RangeRequest::default()
+        }
+    }
+}
+
+/// Arguments of `put`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct PutArguments {
+    /// The key.
+    key: String,
+    /// Its new value.
+    value: String,
+    /// Show what the key held before.
+    #[arg(long)]
+    prev_kv: bool,
+}
+
+impl PutArguments {
+    /// The request they stand for.
+    pub(super) fn request(&self) -> PutRequest {
+        PutRequest {
+            key: Bytes::from(self.key.clone()),
+            value: Bytes::from(self.value.clone()),
+            prev_kv: self.prev_kv,
+            ..PutRequest::default()
+        }
+    }
+}
+
+/// Arguments of `del`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct DelArguments {
+    #[command(flatten)]
+    selection: Selection,
+    /// Show what is deleted.
+    #[arg(long)]
+    prev_kv: bool,
+}
+
+impl DelArguments {
+    /// The request they stand for.
+    pub(super) fn request(&self) -> DeleteRangeRequest {
+        let (key, range_end) = self.selection.range();
+        DeleteRangeRequest { key, range_end, prev_kv: self.prev_kv }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(key: &str, prefix: bool, from_key: bool) -> (Bytes, Bytes) {
+        Selection { key: key.to_owned(), range_end: None, prefix, from_key }.range()
+    }
+
+    #[test]
+    fn keys_are_selected_as_by_etcdctl() {
+        let bytes = |text: &'static [u8]| Bytes::from_static(text);
+        assert_eq!(range("k", false, false), (bytes(b"k"), bytes(b"")));
+        assert_eq!(range("k", true, false), (bytes(b"k"), bytes(b"l")));
+        assert_eq!(range("k", false, true), (bytes(b"k"), bytes(b"\0")));
+        assert_eq!(range("", true, false), (bytes(b"\0"), bytes(b"\0")));
+        assert_eq!(range("", false, true), (bytes(b"\0"), bytes(b"\0")));
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_carries_over_the_highest_bytes() {
+        assert_eq!(end_of_prefix(b"a\xff\xff"), Bytes::from_static(b"b"));
+        assert_eq!(end_of_prefix(b"\xff"), Bytes::from_static(b"\0"));
+    }
+}

@@ -1,0 +1,157 @@
+//! The command line: `serve`, `demo`, and a client.
+//!
+//! Whatever goes wrong ends in one line on standard error that names the remedy, and in an exit
+//! code other than 0: 1 if something failed, 2 if the command line makes no sense.
+
+mod arguments;
+mod client;
+mod commands;
+mod demo;
+mod output;
+mod serve;
+mod txn;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::{
+    arguments::{ClientOptions, DelArguments, GetArguments, PutArguments},
+    serve::ServeArguments,
+};
+
+/// A replicated key-value store on Multi-Paxos that speaks the etcd v3 API.
+#[derive(Debug, Parser)]
+#[command(name = "paxos-kv", version, propagate_version = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a member of a cluster; without flags, a cluster of one on 127.0.0.1:2379.
+    Serve(ServeArguments),
+    /// Runs a cluster of three in this process, to try it out.
+    Demo(demo::DemoArguments),
+    /// Reads keys.
+    Get {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(flatten)]
+        get: GetArguments,
+    },
+    /// Writes a key.
+    Put {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(flatten)]
+        put: PutArguments,
+    },
+    /// Deletes keys.
+    Del {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(flatten)]
+        del: DelArguments,
+    },
+    /// Compares, then does one of two lists of operations, all at once.
+    Txn {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(flatten)]
+        txn: txn::TxnArguments,
+    },
+    /// Shows how each endpoint is doing.
+    Status {
+        #[command(flatten)]
+        client: ClientOptions,
+        /// Ask every member of the cluster, not only --endpoints.
+        #[arg(long)]
+        cluster: bool,
+    },
+    /// Shows the members.
+    Member {
+        #[command(subcommand)]
+        command: MemberCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum MemberCommand {
+    /// Lists the members of the cluster.
+    List {
+        #[command(flatten)]
+        client: ClientOptions,
+    },
+}
+
+/// Runs the program with the arguments of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Get { client, get } => client::run(commands::get(&client, &get)),
+        Command::Put { client, put } => client::run(commands::put(&client, &put)),
+        Command::Del { client, del } => client::run(commands::del(&client, &del)),
+        Command::Txn { client, txn } => client::run(commands::txn(&client, &txn)),
+        Command::Status { client, cluster } => client::run(commands::status(&client, cluster)),
+        Command::Member { command: MemberCommand::List { client } } => {
+            client::run(commands::member_list(&client))
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("paxos-kv: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_parsed() {
+        for line in [
+            "paxos-kv serve",
+            "paxos-kv serve --name a --peer-auto-tls --listen-peer-urls=quic://h:1",
+            "paxos-kv demo",
+            "paxos-kv get k --prefix --endpoints h:1,h:2 --output json",
+            "paxos-kv put -- k -v",
+            "paxos-kv del a b",
+            "paxos-kv txn --if 'mod(k)=0' --then 'put k v'",
+            "paxos-kv status --cluster",
+            "paxos-kv member list",
+        ] {
+            let words = shlex::split(line).expect(line);
+            Arguments::try_parse_from(words).expect(line);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "paxos-kv",
+            "paxos-kv serve --no-such-flag x",
+            "paxos-kv get",
+            "paxos-kv get k e --prefix",
+            "paxos-kv get k --from-key --prefix",
+            "paxos-kv put k",
+            "paxos-kv get k --output yaml",
+        ] {
+            let words = shlex::split(line).expect(line);
+            Arguments::try_parse_from(words).expect_err(line);
+        }
+    }
+}

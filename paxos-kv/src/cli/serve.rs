@@ -1,0 +1,171 @@
+//! `serve`: a flag for every setting of the table, and a server that runs until it is told to stop.
+
+use std::{collections::BTreeMap, io::IsTerminal};
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::client::CommandError;
+use crate::server::{
+    Server,
+    config::{ConfigError, Given, SETTINGS, ServerConfig, Setting},
+};
+
+/// What holds for all flags.
+const AFTER_HELP: &str = "\
+Every flag can be given as an environment variable, --data-dir as ETCD_DATA_DIR, or as a key of the \
+file, data-dir. A flag wins over the environment, the environment over the file.
+
+A cluster of three on one machine; for b and c likewise:
+
+  paxos-kv serve --name a --listen-client-urls http://127.0.0.1:2379 \\
+    --listen-peer-urls http://127.0.0.1:2380 \\
+    --initial-cluster a=http://127.0.0.1:2380,b=http://127.0.0.1:3380,c=http://127.0.0.1:4380";
+
+/// The flags that were given.
+#[derive(Clone, Debug)]
+pub(super) struct ServeArguments {
+    flags: BTreeMap<&'static str, String>,
+}
+
+/// Runs a server until a signal ends it.
+pub(super) fn run(arguments: ServeArguments) -> Result<(), CommandError> {
+    let given = Given::gather(arguments.flags, environment())?;
+    start_log(&given)?;
+    for line in given.without_effect() {
+        tracing::warn!("{line}");
+    }
+    let config = ServerConfig::from_given(&given)?;
+    runtime()?.block_on(serve(config))
+}
+
+/// The environment, without what is no text: none of it can be a setting.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// A runtime with a thread per core.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::Io("start the runtime".to_owned(), error))
+}
+
+async fn serve(config: ServerConfig) -> Result<(), CommandError> {
+    let mut signals = Signals::new()?;
+    let server = tokio::select! {
+        server = Server::start(config) => server?,
+        _ = signals.next() => return Ok(()),
+    };
+    tokio::select! {
+        stopped = server.stopped() => return Ok(stopped?),
+        name = signals.next() => tracing::info!(signal = name, "stopping"),
+    }
+    tokio::select! {
+        stopped = server.shutdown() => Ok(stopped?),
+        // Whoever asks twice does not want to wait; what is acknowledged is on disk anyway.
+        _ = signals.next() => Ok(()),
+    }
+}
+
+/// The signals that end a server.
+pub(super) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// From now on they are reported here.
+    pub(super) fn new() -> Result<Signals, CommandError> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| CommandError::Io("listen for signals".to_owned(), error))
+        };
+        Ok(Signals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// The name of the next one. Cancel safe.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+fn start_log(given: &Given) -> Result<(), ConfigError> {
+    let level = given.text("log-level").unwrap_or("info");
+    let directives = match level {
+        // The server says itself who leads, by name.
+        "info" => "info,paxos_core::node::driver=warn",
+        // etcd's levels above its errors.
+        "panic" | "fatal" | "dpanic" => "error",
+        level => level,
+    };
+    let filter = EnvFilter::try_new(directives).map_err(|_| ConfigError::Value {
+        setting: given.named("log-level").to_string(),
+        value: level.to_owned(),
+        expected: "debug, info, warn, error or a filter like info,paxos_core=debug".to_owned(),
+    })?;
+    log_to_stderr(filter);
+    Ok(())
+}
+
+/// Logs what passes the filter; coloured if somebody looks on.
+pub(super) fn log_to_stderr(filter: EnvFilter) {
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+fn argument(setting: &'static Setting) -> Arg {
+    let default = match setting.default {
+        "" => String::new(),
+        default => format!(" [default: {default}]"),
+    };
+    let argument = Arg::new(setting.name)
+        .long(setting.name)
+        .help(format!("{}{default}", setting.help))
+        .help_heading(setting.section.title())
+        .action(ArgAction::Set);
+    match setting.is_switch() {
+        // `--switch` alone means true; `--switch=false` is possible, as with etcd.
+        true => argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_name("BOOL"),
+        false => argument.value_name(setting.value_name),
+    }
+}
+
+impl Args for ServeArguments {
+    fn augment_args(command: Command) -> Command {
+        command.args(SETTINGS.iter().map(argument)).after_help(AFTER_HELP)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ServeArguments {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |setting: &'static Setting| {
+            Some((setting.name, matches.get_one::<String>(setting.name)?.clone()))
+        };
+        Ok(ServeArguments { flags: SETTINGS.iter().filter_map(given).collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,429 @@
+//! What a server is told at its start.
+//!
+//! The names, variables and defaults are etcd's. Precedence: flag, environment, file, default. A
+//! setting that is unknown or makes no sense is refused with a message that names it and where it
+//! was given; one of etcd's without effect here is reported, never dropped silently.
+
+mod cluster;
+mod given;
+mod table;
+mod url;
+
+use std::{path::PathBuf, time::Duration};
+
+use paxos_core::limits;
+
+use crate::store::RequestLimits;
+
+pub use cluster::{ClusterMap, Member};
+pub use given::{Given, Named, Origin};
+pub use table::{Meaning, SETTINGS, Section, Setting, find};
+pub use url::{Url, UrlError};
+
+/// Where a server keeps its log and its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StorageKind {
+    /// In files.
+    #[default]
+    Redb,
+    /// In memory: gone at exit. For tests.
+    Memory,
+}
+
+/// What carries the messages between members; the scheme of the peer URLs says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerTransport {
+    /// `http://`: TCP, not encrypted.
+    Tcp,
+    /// `https://`: TCP with TLS.
+    TcpTls(PeerTls),
+    /// `quic://`: QUIC, which is always encrypted.
+    Quic(PeerTls),
+}
+
+/// With which certificates members meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerTls {
+    /// Self-signed: encrypted, but anybody may claim to be a member.
+    SelfSigned,
+    /// Signed by the cluster's authority, checked on both sides.
+    Mutual {
+        /// This member's certificate, PEM.
+        certificate: PathBuf,
+        /// Its private key, PEM.
+        key: PathBuf,
+        /// The authority, PEM.
+        authority: PathBuf,
+    },
+}
+
+/// The settings of one server.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// This member's name; one of `cluster`.
+    pub name: String,
+    /// The cluster.
+    pub cluster: ClusterMap,
+    /// Where the state is kept.
+    pub data_dir: PathBuf,
+    /// Where the log is kept.
+    pub log_dir: PathBuf,
+    /// Whether the data directory must hold a member's data already.
+    pub existing: bool,
+    /// Files or memory.
+    pub storage: StorageKind,
+    /// Where clients are served. Port 0 lets the system choose.
+    pub listen_client_urls: Vec<Url>,
+    /// Where clients reach this member, as the others are told. Empty for where it listens.
+    pub advertise_client_urls: Vec<Url>,
+    /// Where the other members connect.
+    pub listen_peer_url: Url,
+    /// What carries the messages between members.
+    pub peer_transport: PeerTransport,
+    /// Between two heartbeats of a leader.
+    pub heartbeat_interval: Duration,
+    /// How long a member waits for its leader.
+    pub election_timeout: Duration,
+    /// Log slots between two checkpoints of the session table.
+    pub checkpoint_slots: u64,
+    /// What a request may measure.
+    pub limits: RequestLimits,
+    /// Requests under way on one client connection.
+    pub concurrent_streams_max: u32,
+}
+
+/// Settings that cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration file {path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file has keys that are no settings.
+    #[error(
+        "the configuration file {path} has unknown settings: {keys}; `paxos-kv serve --help` \
+         lists the known ones"
+    )]
+    UnknownKeys {
+        /// The file.
+        path: String,
+        /// The keys.
+        keys: String,
+    },
+    /// A value of the wrong kind.
+    #[error("{setting} must be {expected}, not {value:?}")]
+    Value {
+        /// The setting.
+        setting: String,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// A setting of etcd's that cannot be honoured.
+    #[error("{setting} is refused: {remedy}")]
+    Refused {
+        /// The setting.
+        setting: String,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// `--initial-cluster` makes no sense.
+    #[error("--initial-cluster: {0}")]
+    InitialCluster(String),
+    /// Settings that contradict each other.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+impl ServerConfig {
+    /// A cluster of one member named `default`, with its data in `data_dir`, that serves clients
+    /// and peers on loopback ports which the system chooses. Change the fields at will.
+    #[must_use]
+    pub fn single(data_dir: impl Into<PathBuf>) -> ServerConfig {
+        let peer_url = Url::new("http", "127.0.0.1", 0);
+        let members = [("default".to_owned(), peer_url.clone())];
+        let cluster = ClusterMap::by_name(members, "etcd-cluster")
+            .expect("one member shares its URL with nobody");
+        ServerConfig::member("default", cluster, data_dir, peer_url)
+    }
+
+    /// A member of `cluster` with the defaults: data in `data_dir`, clients served on a loopback
+    /// port that the system chooses, peers on `listen_peer_url`, over plain TCP.
+    #[must_use]
+    pub fn member(
+        name: &str,
+        cluster: ClusterMap,
+        data_dir: impl Into<PathBuf>,
+        listen_peer_url: Url,
+    ) -> ServerConfig {
+        let data_dir = data_dir.into();
+        ServerConfig {
+            name: name.to_owned(),
+            cluster,
+            log_dir: data_dir.join("log"),
+            data_dir,
+            existing: false,
+            storage: StorageKind::Redb,
+            listen_client_urls: vec![Url::new("http", "127.0.0.1", 0)],
+            advertise_client_urls: Vec::new(),
+            listen_peer_url,
+            peer_transport: PeerTransport::Tcp,
+            heartbeat_interval: limits::HEARTBEAT_INTERVAL,
+            election_timeout: limits::ELECTION_TIMEOUT,
+            checkpoint_slots: limits::CHECKPOINT_SLOTS,
+            limits: RequestLimits::default(),
+            concurrent_streams_max: 4096,
+        }
+    }
+
+    /// How long a request may take before its client is told that it timed out: five seconds and
+    /// two elections, as with etcd.
+    #[must_use]
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+
+    /// The settings that were given, completed by the defaults.
+    ///
+    /// # Errors
+    ///
+    /// The first one that makes no sense.
+    pub fn from_given(given: &Given) -> Result<ServerConfig, ConfigError> {
+        given.check_refused()?;
+        let name = given.text("name").unwrap_or("default").to_owned();
+        let listen_peer_url = listen_peer_url(given)?;
+        let advertise_peer_urls = match given.text("initial-advertise-peer-urls") {
+            Some(_) => urls(given, "initial-advertise-peer-urls")?,
+            None => vec![listen_peer_url.clone()],
+        };
+        let cluster = cluster(given, &name, &advertise_peer_urls)?;
+        let peer_transport = peer_transport(given, &cluster, &listen_peer_url)?;
+        let data_dir =
+            PathBuf::from(given.text("data-dir").map_or(format!("{name}.paxos"), str::to_owned));
+        let config = ServerConfig {
+            log_dir: given.text("wal-dir").map_or(data_dir.join("log"), PathBuf::from),
+            data_dir,
+            existing: choice(
+                given,
+                "initial-cluster-state",
+                &[("new", false), ("existing", true)],
+            )?,
+            storage: choice(
+                given,
+                "storage",
+                &[("redb", StorageKind::Redb), ("memory", StorageKind::Memory)],
+            )?,
+            listen_client_urls: listen_client_urls(given)?,
+            advertise_client_urls: match given.text("advertise-client-urls") {
+                Some(_) => urls(given, "advertise-client-urls")?,
+                None => Vec::new(),
+            },
+            heartbeat_interval: milliseconds(given, "heartbeat-interval")?,
+            election_timeout: milliseconds(given, "election-timeout")?,
+            checkpoint_slots: within(given, "snapshot-count", 1, u64::MAX)?,
+            limits: limits(given)?,
+            concurrent_streams_max: within(given, "max-concurrent-streams", 1, u32::MAX)?,
+            peer_transport,
+            ..ServerConfig::member(&name, cluster, "", listen_peer_url)
+        };
+        config.check_timing(given)?;
+        Ok(config)
+    }
+
+    /// The bounds that etcd has.
+    fn check_timing(&self, given: &Given) -> Result<(), ConfigError> {
+        let (election, heartbeat) = (self.election_timeout, self.heartbeat_interval);
+        if election < 5 * heartbeat {
+            return Err(ConfigError::Contradiction(format!(
+                "{} of {} ms is too short for heartbeats every {} ms: make it at least five times \
+                 as long",
+                given.named("election-timeout"),
+                election.as_millis(),
+                heartbeat.as_millis(),
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn urls(given: &Given, name: &'static str) -> Result<Vec<Url>, ConfigError> {
+    let text = given.text(name).unwrap_or_default();
+    let refuse = |reason: String| {
+        Err(ConfigError::Contradiction(format!("{}: {reason}", given.named(name))))
+    };
+    match Url::parse_list(text) {
+        Ok(urls) if urls.is_empty() => refuse("there is no URL in it".to_owned()),
+        Ok(urls) => Ok(urls),
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+fn listen_client_urls(given: &Given) -> Result<Vec<Url>, ConfigError> {
+    let name = "listen-client-urls";
+    let Some(_) = given.text(name) else { return Ok(vec![Url::new("http", "localhost", 2379)]) };
+    let urls = urls(given, name)?;
+    for url in &urls {
+        if url.scheme() != "http" {
+            return Err(ConfigError::Contradiction(format!(
+                "{}: clients are served on http:// only, not on {url}; put a proxy that \
+                 terminates TLS in front if they need it",
+                given.named(name),
+            )));
+        }
+    }
+    Ok(urls)
+}
+
+fn listen_peer_url(given: &Given) -> Result<Url, ConfigError> {
+    let name = "listen-peer-urls";
+    let Some(_) = given.text(name) else { return Ok(Url::new("http", "localhost", 2380)) };
+    let mut urls = urls(given, name)?;
+    if urls.len() > 1 {
+        return Err(ConfigError::Contradiction(format!(
+            "{}: a member listens for peers on one URL, not on {}; an address like 0.0.0.0 covers \
+             all interfaces",
+            given.named(name),
+            urls.len(),
+        )));
+    }
+    Ok(urls.swap_remove(0))
+}
+
+fn cluster(
+    given: &Given,
+    name: &str,
+    advertise_peer_urls: &[Url],
+) -> Result<ClusterMap, ConfigError> {
+    let token = given.text("initial-cluster-token").unwrap_or("etcd-cluster");
+    let Some(initial_cluster) = given.text("initial-cluster") else {
+        let alone: Vec<_> = advertise_peer_urls.iter().map(|url| format!("{name}={url}")).collect();
+        return ClusterMap::parse(&alone.join(","), token);
+    };
+    let cluster = ClusterMap::parse(initial_cluster, token)?;
+    let Some(member) = cluster.named(name) else {
+        let names: Vec<_> = cluster.members().iter().map(|member| member.name.as_str()).collect();
+        return Err(ConfigError::Contradiction(format!(
+            "{} names no member {name:?}, only {}: correct it or --name",
+            given.named("initial-cluster"),
+            names.join(", "),
+        )));
+    };
+    let mut advertised = advertise_peer_urls.to_vec();
+    advertised.sort();
+    let was_said = given.text("initial-advertise-peer-urls").is_some();
+    if was_said && advertised != member.peer_urls {
+        return Err(ConfigError::Contradiction(format!(
+            "{} differs from the URLs of {name} in {}: make them equal",
+            given.named("initial-advertise-peer-urls"),
+            given.named("initial-cluster"),
+        )));
+    }
+    Ok(cluster)
+}
+
+/// The transport that the scheme of all peer URLs names.
+fn peer_transport(
+    given: &Given,
+    cluster: &ClusterMap,
+    listen: &Url,
+) -> Result<PeerTransport, ConfigError> {
+    let scheme = listen.scheme();
+    let peers = cluster.members().iter().flat_map(|member| &member.peer_urls);
+    if let Some(other) = peers.into_iter().find(|url| url.scheme() != scheme) {
+        return Err(ConfigError::Contradiction(format!(
+            "the peer URLs {listen} and {other} have different schemes: one cluster speaks one of \
+             http://, https:// and quic://"
+        )));
+    }
+    match scheme {
+        "http" => Ok(PeerTransport::Tcp),
+        "https" => match peer_tls(given)? {
+            Some(tls) => Ok(PeerTransport::TcpTls(tls)),
+            None => Err(ConfigError::Contradiction(
+                "https:// peer URLs need --peer-cert-file, --peer-key-file and \
+                 --peer-trusted-ca-file, or --peer-auto-tls"
+                    .to_owned(),
+            )),
+        },
+        "quic" => Ok(PeerTransport::Quic(peer_tls(given)?.unwrap_or(PeerTls::SelfSigned))),
+        _ => Err(ConfigError::Contradiction(format!(
+            "the scheme of {listen} is not one of http:// (TCP), https:// (TCP with TLS) and \
+             quic:// (QUIC)"
+        ))),
+    }
+}
+
+fn peer_tls(given: &Given) -> Result<Option<PeerTls>, ConfigError> {
+    let automatic: bool = given.parse("peer-auto-tls", "true or false")?;
+    let demanded: bool = given.parse("peer-client-cert-auth", "true or false")?;
+    let file = |name| given.text(name).map(PathBuf::from);
+    let files = (file("peer-cert-file"), file("peer-key-file"), file("peer-trusted-ca-file"));
+    match files {
+        (Some(certificate), Some(key), Some(authority)) => {
+            Ok(Some(PeerTls::Mutual { certificate, key, authority }))
+        }
+        (None, None, None) if demanded => Err(ConfigError::Contradiction(format!(
+            "{} needs --peer-cert-file, --peer-key-file and --peer-trusted-ca-file",
+            given.named("peer-client-cert-auth"),
+        ))),
+        (None, None, None) => Ok(automatic.then_some(PeerTls::SelfSigned)),
+        _ => Err(ConfigError::Contradiction(
+            "--peer-cert-file, --peer-key-file and --peer-trusted-ca-file belong together: give \
+             all three"
+                .to_owned(),
+        )),
+    }
+}
+
+fn limits(given: &Given) -> Result<RequestLimits, ConfigError> {
+    let max = RequestLimits::MAX;
+    Ok(RequestLimits {
+        request_bytes_max: within(given, "max-request-bytes", 1024, max.request_bytes_max)?,
+        txn_operations_max: within(given, "max-txn-ops", 1, max.txn_operations_max)?,
+    })
+}
+
+fn choice<T: Copy>(
+    given: &Given,
+    name: &'static str,
+    choices: &[(&'static str, T)],
+) -> Result<T, ConfigError> {
+    let value: String = given.parse(name, "a text")?;
+    let found = choices.iter().find(|(choice, _)| *choice == value);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+        ConfigError::Value {
+            setting: given.named(name).to_string(),
+            value,
+            expected: names.join(" or "),
+        }
+    })
+}
+
+fn milliseconds(given: &Given, name: &'static str) -> Result<Duration, ConfigError> {
+    // etcd's upper bound for the election timeout: 50 s.
+    within(given, name, 1, 50_000).map(Duration::from_millis)
+}
+
+fn within<T>(given: &Given, name: &'static str, min: T, max: T) -> Result<T, ConfigError>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    let value: T = given.parse(name, "a whole number")?;
+    if value < min || value > max {
+        return Err(ConfigError::Value {
+            setting: given.named(name).to_string(),
+            value: value.to_string(),
+            expected: format!("between {min} and {max}"),
+        });
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+use std::{collections::BTreeMap, io::Write};
+
+use super::*;
+
+const CLUSTER: &str = "a=http://127.0.0.1:1,b=http://127.0.0.1:2,c=http://127.0.0.1:3";
+
+fn gather(flags: &[(&'static str, &str)], environment: &[(&str, &str)]) -> Given {
+    try_gather(flags, environment).expect("these can be merged")
+}
+
+fn try_gather(
+    flags: &[(&'static str, &str)],
+    environment: &[(&str, &str)],
+) -> Result<Given, ConfigError> {
+    let flags: BTreeMap<_, _> =
+        flags.iter().map(|&(name, value)| (name, value.to_owned())).collect();
+    let environment = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    Given::gather(flags, environment)
+}
+
+fn config(flags: &[(&'static str, &str)]) -> Result<ServerConfig, ConfigError> {
+    ServerConfig::from_given(&gather(flags, &[]))
+}
+
+fn refusal(flags: &[(&'static str, &str)]) -> String {
+    config(flags).expect_err("this is refused").to_string()
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("it can be written");
+    file
+}
+
+#[test]
+fn without_any_setting_it_is_a_cluster_of_one_on_the_usual_ports() {
+    let config = config(&[]).expect("the defaults work");
+    assert_eq!(config.name, "default");
+    assert_eq!(config.data_dir, PathBuf::from("default.paxos"));
+    assert_eq!(config.log_dir, PathBuf::from("default.paxos/log"));
+    assert_eq!(config.listen_client_urls, [Url::new("http", "localhost", 2379)]);
+    assert_eq!(config.listen_peer_url, Url::new("http", "localhost", 2380));
+    assert_eq!(config.cluster.members().len(), 1);
+    assert_eq!(config.peer_transport, PeerTransport::Tcp);
+    assert_eq!(config.request_timeout(), Duration::from_secs(7));
+}
+
+/// The table's defaults for help and the fields' defaults for embedders are the same.
+#[test]
+fn the_defaults_of_the_table_are_those_of_an_embedded_server() {
+    let (table, embedded) = (config(&[]).expect("they work"), ServerConfig::single("x"));
+    assert_eq!(table.heartbeat_interval, embedded.heartbeat_interval);
+    assert_eq!(table.election_timeout, embedded.election_timeout);
+    assert_eq!(table.checkpoint_slots, embedded.checkpoint_slots);
+    assert_eq!(table.limits, embedded.limits);
+    assert_eq!(table.concurrent_streams_max, embedded.concurrent_streams_max);
+    assert_eq!(table.storage, embedded.storage);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let file = file("name = \"c\"\ninitial-cluster-token = \"file\"\nsnapshot-count = 7\n");
+    let path = file.path().to_str().expect("a readable path");
+    let given = gather(
+        &[("name", "a"), ("config-file", path)],
+        &[("ETCD_NAME", "b"), ("ETCD_INITIAL_CLUSTER_TOKEN", "environment"), ("NAME", "x")],
+    );
+    assert_eq!(given.text("name"), Some("a"));
+    assert_eq!(given.text("initial-cluster-token"), Some("environment"));
+    assert_eq!(given.text("snapshot-count"), Some("7"));
+    assert_eq!(given.text("data-dir"), None);
+}
+
+#[test]
+fn the_environment_may_name_the_file_and_nothing_counts_as_not_given() {
+    let file = file("name = \"c\"\nlisten-client-urls = [\"http://a:1\", \"http://b:2\"]\n");
+    let path = file.path().to_str().expect("a readable path");
+    let given = gather(&[], &[("ETCD_CONFIG_FILE", path), ("ETCD_NAME", "")]);
+    assert_eq!(given.text("name"), Some("c"));
+    assert_eq!(given.text("listen-client-urls"), Some("http://a:1,http://b:2"));
+}
+
+#[test]
+fn a_file_with_unknown_keys_is_refused_naming_them_all() {
+    let file = file("name = \"c\"\nnmae = 1\ndata_dir = \"x\"\n");
+    let path = file.path().to_str().expect("a readable path");
+    let error = try_gather(&[("config-file", path)], &[]).expect_err("it is refused").to_string();
+    assert!(error.contains("data_dir, nmae") && error.contains(path), "{error}");
+}
+
+#[test]
+fn a_file_that_is_missing_or_malformed_is_refused_with_the_place() {
+    let error = try_gather(&[("config-file", "/no/such/file")], &[]).expect_err("it is missing");
+    assert!(error.to_string().contains("/no/such/file"), "{error}");
+    for (text, reason) in
+        [("name = \"c\"\nwhat is this", "line 2"), ("name = 1979-05-27", "name must be a text")]
+    {
+        let file = file(text);
+        let path = file.path().to_str().expect("a readable path");
+        let error = try_gather(&[("config-file", path)], &[]).expect_err(text).to_string();
+        assert!(error.contains(reason) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let given = gather(
+        &[("quota-backend-bytes", "1")],
+        &[("ETCD_ENABLE_V2", "true"), ("ETCD_NO_SUCH_THING", "1")],
+    );
+    let lines = given.without_effect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].starts_with("ETCD_ENABLE_V2 has no effect"), "{lines:?}");
+    assert!(lines[1].starts_with("--quota-backend-bytes has no effect"), "{lines:?}");
+    assert!(lines[2].starts_with("ETCD_NO_SUCH_THING has no effect"), "{lines:?}");
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_unless_it_is_off() {
+    assert!(refusal(&[("cert-file", "x.pem")]).contains("--cert-file is refused"));
+    assert!(config(&[("client-cert-auth", "false")]).is_ok());
+    assert!(refusal(&[("client-cert-auth", "true")]).contains("http://"));
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_refused_naming_where_it_was_given() {
+    assert!(refusal(&[("heartbeat-interval", "fast")]).contains("--heartbeat-interval must be"));
+    assert!(refusal(&[("storage", "tape")]).contains("redb or memory"));
+    assert!(refusal(&[("max-request-bytes", "999999999")]).contains("between 1024 and"));
+    assert!(refusal(&[("election-timeout", "200")]).contains("five times"));
+    let given = gather(&[], &[("ETCD_SNAPSHOT_COUNT", "-1")]);
+    let error = ServerConfig::from_given(&given).expect_err("it is negative").to_string();
+    assert!(error.contains("ETCD_SNAPSHOT_COUNT must be"), "{error}");
+}
+
+#[test]
+fn the_member_must_be_one_of_the_cluster_with_its_urls() {
+    let a = [
+        ("initial-cluster", CLUSTER),
+        ("name", "a"),
+        ("listen-peer-urls", "http://0.0.0.0:1"),
+        ("initial-advertise-peer-urls", "http://127.0.0.1:1"),
+    ];
+    let config = config(&a).expect("a is a member");
+    assert_eq!(config.cluster.members().len(), 3);
+    assert!(refusal(&[("initial-cluster", CLUSTER), ("name", "d")]).contains("no member \"d\""));
+    let mut wrong = a;
+    wrong[3].1 = "http://127.0.0.1:2";
+    assert!(refusal(&wrong).contains("differs"));
+}
+
+#[test]
+fn the_scheme_of_the_peer_urls_chooses_the_transport() {
+    let transport = |url, more: &[(&'static str, &str)]| {
+        let mut flags = vec![("listen-peer-urls", url)];
+        flags.extend(more);
+        config(&flags).map(|config| config.peer_transport)
+    };
+    assert_eq!(transport("http://h:1", &[]), Ok(PeerTransport::Tcp));
+    assert_eq!(transport("quic://h:1", &[]), Ok(PeerTransport::Quic(PeerTls::SelfSigned)));
+    assert_eq!(
+        transport("https://h:1", &[("peer-auto-tls", "true")]),
+        Ok(PeerTransport::TcpTls(PeerTls::SelfSigned)),
+    );
+    let files = [("peer-cert-file", "c"), ("peer-key-file", "k"), ("peer-trusted-ca-file", "a")];
+    let mutual =
+        PeerTls::Mutual { certificate: "c".into(), key: "k".into(), authority: "a".into() };
+    assert_eq!(transport("quic://h:1", &files), Ok(PeerTransport::Quic(mutual)));
+    let refused = |url, more: &[_]| transport(url, more).expect_err("refused").to_string();
+    assert!(refused("https://h:1", &[]).contains("--peer-auto-tls"));
+    assert!(refused("https://h:1", &files[..2]).contains("all three"));
+    assert!(refused("ftp://h:1", &[]).contains("quic://"));
+    assert!(refused("quic://h:1", &[("peer-client-cert-auth", "true")]).contains("needs"));
+    let mixed = [("initial-cluster", CLUSTER), ("name", "a"), ("listen-peer-urls", "quic://h:1")];
+    assert!(refusal(&mixed).contains("different schemes"));
+}
+
+#[test]
+fn clients_are_served_on_http_only_and_peers_on_one_url() {
+    assert!(refusal(&[("listen-client-urls", "https://h:1")]).contains("proxy"));
+    assert!(refusal(&[("listen-peer-urls", "http://h:1,http://h:2")]).contains("one URL"));
+    assert!(refusal(&[("listen-client-urls", ",")]).contains("no URL"));
+}

@@ -1,0 +1,126 @@
+//! URLs of members: a scheme, a host and a port, nothing else.
+
+use std::{fmt, str::FromStr};
+
+/// Where a member is reached or listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Url {
+    scheme: String,
+    host: String,
+    port: u16,
+}
+
+/// A text that is no such URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Not of the form at all.
+    #[error("{0:?} is not of the form scheme://host:port")]
+    Form(String),
+    /// There is no port.
+    #[error("{0:?} names no port: write scheme://host:port")]
+    Port(String),
+    /// There is something behind the port.
+    #[error("{0:?} has a path: write scheme://host:port and nothing behind it")]
+    Path(String),
+}
+
+impl Url {
+    /// The URL of its parts. An IPv6 address as a host stands in brackets.
+    #[must_use]
+    pub fn new(scheme: &str, host: &str, port: u16) -> Url {
+        Url { scheme: scheme.to_owned(), host: host.to_owned(), port }
+    }
+
+    /// What stands before `://`, in small letters.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// Host and port, as a socket wants them.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The same with another port.
+    #[must_use]
+    pub fn with_port(mut self, port: u16) -> Url {
+        self.port = port;
+        self
+    }
+
+    /// A list separated by commas; blanks around them and empty places do not count.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is no URL.
+    pub fn parse_list(text: &str) -> Result<Vec<Url>, UrlError> {
+        text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect()
+    }
+}
+
+impl FromStr for Url {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Url, UrlError> {
+        let form = || UrlError::Form(text.to_owned());
+        let uri: http::Uri = text.parse().map_err(|_| form())?;
+        let scheme = uri.scheme_str().ok_or_else(form)?.to_ascii_lowercase();
+        let authority = uri.authority().ok_or_else(form)?;
+        let host = authority.host();
+        if host.is_empty() || authority.as_str().contains('@') {
+            return Err(form());
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(UrlError::Path(text.to_owned()));
+        }
+        let port = authority.port_u16().ok_or_else(|| UrlError::Port(text.to_owned()))?;
+        Ok(Url { scheme, host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_scheme_host_and_port() {
+        for text in ["http://127.0.0.1:2379", "quic://[::1]:2380", "https://a.example:1"] {
+            let url: Url = text.parse().expect(text);
+            assert_eq!(url.to_string(), text);
+        }
+        let url: Url = "http://localhost:2379/".parse().expect("a path of one slash is none");
+        assert_eq!(url.address(), "localhost:2379");
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in ["", "localhost:2379", "http://", "http://u@h:1", "unix:///tmp/x", "a b"] {
+            assert!(matches!(text.parse::<Url>(), Err(UrlError::Form(_))), "{text}");
+        }
+        assert!(matches!("http://host".parse::<Url>(), Err(UrlError::Port(_))));
+        assert!("http://h:99999".parse::<Url>().is_err());
+        assert!(matches!("http://h:1/path".parse::<Url>(), Err(UrlError::Path(_))));
+        assert!(matches!("http://h:1/?q".parse::<Url>(), Err(UrlError::Path(_))));
+    }
+
+    #[test]
+    fn a_list_is_separated_by_commas() {
+        let urls = Url::parse_list("http://a:1, http://b:2,").expect("two");
+        assert_eq!(urls, [Url::new("http", "a", 1), Url::new("http", "b", 2)]);
+        assert!(Url::parse_list("http://a:1,b").is_err());
+    }
+}

@@ -1,0 +1,64 @@
+//! Why a server cannot start, or stopped by itself.
+
+use paxos_core::{
+    node::{NodeError, StartError},
+    port::{StorageError, TransportError},
+    types::MembershipError,
+};
+
+use super::config::ConfigError;
+use crate::store::StoreError;
+
+/// Why a server cannot start, or stopped by itself; each text names the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServerError {
+    /// The settings make no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The cluster cannot work.
+    #[error("--initial-cluster: {0}")]
+    Membership(#[from] MembershipError),
+    /// The data directory cannot be made.
+    #[error("the data directory {path}: {reason}")]
+    DataDirectory {
+        /// The directory.
+        path: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// An existing member was asked for and there is none.
+    #[error(
+        "{path} holds no data of a member, and --initial-cluster-state is 'existing': correct \
+         --data-dir; only a member of a new cluster starts without data, with 'new'"
+    )]
+    NoData {
+        /// The directory.
+        path: String,
+    },
+    /// Clients cannot be served there.
+    #[error(
+        "cannot serve clients on {url}: {reason}: stop what uses the address, or choose another \
+         --listen-client-urls"
+    )]
+    Listen {
+        /// The URL.
+        url: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] StorageError),
+    /// The state cannot be opened.
+    #[error(transparent)]
+    State(#[from] StoreError),
+    /// The peers cannot be reached from here.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The node cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The node failed.
+    #[error("the server has stopped: {0}")]
+    Node(#[from] NodeError),
+}

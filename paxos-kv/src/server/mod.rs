@@ -1,0 +1,158 @@
+//! A server: one member of a cluster, and the API it serves to clients.
+
+pub mod config;
+mod error;
+mod http;
+mod listener;
+mod node;
+mod publish;
+
+use std::net::SocketAddr;
+
+use paxos_core::node::{Leadership, Node};
+use tokio::{net::TcpListener, sync::watch};
+
+use self::{
+    config::{ServerConfig, Url},
+    listener::Acceptor,
+};
+use crate::{
+    api::{self, Context},
+    store::Store,
+};
+
+pub use error::ServerError;
+
+/// A running server.
+///
+/// Stops when [`shutdown`](Server::shutdown) is called or its node fails. Dropped, it cuts its
+/// clients off and shuts down in the background.
+pub struct Server {
+    node: Node<Store>,
+    acceptor: Acceptor,
+    client_urls: Vec<Url>,
+}
+
+impl Server {
+    /// Starts a member: takes its ports, opens its data, joins its peers, serves clients.
+    ///
+    /// Returns once requests are taken; they are answered as soon as there is a leader.
+    ///
+    /// # Errors
+    ///
+    /// If a port is in use, the data belongs to somebody else or cannot be read, or the settings
+    /// make no sense.
+    pub async fn start(config: ServerConfig) -> Result<Server, ServerError> {
+        let mut listeners = Vec::with_capacity(config.listen_client_urls.len());
+        for url in &config.listen_client_urls {
+            listeners.push((listener::bind(url).await?, url.clone()));
+        }
+        let client_urls = listeners.iter().map(bound_url).collect::<Result<Vec<_>, _>>()?;
+        let (node, reader) = node::start(&config).await?;
+        let context = Context::new(node.clone(), reader, config.cluster.clone(), config.limits);
+        let router = api::routes(&context)
+            .await
+            .merge(http::routes(context.clone()))
+            .fallback(http::unknown);
+        let acceptor = Acceptor::new(router, config.concurrent_streams_max);
+        for (listener, _) in listeners {
+            tokio::spawn(acceptor.clone().run(listener));
+        }
+        let advertised = match config.advertise_client_urls.is_empty() {
+            true => client_urls.clone(),
+            false => config.advertise_client_urls.clone(),
+        };
+        let published = publish::run(context, config.name.clone(), advertised);
+        tokio::spawn(acceptor.stopping().run_until_cancelled_owned(published));
+        tokio::spawn(log_leadership(node.clone(), config.clone()));
+        let shown: Vec<_> = client_urls.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            name = config.name,
+            member = format!("{:x}", node.identity().node.0),
+            cluster = %node.identity().cluster,
+            client_urls = shown.join(","),
+            "ready to serve client requests"
+        );
+        Ok(Server { node, acceptor, client_urls })
+    }
+
+    /// Where clients are served, with the ports that the system has chosen.
+    #[must_use]
+    pub fn client_urls(&self) -> &[Url] {
+        &self.client_urls
+    }
+
+    /// The node, to read its status or to propose commands past the API.
+    #[must_use]
+    pub fn node(&self) -> &Node<Store> {
+        &self.node
+    }
+
+    /// Who leads; the receiver is told of changes only.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.node.leadership()
+    }
+
+    /// Stops: no more connections are taken, requests under way are finished within two seconds,
+    /// then the node is shut down.
+    ///
+    /// # Errors
+    ///
+    /// If the node had failed, or fails on the way.
+    pub async fn shutdown(&self) -> Result<(), ServerError> {
+        self.acceptor.stop().await;
+        self.node.shutdown().await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Returns when the node has stopped.
+    ///
+    /// # Errors
+    ///
+    /// The reason, unless it was shut down.
+    pub async fn stopped(&self) -> Result<(), ServerError> {
+        Ok(self.node.stopped().await?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+/// The URL of a socket, with the port that it really has.
+fn bound_url((listener, url): &(TcpListener, Url)) -> Result<Url, ServerError> {
+    let address: SocketAddr = listener
+        .local_addr()
+        .map_err(|error| ServerError::Listen { url: url.to_string(), reason: error.to_string() })?;
+    Ok(url.clone().with_port(address.port()))
+}
+
+/// One line for each change of leadership.
+async fn log_leadership(node: Node<Store>, config: ServerConfig) {
+    let mut leadership = node.leadership();
+    // The watch must not keep the node alive.
+    drop(node);
+    let mut before = None;
+    loop {
+        let Leadership { leader, ballot } = *leadership.borrow_and_update();
+        match leader {
+            Some(leader) if before != Some((leader, ballot)) => {
+                let name = config.cluster.name_of(leader);
+                tracing::info!(leader = name, %ballot, "the cluster has a leader");
+                before = Some((leader, ballot));
+            }
+            None if before.is_some() => {
+                tracing::warn!("there is no leader: requests wait");
+                before = None;
+            }
+            _ => {}
+        }
+        if leadership.changed().await.is_err() {
+            return;
+        }
+    }
+}

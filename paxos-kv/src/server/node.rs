@@ -1,0 +1,107 @@
+//! Puts a member together: its data directory, log, state, transport and node.
+
+use std::{fs, io, path::Path, sync::Arc};
+
+use paxos_core::{
+    node::Node,
+    port::{Storage, Transport, TransportError},
+    types::Membership,
+};
+use paxos_storage::{MemoryStorage, RedbStorage};
+use paxos_transport::{QuicTransport, TcpTransport, Tls};
+
+use super::{
+    ServerError,
+    config::{PeerTls, PeerTransport, ServerConfig, StorageKind},
+};
+use crate::store::{Backend, Reader, Store};
+
+/// The database of the state in the data directory.
+const STATE_FILE: &str = "state.redb";
+
+/// Starts the node of a member; the second part reads its state.
+pub(super) async fn start(config: &ServerConfig) -> Result<(Node<Store>, Reader), ServerError> {
+    let member = config.cluster.named(&config.name).ok_or_else(|| {
+        super::config::ConfigError::InitialCluster(format!(
+            "there is no member of the name {:?}",
+            config.name
+        ))
+    })?;
+    let voters = config.cluster.members().iter().map(|member| {
+        let address = member.peer_urls.first().map(|url| url.address()).unwrap_or_default();
+        (member.id.0, address)
+    });
+    let membership = Membership::new(voters)?;
+    let (storage, store) = open(config)?;
+    let reader = store.reader();
+    let transport = transport(config).await?;
+    let node = Node::builder(member.id, membership)
+        .cluster_id(config.cluster.id())
+        .storage_arc(storage)
+        .transport_arc(transport)
+        .request_timeout(config.request_timeout())
+        .blocking_state_machine()
+        .configure(|replica| {
+            replica.heartbeat_interval = config.heartbeat_interval;
+            replica.election_timeout = config.election_timeout;
+            replica.checkpoint_slots = config.checkpoint_slots;
+        })
+        .start(store)
+        .await?;
+    Ok((node, reader))
+}
+
+/// Opens log and state, in files of their own so that commits of the one never wait for the other.
+fn open(config: &ServerConfig) -> Result<(Arc<dyn Storage>, Store), ServerError> {
+    match config.storage {
+        StorageKind::Memory => {
+            tracing::warn!("log and state are in memory: this member forgets all at its end");
+            Ok((Arc::new(MemoryStorage::new()), Store::open(Backend::Memory)?))
+        }
+        StorageKind::Redb => {
+            if config.existing && !has_files(&config.log_dir) {
+                let path = config.log_dir.display().to_string();
+                return Err(ServerError::NoData { path });
+            }
+            make_directory(&config.data_dir)?;
+            make_directory(&config.log_dir)?;
+            // The log is locked first: whoever holds it holds the state too.
+            let storage = RedbStorage::open(&config.log_dir)?;
+            let store = Store::open(Backend::Redb(config.data_dir.join(STATE_FILE)))?;
+            Ok((Arc::new(storage), store))
+        }
+    }
+}
+
+fn has_files(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut files| files.next().is_some())
+}
+
+/// Makes a directory that only its owner can read.
+fn make_directory(path: &Path) -> Result<(), ServerError> {
+    use std::os::unix::fs::DirBuilderExt;
+
+    let result = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    result.map_err(|error: io::Error| ServerError::DataDirectory {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+async fn transport(config: &ServerConfig) -> Result<Arc<dyn Transport>, ServerError> {
+    let address = config.listen_peer_url.address();
+    Ok(match &config.peer_transport {
+        PeerTransport::Tcp => Arc::new(TcpTransport::bind(&address, None).await?),
+        PeerTransport::TcpTls(peers) => Arc::new(TcpTransport::bind(&address, tls(peers)?).await?),
+        PeerTransport::Quic(peers) => Arc::new(QuicTransport::bind(&address, tls(peers)?).await?),
+    })
+}
+
+fn tls(peers: &PeerTls) -> Result<Tls, TransportError> {
+    match peers {
+        PeerTls::SelfSigned => Tls::self_signed(),
+        PeerTls::Mutual { certificate, key, authority } => {
+            Tls::from_pem_files(authority, certificate, key)
+        }
+    }
+}
