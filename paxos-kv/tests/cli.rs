@@ -1,0 +1,239 @@
+//! The program: what it prints, what it refuses, and how it ends.
+
+#[path = "common/ports.rs"]
+mod ports;
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// How long a cluster may take to come up on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paxos-kv"));
+    command.env_clear().args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    program(arguments).output().expect("it runs")
+}
+
+/// What it prints, if all goes well.
+fn stdout(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).expect("it prints text")
+}
+
+/// The last line on standard error of a command that fails with this exit code.
+fn refusal(arguments: &[&str], code: i32) -> String {
+    let output = run(arguments);
+    let stderr = String::from_utf8(output.stderr).expect("it prints text");
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    stderr.lines().last().unwrap_or_default().to_owned()
+}
+
+/// A process that runs until it is told to stop.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child_ref = child.as_mut().expect("it runs");
+        let (sender, lines) = channel();
+        let outputs: [Box<dyn Read + Send>; 2] = [
+            Box::new(child_ref.stdout.take().expect("it is piped") as ChildStdout),
+            Box::new(child_ref.stderr.take().expect("it is piped")),
+        ];
+        for output in outputs {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Running { child: child.expect("it runs"), lines }
+    }
+
+    /// Waits for a line with this text and returns it.
+    fn line_with(&self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("no line with {text:?} comes"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Asks it to end, and expects that it does so without an error.
+    fn end(mut self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).expect("a process id fits");
+        kill(Pid::from_raw(id), signal).expect("it runs");
+        assert!(self.child.wait().expect("it can be waited for").success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The arguments of a cluster of one.
+struct Single {
+    client_port: u16,
+    arguments: Vec<String>,
+}
+
+impl Single {
+    fn new(data: &Path) -> Single {
+        let (client_port, peer_port) = (ports::free_port(), ports::free_port());
+        let arguments = [
+            "serve".to_owned(),
+            "--data-dir".to_owned(),
+            data.display().to_string(),
+            format!("--listen-client-urls=http://127.0.0.1:{client_port}"),
+            format!("--listen-peer-urls=http://127.0.0.1:{peer_port}"),
+        ];
+        Single { client_port, arguments: arguments.to_vec() }
+    }
+
+    fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        self.arguments.iter().map(String::as_str).chain(more.iter().copied()).collect()
+    }
+
+    fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+}
+
+#[test]
+fn help_and_version_are_there() {
+    assert!(stdout(&["--version"]).starts_with("paxos-kv "));
+    let help = stdout(&["--help"]);
+    for command in ["serve", "demo", "get", "put", "del", "txn", "status", "member"] {
+        assert!(help.contains(command), "{command}");
+    }
+    let help = stdout(&["serve", "--help"]);
+    for text in ["--initial-cluster", "ETCD_DATA_DIR", "quic://", "http://localhost:2379"] {
+        assert!(help.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn a_server_says_when_it_is_ready_and_who_leads_and_keeps_what_it_is_given() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let single = Single::new(directory.path());
+    let endpoint = single.endpoint();
+    let endpoints = ["--endpoints", &endpoint];
+    let server = Running::start(program(&single.arguments(&["--quota-backend-bytes", "1"])));
+    server.line_with("--quota-backend-bytes has no effect");
+    server.line_with("ready to serve client requests");
+    server.line_with("the cluster has a leader");
+    let client = |arguments: &[&str]| stdout(&[arguments, &endpoints].concat());
+    assert_eq!(client(&["put", "k", "v"]), "OK, revision 2\n");
+    assert_eq!(client(&["get", "k", "--print-value-only"]), "v\n");
+    let txn = client(&["txn", "--if", "value(k) = v", "--then", "put k w", "--else", "get k"]);
+    assert!(txn.starts_with("SUCCESS"), "{txn}");
+    server.end(Signal::SIGTERM);
+
+    let server = Running::start(program(&single.arguments(&[])));
+    server.line_with("ready to serve client requests");
+    let found: serde_json::Value =
+        serde_json::from_str(&client(&["get", "k", "--output", "json"])).expect("it is JSON");
+    assert_eq!(found["kvs"][0]["value"], "dw==");
+    assert_eq!(found["kvs"][0]["version"], 2);
+    assert!(client(&["member", "list"]).contains("default"));
+    assert!(client(&["status"]).contains("this one"));
+    assert_eq!(client(&["del", "k"]), "1 deleted, revision 4\n");
+    let refused = refusal(&[&["put", "", "v"], &endpoints[..]].concat(), 1);
+    assert_eq!(refused, format!("paxos-kv: {endpoint}: etcdserver: key is not provided"));
+    server.end(Signal::SIGINT);
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why_in_one_line() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let single = Single::new(directory.path());
+    let server = Running::start(program(&single.arguments(&[])));
+    server.line_with("ready to serve client requests");
+
+    let in_use = refusal(&single.arguments(&[]), 1);
+    assert!(in_use.contains("--listen-client-urls"), "{in_use}");
+    let other = Single::new(directory.path());
+    let locked = refusal(&other.arguments(&[]), 1);
+    assert!(locked.contains("in use by another process"), "{locked}");
+    let same_peer_port = &single.arguments[4];
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    let mut third = Single::new(elsewhere.path());
+    third.arguments[4].clone_from(same_peer_port);
+    let in_use = refusal(&third.arguments(&[]), 1);
+    assert!(in_use.contains("cannot listen on"), "{in_use}");
+    server.end(Signal::SIGTERM);
+
+    let wrong = refusal(&single.arguments(&["--initial-cluster-token", "another"]), 1);
+    assert!(wrong.contains("belongs to node"), "{wrong}");
+    let empty = tempfile::tempdir().expect("a temporary directory");
+    let fresh = Single::new(empty.path());
+    let no_data = refusal(&fresh.arguments(&["--initial-cluster-state", "existing"]), 1);
+    assert!(no_data.contains("holds no data of a member"), "{no_data}");
+    let unknown = run(&single.arguments(&["--no-such-flag", "x"]));
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("--no-such-flag"));
+}
+
+#[test]
+fn a_client_that_reaches_nobody_says_so() {
+    let nobody = format!("127.0.0.1:{}", ports::free_port());
+    let error = refusal(&["get", "k", "--endpoints", &nobody], 1);
+    assert!(error.contains("no endpoint answers") && error.contains("--endpoints"), "{error}");
+    let error = refusal(&["get", "k", "--endpoints", "https://127.0.0.1:1"], 1);
+    assert!(error.contains("is no endpoint"), "{error}");
+    let error = refusal(&["txn", "--if", "nonsense"], 1);
+    assert!(error.contains("is no condition"), "{error}");
+    let error = refusal(&["status", "--endpoints", &nobody], 1);
+    assert_eq!(error, "paxos-kv: 1 of 1 endpoints failed");
+}
+
+#[test]
+fn the_demo_goes_on_where_it_ended() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let data = directory.path().join("paxos-demo").display().to_string();
+    for round in ["first", "second"] {
+        let demo = Running::start(program(&["demo", "--data-dir", &data]));
+        demo.line_with("leads, by ballot");
+        let line = demo.line_with("ETCDCTL_ENDPOINTS=");
+        let (_, endpoints) = line.split_once("ETCDCTL_ENDPOINTS=").expect("they are in the line");
+        assert_eq!(endpoints.split(',').count(), 3);
+        let client =
+            |arguments: &[&str]| stdout(&[arguments, &["--endpoints", endpoints]].concat());
+        client(&["put", round, "here"]);
+        assert_eq!(client(&["get", "first", "--print-value-only"]), "here\n");
+        assert_eq!(client(&["status"]).matches("127.0.0.1").count(), 3);
+        // An endpoint that does not answer is passed over.
+        let with_a_bad_one = format!("127.0.0.1:1,{endpoints}");
+        stdout(&["get", round, "--endpoints", &with_a_bad_one]);
+        demo.end(Signal::SIGINT);
+    }
+}

@@ -1,0 +1,259 @@
+//! Clusters of real server processes, and what tests do to them.
+
+pub(crate) mod client;
+pub(crate) mod etcdctl;
+pub(crate) mod ports;
+pub(crate) mod workload;
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
+
+use self::{client::Failed, ports::free_port};
+
+/// How long a cluster may take to come up on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Clusters are run one after the other: each measures times.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// A server process.
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) client_port: u16,
+    peer_port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Where its clients connect.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// The most memory it has had, in bytes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn memory_peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        1024 * kibibytes.and_then(|number| number.parse::<u64>().ok()).expect("a number of kB")
+    }
+
+    fn pid(&self) -> Pid {
+        let id = self.child.as_ref().expect("the server runs").id();
+        Pid::from_raw(i32::try_from(id).expect("a process id fits"))
+    }
+}
+
+/// Three server processes and their directory.
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<Server>,
+    scheme: &'static str,
+    flags: Vec<String>,
+    directory: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Cluster {
+    /// Starts three servers whose peer URLs have this scheme, with default timeouts.
+    pub(crate) async fn start(scheme: &'static str) -> Cluster {
+        Cluster::start_with(scheme, Vec::new()).await
+    }
+
+    /// The same with more flags, the same for all three.
+    pub(crate) async fn start_with(scheme: &'static str, flags: Vec<String>) -> Cluster {
+        let turn = ONE_AT_A_TIME.lock().await;
+        let servers = (1..=3).map(|number| Server {
+            name: format!("n{number}"),
+            client_port: free_port(),
+            peer_port: free_port(),
+            child: None,
+        });
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut cluster =
+            Cluster { servers: servers.collect(), scheme, flags, directory, _turn: turn };
+        for index in 0..3 {
+            cluster.restart(index);
+        }
+        cluster.settled().await;
+        cluster
+    }
+
+    /// Starts a server that does not run, on the data it has.
+    pub(crate) fn restart(&mut self, index: usize) {
+        let peers: Vec<_> = self
+            .servers
+            .iter()
+            .map(|server| {
+                format!("{}={}://127.0.0.1:{}", server.name, self.scheme, server.peer_port)
+            })
+            .collect();
+        let log = File::options().create(true).append(true).open(self.log(index));
+        let log = log.expect("the log can be written");
+        let data = self.data(index);
+        let server = &mut self.servers[index];
+        assert!(server.child.is_none(), "{} runs already", server.name);
+        let client_url = format!("http://127.0.0.1:{}", server.client_port);
+        let child = Command::new(env!("CARGO_BIN_EXE_paxos-kv"))
+            .env_clear()
+            .args(["serve", "--name", &server.name])
+            .arg("--data-dir")
+            .arg(data)
+            .args(["--initial-cluster", &peers.join(",")])
+            .args([
+                "--listen-peer-urls",
+                &format!("{}://127.0.0.1:{}", self.scheme, server.peer_port),
+            ])
+            .args(["--listen-client-urls", &client_url])
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the server can be started");
+        server.child = Some(child);
+    }
+
+    fn data(&self, index: usize) -> PathBuf {
+        self.directory.path().join(&self.servers[index].name)
+    }
+
+    /// Loses what a server that does not run has on its disk.
+    pub(crate) fn wipe(&self, index: usize) {
+        fs::remove_dir_all(self.data(index)).expect("it has data");
+    }
+
+    /// Waits until a server has logged a line with this text.
+    pub(crate) async fn logged(&self, index: usize, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !fs::read_to_string(self.log(index)).is_ok_and(|log| log.contains(text)) {
+            assert!(Instant::now() < deadline, "no line with {text:?} is logged");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn log(&self, index: usize) -> PathBuf {
+        self.directory.path().join(format!("{}.log", self.servers[index].name))
+    }
+
+    /// Ends a server as a crash would.
+    pub(crate) fn kill(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        kill(server.pid(), Signal::SIGKILL).expect("the server runs");
+        let mut child = server.child.take().expect("the server runs");
+        child.wait().expect("it can be waited for");
+    }
+
+    /// Asks a server to end and returns whether it did so without an error.
+    pub(crate) fn terminate(&mut self, index: usize) -> bool {
+        let server = &mut self.servers[index];
+        kill(server.pid(), Signal::SIGTERM).expect("the server runs");
+        let mut child = server.child.take().expect("the server runs");
+        child.wait().expect("it can be waited for").success()
+    }
+
+    /// Stops a server in its tracks.
+    pub(crate) fn pause(&self, index: usize) {
+        kill(self.servers[index].pid(), Signal::SIGSTOP).expect("the server runs");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn unpause(&self, index: usize) {
+        kill(self.servers[index].pid(), Signal::SIGCONT).expect("the server runs");
+    }
+
+    /// The endpoints of all servers.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        self.servers.iter().map(Server::endpoint).collect()
+    }
+
+    /// Waits until all servers that run agree on a leader among them, and returns its index.
+    pub(crate) async fn leader(&self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(leader) = self.agreed_leader().await {
+                return leader;
+            }
+            assert!(Instant::now() < deadline, "no leader within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until every server runs, knows the leader, has caught up with it, and is listed with
+    /// its client URL.
+    pub(crate) async fn settled(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        self.leader().await;
+        let mut chosen = 0;
+        for server in &self.servers {
+            while let Err(reason) = is_settled(&server.endpoint(), &mut chosen).await {
+                assert!(Instant::now() < deadline, "{} does not settle: {reason}", server.name);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    async fn agreed_leader(&self) -> Option<usize> {
+        let mut ids = Vec::new();
+        let mut leaders = Vec::new();
+        for (index, server) in self.servers.iter().enumerate() {
+            if server.child.is_none() {
+                continue;
+            }
+            let status = client::status(&server.endpoint()).await.ok()?;
+            ids.push((status.header?.member_id, index));
+            leaders.push(status.leader);
+        }
+        let first = *leaders.first()?;
+        let agreed = leaders.iter().all(|&leader| leader == first);
+        let (_, index) = ids.into_iter().find(|&(id, _)| id == first)?;
+        agreed.then_some(index)
+    }
+}
+
+/// Whether a server has applied all that was `chosen` and lists all members as started; raises
+/// `chosen` to what it knows itself.
+async fn is_settled(endpoint: &str, chosen: &mut u64) -> Result<(), String> {
+    let status = client::status(endpoint).await.map_err(|Failed(reason)| reason)?;
+    *chosen = (*chosen).max(status.raft_index);
+    if status.raft_applied_index < *chosen {
+        return Err(format!("{} of {chosen} slots are applied", status.raft_applied_index));
+    }
+    let members = client::members(endpoint).await.map_err(|Failed(reason)| reason)?;
+    match members.iter().find(|member| member.client_urls.is_empty()) {
+        Some(member) => Err(format!("member {:x} is not listed as started", member.id)),
+        None => Ok(()),
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for index in 0..self.servers.len() {
+            if let Some(mut child) = self.servers[index].child.take() {
+                // A paused process is killed all the same.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        if std::thread::panicking() {
+            for index in 0..self.servers.len() {
+                let log = fs::read_to_string(self.log(index)).unwrap_or_default();
+                let lines: Vec<_> = log.lines().collect();
+                let tail = &lines[lines.len().saturating_sub(40)..];
+                eprintln!("--- {}\n{}", self.servers[index].name, tail.join("\n"));
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Three servers in one process, in memory, over TCP: the API and its HTTP side, with a quorum and
+//! without one.
+
+#[path = "common/ports.rs"]
+mod ports;
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use paxos_kv::{
+    proto::etcdserverpb::{
+        AlarmRequest, CompactionRequest, MemberListRequest, PutRequest, RangeRequest, RequestOp,
+        StatusRequest, TxnRequest, cluster_client::ClusterClient, kv_client::KvClient,
+        maintenance_client::MaintenanceClient, request_op,
+    },
+    server::{
+        Server,
+        config::{ClusterMap, ServerConfig, StorageKind, Url},
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tonic::{Code, Request, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+struct Cluster {
+    servers: Vec<Server>,
+    channels: Vec<Channel>,
+}
+
+impl Cluster {
+    async fn start() -> Cluster {
+        let names = ["a", "b", "c"];
+        let urls: Vec<_> =
+            names.iter().map(|_| Url::new("http", "127.0.0.1", ports::free_port())).collect();
+        let members = names.iter().map(|name| (*name).to_owned()).zip(urls.clone());
+        let cluster = ClusterMap::by_name(members, "in-process").expect("three members");
+        let starts = names.iter().zip(urls).map(|(name, url)| {
+            Server::start(ServerConfig {
+                storage: StorageKind::Memory,
+                ..ServerConfig::member(name, cluster.clone(), "nowhere", url)
+            })
+        });
+        let servers: Result<Vec<_>, _> = join_all(starts).await.into_iter().collect();
+        let servers = servers.expect("they start");
+        for server in &servers {
+            let mut leadership = server.leadership();
+            let led = leadership.wait_for(|leadership| leadership.leader.is_some());
+            led.await.expect("the node runs");
+        }
+        let channels = join_all(servers.iter().map(|server| async {
+            let url = server.client_urls()[0].to_string();
+            Channel::from_shared(url).expect("a URL").connect().await.expect("it serves")
+        }));
+        Cluster { channels: channels.await, servers }
+    }
+
+    fn kv(&self, server: usize) -> KvClient<Channel> {
+        KvClient::new(self.channels[server].clone()).max_encoding_message_size(usize::MAX)
+    }
+
+    /// Asks a server over HTTP/1.1; returns status and body.
+    async fn http(&self, server: usize, path: &str) -> (u16, String) {
+        let address = self.servers[server].client_urls()[0].address();
+        let mut stream = TcpStream::connect(address).await.expect("it serves");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+        (status, body.to_owned())
+    }
+
+    /// Waits until the health service of gRPC says so: it follows the leadership at once, yet
+    /// behind it.
+    async fn becomes(&self, server: usize, expected: ServingStatus) {
+        let mut health = HealthClient::new(self.channels[server].clone());
+        let expected = i32::from(expected);
+        let becomes = async {
+            loop {
+                let answer = health.check(HealthCheckRequest::default()).await;
+                if answer.expect("it answers").into_inner().status == expected {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), becomes).await.expect("its status changes");
+    }
+}
+
+fn put(key: &'static str, value: impl Into<bytes::Bytes>) -> PutRequest {
+    PutRequest { key: key.into(), value: value.into(), ..PutRequest::default() }
+}
+
+fn range(key: &'static str) -> RangeRequest {
+    RangeRequest { key: key.into(), ..RangeRequest::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_serves_reads_and_writes() {
+    let cluster = Cluster::start().await;
+    for writer in 0..3 {
+        let value = format!("from {writer}");
+        let answer = cluster.kv(writer).put(put("k", value.clone())).await.expect("it works");
+        let header = answer.into_inner().header.expect("every answer has one");
+        assert_eq!(header.revision, 2 + i64::try_from(writer).expect("a small number"));
+        assert_eq!(header.member_id, cluster.servers[writer].node().identity().node.0);
+        assert!(header.cluster_id != 0 && header.raft_term > 0);
+        for reader in 0..3 {
+            let answer = cluster.kv(reader).range(range("k")).await.expect("it works").into_inner();
+            assert_eq!(answer.kvs[0].value, value, "read from {reader}");
+            assert_eq!(answer.header.expect("it has one").revision, header.revision);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_only_reads_changes_nothing_and_is_linearizable() {
+    let cluster = Cluster::start().await;
+    cluster.kv(0).put(put("k", "v")).await.expect("it works");
+    let before = cluster.servers[0].node().status().chosen;
+    let read = RequestOp { request: Some(request_op::Request::RequestRange(range("k"))) };
+    let txn = TxnRequest { success: vec![read], ..TxnRequest::default() };
+    for server in 0..3 {
+        let answer = cluster.kv(server).txn(txn.clone()).await.expect("it works").into_inner();
+        assert!(answer.succeeded && answer.responses.len() == 1);
+        assert_eq!(answer.header.expect("it has one").revision, 2);
+    }
+    // The members may still be publishing their names, but nothing else takes up slots.
+    let after = cluster.servers[0].node().status().chosen;
+    assert!(after.0 <= before.0 + 3, "reads took up slots: {before} and then {after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_members_are_listed_once_they_have_started() {
+    let cluster = Cluster::start().await;
+    let mut client = ClusterClient::new(cluster.channels[1].clone());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let members = loop {
+        let request = MemberListRequest { linearizable: true };
+        let answer = client.member_list(request).await.expect("it works").into_inner();
+        assert_eq!(answer.header.expect("it has one").revision, 0);
+        if answer.members.iter().all(|member| !member.client_urls.is_empty()) {
+            break answer.members;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "not all members are published");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let mut names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a", "b", "c"]);
+    for member in &members {
+        let server =
+            cluster.servers.iter().find(|server| server.node().identity().node.0 == member.id);
+        let url = server.expect("a member is one of the servers").client_urls()[0].to_string();
+        assert_eq!(member.client_urls, [url]);
+        assert!(member.peer_urls[0].starts_with("http://127.0.0.1:"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_tells_leader_slots_and_size() {
+    let cluster = Cluster::start().await;
+    cluster.kv(0).put(put("k", "v")).await.expect("it works");
+    let mut client = MaintenanceClient::new(cluster.channels[0].clone());
+    let status = client.status(StatusRequest {}).await.expect("it works").into_inner();
+    let ids: Vec<_> =
+        cluster.servers.iter().map(|server| server.node().identity().node.0).collect();
+    assert!(ids.contains(&status.leader));
+    assert!(status.raft_index > 0 && status.raft_applied_index > 0 && status.raft_term > 0);
+    assert!(status.db_size > 0 && status.db_size_in_use > 0);
+    assert!(status.version.starts_with("3.5."));
+    assert_eq!(status.header.expect("it has one").revision, 2);
+    let alarms = client.alarm(AlarmRequest::default()).await.expect("it works").into_inner();
+    assert!(alarms.alarms.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_requests_are_refused_in_etcds_words() {
+    let cluster = Cluster::start().await;
+    let mut kv = cluster.kv(0);
+    let large = kv.put(put("k", vec![0; 1_600_000])).await.expect_err("it is too large");
+    assert_eq!(large.code(), Code::InvalidArgument);
+    assert_eq!(large.message(), "etcdserver: request is too large");
+    kv.put(put("k", vec![0; 1_500_000])).await.expect("it is not too large");
+    let huge = kv.put(put("k", vec![0; 8 << 20])).await.expect_err("it is far too large");
+    assert_ne!(huge.code(), Code::Unavailable);
+    let empty = kv.put(put("", "v")).await.expect_err("it has no key");
+    assert_eq!(empty.message(), "etcdserver: key is not provided");
+    let future = kv.compact(CompactionRequest { revision: 99, physical: false }).await;
+    let future = future.expect_err("there is no such revision");
+    assert_eq!(future.code(), Code::OutOfRange);
+    assert_eq!(future.message(), "etcdserver: mvcc: required revision is a future revision");
+    kv.range(range("k")).await.expect("the connection goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_request_end_their_connection_and_nothing_else() {
+    let cluster = Cluster::start().await;
+    let address = cluster.servers[0].client_urls()[0].address();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff";
+    let endless_header = [b"GET / HTTP/1.1\r\nx: ".to_vec(), vec![b'x'; 1 << 20]].concat();
+    for bytes in [&b"\0\x01\x02 nonsense\r\n\r\n"[..], preface, &endless_header] {
+        let mut stream = TcpStream::connect(&address).await.expect("it serves");
+        // It may close the connection before all is written.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let closed = stream.read_to_end(&mut answer);
+        let closed = tokio::time::timeout(Duration::from_secs(20), closed).await;
+        assert!(closed.is_ok(), "the connection stays open");
+    }
+    cluster.kv(0).put(put("k", "v")).await.expect("the others go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_version_are_served_on_the_same_port() {
+    let cluster = Cluster::start().await;
+    let healthy = (200, r#"{"health":"true","reason":""}"#.to_owned());
+    for server in 0..3 {
+        assert_eq!(cluster.http(server, "/health").await, healthy);
+        assert_eq!(cluster.http(server, "/livez").await, (200, "ok\n".to_owned()));
+        assert_eq!(cluster.http(server, "/readyz").await, (200, "ok\n".to_owned()));
+        cluster.becomes(server, ServingStatus::Serving).await;
+    }
+    let (status, body) = cluster.http(0, "/readyz?verbose").await;
+    assert_eq!(status, 200);
+    assert!(body.contains("[+]linearizable_read ok"), "{body}");
+    let (status, body) = cluster.http(0, "/version").await;
+    let version: serde_json::Value = serde_json::from_str(&body).expect("it is JSON");
+    let numbers = version["etcdserver"].as_str().expect("a version").split('.');
+    assert_eq!(numbers.map(|number| number.parse::<u32>().is_ok()).collect::<Vec<_>>(), [true; 3]);
+    assert_eq!((status, &version["etcdcluster"]), (200, &serde_json::json!("3.5.0")));
+    assert_eq!(cluster.http(0, "/nothing").await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_clients_are_told() {
+    let cluster = Cluster::start().await;
+    cluster.kv(0).put(put("k", "v")).await.expect("it works");
+    cluster.servers[1].shutdown().await.expect("it stops");
+    cluster.servers[2].shutdown().await.expect("it stops");
+    let mut leadership = cluster.servers[0].leadership();
+    let lost = leadership.wait_for(|leadership| leadership.leader.is_none());
+    lost.await.expect("the node runs");
+
+    let (status, body) = cluster.http(0, "/health").await;
+    assert_eq!((status, body.contains("RAFT NO LEADER")), (503, true), "{body}");
+    assert_eq!(cluster.http(0, "/health?serializable=true").await.0, 200);
+    assert_eq!(cluster.http(0, "/livez").await.0, 200);
+    let serializable = RangeRequest { serializable: true, ..range("k") };
+    let local = cluster.kv(0).range(serializable.clone()).await.expect("it is served locally");
+    assert_eq!(local.into_inner().kvs[0].value, "v");
+
+    let mut wants_leader = Request::new(serializable);
+    wants_leader.metadata_mut().insert("hasleader", "true".parse().expect("a value"));
+    let refused = cluster.kv(0).range(wants_leader).await.expect_err("there is no leader");
+    assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "etcdserver: no leader"));
+
+    let (mut reader, mut writer) = (cluster.kv(0), cluster.kv(0));
+    let (read, written) = tokio::join!(reader.range(range("k")), writer.put(put("k", "w")));
+    for refused in [read.map(drop), written.map(drop)] {
+        let refused = refused.expect_err("there is no quorum");
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert_eq!(refused.message(), "etcdserver: request timed out");
+    }
+    cluster.becomes(0, ServingStatus::NotServing).await;
+    let (status, body) = cluster.http(0, "/readyz").await;
+    assert_eq!((status, body.contains("[-]linearizable_read failed")), (503, true), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_dropped_gives_its_ports_back() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(ServerConfig::single(directory.path())).await.expect("it starts");
+    let node = server.node().clone();
+    let url = server.client_urls()[0].clone();
+    drop(server);
+    let freed = async {
+        while TcpStream::connect(url.address()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), freed).await.expect("nobody listens any more");
+    node.shutdown().await.expect("it stops");
+    let again = Server::start(ServerConfig::single(directory.path())).await;
+    again.expect("the data is free").shutdown().await.expect("it stops");
+}
