@@ -32,6 +32,9 @@ use crate::server::{
 /// The names of the members.
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
+/// Where the ports are kept.
+const PORTS_FILE: &str = "ports.toml";
+
 /// Part of the members' ids: a demo never meets another cluster.
 const TOKEN: &str = "paxos-demo";
 
@@ -47,7 +50,7 @@ pub(super) struct DemoArguments {
 }
 
 /// The ports of the last run.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Ports {
     client: Vec<u16>,
     peer: Vec<u16>,
@@ -66,9 +69,13 @@ pub(super) fn run(arguments: DemoArguments) -> Result<(), CommandError> {
 
 async fn demo(directory: &Path) -> Result<(), CommandError> {
     let mut signals = Signals::new()?;
-    let configs = configs(directory)?;
+    println!("three members are starting in this process");
+    let ports = free_ports(&read_ports(directory))
+        .map_err(|error| CommandError::Io("find free ports on 127.0.0.1".to_owned(), error))?;
+    let configs = configs(directory, &ports)?;
     let cluster = configs[0].cluster.clone();
     let servers = try_join_all(configs.into_iter().map(Server::start)).await?;
+    write_ports(directory, &ports)?;
     let outcome = tokio::select! {
         outcome = watch(&servers, &cluster, directory) => outcome,
         _ = signals.next() => Ok(()),
@@ -91,7 +98,6 @@ async fn watch(
     let mut changes: SelectAll<_> =
         servers.iter().map(|server| WatchStream::new(server.leadership())).collect();
     let mut failures = stream::FuturesUnordered::from_iter(servers.iter().map(Server::stopped));
-    println!("three members are starting in this process");
     let mut latest = Ballot::ZERO;
     loop {
         let change = tokio::select! {
@@ -143,20 +149,8 @@ Ctrl-C ends it.
     )
 }
 
-/// The three members, with ports that are free.
-fn configs(directory: &Path) -> Result<Vec<ServerConfig>, CommandError> {
-    let failed = |what: &str, path: &Path| {
-        let what = format!("{what} {}", path.display());
-        move |error| CommandError::Io(what, error)
-    };
-    fs::create_dir_all(directory).map_err(failed("make the directory", directory))?;
-    let file = directory.join("ports.toml");
-    // A file that is missing or makes no sense costs nothing but the old ports.
-    let before = fs::read_to_string(&file).ok().and_then(|text| toml::from_str(&text).ok());
-    let ports = free_ports(&before.unwrap_or_default())
-        .map_err(|error| CommandError::Io("find free ports on 127.0.0.1".to_owned(), error))?;
-    let text = toml::to_string(&ports).expect("two lists of numbers can be written");
-    fs::write(&file, text).map_err(failed("write", &file))?;
+/// The three members.
+fn configs(directory: &Path, ports: &Ports) -> Result<Vec<ServerConfig>, ConfigError> {
     let loopback = |port| Url::new("http", "127.0.0.1", port);
     let members = NAMES.iter().zip(&ports.peer);
     let members = members.map(|(name, &port)| ((*name).to_owned(), loopback(port)));
@@ -167,6 +161,21 @@ fn configs(directory: &Path) -> Result<Vec<ServerConfig>, CommandError> {
         ..ServerConfig::member(name, cluster.clone(), directory.join(name), loopback(peer))
     });
     Ok(configs.collect())
+}
+
+/// The ports of the last run. A file that is missing or makes no sense costs nothing but them.
+fn read_ports(directory: &Path) -> Ports {
+    let text = fs::read_to_string(directory.join(PORTS_FILE)).ok();
+    text.and_then(|text| toml::from_str(&text).ok()).unwrap_or_default()
+}
+
+/// Keeps the ports for the next run. Only a cluster that has started does so: another one may be
+/// running on the same data.
+fn write_ports(directory: &Path, ports: &Ports) -> Result<(), CommandError> {
+    let file = directory.join(PORTS_FILE);
+    let text = toml::to_string(ports).expect("two lists of numbers can be written");
+    fs::write(&file, text)
+        .map_err(|error| CommandError::Io(format!("write {}", file.display()), error))
 }
 
 /// Six ports that are free right now: the wanted ones as far as they are.
@@ -207,13 +216,23 @@ mod tests {
 
     #[test]
     fn members_keep_their_ids_whatever_their_ports() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let ids = || {
-            let configs = configs(directory.path()).expect("it can be made");
+        let ids = |first: u16| {
+            let ports = |first: u16| (first..first + 3).collect();
+            let ports = Ports { client: ports(first), peer: ports(first + 3) };
+            let configs = configs(Path::new("nowhere"), &ports).expect("the ports are different");
+            assert_eq!(configs.len(), 3);
             configs[0].cluster.members().iter().map(|member| member.id).collect::<Vec<_>>()
         };
-        let before = ids();
-        fs::remove_file(directory.path().join("ports.toml")).expect("it is there");
-        assert_eq!(ids(), before);
+        assert_eq!(ids(1000), ids(2000));
+    }
+
+    #[test]
+    fn ports_are_remembered_and_nonsense_is_forgotten() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let ports = Ports { client: vec![1, 2, 3], peer: vec![4, 5, 6] };
+        write_ports(directory.path(), &ports).expect("it can be written");
+        assert_eq!(read_ports(directory.path()), ports);
+        fs::write(directory.path().join(PORTS_FILE), "nonsense").expect("it can be written");
+        assert_eq!(read_ports(directory.path()), Ports::default());
     }
 }

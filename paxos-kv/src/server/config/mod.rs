@@ -219,10 +219,7 @@ impl ServerConfig {
                 &[("redb", StorageKind::Redb), ("memory", StorageKind::Memory)],
             )?,
             listen_client_urls: listen_client_urls(given)?,
-            advertise_client_urls: match given.text("advertise-client-urls") {
-                Some(_) => urls(given, "advertise-client-urls")?,
-                None => Vec::new(),
-            },
+            advertise_client_urls: advertise_client_urls(given)?,
             heartbeat_interval: milliseconds(given, "heartbeat-interval")?,
             election_timeout: milliseconds(given, "election-timeout")?,
             checkpoint_slots: within(given, "snapshot-count", 1, u64::MAX)?,
@@ -277,6 +274,21 @@ fn listen_client_urls(given: &Given) -> Result<Vec<Url>, ConfigError> {
         }
     }
     Ok(urls)
+}
+
+/// What clients are told; nothing for where this member listens.
+fn advertise_client_urls(given: &Given) -> Result<Vec<Url>, ConfigError> {
+    if given.text("advertise-client-urls").is_some() {
+        return urls(given, "advertise-client-urls");
+    }
+    match listen_client_urls(given)?.into_iter().find(Url::is_unspecified) {
+        None => Ok(Vec::new()),
+        Some(url) => Err(ConfigError::Contradiction(format!(
+            "clients cannot connect to {url} of {}: say with --advertise-client-urls where they \
+             reach this member",
+            given.named("listen-client-urls"),
+        ))),
+    }
 }
 
 fn listen_peer_url(given: &Given) -> Result<Url, ConfigError> {

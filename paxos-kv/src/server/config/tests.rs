@@ -181,3 +181,12 @@ fn clients_are_served_on_http_only_and_peers_on_one_url() {
     assert!(refusal(&[("listen-peer-urls", "http://h:1,http://h:2")]).contains("one URL"));
     assert!(refusal(&[("listen-client-urls", ",")]).contains("no URL"));
 }
+
+#[test]
+fn who_listens_everywhere_has_to_say_where_clients_reach_it() {
+    let listen = ("listen-client-urls", "http://0.0.0.0:2379");
+    assert!(refusal(&[listen]).contains("--advertise-client-urls"));
+    let config = config(&[listen, ("advertise-client-urls", "http://10.0.0.1:2379")]);
+    let expected = [Url::new("http", "10.0.0.1", 2379)];
+    assert_eq!(config.expect("it is said").advertise_client_urls, expected);
+}

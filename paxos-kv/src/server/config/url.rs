@@ -1,6 +1,6 @@
 //! URLs of members: a scheme, a host and a port, nothing else.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 /// Where a member is reached or listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +41,14 @@ impl Url {
     #[must_use]
     pub fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+
+    /// Whether the host stands for all addresses of this machine: one can listen there, but
+    /// nobody can connect to it from elsewhere.
+    #[must_use]
+    pub fn is_unspecified(&self) -> bool {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
     }
 
     /// The port.
@@ -115,6 +123,13 @@ mod tests {
         assert!("http://h:99999".parse::<Url>().is_err());
         assert!(matches!("http://h:1/path".parse::<Url>(), Err(UrlError::Path(_))));
         assert!(matches!("http://h:1/?q".parse::<Url>(), Err(UrlError::Path(_))));
+    }
+
+    #[test]
+    fn an_unspecified_host_is_known_as_such() {
+        let is_unspecified = |text: &str| text.parse::<Url>().expect("a URL").is_unspecified();
+        assert!(is_unspecified("http://0.0.0.0:1") && is_unspecified("http://[::]:1"));
+        assert!(!is_unspecified("http://127.0.0.1:1") && !is_unspecified("http://name:1"));
     }
 
     #[test]
