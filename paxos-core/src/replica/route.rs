@@ -244,8 +244,12 @@ impl Replica {
     fn on_read_reply(&mut self, reply: ReadReply) {
         if reply.client == self.client {
             self.reader.on_reply(reply.number, reply.index);
-        } else if self.memberships.is_voter(NodeId(reply.client.name)) {
-            self.out.send(NodeId(reply.client.name), Message::ReadReply(reply));
+            return;
+        }
+        // Not back to itself: that would be the answer to a read of an earlier life, for ever.
+        let client = NodeId(reply.client.name);
+        if client != self.config.id && self.memberships.is_voter(client) {
+            self.out.send(client, Message::ReadReply(reply));
         }
     }
 }
