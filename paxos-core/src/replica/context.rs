@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::{membership::Memberships, outbox::Outbox};
-use crate::{config::Config, message::Message, types::Instant};
+use crate::{
+    config::Config,
+    message::Message,
+    types::{Instant, NodeId},
+};
 
 /// The surroundings of a role: time, settings, who votes, and where effects go.
 pub(super) struct Context<'a> {
@@ -20,6 +24,15 @@ impl Context<'_> {
         for peer in self.memberships.current().peers_of(self.config.id) {
             self.out.send(peer, message.clone());
         }
+    }
+
+    /// Another way to `leader`, which may be heard and not hear: one of the others in turn, which
+    /// passes on what it gets.
+    pub(super) fn detour(&self, leader: NodeId, turn: &mut usize) -> Option<NodeId> {
+        let peers = self.memberships.current().peers_of(self.config.id);
+        let others: Vec<_> = peers.filter(|&peer| peer != leader).collect();
+        *turn = turn.wrapping_add(1);
+        others.get(turn.checked_rem(others.len())?).copied()
     }
 
     /// The instant `delay` from now, and up to half as long again.

@@ -34,6 +34,8 @@ pub(super) struct Reader {
     confirming: VecDeque<(u64, Slot, Reading)>,
     /// Confirmed, and waiting for their index to be delivered.
     indexed: BTreeMap<Slot, Vec<u64>>,
+    /// Counts the detours taken, when the leader did not answer.
+    detours: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -108,10 +110,9 @@ impl Reader {
         numbers: &mut u64,
         cx: &mut Context<'_>,
     ) {
-        let lost = |asked: &mut Asked| {
-            target != Some(asked.target) || asked.at.after(cx.config.retransmit_timeout) <= cx.now
-        };
-        if let Some(asked) = self.asked.take_if(lost) {
+        let is_overdue = |asked: &Asked| asked.at.after(cx.config.retransmit_timeout) <= cx.now;
+        let overdue = self.asked.as_ref().is_some_and(is_overdue);
+        if let Some(asked) = self.asked.take_if(|asked| overdue || target != Some(asked.target)) {
             self.gathering.extend(asked.reads);
         }
         if let Some(leader) = leader {
@@ -126,6 +127,9 @@ impl Reader {
             let reads = std::mem::take(&mut self.gathering);
             self.asked = Some(Asked { number: *numbers, reads, target, at: cx.now });
             let request = ReadRequest { client, number: *numbers, hops: 0 };
+            if let Some(detour) = overdue.then(|| cx.detour(peer, &mut self.detours)).flatten() {
+                cx.out.send(detour, Message::Read(request.clone()));
+            }
             cx.out.send(peer, Message::Read(request));
         }
     }

@@ -1,8 +1,8 @@
 //! This node's own commands, from the proposal until they are delivered or given up.
 //!
 //! They go to the leader, wherever it is, and go again whenever the leader changes or stays silent
-//! for too long. That is safe because each has a request id, and the session table lets it have
-//! its effect once.
+//! for too long: then by way of another node too, for the leader may be heard and not hear. That
+//! is safe because each has a request id, and the session table lets it have its effect once.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -45,6 +45,8 @@ pub(super) struct Requests {
     /// When the others went there, in order; entries of settled commands are passed over.
     sent: VecDeque<(Instant, RequestId)>,
     target: Option<Target>,
+    /// Counts the detours taken.
+    detours: usize,
 }
 
 impl Requests {
@@ -149,18 +151,23 @@ impl Requests {
             self.unsent.extend(self.waiting.keys());
         }
         let Some(target) = target else { return };
+        let mut has_overdue = false;
         while let Some(&(at, id)) = self.sent.front()
             && (!self.waiting.contains_key(&id) || self.is_overdue(at, cx))
         {
             self.sent.pop_front();
             if self.waiting.contains_key(&id) {
                 self.unsent.insert(id);
+                has_overdue = true;
             }
         }
         self.refuse_settled(sessions, cx);
         match target {
             Target::Here(_) => self.enqueue(queue, cx),
-            Target::Peer(peer, _) => self.forward(peer, cx),
+            Target::Peer(peer, _) => {
+                let detour = has_overdue.then(|| cx.detour(peer, &mut self.detours)).flatten();
+                self.forward(peer, detour, cx);
+            }
         }
     }
 
@@ -190,7 +197,7 @@ impl Requests {
         }
     }
 
-    fn forward(&mut self, peer: NodeId, cx: &mut Context<'_>) {
+    fn forward(&mut self, peer: NodeId, detour: Option<NodeId>, cx: &mut Context<'_>) {
         while let Some(&first) = self.unsent.first() {
             let mut commands = Vec::new();
             let mut bytes = 0;
@@ -208,6 +215,9 @@ impl Requests {
             }
             let client = first.client;
             let propose = Propose { client, open_from, commands, hops: 0 };
+            if let Some(detour) = detour {
+                cx.out.send(detour, Message::Propose(propose.clone()));
+            }
             cx.out.send(peer, Message::Propose(propose));
         }
     }
