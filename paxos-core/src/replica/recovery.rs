@@ -25,10 +25,11 @@ pub(super) struct Preparing {
     ballot: Ballot,
     /// The candidate's first slot not known chosen when it began.
     from: Slot,
-    /// Where each acceptor's next page starts.
-    pages: BTreeMap<NodeId, Slot>,
+    /// Where each acceptor's next page starts, and its watermark as of its first page: of what it
+    /// has learned since, earlier pages have reported its vote instead.
+    pages: BTreeMap<NodeId, (Slot, Option<Slot>)>,
     promises: Tally<Promise>,
-    /// The highest watermark of those that have promised.
+    /// The highest watermark of those that have promised, as of their first pages.
     chosen: Slot,
     /// The highest-ballot value reported of each slot.
     reported: BTreeMap<Slot, (Ballot, Value)>,
@@ -82,7 +83,7 @@ impl Preparing {
             expires_at: cx.now.after(cx.config.election_timeout),
         };
         for voter in cx.memberships.current().voters() {
-            preparing.pages.insert(voter, from);
+            preparing.pages.insert(voter, (from, None));
             preparing.request(voter, cx);
         }
         preparing
@@ -101,7 +102,7 @@ impl Preparing {
     }
 
     fn request(&self, acceptor: NodeId, cx: &mut Context<'_>) {
-        if let Some(&from) = self.pages.get(&acceptor) {
+        if let Some(&(from, _)) = self.pages.get(&acceptor) {
             let prepare = Prepare { ballot: self.ballot, from };
             cx.out.send_after_persist(acceptor, AfterPersist::Prepare(prepare));
         }
@@ -129,30 +130,86 @@ impl Preparing {
         mut adopt: impl FnMut(Slot, Value, &mut Context<'_>),
         cx: &mut Context<'_>,
     ) -> Progress {
-        if promise.ballot != self.ballot || self.pages.get(&acceptor) != Some(&promise.from) {
+        let page = self.pages.get(&acceptor).filter(|(from, _)| *from == promise.from);
+        let Some(&(_, watermark)) = page.filter(|_| promise.ballot == self.ballot) else {
             return Progress::Waiting;
-        }
+        };
+        let watermark = watermark.unwrap_or(promise.chosen);
         if promise.floor >= self.from {
             return Progress::Behind(promise.floor);
         }
         for Record { slot, ballot, value } in promise.records {
             if slot <= promise.chosen {
-                adopt(slot, value, cx);
+                adopt(slot, value.clone(), cx);
+                self.reported.insert(slot, (Ballot::CHOSEN, value));
             } else if self.reported.get(&slot).is_none_or(|(reported, _)| ballot > *reported) {
                 self.reported.insert(slot, (ballot, value));
             }
         }
         if let Some(next) = promise.next {
-            self.pages.insert(acceptor, next);
+            self.pages.insert(acceptor, (next, Some(watermark)));
             self.expires_at = cx.now.after(cx.config.election_timeout);
             self.request(acceptor, cx);
             return Progress::Waiting;
         }
         self.pages.remove(&acceptor);
-        self.chosen = self.chosen.max(promise.chosen);
+        self.chosen = self.chosen.max(watermark);
         match self.promises.add(acceptor) {
             Some(quorum) => Progress::Elected(Recovered::of(quorum, self)),
             None => Progress::Waiting,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        message::Watermark,
+        replica::{membership::Memberships, outbox::Outbox},
+        types::{Membership, Value},
+    };
+
+    /// Between two pages an acceptor may learn that what it reported as a vote is chosen.
+    #[test]
+    fn a_watermark_that_rises_between_two_pages_hides_nothing() {
+        let membership = Membership::new((1..=3).map(|id| (id, ""))).expect("three voters");
+        let config = Config::new(NodeId(1), membership.clone());
+        let memberships = Memberships::new(membership);
+        let mut out = Outbox::new(NodeId(1), Watermark::default());
+        let mut rng = fastrand::Rng::with_seed(1);
+        let cx = &mut Context {
+            now: Instant::ZERO,
+            config: &config,
+            memberships: &memberships,
+            out: &mut out,
+            rng: &mut rng,
+        };
+        let ballot = Ballot { round: 5, node: NodeId(1) };
+        let vote = Ballot { round: 1, node: NodeId(2) };
+        let mut preparing = Preparing::begin(ballot, Slot(1), cx);
+        let page = |from, slot, next, chosen| Promise {
+            ballot,
+            from,
+            records: vec![Record { slot, ballot: vote, value: Value::Noop }],
+            next,
+            chosen,
+            floor: Slot::ZERO,
+        };
+        let mut adopted = Vec::new();
+        let mut adopt = |slot, _, _: &mut Context<'_>| adopted.push(slot);
+        let first = page(Slot(1), Slot(1), Some(Slot(2)), Slot::ZERO);
+        let progress = preparing.on_promise(NodeId(2), first, &mut adopt, cx);
+        assert!(matches!(progress, Progress::Waiting));
+        let second = page(Slot(2), Slot(2), None, Slot(2));
+        let progress = preparing.on_promise(NodeId(2), second, &mut adopt, cx);
+        assert!(matches!(progress, Progress::Waiting));
+        let own = Promise { records: Vec::new(), ..page(Slot(1), Slot(1), None, Slot::ZERO) };
+        let progress = preparing.on_promise(NodeId(1), own, &mut adopt, cx);
+        let Progress::Elected(recovered) = progress else { panic!("{progress:?}") };
+        assert_eq!(adopted, [Slot(2)]);
+        assert_eq!(recovered.chosen, Slot::ZERO, "slot 1 was not adopted");
+        assert_eq!(recovered.values.into_keys().collect::<Vec<_>>(), [Slot(1), Slot(2)]);
     }
 }
