@@ -2,7 +2,7 @@
 //!
 //! The one that lacks asks, a page at a time and only once the last page is durable, so catching up
 //! is flow-controlled by the one who needs it. A peer that does not answer is passed over for the
-//! next, so it need not be the leader.
+//! next, known to have the slots or not, so it need not be the leader, and one link will do.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +23,9 @@ pub(super) struct Catchup {
     stuck: Option<(Slot, Instant)>,
     pulling: Option<Pulling>,
     last_asked: Option<NodeId>,
+    /// The last one asked did not answer: who is known to have the slot may not be reachable, and
+    /// who is reachable may have it without this node knowing.
+    unanswered: bool,
     /// The last page brought something, so the next is asked for without patience; but not before
     /// this write, which carries the page, is durable.
     flowing: Option<WriteId>,
@@ -69,7 +72,7 @@ impl Catchup {
                 cx.now
             }
         };
-        self.pulling.take_if(|pulling| pulling.expires_at <= cx.now);
+        self.unanswered |= self.pulling.take_if(|pulling| pulling.expires_at <= cx.now).is_some();
         let ready = match self.flowing {
             Some(write) => write <= cx.out.persisted(),
             None => since.after(cx.config.gap_patience) <= cx.now,
@@ -88,7 +91,7 @@ impl Catchup {
         cx: &mut Context<'_>,
     ) {
         let from = learner.chosen().slot.next();
-        let Some(peer) = self.next_peer(from) else { return };
+        let Some(peer) = self.next_peer(from, cx) else { return };
         *numbers += 1;
         self.last_asked = Some(peer);
         self.pulling = Some(Pulling {
@@ -100,10 +103,14 @@ impl Catchup {
         cx.out.send(peer, Message::Learn(Learn { number: *numbers, from, to }));
     }
 
-    /// The next peer, in turn, that has the slot.
-    fn next_peer(&self, slot: Slot) -> Option<NodeId> {
-        let mut able = self.peers.iter().filter(|(_, chosen)| **chosen >= slot).map(|(&id, _)| id);
-        able.clone().find(|&id| Some(id) > self.last_asked).or_else(|| able.next())
+    /// The next peer, in turn, that is known to have the slot; any, if the last one did not answer.
+    fn next_peer(&self, slot: Slot, cx: &Context<'_>) -> Option<NodeId> {
+        let has_slot = |peer: &NodeId| self.peers.get(peer).is_some_and(|chosen| *chosen >= slot);
+        let peers = cx.memberships.current().peers_of(cx.config.id);
+        let mut able = peers.filter(|peer| self.unanswered || has_slot(peer));
+        let first = able.next()?;
+        let after = |peer: &NodeId| Some(*peer) > self.last_asked;
+        Some(std::iter::once(first).chain(able).find(after).unwrap_or(first))
     }
 
     /// A page has been recorded by this write, and more may follow.
@@ -123,6 +130,7 @@ impl Catchup {
         if self.pulling.take_if(expected).is_none() {
             return Vec::new();
         }
+        self.unanswered = false;
         // What the peer really has: an empty page means that it has been overrated.
         let has = learned.values.last().map_or(Slot::ZERO, |&(slot, _)| slot.max(learned.chosen));
         self.peers.insert(from, has);
