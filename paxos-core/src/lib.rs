@@ -65,6 +65,10 @@
     feature = "node",
     doc = "| [`node`]    | a replica driven by tokio (feature `node`, on by default)                 |"
 )]
+#![cfg_attr(
+    feature = "sim",
+    doc = "| [`sim`]     | whole clusters in virtual time, under faults, from a seed (feature `sim`)   |"
+)]
 //! | [`port`]    | what a node needs: [`Storage`](port::Storage), [`Transport`](port::Transport), [`StateMachine`](port::StateMachine) |
 //! | [`types`]   | the vocabulary: ballots, slots, values, memberships, quorums              |
 //! | [`message`] | what replicas say to each other, and its encoding                         |
@@ -89,6 +93,8 @@ pub mod message;
 pub mod node;
 pub mod port;
 pub mod replica;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod types;
 
 pub use config::{Config, ConfigError};

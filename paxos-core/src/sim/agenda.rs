@@ -1,0 +1,88 @@
+//! What is going to happen, in order of time and then of planning.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+    time::Duration,
+};
+
+use super::network::Parcel;
+use crate::{message::Record, replica::LogReadId};
+
+/// Something that is going to happen. `life` is the incarnation of the process it belongs to: it
+/// comes to nothing if that is gone.
+#[derive(Clone, Debug)]
+pub(super) enum Happening {
+    /// A message arrives.
+    Arrival(Parcel),
+    /// A process looks into its inbox.
+    Wake { node: usize, life: u64 },
+    /// A deadline of a replica may be due.
+    Tick { node: usize, life: u64 },
+    /// A write ends.
+    Written { node: usize, life: u64 },
+    /// Records come back from the log.
+    LogRead { node: usize, life: u64, id: LogReadId, records: Vec<Record> },
+    /// The state machine has done something.
+    Worked { node: usize, life: u64 },
+    /// A node starts again.
+    Restart { node: usize },
+    /// A disk is as fast as before, and has room.
+    DiskRecovers { node: usize },
+    /// The links work again.
+    LinksRecover,
+    /// A fault strikes.
+    Fault,
+    /// A client acts.
+    Client,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Duration,
+    number: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// The queue of happenings.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    entries: BinaryHeap<Reverse<Entry>>,
+    planned: u64,
+}
+
+impl Agenda {
+    /// Plans something.
+    pub(super) fn plan(&mut self, at: Duration, happening: Happening) {
+        self.planned += 1;
+        self.entries.push(Reverse(Entry { at, number: self.planned, happening }));
+    }
+
+    /// The next thing to happen, if it happens by `end`.
+    pub(super) fn next(&mut self, end: Duration) -> Option<(Duration, Happening)> {
+        if self.entries.peek()?.0.at > end {
+            return None;
+        }
+        self.entries.pop().map(|Reverse(entry)| (entry.at, entry.happening))
+    }
+}

@@ -1,0 +1,236 @@
+//! A disk that keeps the guarantees of [`Storage`](crate::port::Storage) and gives nothing beyond
+//! them: what has not been reported durable survives a crash or does not, as the simulation
+//! decides, but always as a prefix of whole batches.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
+};
+
+use crate::{
+    message::{Record, Watermark},
+    port::{Recovered, SessionCheckpoint, WriteBatch},
+    replica::WriteId,
+    types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
+};
+
+/// What stands on the platter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Image {
+    pub(super) promised: Ballot,
+    pub(super) chosen: Watermark,
+    pub(super) records: BTreeMap<Slot, Record>,
+    pub(super) sessions: SessionCheckpoint,
+    pub(super) peers: BTreeMap<NodeId, StoreId>,
+}
+
+impl Image {
+    fn apply(&mut self, batch: &WriteBatch) {
+        self.promised = batch.promised.unwrap_or(self.promised);
+        self.chosen = batch.chosen.unwrap_or(self.chosen);
+        for record in &batch.records {
+            self.records.insert(record.slot, record.clone());
+        }
+        if let Some(sessions) = &batch.sessions {
+            self.sessions = sessions.clone();
+        }
+        self.peers.extend(batch.peers.iter().map(|(&peer, &store)| (peer, store)));
+    }
+}
+
+/// The disk of one node.
+#[derive(Debug)]
+pub(super) struct Disk {
+    identity: Identity,
+    incarnation: u64,
+    durable: Image,
+    /// Handed over and not durable yet, in order.
+    unfinished: VecDeque<(WriteId, WriteBatch)>,
+    /// How many of the unfinished the write under way carries.
+    under_way: usize,
+}
+
+impl Disk {
+    /// A new, empty disk of `node`.
+    pub(super) fn new(node: NodeId) -> Disk {
+        Disk {
+            identity: Identity { cluster: ClusterId(1), node, store: StoreId(node.0) },
+            incarnation: 0,
+            durable: Image::default(),
+            unfinished: VecDeque::new(),
+            under_way: 0,
+        }
+    }
+
+    /// As [`Storage::recover`](crate::port::Storage::recover).
+    pub(super) fn recover(&mut self) -> Recovered {
+        self.incarnation += 1;
+        let Image { promised, chosen, records, sessions, peers } = &self.durable;
+        Recovered {
+            identity: self.identity,
+            incarnation: self.incarnation,
+            promised: *promised,
+            chosen: *chosen,
+            floor: Slot::ZERO,
+            records: records
+                .range(chosen.slot.next()..)
+                .map(|(_, record)| record.clone())
+                .collect(),
+            sessions: sessions.clone(),
+            peers: peers.clone(),
+        }
+    }
+
+    /// What would survive a crash for certain.
+    pub(super) fn durable(&self) -> &Image {
+        &self.durable
+    }
+
+    /// Takes a batch; nothing is written yet.
+    pub(super) fn enqueue(&mut self, id: WriteId, batch: WriteBatch) {
+        self.unfinished.push_back((id, batch));
+    }
+
+    /// Starts one write of up to `batches_max` waiting batches, unless one is under way or nothing
+    /// waits; says whether it did.
+    pub(super) fn begin(&mut self, batches_max: usize) -> bool {
+        if self.under_way > 0 || self.unfinished.is_empty() {
+            return false;
+        }
+        self.under_way = self.unfinished.len().min(batches_max.max(1));
+        true
+    }
+
+    /// Makes the batches of the write under way durable and returns the id of the last one.
+    /// `observe` sees each batch, and what was durable before it.
+    pub(super) fn finish<E>(
+        &mut self,
+        mut observe: impl FnMut(&Image, &WriteBatch) -> Result<(), E>,
+    ) -> Result<Option<WriteId>, E> {
+        let mut last = None;
+        for (id, batch) in self.unfinished.drain(..self.under_way) {
+            observe(&self.durable, &batch)?;
+            self.durable.apply(&batch);
+            last = Some(id);
+        }
+        self.under_way = 0;
+        Ok(last)
+    }
+
+    /// The machine crashes; the first `survivors` of the unfinished batches turn out to be
+    /// durable, the others are gone.
+    pub(super) fn crash<E>(
+        &mut self,
+        survivors: usize,
+        observe: impl FnMut(&Image, &WriteBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.under_way = survivors;
+        self.finish(observe)?;
+        self.unfinished.clear();
+        Ok(())
+    }
+
+    /// What is unfinished, in order.
+    pub(super) fn unfinished(&self) -> impl ExactSizeIterator<Item = &(WriteId, WriteBatch)> {
+        self.unfinished.iter()
+    }
+
+    /// As [`Storage::read`](crate::port::Storage::read), which leaves open whether unfinished
+    /// batches are seen.
+    pub(super) fn read(
+        &self,
+        slots: RangeInclusive<Slot>,
+        bytes_max: usize,
+        see_unfinished: bool,
+    ) -> Vec<Record> {
+        if slots.is_empty() {
+            return Vec::new();
+        }
+        let mut found: BTreeMap<Slot, &Record> = self
+            .durable
+            .records
+            .range(slots.clone())
+            .map(|(&slot, record)| (slot, record))
+            .collect();
+        if see_unfinished {
+            let records = self.unfinished.iter().flat_map(|(_, batch)| &batch.records);
+            found.extend(
+                records
+                    .filter(|record| slots.contains(&record.slot))
+                    .map(|record| (record.slot, record)),
+            );
+        }
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        for record in found.into_values() {
+            bytes += record.value.encoded_len();
+            records.push(record.clone());
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Value;
+
+    fn record(slot: u64, round: u64) -> Record {
+        let ballot = Ballot { round, node: NodeId(1) };
+        Record { slot: Slot(slot), ballot, value: Value::Noop }
+    }
+
+    fn batch(records: Vec<Record>) -> WriteBatch {
+        WriteBatch { records, ..WriteBatch::default() }
+    }
+
+    fn finish(disk: &mut Disk) -> Option<WriteId> {
+        disk.finish(|_, _| Ok::<(), ()>(())).expect("nobody objects")
+    }
+
+    #[test]
+    fn a_crash_keeps_a_prefix_of_whole_batches() {
+        for survivors in 0..=3 {
+            let mut disk = Disk::new(NodeId(1));
+            for id in 1..=3 {
+                disk.enqueue(WriteId(id), batch(vec![record(id, 1), record(id + 10, 1)]));
+            }
+            let mut kept = 0;
+            let counted: Result<(), ()> = disk.crash(survivors, |_, _| {
+                kept += 1;
+                Ok(())
+            });
+            assert_eq!((counted, kept), (Ok(()), survivors));
+            let slots: Vec<_> = disk.recover().records.iter().map(|kept| kept.slot.0).collect();
+            let expected: Vec<_> =
+                (1..=survivors as u64).chain(11..11 + survivors as u64).collect();
+            assert_eq!(slots, expected);
+        }
+    }
+
+    #[test]
+    fn only_a_finished_write_is_durable() {
+        let mut disk = Disk::new(NodeId(1));
+        disk.enqueue(WriteId(1), batch(vec![record(1, 1)]));
+        assert!(disk.begin(8));
+        disk.enqueue(WriteId(2), batch(vec![record(1, 2)]));
+        assert!(!disk.begin(8), "one write at a time");
+        assert!(disk.durable().records.is_empty());
+        assert_eq!(disk.read(Slot(1)..=Slot(9), 100, true), [record(1, 2)]);
+        assert_eq!(finish(&mut disk), Some(WriteId(1)));
+        assert_eq!(disk.read(Slot(1)..=Slot(9), 100, false), [record(1, 1)]);
+    }
+
+    #[test]
+    fn a_read_stops_after_the_record_that_reaches_the_limit() {
+        let mut disk = Disk::new(NodeId(1));
+        disk.enqueue(WriteId(1), batch((1..=5).map(|slot| record(slot, 1)).collect()));
+        assert!(disk.begin(1));
+        assert_eq!(finish(&mut disk), Some(WriteId(1)));
+        assert_eq!(disk.read(Slot(2)..=Slot(5), 2, false).len(), 2);
+        assert_eq!(disk.read(Slot(2)..=Slot(5), 0, false).len(), 1);
+    }
+}

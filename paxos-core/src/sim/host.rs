@@ -1,0 +1,239 @@
+//! One simulated machine: a disk, a state machine, and while it runs a process with the replica.
+//!
+//! The host carries out effects as the real driver does: writes in their order, deliveries to the
+//! state machine before the reads that wait for them. *When* a write finishes or a slot is applied
+//! is decided from outside, at random by the simulation and by command in a scenario.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{disk::Disk, machine::Machine};
+use crate::{
+    config::Config,
+    message::{Message, Record},
+    replica::{Delivery, Effects, Halt, Input, LogRead, Refusal, Replica, Status, Verdict},
+    types::{Instant, NodeId, RequestId, Slot, Value},
+};
+
+/// A simulated machine.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) id: NodeId,
+    config: Config,
+    pub(super) disk: Disk,
+    pub(super) machine: Machine,
+    process: Option<Process>,
+}
+
+/// What a crash takes away.
+#[derive(Debug)]
+struct Process {
+    replica: Replica,
+    incarnation: u64,
+    /// Slots up to here are in the state.
+    applied: Slot,
+    work: VecDeque<Work>,
+}
+
+/// How a process begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Started {
+    /// Which life of the node this is, from 1.
+    pub(super) incarnation: u64,
+    /// Delivery goes on behind this slot.
+    pub(super) delivered: Slot,
+    /// The state on disk holds slots that the log has lost.
+    pub(super) machine_is_ahead: bool,
+}
+
+/// What waits for the state machine.
+#[derive(Debug)]
+enum Work {
+    Apply(Delivery),
+    Serve(Vec<u64>),
+}
+
+/// What is left of [`Effects`] once disk and state machine have theirs.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    pub(super) send: Vec<(NodeId, Message)>,
+    pub(super) log_reads: Vec<LogRead>,
+    pub(super) refused: Vec<(RequestId, Refusal)>,
+    pub(super) reads_refused: Vec<u64>,
+    pub(super) halt: Option<Halt>,
+}
+
+/// What the state machine has done.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// It has applied a slot. Slots that its state on disk held already are left out.
+    Applied {
+        /// The slot.
+        delivery: Delivery,
+        /// The digest of the state behind it.
+        digest: u64,
+    },
+    /// It has served reads from the state up to a slot.
+    Served(Vec<u64>, Slot),
+}
+
+impl Host {
+    /// A machine that has never been started.
+    pub(super) fn new(config: Config, machine: Machine) -> Host {
+        let disk = Disk::new(config.id);
+        Host { id: config.id, config, disk, machine, process: None }
+    }
+
+    /// Starts the process from what the disk has kept.
+    pub(super) fn start(&mut self, now: Instant) -> Started {
+        let recovered = self.disk.recover();
+        let incarnation = recovered.incarnation;
+        let delivered = recovered.sessions.slot;
+        let log_end = recovered.records.last().map_or(recovered.chosen.slot, |last| last.slot);
+        let seed = self.config.seed.wrapping_mul(31).wrapping_add(incarnation);
+        let config = Config { seed, ..self.config.clone() };
+        let replica = Replica::new(config, recovered, now).expect("the plan draws valid settings");
+        let applied = self.machine.applied();
+        self.process = Some(Process { replica, incarnation, applied, work: VecDeque::new() });
+        Started { incarnation, delivered, machine_is_ahead: applied > log_end }
+    }
+
+    /// The process is gone, and with it everything that was not durable.
+    pub(super) fn crash(&mut self) {
+        self.process = None;
+        self.machine.crash();
+    }
+
+    /// Whether the process runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Which life of the node this is; `None` while it is down.
+    pub(super) fn incarnation(&self) -> Option<u64> {
+        self.process.as_ref().map(|process| process.incarnation)
+    }
+
+    /// Slots up to here are in the state of the running process.
+    pub(super) fn applied(&self) -> Slot {
+        self.process.as_ref().map_or(self.machine.applied(), |process| process.applied)
+    }
+
+    /// The replica's status; `None` while it is down.
+    pub(super) fn status(&self, now: Instant) -> Option<Status> {
+        self.process.as_ref().map(|process| process.replica.status(now))
+    }
+
+    /// When the replica wants its next tick.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.process.as_ref()?.replica.next_deadline()
+    }
+
+    /// Whether the state machine has something to do.
+    pub(super) fn has_work(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| !process.work.is_empty())
+    }
+
+    /// Hands inputs to the replica, which checks its invariants afterwards.
+    pub(super) fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Effects {
+        let Some(process) = &mut self.process else { return Effects::default() };
+        let effects = process.replica.step_all(now, inputs);
+        process.replica.check_invariants();
+        effects
+    }
+
+    /// Gives disk and state machine their share of the effects.
+    pub(super) fn carry_out(&mut self, effects: Effects) -> Outgoing {
+        let Effects {
+            send,
+            persist,
+            log_reads,
+            deliver,
+            reads_ready,
+            refused,
+            reads_refused,
+            halt,
+        } = effects;
+        if let Some((id, batch)) = persist {
+            self.disk.enqueue(id, batch);
+        }
+        if let Some(process) = &mut self.process {
+            process.work.extend(deliver.into_iter().map(Work::Apply));
+            if !reads_ready.is_empty() {
+                process.work.push_back(Work::Serve(reads_ready));
+            }
+        }
+        Outgoing { send, log_reads, refused, reads_refused, halt }
+    }
+
+    /// Lets the state machine do the next `count_max` things in order; then it reports to the
+    /// replica how far it has applied, if it has.
+    pub(super) fn work(&mut self, count_max: usize, flush: bool) -> (Vec<Done>, Option<Input>) {
+        let Some(process) = &mut self.process else { return (Vec::new(), None) };
+        let mut done = Vec::new();
+        let mut applied = None;
+        while done.len() < count_max {
+            match process.work.pop_front() {
+                None => break,
+                Some(Work::Serve(reads)) => {
+                    done.push(Done::Served(reads, process.applied));
+                }
+                Some(Work::Apply(delivery)) => {
+                    applied = Some(delivery.slot);
+                    if delivery.slot <= process.applied {
+                        continue;
+                    }
+                    process.applied = delivery.slot;
+                    let commands = fresh(&delivery);
+                    if !commands.is_empty() {
+                        self.machine.apply(delivery.slot, commands);
+                    }
+                    let digest = self.machine.digest();
+                    done.push(Done::Applied { delivery, digest });
+                }
+            }
+        }
+        if flush {
+            self.machine.flush();
+        }
+        let durable = self.machine.applied();
+        (done, applied.map(|slot| Input::Applied { slot, durable }))
+    }
+
+    /// The requests of a slot whose clients now know that they had effect.
+    pub(super) fn answered(delivery: &Delivery) -> Vec<RequestId> {
+        let Value::Batch(batch) = &delivery.value else { return Vec::new() };
+        let ids = batch.requests().map(|(id, _)| id);
+        ids.zip(verdicts(delivery))
+            .filter(|(_, verdict)| *verdict != Verdict::Expired)
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// Answers a log read.
+    pub(super) fn read_log(&self, read: &LogRead, see_unfinished: bool) -> Vec<Record> {
+        self.disk.read(read.slots.clone(), read.bytes_max, see_unfinished)
+    }
+}
+
+/// The commands of a slot that have effect.
+fn fresh(delivery: &Delivery) -> Vec<(RequestId, Bytes)> {
+    let Value::Batch(batch) = &delivery.value else { return Vec::new() };
+    let verdicts = verdicts(delivery);
+    batch
+        .requests()
+        .zip(verdicts)
+        .filter(|(_, verdict)| *verdict == Verdict::Fresh)
+        .map(|(request, _)| request)
+        .collect()
+}
+
+/// One verdict per command.
+pub(super) fn verdicts(delivery: &Delivery) -> Vec<Verdict> {
+    delivery
+        .verdicts
+        .iter()
+        .flat_map(|(range, verdict)| std::iter::repeat_n(*verdict, range.len()))
+        .collect()
+}

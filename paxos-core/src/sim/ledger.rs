@@ -1,0 +1,400 @@
+//! What is chosen, as an onlooker sees it who knows every disk: a value is chosen in a slot once a
+//! phase-2 quorum of acceptors has durably accepted it at one ballot. Whatever a replica says,
+//! writes or delivers is held against that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    disk::Image,
+    occurrence::{Occurrence, Occurrences},
+    transcript,
+};
+use crate::{
+    message::{Accept, Accepted, Message, Promise, Watermark},
+    port::WriteBatch,
+    types::{Ballot, NodeId, Slot, Value},
+};
+
+/// A broken invariant, with what is needed to understand it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Violation(pub(super) String);
+
+/// Fails with a message unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err($crate::sim::ledger::Violation(format!($($message)+)));
+        }
+    };
+}
+pub(super) use ensure;
+
+/// The onlooker's knowledge of the log.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// Votes that choose.
+    quorum: usize,
+    /// What was proposed: one value per slot and ballot.
+    proposals: BTreeMap<(Slot, Ballot), Value>,
+    /// Who was sent it.
+    asked: BTreeSet<(Slot, Ballot, NodeId)>,
+    /// The highest ballot at which something was proposed per slot.
+    newest: BTreeMap<Slot, Ballot>,
+    votes: BTreeMap<(Slot, Ballot), BTreeSet<NodeId>>,
+    /// The value of each chosen slot and the lowest ballot known to have chosen it.
+    chosen: BTreeMap<Slot, (Ballot, Value)>,
+    /// Every slot up to here is chosen.
+    prefix: Slot,
+    /// The hash of the chosen prefix, as the first replica told it.
+    hashes: BTreeMap<Slot, u64>,
+}
+
+impl Ledger {
+    /// Nothing is proposed yet.
+    pub(super) fn new(quorum: usize) -> Ledger {
+        Ledger {
+            quorum,
+            proposals: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            newest: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            chosen: BTreeMap::new(),
+            prefix: Slot::ZERO,
+            hashes: BTreeMap::new(),
+        }
+    }
+
+    /// Every slot up to here is chosen.
+    pub(super) fn prefix(&self) -> Slot {
+        self.prefix
+    }
+
+    /// Checks a message that leaves `from`, whose disk holds `disk`.
+    pub(super) fn sent(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        message: &Message,
+        disk: &Image,
+        seen: &mut Occurrences,
+    ) -> Result<(), Violation> {
+        match message {
+            Message::Prepare(prepare) => {
+                let ballot = prepare.ballot;
+                ensure!(ballot.node == from, "node {from} prepares ballot {ballot} of another");
+                ensure!(
+                    disk.promised >= ballot,
+                    "node {from} sends a Prepare of ballot {ballot} that its own acceptor has not \
+                     durably promised"
+                );
+            }
+            Message::Promise(promise) => self.sent_promise(from, promise, disk)?,
+            Message::Accept(accept) => self.sent_accept(from, to, accept, disk, seen)?,
+            Message::Accepted(accepted) => self.sent_accepted(from, accepted, disk)?,
+            Message::Reject(reject) => {
+                let (ballot, promised) = (reject.ballot, reject.promised);
+                ensure!(
+                    promised > ballot,
+                    "node {from} rejects {ballot} for its promise {promised}"
+                );
+            }
+            Message::Chosen(up_to) => self.told_watermark(from, up_to.chosen)?,
+            Message::Heartbeat(heartbeat) => {
+                let ballot = heartbeat.ballot;
+                ensure!(ballot.node == from, "node {from} leads with ballot {ballot} of another");
+                self.told_watermark(from, heartbeat.chosen)?;
+            }
+            Message::HeartbeatReply(reply) => self.told_chosen(from, reply.chosen)?,
+            Message::Poll(poll) => self.told_chosen(from, poll.chosen)?,
+            Message::PollReply(reply) => self.told_chosen(from, reply.chosen)?,
+            Message::Learned(learned) => {
+                self.told_chosen(from, learned.chosen)?;
+                for (slot, value) in &learned.values {
+                    self.check_chosen(from, "teaches", *slot, value)?;
+                }
+            }
+            // A new leader's read index may be a slot that it has yet to see chosen.
+            Message::ReadReply(_) | Message::Learn(_) | Message::Propose(_) | Message::Read(_) => {}
+        }
+        Ok(())
+    }
+
+    fn sent_accept(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        accept: &Accept,
+        disk: &Image,
+        seen: &mut Occurrences,
+    ) -> Result<(), Violation> {
+        let (slot, ballot) = (accept.slot, accept.ballot);
+        ensure!(ballot.node == from, "node {from} proposes at ballot {ballot} of another");
+        ensure!(
+            disk.promised >= ballot,
+            "node {from} proposes at ballot {ballot}, which its own acceptor has not durably promised"
+        );
+        self.told_watermark(from, accept.chosen)?;
+        if !self.asked.insert((slot, ballot, to)) {
+            seen.add(Occurrence::AcceptRepeated);
+        }
+        self.propose(slot, ballot, &accept.value, seen)
+    }
+
+    /// A value is proposed, by an Accept or by the leader's own vote.
+    fn propose(
+        &mut self,
+        slot: Slot,
+        ballot: Ballot,
+        value: &Value,
+        seen: &mut Occurrences,
+    ) -> Result<(), Violation> {
+        if let Some(known) = self.proposals.get(&(slot, ballot)) {
+            ensure!(
+                known == value,
+                "slot {slot} has two values at ballot {ballot}: {} and {}",
+                transcript::value(known),
+                transcript::value(value)
+            );
+            return Ok(());
+        }
+        let newest = self.newest.entry(slot).or_default();
+        let earlier = *newest;
+        *newest = earlier.max(ballot);
+        if *value == Value::Noop {
+            let mut above = self.newest.range(slot.next()..);
+            if above.any(|(_, &other)| other < ballot) {
+                seen.add(Occurrence::HoleFilled);
+            }
+        } else if earlier > Ballot::ZERO && earlier < ballot {
+            seen.add(Occurrence::ValueRecovered);
+        }
+        if let Some((at, chosen)) = self.chosen.get(&slot) {
+            ensure!(
+                ballot < *at || chosen == value,
+                "ballot {ballot} proposes {} in slot {slot}, where {} is chosen at {at}",
+                transcript::value(value),
+                transcript::value(chosen)
+            );
+        }
+        self.proposals.insert((slot, ballot), value.clone());
+        Ok(())
+    }
+
+    /// A promise must be durable, and report every older vote in its range.
+    fn sent_promise(
+        &mut self,
+        from: NodeId,
+        promise: &Promise,
+        disk: &Image,
+    ) -> Result<(), Violation> {
+        let ballot = promise.ballot;
+        ensure!(
+            disk.promised >= ballot,
+            "node {from} sends a promise of {ballot}, but durable is {}",
+            disk.promised
+        );
+        self.told_chosen(from, promise.chosen)?;
+        let reported: BTreeMap<_, _> =
+            promise.records.iter().map(|record| (record.slot, record)).collect();
+        let in_order = promise.records.windows(2).all(|pair| pair[0].slot < pair[1].slot);
+        ensure!(in_order, "the records in a promise of node {from} are out of order");
+        for record in &promise.records {
+            if record.slot <= promise.chosen || record.ballot == Ballot::CHOSEN {
+                self.check_chosen(from, "promises as chosen", record.slot, &record.value)?;
+            }
+        }
+        let end = promise.next.unwrap_or(Slot(u64::MAX));
+        if promise.from >= end {
+            return Ok(());
+        }
+        let votes = disk.records.range(promise.from..end).map(|(_, record)| record);
+        for vote in votes.filter(|record| record.ballot < ballot) {
+            let known = reported.get(&vote.slot);
+            ensure!(
+                known.is_some_and(|known| known.ballot >= vote.ballot),
+                "node {from} promises {ballot} without its vote {} = {} at {}",
+                vote.slot,
+                transcript::value(&vote.value),
+                vote.ballot
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks a batch that becomes durable at `node`, whose disk held `before`.
+    pub(super) fn written(
+        &mut self,
+        node: NodeId,
+        batch: &WriteBatch,
+        before: &Image,
+        seen: &mut Occurrences,
+    ) -> Result<(), Violation> {
+        let promised = batch.promised.unwrap_or(before.promised);
+        ensure!(
+            promised >= before.promised,
+            "the promise of node {node} falls from {} to {promised}",
+            before.promised
+        );
+        let mut records = BTreeMap::new();
+        for record in &batch.records {
+            let (slot, ballot) = (record.slot, record.ballot);
+            if let Some(earlier) = records.insert(slot, record).or(before.records.get(&slot)) {
+                ensure!(
+                    ballot >= earlier.ballot,
+                    "node {node} overwrites its vote in slot {slot} at {} by one at {ballot}",
+                    earlier.ballot
+                );
+            }
+            if ballot == Ballot::CHOSEN {
+                self.check_chosen(node, "writes as chosen", slot, &record.value)?;
+                continue;
+            }
+            ensure!(
+                ballot.is_proposable() && ballot <= promised,
+                "node {node} votes at {ballot} in slot {slot}, promised is {promised}"
+            );
+            self.vote(node, slot, ballot, &record.value, seen)?;
+        }
+        let chosen = batch.chosen.unwrap_or(before.chosen);
+        ensure!(
+            chosen.slot >= before.chosen.slot,
+            "the watermark of node {node} falls from {} to {}",
+            before.chosen.slot,
+            chosen.slot
+        );
+        for slot in before.chosen.slot.next().through(chosen.slot) {
+            let record = records.get(&slot).copied().or(before.records.get(&slot));
+            let Some(record) = record else {
+                return Err(Violation(format!(
+                    "node {node} writes watermark {} without a record of slot {slot}",
+                    chosen.slot
+                )));
+            };
+            self.check_chosen(node, "keeps below its watermark", slot, &record.value)?;
+        }
+        self.told_watermark(node, chosen)
+    }
+
+    fn vote(
+        &mut self,
+        node: NodeId,
+        slot: Slot,
+        ballot: Ballot,
+        value: &Value,
+        seen: &mut Occurrences,
+    ) -> Result<(), Violation> {
+        self.propose(slot, ballot, value, seen)?;
+        let votes = self.votes.entry((slot, ballot)).or_default();
+        votes.insert(node);
+        if votes.len() < self.quorum {
+            return Ok(());
+        }
+        let known = self.chosen.get(&slot);
+        if known.is_some_and(|(at, chosen)| *at <= ballot && chosen == value) {
+            return Ok(());
+        }
+        self.choose(slot, ballot, value, seen)
+    }
+
+    /// A quorum has voted at a ballot that has not been known to choose.
+    fn choose(
+        &mut self,
+        slot: Slot,
+        ballot: Ballot,
+        value: &Value,
+        seen: &mut Occurrences,
+    ) -> Result<(), Violation> {
+        if let Some((at, chosen)) = self.chosen.get(&slot) {
+            ensure!(
+                chosen == value,
+                "slot {slot} chose {} at {at} and chooses {} at {ballot}",
+                transcript::value(chosen),
+                transcript::value(value)
+            );
+        } else if slot > self.prefix.next() {
+            seen.add(Occurrence::ChosenOutOfOrder);
+        }
+        self.chosen.insert(slot, (ballot, value.clone()));
+        while self.chosen.contains_key(&self.prefix.next()) {
+            self.prefix = self.prefix.next();
+        }
+        let later = self.proposals.range((slot, ballot)..(slot.next(), Ballot::ZERO));
+        for (&(_, later), other) in later {
+            ensure!(
+                other == value,
+                "slot {slot} chooses {} at {ballot}, but ballot {later} has proposed {}",
+                transcript::value(value),
+                transcript::value(other)
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks that `node` rightly takes `value` for chosen.
+    pub(super) fn check_chosen(
+        &self,
+        node: NodeId,
+        verb: &str,
+        slot: Slot,
+        value: &Value,
+    ) -> Result<(), Violation> {
+        match self.chosen.get(&slot) {
+            Some((_, chosen)) if chosen == value => Ok(()),
+            Some((_, chosen)) => Err(Violation(format!(
+                "node {node} {verb} {} in slot {slot}, where {} is chosen",
+                transcript::value(value),
+                transcript::value(chosen)
+            ))),
+            None => Err(Violation(format!(
+                "node {node} {verb} {} in slot {slot}, where nothing is chosen yet",
+                transcript::value(value)
+            ))),
+        }
+    }
+
+    fn told_chosen(&self, node: NodeId, watermark: Slot) -> Result<(), Violation> {
+        ensure!(
+            watermark <= self.prefix,
+            "node {node} takes every slot up to {watermark} for chosen; only {} are",
+            self.prefix
+        );
+        Ok(())
+    }
+
+    fn told_watermark(&mut self, node: NodeId, watermark: Watermark) -> Result<(), Violation> {
+        self.told_chosen(node, watermark.slot)?;
+        let hash = *self.hashes.entry(watermark.slot).or_insert(watermark.hash);
+        ensure!(
+            hash == watermark.hash,
+            "node {node} has another hash of the chosen prefix up to slot {}",
+            watermark.slot
+        );
+        Ok(())
+    }
+
+    /// A vote must be durable before anyone hears of it. Of a chosen slot the record of any vote
+    /// will do, for its value is the only one that can be voted for.
+    fn sent_accepted(
+        &self,
+        from: NodeId,
+        accepted: &Accepted,
+        disk: &Image,
+    ) -> Result<(), Violation> {
+        let ballot = accepted.ballot;
+        ensure!(disk.promised >= ballot, "node {from} votes at {ballot}, not promised durably");
+        for &(first, last) in &accepted.slots {
+            ensure!(first <= last, "node {from} votes for the empty range {first}..{last}");
+            for slot in first.through(last) {
+                let durable = disk.records.get(&slot);
+                ensure!(
+                    durable.is_some_and(|record| {
+                        record.ballot >= ballot
+                            || self.check_chosen(from, "keeps", slot, &record.value).is_ok()
+                    }),
+                    "node {from} says it accepted slot {slot} at {ballot}, but that is not durable"
+                );
+            }
+        }
+        Ok(())
+    }
+}

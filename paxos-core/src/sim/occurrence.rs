@@ -1,0 +1,157 @@
+//! What happened how often: a fault that never struck or a rule that never applied was not
+//! tested, so the runs are counted and a count of zero is a failure.
+
+use std::fmt;
+
+macro_rules! occurrences {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Something that may happen in a run.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Occurrence {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Occurrence {
+            /// All of them.
+            pub const ALL: &'static [Occurrence] = &[$(Occurrence::$name),*];
+        }
+
+        impl fmt::Display for Occurrence {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Occurrence::$name => $text,)*
+                })
+            }
+        }
+    };
+}
+
+occurrences! {
+    /// The network lost a message at random.
+    Dropped = "messages dropped",
+    /// The network delivered a message twice.
+    Duplicated = "messages duplicated",
+    /// A message overtook another, or was held up for long.
+    Delayed = "messages delayed",
+    /// A message came once more, long after.
+    Resurrected = "very old messages repeated",
+    /// A message met a cut link.
+    Severed = "messages lost to a cut",
+    /// The cluster was split in groups.
+    Partitioned = "partitions",
+    /// Some links were cut, some in one direction only.
+    CutPartially = "partial cuts",
+    /// A node crashed.
+    Crashed = "crashes",
+    /// A node crashed in the midst of carrying out a step.
+    CrashedWithinStep = "crashes within a step",
+    /// A crash lost writes.
+    LostWrites = "crashes that lost writes",
+    /// A crash kept writes that had not been reported durable.
+    KeptWrites = "crashes that kept unreported writes",
+    /// A node started again.
+    Restarted = "restarts",
+    /// A disk was slow for a while.
+    SlowedDisk = "slow disks",
+    /// A disk was full for a while.
+    FilledDisk = "full disks",
+    /// A process stood still for a while.
+    Paused = "pauses",
+    /// A clock ran fast or slow.
+    Drifted = "drifting clocks",
+    /// A node polled the others before a ballot.
+    Polled = "polls",
+    /// A poll was refused.
+    PollRefused = "polls refused",
+    /// A node became leader.
+    Elected = "elections won",
+    /// A leader gave up leadership without crashing.
+    SteppedDown = "leaders that stepped down",
+    /// An acceptor refused a ballot.
+    Rejected = "ballots rejected",
+    /// A promise took several messages.
+    PromisePaged = "promises in pages",
+    /// A new leader proposed again what an earlier ballot had proposed.
+    ValueRecovered = "values recovered",
+    /// A new leader filled a hole below a value of an earlier ballot.
+    HoleFilled = "holes filled with a noop",
+    /// A slot was chosen before the one below it.
+    ChosenOutOfOrder = "slots chosen out of order",
+    /// An Accept was sent again.
+    AcceptRepeated = "accepts sent again",
+    /// A node asked for slots it missed.
+    LearnAsked = "slots pulled",
+    /// A node answered with the slots asked for.
+    LearnAnswered = "pulls answered",
+    /// The replica read its log back from the storage.
+    LogRead = "log reads",
+    /// A proposal was sent to another node.
+    ProposalForwarded = "proposals forwarded",
+    /// A proposal was passed on a second time.
+    ProposalPassedOn = "proposals passed on",
+    /// A read was sent to another node.
+    ReadForwarded = "reads forwarded",
+    /// A read was served.
+    ReadServed = "reads served",
+    /// A command was applied and acknowledged.
+    Acknowledged = "commands acknowledged",
+    /// A command was chosen twice, and applied once.
+    DuplicateSuppressed = "duplicate commands suppressed",
+    /// A command was chosen after nobody wanted it any more.
+    ExpiredSuppressed = "expired commands suppressed",
+    /// A proposal was refused because too many waited.
+    RefusedBusy = "proposals refused as busy",
+    /// A proposal was refused because the disk was full.
+    RefusedDiskFull = "proposals refused for a full disk",
+    /// A request id was used twice at one node, and refused.
+    RefusedIdUsed = "request ids refused as used",
+    /// A proposal was refused because another node had had it applied.
+    RefusedApplied = "proposals refused as applied already",
+    /// A client gave up.
+    GaveUp = "requests given up",
+    /// A replica went on from a state machine that was ahead of its own log.
+    MachineAheadOfLog = "state machines ahead of the log at start",
+}
+
+/// How often each [`Occurrence`] was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrences(Vec<u64>);
+
+impl Default for Occurrences {
+    fn default() -> Self {
+        Occurrences(vec![0; Occurrence::ALL.len()])
+    }
+}
+
+impl Occurrences {
+    pub(super) fn add(&mut self, occurrence: Occurrence) {
+        self.0[occurrence as usize] += 1;
+    }
+
+    /// How often `occurrence` was seen.
+    #[must_use]
+    pub fn count(&self, occurrence: Occurrence) -> u64 {
+        self.0[occurrence as usize]
+    }
+
+    /// Adds those of another run.
+    pub fn merge(&mut self, other: &Occurrences) {
+        for (count, more) in self.0.iter_mut().zip(&other.0) {
+            *count += more;
+        }
+    }
+
+    /// What was never seen.
+    pub fn never(&self) -> impl Iterator<Item = Occurrence> + '_ {
+        Occurrence::ALL.iter().copied().filter(|&occurrence| self.count(occurrence) == 0)
+    }
+}
+
+impl fmt::Display for Occurrences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &occurrence in Occurrence::ALL {
+            writeln!(f, "{:>12}  {occurrence}", self.count(occurrence))?;
+        }
+        Ok(())
+    }
+}

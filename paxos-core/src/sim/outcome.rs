@@ -1,0 +1,214 @@
+//! What comes of a step: the onlooker checks it, the host and the network carry it out.
+
+use super::{
+    agenda::Happening,
+    history::Waiting,
+    host::{Done, Host, Outgoing},
+    ledger::{Violation, ensure},
+    network::{self, Parcel},
+    occurrence::Occurrence,
+    plan::FaultKind,
+    transcript,
+    world::{Checked, World, id_of},
+};
+use crate::{
+    message::Message,
+    replica::{Effects, Refusal, Role},
+    types::{NodeId, RequestId},
+};
+
+fn index_of(node: NodeId) -> usize {
+    usize::try_from(node.0 - 1).expect("nodes are few")
+}
+
+impl World<'_> {
+    /// Checks and carries out what a step asks for.
+    pub(super) fn after_step(&mut self, node: usize, mut effects: Effects) -> Checked {
+        for delivery in &effects.deliver {
+            let (workload, seen) = (&self.workload, &mut self.seen);
+            self.history.delivered(id_of(node), delivery, workload, seen)?;
+            self.ledger.check_chosen(id_of(node), "delivers", delivery.slot, &delivery.value)?;
+        }
+        let crashes = self.crashes_within_step();
+        if crashes {
+            effects.send.truncate(self.rng.usize(..=effects.send.len()));
+            if self.rng.bool() {
+                effects.persist = None;
+            }
+        }
+        if let Some((id, batch)) = &effects.persist {
+            self.trace.note(self.now, [4, node as u64, id.0], || {
+                format!("{} writes #{}: {}", id_of(node), id.0, transcript::write_batch(batch))
+            });
+        }
+        let outgoing = self.stations[node].host.carry_out(effects);
+        self.carry_out(node, outgoing)?;
+        if crashes {
+            self.seen.add(Occurrence::CrashedWithinStep);
+            return self.crash_for_a_while(node);
+        }
+        self.note_role(node)?;
+        self.plan_write(node);
+        self.plan_work(node);
+        self.plan_tick(node);
+        Ok(())
+    }
+
+    fn crashes_within_step(&mut self) -> bool {
+        self.has_faults && self.plan.has(FaultKind::Crash) && self.rng.u16(..3000) == 0
+    }
+
+    fn carry_out(&mut self, node: usize, outgoing: Outgoing) -> Checked {
+        let Outgoing { send, log_reads, refused, reads_refused, halt } = outgoing;
+        if let Some(halt) = halt {
+            return Err(Violation(format!("node {} halts: {halt}", id_of(node))));
+        }
+        for (to, message) in send {
+            self.send(node, index_of(to), message)?;
+        }
+        let life = self.stations[node].host.incarnation().expect("it has just made a step");
+        for read in log_reads {
+            let at = self.now + self.plan.disk_latency(&mut self.rng);
+            let records = self.stations[node].host.read_log(&read, self.rng.bool());
+            self.agenda.plan(at, Happening::LogRead { node, life, id: read.id, records });
+        }
+        for (id, refusal) in refused {
+            self.refused(node, id, refusal)?;
+        }
+        for number in reads_refused {
+            let read = (id_of(node), life, number);
+            self.workload.read_ended(read);
+            self.history.read_ended(read);
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, node: usize, id: RequestId, refusal: Refusal) -> Checked {
+        let life = self.life(node).expect("it has just made a step");
+        self.trace.note(self.now, [5, node as u64, id.sequence], || {
+            format!("{} refuses {id}: {refusal}", id_of(node))
+        });
+        let is_new = self.workload.is_new(life, id);
+        match refusal {
+            Refusal::IdUsed => {
+                self.seen.add(Occurrence::RefusedIdUsed);
+                ensure!(!is_new, "node {} calls the new id {id} used", id_of(node));
+                return Ok(());
+            }
+            Refusal::Busy => self.seen.add(Occurrence::RefusedBusy),
+            Refusal::DiskFull => self.seen.add(Occurrence::RefusedDiskFull),
+            Refusal::TooLarge => {
+                return Err(Violation(format!("command {id} is within the limit and refused")));
+            }
+            Refusal::AlreadyApplied => {
+                self.seen.add(Occurrence::RefusedApplied);
+                if self.workload.answered(life, id) {
+                    self.history.acknowledge(id)?;
+                }
+                return Ok(());
+            }
+            Refusal::Expired => {
+                let is_awaited = self.workload.is_awaited(id);
+                ensure!(!is_awaited, "command {id} expires while its client waits for it");
+                return Ok(());
+            }
+        }
+        self.workload.refused(life, id);
+        if is_new {
+            self.history.refuse(id);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, node: usize, to: usize, message: Message) -> Checked {
+        let (from_id, to_id) = (id_of(node), id_of(to));
+        ensure!(to < self.plan.nodes && to != node, "node {from_id} sends to node {to_id}");
+        let digest = network::digest(&message);
+        self.trace.note(self.now, [6, (node * 16 + to) as u64, digest], || {
+            format!("{from_id} -> {to_id}  {}", transcript::message(&message))
+        });
+        let disk = self.stations[node].host.disk.durable();
+        self.ledger.sent(from_id, to_id, &message, disk, &mut self.seen)?;
+        self.note_message(&message);
+        let parcel = Parcel { from: node, to, message };
+        let (plan, rng, seen) = (&self.plan, &mut self.rng, &mut self.seen);
+        for (at, parcel) in self.network.send(self.now, parcel, plan, rng, seen) {
+            self.agenda.plan(at, Happening::Arrival(parcel));
+        }
+        Ok(())
+    }
+
+    fn note_message(&mut self, message: &Message) {
+        let occurrence = match message {
+            Message::Poll(_) => Occurrence::Polled,
+            Message::PollReply(reply) if !reply.granted => Occurrence::PollRefused,
+            Message::Reject(_) => Occurrence::Rejected,
+            Message::Promise(promise) if promise.next.is_some() => Occurrence::PromisePaged,
+            Message::Learn(_) => Occurrence::LearnAsked,
+            Message::Learned(learned) if !learned.values.is_empty() => Occurrence::LearnAnswered,
+            Message::Propose(propose) if propose.hops > 0 => Occurrence::ProposalPassedOn,
+            Message::Propose(_) => Occurrence::ProposalForwarded,
+            Message::Read(_) => Occurrence::ReadForwarded,
+            _ => return,
+        };
+        self.seen.add(occurrence);
+    }
+
+    /// Notes changes of the role, and checks what a replica says of itself.
+    fn note_role(&mut self, node: usize) -> Checked {
+        let station = &mut self.stations[node];
+        let Some(status) = station.host.status(station.local(self.now)) else { return Ok(()) };
+        ensure!(status.applied <= status.chosen, "node {} applies what is not chosen", status.id);
+        ensure!(
+            status.chosen <= self.ledger.prefix(),
+            "node {} takes slot {} for chosen",
+            status.id,
+            status.chosen
+        );
+        let before = std::mem::replace(&mut station.role, status.role);
+        if before == status.role {
+            return Ok(());
+        }
+        self.trace.note(self.now, [7, node as u64, status.role as u64], || {
+            format!("{} is {:?}, ballot {}", status.id, status.role, status.ballot)
+        });
+        if status.role == Role::Leading {
+            self.seen.add(Occurrence::Elected);
+        } else if before == Role::Leading {
+            self.seen.add(Occurrence::SteppedDown);
+        }
+        Ok(())
+    }
+
+    /// The state machine of a node has done something.
+    pub(super) fn done(&mut self, node: usize, done: Done) -> Checked {
+        let life = self.life(node).expect("its state machine has just worked");
+        match done {
+            Done::Applied { delivery, digest } => {
+                self.trace.note(self.now, [9, node as u64, digest], || {
+                    format!("{} applies {}", id_of(node), transcript::delivery(&delivery))
+                });
+                self.history.applied(id_of(node), delivery.slot, digest)?;
+                for id in Host::answered(&delivery) {
+                    if self.workload.answered(life, id) {
+                        self.seen.add(Occurrence::Acknowledged);
+                        self.history.acknowledge(id)?;
+                    }
+                }
+            }
+            Done::Served(reads, applied) => {
+                self.trace.note(self.now, [10, node as u64, reads.len() as u64], || {
+                    format!("{} serves reads {reads:?} at slot {applied}", id_of(node))
+                });
+                for number in reads {
+                    let read = (life.0, life.1, number);
+                    self.workload.read_ended(read);
+                    if self.history.read_served(read, applied)? {
+                        self.seen.add(Occurrence::ReadServed);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,273 @@
+//! What a seed decides before anything runs: the cluster, its settings, the speed of everything,
+//! which faults may strike, and how the run ends.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    config::Config,
+    types::{Membership, NodeId, Phase, Quorums},
+};
+
+/// A kind of fault. Each run draws a subset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    /// Messages are lost.
+    Drop,
+    /// Messages arrive more than once.
+    Duplicate,
+    /// Messages overtake each other, some arrive very late.
+    Delay,
+    /// Very old messages arrive again.
+    Resurrect,
+    /// The cluster falls into groups.
+    Partition,
+    /// Single links are cut, in one or both directions.
+    Cut,
+    /// Machines crash, and lose what was not durable.
+    Crash,
+    /// Writes take long.
+    SlowDisk,
+    /// Writes are refused for want of room.
+    FullDisk,
+    /// Processes stand still.
+    Pause,
+    /// Clocks run fast or slow.
+    Drift,
+}
+
+impl FaultKind {
+    const ALL: [FaultKind; 11] = [
+        FaultKind::Drop,
+        FaultKind::Duplicate,
+        FaultKind::Delay,
+        FaultKind::Resurrect,
+        FaultKind::Partition,
+        FaultKind::Cut,
+        FaultKind::Crash,
+        FaultKind::SlowDisk,
+        FaultKind::FullDisk,
+        FaultKind::Pause,
+        FaultKind::Drift,
+    ];
+
+    /// Those that strike at a moment, as opposed to every message or all the time.
+    pub(super) const EVENTS: [FaultKind; 6] = [
+        FaultKind::Partition,
+        FaultKind::Cut,
+        FaultKind::Crash,
+        FaultKind::SlowDisk,
+        FaultKind::FullDisk,
+        FaultKind::Pause,
+    ];
+}
+
+/// Which links and nodes work in the liveness phase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Everything works.
+    Healed,
+    /// A quorum of connected nodes; the others are cut off.
+    Core(Vec<usize>),
+    /// A quorum of nodes; the others are down.
+    Survivors(Vec<usize>),
+    /// A quorum of connected nodes; the others have some links, in one or both directions.
+    CoreAndFringe(Vec<usize>),
+    /// Only one node is connected to the others.
+    Star(usize),
+}
+
+/// The plan of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) nodes: usize,
+    pub(super) membership: Membership,
+    /// The settings of node 1; the others have the same but for id and seed.
+    config: Config,
+    faults: Vec<FaultKind>,
+    /// How often a message meets each of the faults that strike messages.
+    pub(super) message_fault_rate: f64,
+    /// Time between two faults that strike at a moment, on average.
+    pub(super) fault_interval: Duration,
+    latency: (Duration, Duration),
+    disk_latency: (Duration, Duration),
+    apply_latency: (Duration, Duration),
+    /// How long inputs gather before the replica takes them in together.
+    pub(super) gather: Duration,
+    /// The safety phase.
+    pub(super) safety: Duration,
+    /// Time between two actions of clients, on average.
+    pub(super) client_interval: Duration,
+    pub(super) command_bytes_max: usize,
+    /// Which nodes' state machines have a state on disk.
+    pub(super) machines_on_disk: Vec<bool>,
+    pub(super) ending: Ending,
+}
+
+fn between(rng: &mut fastrand::Rng, (low, high): (Duration, Duration)) -> Duration {
+    low + (high - low).mul_f64(rng.f64())
+}
+
+fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
+    choices[rng.usize(..choices.len())]
+}
+
+impl Plan {
+    /// The plan that the random numbers decide.
+    pub(super) fn draw(rng: &mut fastrand::Rng) -> Plan {
+        let nodes = pick(rng, &[1, 3, 3, 3, 3, 5, 5, 5, 7]);
+        let membership = draw_membership(rng, nodes);
+        let config = draw_config(rng, &membership);
+        let election = config.election_timeout;
+        let density = rng.f64();
+        let faults = FaultKind::ALL.into_iter().filter(|_| rng.f64() < density).collect();
+        let latency_max = election / rng.u32(25..200);
+        let disk_max = election / rng.u32(25..400);
+        Plan {
+            nodes,
+            faults,
+            message_fault_rate: pick(rng, &[0.002, 0.01, 0.05, 0.15]),
+            fault_interval: election.mul_f64(0.3 + 4.0 * rng.f64()),
+            latency: (latency_max / rng.u32(2..20), latency_max),
+            disk_latency: (disk_max / 10, disk_max),
+            apply_latency: (Duration::ZERO, election / pick(rng, &[20, 200, 2000])),
+            gather: pick(rng, &[Duration::ZERO, Duration::ZERO, latency_max / 2]),
+            safety: election * rng.u32(15..50),
+            client_interval: election / pick(rng, &[2, 10, 40]),
+            command_bytes_max: pick(rng, &[8, 64, 400]),
+            machines_on_disk: (0..nodes).map(|_| rng.u8(..3) == 0).collect(),
+            ending: draw_ending(rng, &membership, nodes),
+            membership,
+            config,
+        }
+    }
+
+    /// Whether this fault may strike.
+    pub(super) fn has(&self, fault: FaultKind) -> bool {
+        self.faults.contains(&fault)
+    }
+
+    /// The settings of a node.
+    pub(super) fn config(&self, node: usize, seed: u64) -> Config {
+        Config { id: NodeId(node as u64 + 1), seed, ..self.config.clone() }
+    }
+
+    /// The election timeout, in which the length of everything else is measured.
+    pub(super) fn election_timeout(&self) -> Duration {
+        self.config.election_timeout
+    }
+
+    /// How long a message takes.
+    pub(super) fn latency(&self, rng: &mut fastrand::Rng) -> Duration {
+        between(rng, self.latency)
+    }
+
+    /// How long a message takes that is held up: mostly a little, sometimes for many timeouts.
+    pub(super) fn long_latency(&self, rng: &mut fastrand::Rng) -> Duration {
+        let most = match rng.u8(..8) {
+            0 => self.election_timeout() * 8,
+            1 | 2 => self.election_timeout() / 2,
+            _ => self.latency.1 * 4,
+        };
+        between(rng, (self.latency.0, most.max(self.latency.1)))
+    }
+
+    /// How long a write takes.
+    pub(super) fn disk_latency(&self, rng: &mut fastrand::Rng) -> Duration {
+        between(rng, self.disk_latency)
+    }
+
+    /// How long the state machine takes.
+    pub(super) fn apply_latency(&self, rng: &mut fastrand::Rng) -> Duration {
+        between(rng, self.apply_latency)
+    }
+}
+
+fn draw_membership(rng: &mut fastrand::Rng, nodes: usize) -> Membership {
+    let voters = (1..=nodes as u64).map(|id| (id, format!("node-{id}")));
+    let quorums = if nodes > 1 && rng.u8(..4) == 0 {
+        let phase_two = rng.usize(1..=nodes);
+        Quorums::Flexible { phase_one: rng.usize(nodes + 1 - phase_two..=nodes), phase_two }
+    } else {
+        Quorums::Majority
+    };
+    Membership::new(voters)
+        .and_then(|membership| membership.with_quorums(quorums))
+        .and_then(|membership| membership.with_window(pick(rng, &[1, 2, 5, 16, 64])))
+        .expect("drawn within the limits")
+}
+
+fn draw_config(rng: &mut fastrand::Rng, membership: &Membership) -> Config {
+    let default = Config::new(NodeId(1), membership.clone());
+    let election_timeout = Duration::from_millis(rng.u64(150..=1000));
+    let retransmit_timeout = election_timeout / rng.u32(2..7);
+    Config {
+        election_timeout,
+        heartbeat_interval: election_timeout / rng.u32(4..11),
+        retransmit_timeout,
+        gap_patience: retransmit_timeout / rng.u32(2..20),
+        batch_bytes_max: pick(rng, &[1, 600, default.batch_bytes_max]),
+        batch_commands_max: pick(rng, &[1, 3, default.batch_commands_max]),
+        outstanding_commands_max: pick(rng, &[4, 40, default.outstanding_commands_max]),
+        queue_bytes_max: pick(rng, &[600, default.queue_bytes_max, default.queue_bytes_max]),
+        cache_bytes_max: pick(rng, &[1, 600, default.cache_bytes_max]),
+        delivery_bytes_max: pick(rng, &[1, 2000, default.delivery_bytes_max]),
+        checkpoint_slots: pick(rng, &[3, 20, default.checkpoint_slots]),
+        ..default
+    }
+}
+
+fn draw_ending(rng: &mut fastrand::Rng, membership: &Membership, nodes: usize) -> Ending {
+    let quorum = membership.quorum_size(Phase::One).max(membership.quorum_size(Phase::Two));
+    let mut core: Vec<_> = (0..nodes).collect();
+    rng.shuffle(&mut core);
+    let star = core[0];
+    core.truncate(rng.usize(quorum..=nodes));
+    core.sort_unstable();
+    match rng.u8(..8) {
+        0 => Ending::Core(core),
+        1 => Ending::Survivors(core),
+        2 | 3 => Ending::CoreAndFringe(core),
+        4 => Ending::Star(star),
+        _ => Ending::Healed,
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} nodes, quorums {} and {}, window {}, machines on disk {:?}",
+            self.nodes,
+            self.membership.quorum_size(Phase::One),
+            self.membership.quorum_size(Phase::Two),
+            self.membership.window(),
+            self.machines_on_disk
+        )?;
+        let config = &self.config;
+        writeln!(
+            f,
+            "election timeout {:?}, heartbeat {:?}, retransmission {:?}, latency {:?}, disk {:?}",
+            config.election_timeout,
+            config.heartbeat_interval,
+            config.retransmit_timeout,
+            self.latency,
+            self.disk_latency
+        )?;
+        writeln!(
+            f,
+            "batches of {} commands and {} bytes, {} outstanding, {} cached, {} delivered, \
+             checkpoint every {}",
+            config.batch_commands_max,
+            config.batch_bytes_max,
+            config.outstanding_commands_max,
+            config.cache_bytes_max,
+            config.delivery_bytes_max,
+            config.checkpoint_slots
+        )?;
+        write!(
+            f,
+            "faults {:?} at {}, every {:?}; safety {:?}, then {:?}",
+            self.faults, self.message_fault_rate, self.fault_interval, self.safety, self.ending
+        )
+    }
+}

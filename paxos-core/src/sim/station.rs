@@ -1,0 +1,129 @@
+//! A host in its place: its clock, what has come in and is not taken in yet, and what is wrong
+//! with it at the moment.
+
+use std::time::Duration;
+
+use super::host::Host;
+use crate::{
+    message::Message,
+    replica::{Input, Role},
+    types::Instant,
+};
+
+/// Messages that wait for a process before more are dropped, as a transport would.
+const INBOX_INPUTS_MAX: usize = 4096;
+
+/// A clock that may run fast or slow. It starts from zero with its process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    origin: Duration,
+    /// Local time per time of the simulation.
+    rate: f64,
+}
+
+impl Clock {
+    fn read(self, now: Duration) -> Instant {
+        Instant::from_origin(now.saturating_sub(self.origin).mul_f64(self.rate))
+    }
+
+    /// When the clock shows `instant`, or a moment later.
+    fn when(self, instant: Instant) -> Duration {
+        let elapsed = instant.since_origin().div_f64(self.rate);
+        let mut at = self.origin + elapsed;
+        while self.read(at) < instant {
+            at += Duration::from_nanos(1);
+        }
+        at
+    }
+}
+
+/// A simulated machine and its circumstances.
+#[derive(Debug)]
+pub(super) struct Station {
+    pub(super) host: Host,
+    clock: Clock,
+    inbox: Vec<Input>,
+    /// When the process next looks into its inbox.
+    pub(super) wake_at: Option<Duration>,
+    /// When the next tick is due.
+    pub(super) tick_at: Option<Duration>,
+    /// Ticks in a row at one moment, to notice a replica that asks for them without end.
+    pub(super) ticks_in_a_row: (Duration, u32),
+    /// The process stands still until then.
+    pub(super) paused_until: Duration,
+    /// Writes take this much longer.
+    pub(super) disk_slowness: u32,
+    pub(super) disk_is_full: bool,
+    /// Whether the replica has been told that the disk is full.
+    pub(super) full_is_told: bool,
+    /// Whether the state machine is at work.
+    pub(super) is_working: bool,
+    /// The role after the last step.
+    pub(super) role: Role,
+}
+
+impl Station {
+    pub(super) fn new(host: Host) -> Station {
+        Station {
+            host,
+            clock: Clock { origin: Duration::ZERO, rate: 1.0 },
+            inbox: Vec::new(),
+            wake_at: None,
+            tick_at: None,
+            ticks_in_a_row: (Duration::ZERO, 0),
+            paused_until: Duration::ZERO,
+            disk_slowness: 1,
+            disk_is_full: false,
+            full_is_told: false,
+            is_working: false,
+            role: Role::Follower,
+        }
+    }
+
+    /// Sets everything volatile back; the clock starts from zero.
+    pub(super) fn reset(&mut self, now: Duration, rate: f64) {
+        self.clock = Clock { origin: now, rate };
+        self.inbox.clear();
+        self.wake_at = None;
+        self.tick_at = None;
+        self.ticks_in_a_row = (now, 0);
+        self.paused_until = now;
+        self.full_is_told = false;
+        self.is_working = false;
+        self.role = Role::Follower;
+    }
+
+    /// What the machine's clock shows.
+    pub(super) fn local(&self, now: Duration) -> Instant {
+        self.clock.read(now)
+    }
+
+    /// When the next deadline of the replica falls.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.host.next_deadline().map(|deadline| self.clock.when(deadline))
+    }
+
+    /// Whether the process stands still.
+    pub(super) fn is_paused(&self, now: Duration) -> bool {
+        now < self.paused_until
+    }
+
+    /// Puts a message into the inbox; a full one loses it.
+    pub(super) fn receive(&mut self, from: crate::types::NodeId, message: Message) -> bool {
+        let has_room = self.inbox.len() < INBOX_INPUTS_MAX;
+        if has_room {
+            self.inbox.push(Input::Message { from, message });
+        }
+        has_room
+    }
+
+    /// Puts anything else into the inbox.
+    pub(super) fn push(&mut self, input: Input) {
+        self.inbox.push(input);
+    }
+
+    /// Empties the inbox.
+    pub(super) fn take_inbox(&mut self) -> Vec<Input> {
+        std::mem::take(&mut self.inbox)
+    }
+}

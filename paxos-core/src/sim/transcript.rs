@@ -1,0 +1,227 @@
+//! Messages, writes and deliveries as lines that people read.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+use crate::{
+    message::{Message, Record, Watermark},
+    port::WriteBatch,
+    replica::{Delivery, Input, Verdict},
+    types::{Batch, Slot, Value},
+};
+
+/// A command longer than this is shown as its request id alone.
+const SHOWN_BYTES_MAX: usize = 24;
+
+/// The name of a message's kind.
+pub(super) fn kind(message: &Message) -> &'static str {
+    match message {
+        Message::Poll(_) => "Poll",
+        Message::PollReply(_) => "PollReply",
+        Message::Prepare(_) => "Prepare",
+        Message::Promise(_) => "Promise",
+        Message::Accept(_) => "Accept",
+        Message::Accepted(_) => "Accepted",
+        Message::Reject(_) => "Reject",
+        Message::Chosen(_) => "Chosen",
+        Message::Heartbeat(_) => "Heartbeat",
+        Message::HeartbeatReply(_) => "HeartbeatReply",
+        Message::Learn(_) => "Learn",
+        Message::Learned(_) => "Learned",
+        Message::Propose(_) => "Propose",
+        Message::Read(_) => "Read",
+        Message::ReadReply(_) => "ReadReply",
+    }
+}
+
+/// A message in one line.
+pub(super) fn message(message: &Message) -> String {
+    let name = kind(message);
+    match message {
+        Message::Poll(poll) => format!("{name} #{}, chosen {}", poll.number, poll.chosen),
+        Message::PollReply(reply) => {
+            let answer = match reply.leader {
+                _ if reply.granted => "yes".to_owned(),
+                Some(leader) => format!("no, {leader} leads"),
+                None => "no".to_owned(),
+            };
+            let (number, promised, chosen) = (reply.number, reply.promised, reply.chosen);
+            format!("{name} #{number}: {answer}; promised {promised}, chosen {chosen}")
+        }
+        Message::Prepare(prepare) => {
+            format!("{name} {} from slot {}", prepare.ballot, prepare.from)
+        }
+        Message::Promise(promise) => {
+            let mut line = format!("{name} {} from slot {}:", promise.ballot, promise.from);
+            line.push_str(&records(&promise.records));
+            let _ = write!(line, "; chosen {}", promise.chosen);
+            if promise.floor > Slot::ZERO {
+                let _ = write!(line, ", floor {}", promise.floor);
+            }
+            if let Some(next) = promise.next {
+                let _ = write!(line, ", more from {next}");
+            }
+            line
+        }
+        Message::Accept(accept) => {
+            let chosen = accept.chosen.slot;
+            let value = value(&accept.value);
+            format!("{name} {} slot {} = {value}; chosen {chosen}", accept.ballot, accept.slot)
+        }
+        Message::Accepted(accepted) => {
+            format!("{name} {} {}", accepted.ballot, ranges(&accepted.slots))
+        }
+        Message::Reject(reject) => {
+            format!("{name} {}: promised {}", reject.ballot, reject.promised)
+        }
+        Message::Chosen(up_to) => format!("{name} {} up to {}", up_to.ballot, up_to.chosen.slot),
+        Message::Heartbeat(beat) => {
+            format!("{name} {} #{}; chosen {}", beat.ballot, beat.round, beat.chosen.slot)
+        }
+        Message::HeartbeatReply(reply) => {
+            let (ballot, round) = (reply.ballot, reply.round);
+            let (chosen, highest) = (reply.chosen, reply.highest_accepted);
+            format!("{name} {ballot} #{round}; chosen {chosen}, accepted up to {highest}")
+        }
+        Message::Learn(learn) => {
+            format!("{name} #{} slots {}..{}", learn.number, learn.from, learn.to)
+        }
+        Message::Learned(learned) => {
+            let mut line = format!("{name} #{}:", learned.number);
+            if learned.values.is_empty() {
+                line.push_str(" nothing");
+            }
+            for (slot, chosen) in &learned.values {
+                let _ = write!(line, " {slot}={}", value(chosen));
+            }
+            let _ = write!(line, "; chosen {}", learned.chosen);
+            line
+        }
+        Message::Propose(propose) => {
+            let commands: Vec<_> = propose
+                .commands
+                .iter()
+                .map(|(sequence, bytes)| match readable(bytes) {
+                    Some(text) => format!("{text} ({}#{sequence})", propose.client),
+                    None => format!("{}#{sequence}", propose.client),
+                })
+                .collect();
+            format!("{name} {}{}", commands.join(" "), passed_on(propose.hops))
+        }
+        Message::Read(read) => {
+            format!("{name} {}#{}{}", read.client, read.number, passed_on(read.hops))
+        }
+        Message::ReadReply(reply) => {
+            format!("{name} {}#{}: from slot {} on", reply.client, reply.number, reply.index)
+        }
+    }
+}
+
+fn passed_on(hops: u8) -> &'static str {
+    if hops == 0 { "" } else { ", passed on" }
+}
+
+/// A value: its commands if they are short text, its request ids otherwise.
+pub(super) fn value(value: &Value) -> String {
+    match value {
+        Value::Noop => "noop".to_owned(),
+        Value::Batch(batch) => readable_batch(batch).unwrap_or_else(|| format!("{batch:?}")),
+    }
+}
+
+fn readable_batch(batch: &Batch) -> Option<String> {
+    let commands: Option<Vec<_>> = batch.requests().map(|(_, bytes)| readable(&bytes)).collect();
+    Some(commands?.join(" "))
+}
+
+/// Quoted, if it is short text.
+pub(super) fn readable(bytes: &Bytes) -> Option<String> {
+    let is_text = bytes.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    (is_text && bytes.len() <= SHOWN_BYTES_MAX).then(|| format!("\"{}\"", bytes.escape_ascii()))
+}
+
+fn records(records: &[Record]) -> String {
+    if records.is_empty() {
+        return " nothing accepted".to_owned();
+    }
+    records.iter().fold(String::new(), |mut line, record| {
+        let _ = write!(line, " {}={} ({})", record.slot, value(&record.value), record.ballot);
+        line
+    })
+}
+
+fn ranges(slots: &[(Slot, Slot)]) -> String {
+    let ranges: Vec<_> = slots
+        .iter()
+        .map(
+            |(first, last)| {
+                if first == last { first.to_string() } else { format!("{first}..{last}") }
+            },
+        )
+        .collect();
+    let noun = if slots.len() == 1 && slots[0].0 == slots[0].1 { "slot" } else { "slots" };
+    format!("{noun} {}", ranges.join(" "))
+}
+
+/// What a write holds.
+pub(super) fn write_batch(batch: &WriteBatch) -> String {
+    let mut parts = Vec::new();
+    if let Some(promised) = batch.promised {
+        parts.push(format!("promise {promised}"));
+    }
+    for record in &batch.records {
+        parts.push(format!("slot {} = {} ({})", record.slot, value(&record.value), record.ballot));
+    }
+    if let Some(Watermark { slot, .. }) = batch.chosen {
+        parts.push(format!("chosen {slot}"));
+    }
+    if let Some(sessions) = &batch.sessions {
+        parts.push(format!("sessions as of {}", sessions.slot));
+    }
+    for peer in batch.peers.keys() {
+        parts.push(format!("peer {peer}"));
+    }
+    parts.join(", ")
+}
+
+/// What goes to the state machine.
+pub(super) fn delivery(delivery: &Delivery) -> String {
+    let mut line = format!("slot {} = {}", delivery.slot, value(&delivery.value));
+    for (range, verdict) in &delivery.verdicts {
+        let note = match verdict {
+            Verdict::Fresh => continue,
+            Verdict::Duplicate => "duplicate, skipped",
+            Verdict::Expired => "expired, skipped",
+        };
+        let whole = matches!(&delivery.value, Value::Batch(batch) if batch.len() == range.len());
+        if whole {
+            let _ = write!(line, ": {note}");
+        } else {
+            let _ = write!(line, "; commands {}..{}: {note}", range.start + 1, range.end);
+        }
+    }
+    line
+}
+
+/// What a replica takes in.
+pub(super) fn input(input: &Input) -> String {
+    match input {
+        Input::Message { from, message: received } => format!("{} of {from}", message(received)),
+        Input::Propose { id, command } => match readable(command) {
+            Some(text) => format!("proposal {id} {text}"),
+            None => format!("proposal {id}"),
+        },
+        Input::GiveUp(id) => format!("{id} given up"),
+        Input::Read { number } => format!("read {number}"),
+        Input::GiveUpRead { number } => format!("read {number} given up"),
+        Input::Persisted(id) => format!("written #{}", id.0),
+        Input::LogRead { id, records: found } => {
+            format!("log read {}:{}", id.0, records(found))
+        }
+        Input::Applied { slot, durable } => format!("applied {slot}, durable {durable}"),
+        Input::DiskFull(true) => "disk full".to_owned(),
+        Input::DiskFull(false) => "disk has room".to_owned(),
+        Input::Tick => "tick".to_owned(),
+    }
+}

@@ -1,0 +1,251 @@
+//! What clients want: commands and reads at any node, some of them given up, some proposed twice.
+//!
+//! Two kinds of clients: the nodes themselves, whose requests die with the process, and roaming
+//! ones with names of their own, which take the same request to another node when no answer comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::{
+    history::{ReadId, Waiting},
+    plan::Plan,
+};
+use crate::types::{ClientId, NodeId, RequestId};
+
+/// Roaming clients have names from here on.
+const ROAMING_NAME: u64 = 1000;
+const ROAMING_CLIENTS: u64 = 3;
+
+/// What a client does next.
+#[derive(Clone, Debug)]
+pub(super) enum Action {
+    /// Propose these at a node, together.
+    Propose(Vec<(RequestId, Bytes)>),
+    /// Propose another command under a request id that has been answered.
+    Reuse(RequestId, Bytes),
+    /// Read.
+    Read(u64),
+    /// Give a command up.
+    GiveUp(RequestId),
+    /// Give a read up.
+    GiveUpRead(u64),
+}
+
+/// A process on a node: what was asked of it dies with it.
+type Life = (NodeId, u64);
+
+#[derive(Debug, Default)]
+struct Numbers {
+    sequence: u64,
+    read: u64,
+    /// The last command answered.
+    answered: u64,
+}
+
+/// A client that is bound to no node.
+#[derive(Debug)]
+struct Roamer {
+    client: ClientId,
+    sequence: u64,
+    /// Whether the request of this sequence number is still open.
+    is_open: bool,
+    command: Bytes,
+    /// Where it has been proposed.
+    asked: BTreeSet<Life>,
+}
+
+/// The clients and what they wait for.
+#[derive(Debug)]
+pub(super) struct Workload {
+    commands: u64,
+    numbers: BTreeMap<Life, Numbers>,
+    /// Commands of the nodes' own that somebody waits for.
+    waiting: BTreeMap<RequestId, Life>,
+    reads: BTreeSet<ReadId>,
+    roamers: Vec<Roamer>,
+}
+
+impl Waiting for Workload {
+    fn is_awaited(&self, id: RequestId) -> bool {
+        self.waiting.contains_key(&id) || self.roamers.iter().any(|roamer| roamer.waits_for(id))
+    }
+}
+
+impl Roamer {
+    fn waits_for(&self, id: RequestId) -> bool {
+        self.is_open && self.id() == id
+    }
+
+    fn id(&self) -> RequestId {
+        RequestId { client: self.client, sequence: self.sequence }
+    }
+}
+
+impl Workload {
+    pub(super) fn new() -> Workload {
+        let roamer = |index| Roamer {
+            client: ClientId { name: ROAMING_NAME + index, epoch: 1 },
+            sequence: 0,
+            is_open: false,
+            command: Bytes::new(),
+            asked: BTreeSet::new(),
+        };
+        Workload {
+            commands: 0,
+            numbers: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            reads: BTreeSet::new(),
+            roamers: (0..ROAMING_CLIENTS).map(roamer).collect(),
+        }
+    }
+
+    /// What some client does next at this node in this life.
+    pub(super) fn act(&mut self, life: Life, plan: &Plan, rng: &mut fastrand::Rng) -> Vec<Action> {
+        match rng.u8(..20) {
+            0..=6 => vec![self.propose(life, 1, plan, rng)],
+            7 | 8 => {
+                let count = rng.u64(2..12);
+                vec![self.propose(life, count, plan, rng)]
+            }
+            9..=13 => vec![self.read(life)],
+            14 => self.give_up(life, rng),
+            15 => self.reuse(life, plan, rng),
+            _ => vec![self.roam(life, plan, rng)],
+        }
+    }
+
+    /// A command and a read of this node, which the end of the run waits for.
+    pub(super) fn last_wishes(
+        &mut self,
+        life: Life,
+        plan: &Plan,
+        rng: &mut fastrand::Rng,
+    ) -> Vec<Action> {
+        vec![self.propose(life, 1, plan, rng), self.read(life)]
+    }
+
+    fn command(&mut self, plan: &Plan, rng: &mut fastrand::Rng) -> Bytes {
+        self.commands += 1;
+        let mut bytes = self.commands.to_le_bytes().to_vec();
+        bytes.resize(rng.usize(8..=plan.command_bytes_max), 0);
+        bytes.into()
+    }
+
+    fn propose(&mut self, life: Life, count: u64, plan: &Plan, rng: &mut fastrand::Rng) -> Action {
+        let client = ClientId { name: life.0.0, epoch: life.1 };
+        let mut requests = Vec::new();
+        for _ in 0..count {
+            let numbers = self.numbers.entry(life).or_default();
+            numbers.sequence += 1;
+            let id = RequestId { client, sequence: numbers.sequence };
+            self.waiting.insert(id, life);
+            requests.push((id, self.command(plan, rng)));
+        }
+        Action::Propose(requests)
+    }
+
+    fn read(&mut self, life: Life) -> Action {
+        let numbers = self.numbers.entry(life).or_default();
+        numbers.read += 1;
+        self.reads.insert((life.0, life.1, numbers.read));
+        Action::Read(numbers.read)
+    }
+
+    fn give_up(&mut self, life: Life, rng: &mut fastrand::Rng) -> Vec<Action> {
+        if rng.bool() {
+            let reads: Vec<_> =
+                self.reads.iter().filter(|read| (read.0, read.1) == life).copied().collect();
+            let Some(read) = rng.choice(reads) else { return Vec::new() };
+            self.reads.remove(&read);
+            return vec![Action::GiveUpRead(read.2)];
+        }
+        let waiting: Vec<_> =
+            self.waiting.iter().filter(|(_, at)| **at == life).map(|(&id, _)| id).collect();
+        let Some(id) = rng.choice(waiting) else { return Vec::new() };
+        self.waiting.remove(&id);
+        vec![Action::GiveUp(id)]
+    }
+
+    fn reuse(&mut self, life: Life, plan: &Plan, rng: &mut fastrand::Rng) -> Vec<Action> {
+        let client = ClientId { name: life.0.0, epoch: life.1 };
+        let sequence = self.numbers.get(&life).map_or(0, |numbers| numbers.answered);
+        if sequence == 0 {
+            return Vec::new();
+        }
+        let id = RequestId { client, sequence };
+        vec![Action::Reuse(id, self.command(plan, rng))]
+    }
+
+    /// A roaming client comes to a node: with a new request if the last one is answered, with the
+    /// same one if it is not and this node has not seen it.
+    fn roam(&mut self, life: Life, plan: &Plan, rng: &mut fastrand::Rng) -> Action {
+        let command = self.command(plan, rng);
+        let index = rng.usize(..self.roamers.len());
+        let roamer = &mut self.roamers[index];
+        if !roamer.is_open {
+            roamer.sequence += 1;
+            roamer.is_open = true;
+            roamer.command = command;
+            roamer.asked.clear();
+        } else if roamer.asked.contains(&life) {
+            return self.read(life);
+        }
+        let roamer = &mut self.roamers[index];
+        roamer.asked.insert(life);
+        Action::Propose(vec![(roamer.id(), roamer.command.clone())])
+    }
+
+    /// A node has a result for a command: says whether somebody waited for it there.
+    pub(super) fn answered(&mut self, life: Life, id: RequestId) -> bool {
+        if self.waiting.get(&id) == Some(&life) {
+            self.waiting.remove(&id);
+            self.numbers.entry(life).or_default().answered = id.sequence;
+            return true;
+        }
+        let roamer = self
+            .roamers
+            .iter_mut()
+            .find(|roamer| roamer.waits_for(id) && roamer.asked.contains(&life));
+        match roamer {
+            Some(roamer) => {
+                roamer.is_open = false;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A node has refused a command; a roaming client may come again.
+    pub(super) fn refused(&mut self, life: Life, id: RequestId) {
+        self.waiting.remove(&id);
+        for roamer in self.roamers.iter_mut().filter(|roamer| roamer.waits_for(id)) {
+            roamer.asked.remove(&life);
+        }
+    }
+
+    /// Whether a request id of a node's own has just been made, and not been answered or given up.
+    pub(super) fn is_new(&self, life: Life, id: RequestId) -> bool {
+        self.waiting.get(&id) == Some(&life)
+    }
+
+    /// A read was served or refused.
+    pub(super) fn read_ended(&mut self, read: ReadId) {
+        self.reads.remove(&read);
+    }
+
+    /// A node has crashed.
+    pub(super) fn crashed(&mut self, node: NodeId) {
+        self.waiting.retain(|_, life| life.0 != node);
+        self.reads.retain(|read| read.0 != node);
+    }
+
+    /// Commands and reads that somebody waits for at this node in this life.
+    pub(super) fn open_at(&self, life: Life) -> (usize, usize) {
+        let commands = self.waiting.values().filter(|&&at| at == life).count();
+        let reads = self.reads.iter().filter(|read| (read.0, read.1) == life).count();
+        let roaming =
+            self.roamers.iter().filter(|roamer| roamer.is_open && roamer.asked.contains(&life));
+        (commands + roaming.count(), reads)
+    }
+}

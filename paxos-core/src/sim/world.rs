@@ -1,0 +1,390 @@
+//! The simulated world: virtual time, machines, network, clients and faults, one thing after the
+//! other. The seed decides every choice, so a run can be had again.
+
+use std::time::Duration;
+
+use super::{
+    agenda::{Agenda, Happening},
+    history::History,
+    host::Host,
+    ledger::{Ledger, Violation, ensure},
+    machine::Machine,
+    network::{self, Network, Parcel},
+    occurrence::{Occurrence, Occurrences},
+    plan::{FaultKind, Plan},
+    station::Station,
+    trace::{Sink, Trace},
+    transcript,
+    workload::{Action, Workload},
+};
+use crate::{
+    replica::Input,
+    types::{NodeId, Phase},
+};
+
+/// More happenings than any run needs: beyond them something goes round in circles.
+const EVENTS_MAX: u64 = 1_000_000;
+
+/// Ticks in a row at one moment.
+const TICKS_MAX: u32 = 50;
+
+/// What a check returns.
+pub(super) type Checked = Result<(), Violation>;
+
+/// A cluster and everything around it.
+pub(super) struct World<'a> {
+    pub(super) plan: Plan,
+    pub(super) rng: fastrand::Rng,
+    pub(super) now: Duration,
+    pub(super) agenda: Agenda,
+    pub(super) stations: Vec<Station>,
+    pub(super) network: Network,
+    pub(super) workload: Workload,
+    pub(super) history: History,
+    pub(super) ledger: Ledger,
+    pub(super) seen: Occurrences,
+    pub(super) trace: Trace<'a>,
+    /// Whether faults still strike.
+    pub(super) has_faults: bool,
+    /// Whether clients still come of themselves.
+    pub(super) has_clients: bool,
+}
+
+/// The id of the node at an index.
+pub(super) fn id_of(node: usize) -> NodeId {
+    NodeId(node as u64 + 1)
+}
+
+impl<'a> World<'a> {
+    /// The world that `seed` decides.
+    pub(super) fn new(seed: u64, sink: Option<Sink<'a>>) -> World<'a> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let plan = Plan::draw(&mut rng.fork());
+        let mut trace = Trace::new(seed, sink);
+        trace.note(Duration::ZERO, [0; 3], || format!("seed {seed}: {plan}"));
+        let station = |node| {
+            let config = plan.config(node, rng.u64(..));
+            Station::new(Host::new(config, Machine::new(plan.machines_on_disk[node])))
+        };
+        World {
+            stations: (0..plan.nodes).map(station).collect(),
+            network: Network::new(plan.nodes),
+            ledger: Ledger::new(plan.membership.quorum_size(Phase::Two)),
+            plan,
+            rng,
+            now: Duration::ZERO,
+            agenda: Agenda::default(),
+            workload: Workload::new(),
+            history: History::default(),
+            seen: Occurrences::default(),
+            trace,
+            has_faults: true,
+            has_clients: true,
+        }
+    }
+
+    /// The safety phase: everything starts, clients come and faults strike.
+    pub(super) fn safety_phase(&mut self) -> Checked {
+        for node in 0..self.plan.nodes {
+            self.start(node)?;
+        }
+        self.plan_client();
+        self.plan_fault();
+        self.run_until(self.plan.safety)
+    }
+
+    /// Lets happen what happens until `end`.
+    pub(super) fn run_until(&mut self, end: Duration) -> Checked {
+        while let Some((at, happening)) = self.agenda.next(end) {
+            self.now = at;
+            self.happen(happening)?;
+            let events = self.trace.events();
+            ensure!(events < EVENTS_MAX, "{events} events, and no end: something runs in circles");
+        }
+        self.now = self.now.max(end);
+        Ok(())
+    }
+
+    fn happen(&mut self, happening: Happening) -> Checked {
+        match happening {
+            Happening::Arrival(parcel) => self.arrive(parcel),
+            Happening::Wake { node, life } if self.is_life(node, life) => self.wake(node),
+            Happening::Tick { node, life } if self.is_life(node, life) => self.tick(node),
+            Happening::Written { node, life } if self.is_life(node, life) => self.written(node),
+            Happening::LogRead { node, life, id, records } if self.is_life(node, life) => {
+                self.seen.add(Occurrence::LogRead);
+                self.give(node, Input::LogRead { id, records })
+            }
+            Happening::Worked { node, life } if self.is_life(node, life) => self.worked(node),
+            Happening::Restart { node } if !self.stations[node].host.is_running() => {
+                self.seen.add(Occurrence::Restarted);
+                self.start(node)
+            }
+            Happening::DiskRecovers { node } => {
+                self.stations[node].disk_slowness = 1;
+                self.stations[node].disk_is_full = false;
+                Ok(())
+            }
+            Happening::LinksRecover => {
+                if self.has_faults {
+                    self.network.links.retain(|_, _| true);
+                }
+                Ok(())
+            }
+            Happening::Fault if self.has_faults => self.strike(),
+            Happening::Client if self.has_clients => self.client(),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_life(&self, node: usize, life: u64) -> bool {
+        self.stations[node].host.incarnation() == Some(life)
+    }
+
+    /// Which life a node is in.
+    pub(super) fn life(&self, node: usize) -> Option<(NodeId, u64)> {
+        self.stations[node].host.incarnation().map(|incarnation| (id_of(node), incarnation))
+    }
+
+    /// Starts a node from what its disk holds.
+    pub(super) fn start(&mut self, node: usize) -> Checked {
+        let mut rate = 1.0;
+        if self.plan.has(FaultKind::Drift) {
+            rate = 0.95 + 0.1 * self.rng.f64();
+            self.seen.add(Occurrence::Drifted);
+        }
+        let station = &mut self.stations[node];
+        station.reset(self.now, rate);
+        let started = station.host.start(station.local(self.now));
+        if started.machine_is_ahead {
+            self.seen.add(Occurrence::MachineAheadOfLog);
+        }
+        self.history.started(id_of(node), started.delivered);
+        self.trace.note(self.now, [1, node as u64, started.incarnation], || {
+            format!("{} starts, incarnation {}", id_of(node), started.incarnation)
+        });
+        self.plan_tick(node);
+        Ok(())
+    }
+
+    /// Crashes a node: of what its disk was given, any prefix may survive.
+    pub(super) fn crash(&mut self, node: usize) -> Checked {
+        self.seen.add(Occurrence::Crashed);
+        let station = &mut self.stations[node];
+        let unfinished = station.host.disk.unfinished().len();
+        let survivors = if station.disk_is_full { 0 } else { self.rng.usize(..=unfinished) };
+        if survivors < unfinished {
+            self.seen.add(Occurrence::LostWrites);
+        }
+        if survivors > 0 {
+            self.seen.add(Occurrence::KeptWrites);
+        }
+        self.trace.note(self.now, [2, node as u64, survivors as u64], || {
+            format!("{} crashes; of {unfinished} writes {survivors} survive", id_of(node))
+        });
+        let (ledger, seen) = (&mut self.ledger, &mut self.seen);
+        station
+            .host
+            .disk
+            .crash(survivors, |before, batch| ledger.written(id_of(node), batch, before, seen))?;
+        station.host.crash();
+        self.workload.crashed(id_of(node));
+        Ok(())
+    }
+
+    /// Hands an input to a process, now or when it next looks.
+    pub(super) fn give(&mut self, node: usize, input: Input) -> Checked {
+        self.stations[node].push(input);
+        self.call(node)
+    }
+
+    /// Sees to it that a process looks into its inbox.
+    fn call(&mut self, node: usize) -> Checked {
+        let station = &mut self.stations[node];
+        if station.wake_at.is_some() {
+            return Ok(());
+        }
+        if self.plan.gather.is_zero() && !station.is_paused(self.now) {
+            return self.wake(node);
+        }
+        let Some(life) = station.host.incarnation() else { return Ok(()) };
+        let at = (self.now + self.plan.gather.mul_f64(self.rng.f64())).max(station.paused_until);
+        station.wake_at = Some(at);
+        self.agenda.plan(at, Happening::Wake { node, life });
+        Ok(())
+    }
+
+    fn wake(&mut self, node: usize) -> Checked {
+        let station = &mut self.stations[node];
+        station.wake_at = None;
+        if station.is_paused(self.now) {
+            return self.call(node);
+        }
+        let inputs = station.take_inbox();
+        if inputs.is_empty() { Ok(()) } else { self.step(node, inputs) }
+    }
+
+    pub(super) fn plan_tick(&mut self, node: usize) {
+        let station = &mut self.stations[node];
+        let (Some(deadline), Some(life)) = (station.deadline(), station.host.incarnation()) else {
+            return;
+        };
+        let at = deadline.max(self.now).max(station.paused_until);
+        if station.tick_at.is_none_or(|planned| at < planned) {
+            station.tick_at = Some(at);
+            self.agenda.plan(at, Happening::Tick { node, life });
+        }
+    }
+
+    fn tick(&mut self, node: usize) -> Checked {
+        let station = &mut self.stations[node];
+        if station.tick_at.is_none_or(|planned| planned > self.now) {
+            return Ok(());
+        }
+        station.tick_at = None;
+        let is_due = station.deadline().is_some_and(|deadline| deadline <= self.now);
+        if !is_due || station.is_paused(self.now) {
+            self.plan_tick(node);
+            return Ok(());
+        }
+        let (at, count) = &mut station.ticks_in_a_row;
+        *count = if *at == self.now { *count + 1 } else { 0 };
+        *at = self.now;
+        ensure!(*count < TICKS_MAX, "node {} wants ticks without end", id_of(node));
+        station.push(Input::Tick);
+        station.wake_at = None;
+        self.wake(node)
+    }
+
+    fn arrive(&mut self, parcel: Parcel) -> Checked {
+        let Parcel { from, to, message } = parcel;
+        if !self.network.links.is_up(from, to) {
+            self.seen.add(Occurrence::Severed);
+            return Ok(());
+        }
+        if !self.stations[to].host.is_running() {
+            return Ok(());
+        }
+        let message = if self.rng.u8(..8) == 0 { network::transcode(&message) } else { message };
+        if self.stations[to].receive(id_of(from), message) { self.call(to) } else { Ok(()) }
+    }
+
+    fn step(&mut self, node: usize, inputs: Vec<Input>) -> Checked {
+        self.trace.note(self.now, [3, node as u64, inputs.len() as u64], || {
+            let inputs: Vec<_> = inputs.iter().map(transcript::input).collect();
+            format!("{} takes in: {}", id_of(node), inputs.join("; "))
+        });
+        let station = &mut self.stations[node];
+        let effects = station.host.step(station.local(self.now), inputs);
+        self.after_step(node, effects)
+    }
+
+    pub(super) fn plan_write(&mut self, node: usize) {
+        let station = &mut self.stations[node];
+        let batches_max = if self.rng.bool() { usize::MAX } else { self.rng.usize(1..3) };
+        let Some(life) = station.host.incarnation() else { return };
+        if station.host.disk.begin(batches_max) {
+            let latency = self.plan.disk_latency(&mut self.rng) * station.disk_slowness;
+            self.agenda.plan(self.now + latency, Happening::Written { node, life });
+        }
+    }
+
+    fn written(&mut self, node: usize) -> Checked {
+        let station = &mut self.stations[node];
+        if station.disk_is_full {
+            let life = station.host.incarnation().expect("checked by the caller");
+            let retry = self.now + self.plan.election_timeout() / 4;
+            self.agenda.plan(retry, Happening::Written { node, life });
+            let is_told = std::mem::replace(&mut station.full_is_told, true);
+            return if is_told { Ok(()) } else { self.give(node, Input::DiskFull(true)) };
+        }
+        let (ledger, seen) = (&mut self.ledger, &mut self.seen);
+        let last = station
+            .host
+            .disk
+            .finish(|before, batch| ledger.written(id_of(node), batch, before, seen))?;
+        let Some(last) = last else { return Ok(()) };
+        self.trace.note(self.now, [8, node as u64, last.0], || {
+            format!("{} has written up to #{}", id_of(node), last.0)
+        });
+        if std::mem::replace(&mut self.stations[node].full_is_told, false) {
+            self.stations[node].push(Input::DiskFull(false));
+        }
+        self.give(node, Input::Persisted(last))?;
+        self.plan_write(node);
+        Ok(())
+    }
+
+    pub(super) fn plan_work(&mut self, node: usize) {
+        let station = &mut self.stations[node];
+        let Some(life) = station.host.incarnation() else { return };
+        if !station.is_working && station.host.has_work() {
+            station.is_working = true;
+            let at = self.now + self.plan.apply_latency(&mut self.rng);
+            self.agenda.plan(at.max(station.paused_until), Happening::Worked { node, life });
+        }
+    }
+
+    fn worked(&mut self, node: usize) -> Checked {
+        let station = &mut self.stations[node];
+        station.is_working = false;
+        if station.is_paused(self.now) {
+            self.plan_work(node);
+            return Ok(());
+        }
+        let count_max = if self.rng.bool() { usize::MAX } else { self.rng.usize(1..4) };
+        let flush = self.rng.bool();
+        let (done, input) = self.stations[node].host.work(count_max, flush);
+        for done in done {
+            self.done(node, done)?;
+        }
+        if let Some(input) = input {
+            self.give(node, input)?;
+        }
+        self.plan_work(node);
+        Ok(())
+    }
+
+    pub(super) fn plan_client(&mut self) {
+        let wait = self.plan.client_interval.mul_f64(2.0 * self.rng.f64());
+        self.agenda.plan(self.now + wait, Happening::Client);
+    }
+
+    fn client(&mut self) -> Checked {
+        self.plan_client();
+        let node = self.rng.usize(..self.plan.nodes);
+        let Some(life) = self.life(node) else { return Ok(()) };
+        let actions = self.workload.act(life, &self.plan, &mut self.rng);
+        self.act(node, actions)
+    }
+
+    /// Carries out what clients want.
+    pub(super) fn act(&mut self, node: usize, actions: Vec<Action>) -> Checked {
+        let Some((id, incarnation)) = self.life(node) else { return Ok(()) };
+        for action in actions {
+            let station = &mut self.stations[node];
+            match action {
+                Action::Propose(requests) => {
+                    for (id, command) in requests {
+                        station.push(Input::Propose { id, command });
+                    }
+                }
+                Action::Reuse(id, command) => station.push(Input::Propose { id, command }),
+                Action::Read(number) => {
+                    self.history.read_began((id, incarnation, number));
+                    station.push(Input::Read { number });
+                }
+                Action::GiveUp(id) => {
+                    self.seen.add(Occurrence::GaveUp);
+                    station.push(Input::GiveUp(id));
+                }
+                Action::GiveUpRead(number) => {
+                    self.seen.add(Occurrence::GaveUp);
+                    self.history.read_ended((id, incarnation, number));
+                    station.push(Input::GiveUpRead { number });
+                }
+            }
+        }
+        self.call(node)
+    }
+}
