@@ -170,10 +170,10 @@ impl Shared {
     /// Waits until nothing superfluous is left in the tables.
     #[cfg(test)]
     pub(super) fn wait_until_clean(&self) {
+        let compacted = self.reader().compacted_revision();
         let progress = self.inner.lock_progress();
         let waited = self.inner.progressed.wait_while(progress, |progress| {
-            progress.failed.is_none()
-                && (progress.wanted || progress.extent.cleaned < progress.extent.head.compacted)
+            progress.failed.is_none() && progress.extent.cleaned < compacted
         });
         drop(waited.expect("the thread does not panic"));
     }
@@ -276,8 +276,8 @@ impl Flusher {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
+        let between_slots = self.inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let (layer, head, before) = {
-            let _between_slots = self.inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
             let mut published =
                 self.inner.published.write().unwrap_or_else(PoisonError::into_inner);
             let head = published.head;
@@ -290,6 +290,7 @@ impl Flusher {
             (layer, head, view.disk.extent)
         };
         self.inner.lock_progress().begun = head.applied;
+        drop(between_slots);
         layer.with(|changes| self.inner.disk.flush(changes, head, before))?;
         self.publish(|view| view.frozen = None)
     }
