@@ -88,6 +88,8 @@ struct Route {
     lanes: [queue::Sender; 3],
     /// The peer is there: no need to wait before dialling it.
     hurry: Arc<Notify>,
+    /// By lane: the peer has lost the connections it had, so those to it are worth nothing either.
+    renew: [Arc<Notify>; 3],
     /// Lets the diallers go when the route is dropped.
     _let_go: DropGuard,
 }
@@ -203,6 +205,7 @@ impl<W: Wire> Shared<W> {
     fn route(self: &Arc<Self>, peer: NodeId, address: Address) -> Route {
         let let_go = self.end.child_token();
         let hurry = Arc::new(Notify::new());
+        let renew: [Arc<Notify>; 3] = std::array::from_fn(|_| Arc::new(Notify::new()));
         let lanes = LANES.map(|lane| {
             let (sender, receiver) = queue::queue(lane);
             let dialler = Outgoing {
@@ -212,13 +215,14 @@ impl<W: Wire> Shared<W> {
                 lane,
                 queue: receiver,
                 hurry: hurry.clone(),
+                renew: renew[lane as usize].clone(),
                 let_go: let_go.clone(),
             };
             let run = self.end.clone().run_until_cancelled_owned(dialler.run());
             self.diallers.spawn_on(run, &self.started().runtime);
             sender
         });
-        Route { address, lanes, hurry, _let_go: let_go.drop_guard() }
+        Route { address, lanes, hurry, renew, _let_go: let_go.drop_guard() }
     }
 
     /// Tells the diallers that a peer is there.
@@ -226,6 +230,15 @@ impl<W: Wire> Shared<W> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(route) = routes.get(&peer) {
             route.hurry.notify_waiters();
+        }
+    }
+
+    /// Tells the dialler of a lane that the peer has dialled anew although its old connection seemed
+    /// to stand: most likely it was restarted and said no goodbye.
+    pub(crate) fn renew(&self, peer: NodeId, lane: Lane) {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = routes.get(&peer) {
+            route.renew[lane as usize].notify_waiters();
         }
     }
 

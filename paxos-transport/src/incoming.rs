@@ -63,8 +63,9 @@ async fn serve<W: Wire>(
     let ended = shared.end.child_token();
     // A newer connection takes the place of an older one, which the peer has given up.
     let before = shared.incoming().insert((peer, lane), ended.clone());
-    if let Some(before) = before {
+    if let Some(before) = before.filter(|before| !before.is_cancelled()) {
         before.cancel();
+        shared.renew(peer, lane);
     }
     if !shared.roster().is_peer(peer) {
         // Let go of while it was being let in.
@@ -77,6 +78,7 @@ async fn serve<W: Wire>(
         () = ended.cancelled() => Ok(()),
         received = link.receive(lane, sink) => received,
     };
+    ended.cancel();
     match received {
         Ok(()) => tracing::debug!(%node, %peer, ?lane, "a connection ended"),
         Err(FrameError::Io(error)) => {

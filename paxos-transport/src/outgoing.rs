@@ -1,6 +1,6 @@
 //! Connects to a peer, sends one lane to it, and connects again when that breaks.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use paxos_core::{message::Lane, types::NodeId};
 use tokio::{sync::Notify, time::Instant};
@@ -16,6 +16,10 @@ use crate::{
     queue,
 };
 
+/// A connection younger than this is not made anew because the peer has dialled: it may be the
+/// answer to that, and two nodes must not go on answering each other.
+const RENEW_AGE_MIN: Duration = Duration::from_secs(1);
+
 /// The task that sends one lane to one peer.
 #[derive(Debug)]
 pub(crate) struct Outgoing<W> {
@@ -25,6 +29,7 @@ pub(crate) struct Outgoing<W> {
     pub(crate) lane: Lane,
     pub(crate) queue: queue::Receiver,
     pub(crate) hurry: Arc<Notify>,
+    pub(crate) renew: Arc<Notify>,
     pub(crate) let_go: CancellationToken,
 }
 
@@ -100,9 +105,11 @@ impl<W: Wire> Outgoing<W> {
             let_go.cancelled().await;
             tokio::time::sleep(FLUSH_MAX).await;
         };
+        let renewed = renewed(self.renew.clone());
         tokio::select! {
             sent = self.send_all(&mut link) => sent?,
             () = too_long => return Ok(()),
+            error = renewed => return Err(error),
         }
         // Whether it has all arrived is not known, nor promised.
         let _ = tokio::time::timeout(FLUSH_MAX, link.finish()).await;
@@ -127,5 +134,33 @@ impl<W: Wire> Outgoing<W> {
             }
             link.send(self.lane, batch).await?;
         }
+    }
+}
+
+/// Resolves when the peer has shown that it knows nothing of a connection made now.
+async fn renewed(renew: Arc<Notify>) -> io::Error {
+    let since = Instant::now();
+    loop {
+        renew.notified().await;
+        if since.elapsed() >= RENEW_AGE_MIN {
+            return io::Error::new(io::ErrorKind::ConnectionReset, "the peer has started anew");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_connection_of_some_age_is_made_anew() {
+        let renew = Arc::new(Notify::new());
+        let waits = tokio::spawn(renewed(renew.clone()));
+        tokio::task::yield_now().await;
+        renew.notify_waiters();
+        tokio::time::sleep(RENEW_AGE_MIN).await;
+        assert!(!waits.is_finished(), "it was too young");
+        renew.notify_waiters();
+        assert_eq!(waits.await.expect("it ends").kind(), io::ErrorKind::ConnectionReset);
     }
 }
