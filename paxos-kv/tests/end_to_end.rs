@@ -17,6 +17,10 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 /// How long service may be away after the leader has crashed, with default timeouts.
 const OUTAGE_MAX: Duration = Duration::from_secs(2);
 
+/// How long a server that crashed may take, from its restart on, until the cluster can do without
+/// another one.
+const REJOIN_MAX: Duration = Duration::from_secs(3);
+
 /// How long a frozen leader stays frozen: long enough for another one.
 const FREEZE: Duration = Duration::from_secs(5);
 
@@ -47,7 +51,11 @@ async fn crashes_and_freezes_lose_nothing(scheme: &'static str) {
     assert!(outage <= OUTAGE_MAX, "service was away for {outage:?}");
     workload.progress(SOME).await;
     cluster.restart(leader);
+    let restart = Instant::now();
     cluster.settled().await;
+    let rejoined = restart.elapsed();
+    println!("{scheme}: the one that crashed was back in the cluster after {rejoined:?}");
+    assert!(rejoined <= REJOIN_MAX, "it was away for {rejoined:?}");
 
     // A follower crashes.
     let follower = (cluster.leader().await + 1) % 3;
