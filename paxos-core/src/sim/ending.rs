@@ -60,9 +60,13 @@ impl World<'_> {
         Ok(taken)
     }
 
-    /// How much the state machines have applied.
+    /// How much has been applied, or passed over after a restart.
     fn progress(&self, demanded: &[usize]) -> u64 {
-        demanded.iter().map(|&node| self.stations[node].host.applied().0).sum()
+        demanded
+            .iter()
+            .filter_map(|&node| self.status_of(node))
+            .map(|status| status.applied.0)
+            .sum()
     }
 
     fn heal(&mut self) -> Checked {

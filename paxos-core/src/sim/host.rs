@@ -12,7 +12,7 @@ use super::{disk::Disk, machine::Machine};
 use crate::{
     config::Config,
     message::{Message, Record},
-    replica::{Delivery, Effects, Halt, Input, LogRead, Refusal, Replica, Status, Verdict},
+    replica::{Delivery, Effects, Halt, Input, LogRead, Refusal, Replica, Role, Status, Verdict},
     types::{Instant, NodeId, RequestId, Slot, Value},
 };
 
@@ -67,7 +67,9 @@ pub(super) struct Outgoing {
 /// What the state machine has done.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// It has applied a slot. Slots that its state on disk held already are left out.
+    /// It has passed over a slot that its state on disk held already.
+    Passed(Delivery),
+    /// It has applied a slot.
     Applied {
         /// The slot.
         delivery: Delivery,
@@ -135,6 +137,16 @@ impl Host {
         self.process.as_ref().is_some_and(|process| !process.work.is_empty())
     }
 
+    /// Whether the replica would poll if it were told that it is `now`.
+    pub(super) fn would_poll(&self, now: Instant) -> bool {
+        self.process.as_ref().is_some_and(|process| {
+            let mut replica = process.replica.clone();
+            replica.step(now, Input::Tick);
+            process.replica.status(now).role == Role::Follower
+                && replica.status(now).role != Role::Follower
+        })
+    }
+
     /// Hands inputs to the replica, which checks its invariants afterwards.
     pub(super) fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Effects {
         let Some(process) = &mut self.process else { return Effects::default() };
@@ -182,6 +194,7 @@ impl Host {
                 Some(Work::Apply(delivery)) => {
                     applied = Some(delivery.slot);
                     if delivery.slot <= process.applied {
+                        done.push(Done::Passed(delivery));
                         continue;
                     }
                     process.applied = delivery.slot;

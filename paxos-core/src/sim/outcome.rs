@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     message::Message,
-    replica::{Effects, Refusal, Role},
+    replica::{Delivery, Effects, Refusal, Role},
     types::{NodeId, RequestId},
 };
 
@@ -184,17 +184,13 @@ impl World<'_> {
     pub(super) fn done(&mut self, node: usize, done: Done) -> Checked {
         let life = self.life(node).expect("its state machine has just worked");
         match done {
+            Done::Passed(delivery) => self.answer(node, &delivery)?,
             Done::Applied { delivery, digest } => {
                 self.trace.note(self.now, [9, node as u64, digest], || {
                     format!("{} applies {}", id_of(node), transcript::delivery(&delivery))
                 });
                 self.history.applied(id_of(node), delivery.slot, digest)?;
-                for id in Host::answered(&delivery) {
-                    if self.workload.answered(life, id) {
-                        self.seen.add(Occurrence::Acknowledged);
-                        self.history.acknowledge(id)?;
-                    }
-                }
+                self.answer(node, &delivery)?;
             }
             Done::Served(reads, applied) => {
                 self.trace.note(self.now, [10, node as u64, reads.len() as u64], || {
@@ -207,6 +203,18 @@ impl World<'_> {
                         self.seen.add(Occurrence::ReadServed);
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever waited at this node for the commands of a slot has an answer.
+    fn answer(&mut self, node: usize, delivery: &Delivery) -> Checked {
+        let life = self.life(node).expect("its state machine has just worked");
+        for id in Host::answered(delivery) {
+            if self.workload.answered(life, id) {
+                self.seen.add(Occurrence::Acknowledged);
+                self.history.acknowledge(id)?;
             }
         }
         Ok(())

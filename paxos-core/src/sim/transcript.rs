@@ -8,7 +8,7 @@ use crate::{
     message::{Message, Record, Watermark},
     port::WriteBatch,
     replica::{Delivery, Input, Verdict},
-    types::{Batch, Slot, Value},
+    types::{Ballot, Batch, RequestId, Slot, Value},
 };
 
 /// A command longer than this is shown as its request id alone.
@@ -39,15 +39,22 @@ pub(super) fn kind(message: &Message) -> &'static str {
 pub(super) fn message(message: &Message) -> String {
     let name = kind(message);
     match message {
-        Message::Poll(poll) => format!("{name} #{}, chosen {}", poll.number, poll.chosen),
+        Message::Poll(poll) => {
+            format!("{name} {}, chosen {}", number(poll.number), poll.chosen)
+        }
         Message::PollReply(reply) => {
             let answer = match reply.leader {
                 _ if reply.granted => "yes".to_owned(),
                 Some(leader) => format!("no, {leader} leads"),
                 None => "no".to_owned(),
             };
-            let (number, promised, chosen) = (reply.number, reply.promised, reply.chosen);
-            format!("{name} #{number}: {answer}; promised {promised}, chosen {chosen}")
+            let chosen = reply.chosen;
+            let promised = match reply.promised {
+                Ballot::ZERO => "nothing".to_owned(),
+                promised => promised.to_string(),
+            };
+            let number = number(reply.number);
+            format!("{name} {number}: {answer}; promised {promised}, chosen {chosen}")
         }
         Message::Prepare(prepare) => {
             format!("{name} {} from slot {}", prepare.ballot, prepare.from)
@@ -85,10 +92,10 @@ pub(super) fn message(message: &Message) -> String {
             format!("{name} {ballot} #{round}; chosen {chosen}, accepted up to {highest}")
         }
         Message::Learn(learn) => {
-            format!("{name} #{} slots {}..{}", learn.number, learn.from, learn.to)
+            format!("{name} {} slots {}..{}", number(learn.number), learn.from, learn.to)
         }
         Message::Learned(learned) => {
-            let mut line = format!("{name} #{}:", learned.number);
+            let mut line = format!("{name} {}:", number(learned.number));
             if learned.values.is_empty() {
                 line.push_str(" nothing");
             }
@@ -110,12 +117,28 @@ pub(super) fn message(message: &Message) -> String {
             format!("{name} {}{}", commands.join(" "), passed_on(propose.hops))
         }
         Message::Read(read) => {
-            format!("{name} {}#{}{}", read.client, read.number, passed_on(read.hops))
+            format!(
+                "{name} {} of node {}{}",
+                number(read.number),
+                read.client.name,
+                passed_on(read.hops)
+            )
         }
         Message::ReadReply(reply) => {
-            format!("{name} {}#{}: from slot {} on", reply.client, reply.number, reply.index)
+            format!(
+                "{name} {} of node {}: from slot {} on",
+                number(reply.number),
+                reply.client.name,
+                reply.index
+            )
         }
     }
+}
+
+/// A number that its sender never reuses: it counts on from its incarnation in the upper half.
+fn number(number: u64) -> String {
+    let (life, count) = (number >> 32, number & u64::from(u32::MAX));
+    if life <= 1 { format!("#{count}") } else { format!("#{count} of life {life}") }
 }
 
 fn passed_on(hops: u8) -> &'static str {
@@ -133,6 +156,12 @@ pub(super) fn value(value: &Value) -> String {
 fn readable_batch(batch: &Batch) -> Option<String> {
     let commands: Option<Vec<_>> = batch.requests().map(|(_, bytes)| readable(&bytes)).collect();
     Some(commands?.join(" "))
+}
+
+/// Commands that are short text, in order.
+pub(super) fn state(commands: &[(RequestId, Bytes)]) -> String {
+    let texts: Vec<_> = commands.iter().filter_map(|(_, text)| readable(text)).collect();
+    if texts.is_empty() { "empty".to_owned() } else { texts.join(" ") }
 }
 
 /// Quoted, if it is short text.

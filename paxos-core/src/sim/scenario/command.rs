@@ -21,6 +21,8 @@ pub(super) enum Command {
     Tick(usize),
     Crash { node: usize, keeping: usize },
     Restart(usize),
+    Suspend(usize),
+    Resume(usize),
     Partition(Vec<Vec<usize>>),
     Cut { from: usize, to: usize, both: bool },
     Link { center: usize, others: Vec<usize> },
@@ -62,6 +64,8 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         ("crash", [id, "keeping", count]) => {
             Command::Crash { node: node(id)?, keeping: number(count)? }
         }
+        ("suspend", [id]) => Command::Suspend(node(id)?),
+        ("resume", [id]) => Command::Resume(node(id)?),
         ("restart", [id]) => Command::Restart(node(id)?),
         ("partition", _) => Command::Partition(
             rest.split('|')

@@ -25,6 +25,7 @@
 //! | `tick 1` | lets time run out at this node alone, once |
 //! | `crash 2`, `crash 2 keeping 1` | crashes a node; its first unfinished writes may survive |
 //! | `restart 2` | starts it again |
+//! | `suspend 2`, `resume 2` | a machine that stands still, its clock too; messages wait for it |
 //! | `partition 1 \| 2 3` | messages pass within a group only |
 //! | `cut 1 -> 2`, `cut 1 - 2` | cuts a link, in one or both directions |
 //! | `link 1 - 2 3` | only these links are left: from the first to each of the others |
@@ -35,6 +36,7 @@
 //! | `show heartbeats`, `hide heartbeats` | as said; hidden at first |
 
 mod command;
+mod show;
 mod stage;
 
 use self::stage::Stage;

@@ -8,7 +8,7 @@ use super::command::{Command, Selection};
 use crate::{
     config::Config,
     message::Message,
-    replica::{Input, LogRead, Role, Status},
+    replica::{Input, LogRead, Role},
     sim::{
         history::{History, Waiting},
         host::{Done, Host},
@@ -37,8 +37,8 @@ impl Waiting for Nobody {
 }
 
 /// One machine on the stage.
-struct Actor {
-    host: Host,
+pub(super) struct Actor {
+    pub(super) host: Host,
     sequence: u64,
     read: u64,
     role: Role,
@@ -46,22 +46,26 @@ struct Actor {
     /// Own commands without an answer.
     waiting: BTreeSet<RequestId>,
     disk_is_held: bool,
+    /// How far its clock is behind.
+    lag: Duration,
+    /// When it was suspended, if it is.
+    suspended_at: Option<Duration>,
 }
 
 /// The stage.
 pub(super) struct Stage {
-    actors: Vec<Actor>,
+    pub(super) actors: Vec<Actor>,
     now: Duration,
     links: Links,
-    flight: Vec<Parcel>,
-    shows_heartbeats: bool,
-    lines: Vec<String>,
+    pub(super) flight: Vec<Parcel>,
+    pub(super) shows_heartbeats: bool,
+    pub(super) lines: Vec<String>,
     ledger: Ledger,
     history: History,
     seen: Occurrences,
 }
 
-type Performed = Result<(), String>;
+pub(super) type Performed = Result<(), String>;
 
 impl From<Violation> for String {
     fn from(violation: Violation) -> String {
@@ -69,11 +73,11 @@ impl From<Violation> for String {
     }
 }
 
-fn id_of(node: usize) -> NodeId {
+pub(super) fn id_of(node: usize) -> NodeId {
     NodeId(node as u64 + 1)
 }
 
-fn is_heartbeat(message: &Message) -> bool {
+pub(super) fn is_heartbeat(message: &Message) -> bool {
     matches!(message, Message::Heartbeat(_) | Message::HeartbeatReply(_))
 }
 
@@ -101,6 +105,8 @@ impl Stage {
             log_reads: Vec::new(),
             waiting: BTreeSet::new(),
             disk_is_held: false,
+            lag: Duration::ZERO,
+            suspended_at: None,
         };
         let (one, two) = (membership.quorum_size(Phase::One), membership.quorum_size(Phase::Two));
         let mut stage = Stage {
@@ -118,7 +124,8 @@ impl Stage {
             stage.start(node);
         }
         let window = membership.window();
-        let line = format!("{nodes} nodes, quorums of {one} and {two}, window of {window} slots");
+        let noun = if nodes == 1 { "node" } else { "nodes" };
+        let line = format!("{nodes} {noun}, quorums of {one} and {two}, window of {window} slots");
         Ok((stage, vec![line]))
     }
 
@@ -141,6 +148,8 @@ impl Stage {
             Command::Tick(node) => self.tick(node)?,
             Command::Crash { node, keeping } => self.crash(node, keeping)?,
             Command::Restart(node) => self.restart(node)?,
+            Command::Suspend(node) => self.suspend(node)?,
+            Command::Resume(node) => self.resume(node)?,
             Command::Partition(groups) => self.partition(&groups)?,
             Command::Cut { from, to, both } => self.cut(from, to, both)?,
             Command::Link { center, others } => self.links.retain(|from, to| {
@@ -155,21 +164,26 @@ impl Stage {
         Ok(std::mem::take(&mut self.lines))
     }
 
-    fn actor(&mut self, node: usize) -> Result<&mut Actor, String> {
+    pub(super) fn actor(&mut self, node: usize) -> Result<&mut Actor, String> {
         self.actors.get_mut(node).ok_or_else(|| format!("there is no node {}", node + 1))
     }
 
     fn running(&mut self, node: usize) -> Result<&mut Actor, String> {
         let actor = self.actor(node)?;
-        if actor.host.is_running() { Ok(actor) } else { Err(format!("node {} is down", node + 1)) }
+        match actor {
+            actor if !actor.host.is_running() => Err(format!("node {} is down", node + 1)),
+            actor if actor.suspended_at.is_some() => Err(format!("node {} is suspended", node + 1)),
+            actor => Ok(actor),
+        }
     }
 
-    fn clock(&self) -> Instant {
-        Instant::from_origin(self.now)
+    /// What the clock of a node shows.
+    pub(super) fn clock(&self, node: usize) -> Instant {
+        Instant::from_origin(self.now.saturating_sub(self.actors[node].lag))
     }
 
     fn start(&mut self, node: usize) {
-        let clock = self.clock();
+        let clock = self.clock(node);
         let actor = &mut self.actors[node];
         let started = actor.host.start(clock);
         actor.role = Role::Follower;
@@ -178,7 +192,7 @@ impl Stage {
 
     /// Hands inputs to a replica and prints what comes of it.
     fn step(&mut self, node: usize, inputs: Vec<Input>) -> Performed {
-        let clock = self.clock();
+        let clock = self.clock(node);
         let effects = self.actors[node].host.step(clock, inputs);
         self.note_role(node);
         for delivery in &effects.deliver {
@@ -201,7 +215,7 @@ impl Stage {
     }
 
     fn note_role(&mut self, node: usize) {
-        let clock = self.clock();
+        let clock = self.clock(node);
         let actor = &mut self.actors[node];
         let Some(status) = actor.host.status(clock) else { return };
         let before = std::mem::replace(&mut actor.role, status.role);
@@ -290,6 +304,7 @@ impl Stage {
     fn done(&mut self, node: usize, done: Done) -> Performed {
         let id = id_of(node);
         match done {
+            Done::Passed(_) => {}
             Done::Applied { delivery, digest } => {
                 self.lines.push(format!("{id} applies {}", transcript::delivery(&delivery)));
                 self.history.applied(id, delivery.slot, digest)?;
@@ -301,13 +316,10 @@ impl Stage {
                 }
             }
             Done::Served(reads, applied) => {
-                let state = self.actors[node].host.machine.commands();
-                let state: Vec<_> =
-                    state.iter().filter_map(|(_, text)| transcript::readable(text)).collect();
+                let state = transcript::state(self.actors[node].host.machine.commands());
                 let incarnation = self.actors[node].host.incarnation().unwrap_or_default();
                 for number in reads {
                     self.history.read_served((id, incarnation, number), applied)?;
-                    let state = state.join(" ");
                     self.lines
                         .push(format!("{id} serves read {number} at slot {applied}: {state}"));
                 }
@@ -320,10 +332,17 @@ impl Stage {
         for _ in 0..ROUNDS_MAX {
             let mut happened = false;
             for parcel in std::mem::take(&mut self.flight) {
-                happened = true;
-                self.receive(parcel)?;
+                if self.actors[parcel.to].suspended_at.is_some() {
+                    self.flight.push(parcel);
+                } else {
+                    happened = true;
+                    self.receive(parcel)?;
+                }
             }
             for node in 0..self.actors.len() {
+                if self.actors[node].suspended_at.is_some() {
+                    continue;
+                }
                 if !self.actors[node].disk_is_held {
                     happened |= self.finish_write(node)?;
                 }
@@ -337,7 +356,11 @@ impl Stage {
     }
 
     fn deadline(&self, node: usize) -> Option<Duration> {
-        self.actors[node].host.next_deadline().map(Instant::since_origin)
+        let actor = &self.actors[node];
+        if actor.suspended_at.is_some() {
+            return None;
+        }
+        actor.host.next_deadline().map(|deadline| deadline.since_origin() + actor.lag)
     }
 
     fn advance(&mut self, time: Duration) -> Performed {
@@ -365,12 +388,34 @@ impl Stage {
         self.step(node, vec![Input::Tick])
     }
 
+    /// Lets the clocks of the other nodes fall behind where they would run for leader before this
+    /// one does; whatever else is due there happens.
+    fn hold_back_others(&mut self, node: usize) -> Performed {
+        let Some(first) = self.deadline(node) else { return Ok(()) };
+        for other in (0..self.actors.len()).filter(|&other| other != node) {
+            for _ in 0..ROUNDS_MAX {
+                let Some(deadline) = self.deadline(other).filter(|&due| due <= first) else {
+                    break;
+                };
+                self.now = self.now.max(deadline);
+                let clock = self.clock(other);
+                if self.actors[other].host.would_poll(clock) {
+                    self.actors[other].lag += first - deadline + Duration::from_nanos(1);
+                } else {
+                    self.step(other, vec![Input::Tick])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn elect(&mut self, node: usize) -> Performed {
         self.settle()?;
         for _ in 0..CANDIDACIES_MAX {
             if self.running(node)?.role == Role::Leading {
                 return Ok(());
             }
+            self.hold_back_others(node)?;
             self.tick(node)?;
             self.settle()?;
         }
@@ -457,22 +502,6 @@ impl Stage {
         Ok(())
     }
 
-    fn show_flight(&mut self) {
-        let shown = self
-            .flight
-            .iter()
-            .filter(|parcel| self.shows_heartbeats || !is_heartbeat(&parcel.message));
-        let lines: Vec<_> = shown
-            .map(|Parcel { from, to, message }| {
-                format!("{} -> {}  {}", id_of(*from), id_of(*to), transcript::message(message))
-            })
-            .collect();
-        self.lines.extend(lines);
-        if self.lines.is_empty() {
-            self.lines.push("nothing is on its way".to_owned());
-        }
-    }
-
     fn persist(&mut self, node: usize) -> Performed {
         self.running(node)?;
         if self.finish_write(node)? { Ok(()) } else { Err("there is nothing to write".to_owned()) }
@@ -507,6 +536,20 @@ impl Stage {
         self.settle()
     }
 
+    fn suspend(&mut self, node: usize) -> Performed {
+        let now = self.now;
+        self.running(node)?.suspended_at = Some(now);
+        Ok(())
+    }
+
+    fn resume(&mut self, node: usize) -> Performed {
+        let now = self.now;
+        let actor = self.actor(node)?;
+        let since = actor.suspended_at.take().ok_or("it is not suspended")?;
+        actor.lag += now - since;
+        Ok(())
+    }
+
     fn partition(&mut self, groups: &[Vec<usize>]) -> Performed {
         for node in 0..self.actors.len() {
             let of = groups.iter().filter(|group| group.contains(&node)).count();
@@ -530,57 +573,4 @@ impl Stage {
         }
         Ok(())
     }
-
-    fn show_log(&mut self, node: usize) -> Performed {
-        let disk = self.actor(node)?.host.disk.durable().clone();
-        self.lines.push(format!("promised {}, chosen {}", disk.promised, disk.chosen.slot));
-        for record in disk.records.values() {
-            let value = transcript::value(&record.value);
-            self.lines.push(format!("slot {} = {value} ({})", record.slot, record.ballot));
-        }
-        Ok(())
-    }
-
-    fn show_state(&mut self, node: usize) -> Performed {
-        let commands = self.actor(node)?.host.machine.commands();
-        let texts: Vec<_> =
-            commands.iter().filter_map(|(_, text)| transcript::readable(text)).collect();
-        let line = if texts.is_empty() { "empty".to_owned() } else { texts.join(" ") };
-        self.lines.push(line);
-        Ok(())
-    }
-
-    fn show_status(&mut self, node: Option<usize>) -> Performed {
-        let nodes = match node {
-            Some(node) => node..node + 1,
-            None => 0..self.actors.len(),
-        };
-        for node in nodes {
-            let clock = self.clock();
-            let line = match self.actor(node)?.host.status(clock) {
-                None => format!("{}: down", id_of(node)),
-                Some(status) => describe(&status),
-            };
-            self.lines.push(line);
-        }
-        Ok(())
-    }
-}
-
-fn describe(status: &Status) -> String {
-    let role = match (status.role, status.leader) {
-        (Role::Leading, _) => "leads".to_owned(),
-        (Role::Follower, Some(leader)) => format!("follows {leader}"),
-        (Role::Follower, None) => "has no leader".to_owned(),
-        (Role::Polling, _) => "polls".to_owned(),
-        (Role::Preparing, _) => "prepares".to_owned(),
-    };
-    let mut line = format!(
-        "{}: {role}, ballot {}, accepted up to {}, chosen {}, applied {}",
-        status.id, status.ballot, status.highest_accepted, status.chosen, status.applied
-    );
-    if status.outstanding > 0 {
-        line.push_str(&format!(", {} waiting", status.outstanding));
-    }
-    line
 }
