@@ -42,18 +42,16 @@ pub(super) fn range(
     }
     // A negative limit is none, too.
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
-    let whole = request.sort_order != SortOrder::None as i32
-        || request.sort_target != SortTarget::Key as i32
-        || has_filters(request);
+    // As in etcd, only an explicit order looks at all keys: without one, a target other than the
+    // key sorts the first ones, one more than the limit.
+    let whole = request.sort_order != SortOrder::None as i32 || has_filters(request);
     while let Some(found) = scan.next()? {
         response.count += 1;
         if passes(request, &found) {
             response.kvs.push(found);
         }
-        if !whole && limit.is_some_and(|limit| response.kvs.len() == limit) {
-            let rest = scan.count()?;
-            response.more = rest > 0;
-            response.count += length(rest);
+        if !whole && limit.is_some_and(|limit| response.kvs.len() > limit) {
+            response.count += length(scan.count()?);
             break;
         }
     }

@@ -273,7 +273,13 @@ fn path<'t>(view: &View, revision: i64, request: &'t TxnRequest) -> Result<Path<
 fn check_ranges(path: &Path<'_>, head: &Head) -> Result<(), KvError> {
     for step in &path.steps {
         match step {
-            Step::Range(request) => read::check_revision(request, head)?,
+            Step::Range(request) => {
+                read::check_revision(request, head)?;
+                // As in etcd, only a read on its own takes a negative revision for the latest.
+                if request.revision < 0 && request.revision < head.compacted {
+                    return Err(KvError::Compacted);
+                }
+            }
             Step::Txn(nested) => check_ranges(nested, head)?,
             Step::Put(_) | Step::DeleteRange(_) => (),
         }

@@ -200,6 +200,11 @@ impl Change<'_> {
     fn check_ranges(&self, request: &TxnRequest) -> Result<(), KvError> {
         for operation in self.taken(request).1 {
             match operation.request.as_ref().expect("validated") {
+                Request::RequestRange(request)
+                    if request.revision < self.model.compacted.min(0) =>
+                {
+                    return Err(KvError::Compacted);
+                }
                 Request::RequestRange(request) => self.model.check(request)?,
                 Request::RequestTxn(nested) => self.check_ranges(nested)?,
                 _ => (),

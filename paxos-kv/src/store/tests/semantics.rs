@@ -192,6 +192,27 @@ fn sorting_and_filters_come_before_the_limit() {
 }
 
 #[test]
+fn without_an_order_a_limit_comes_before_sorting() {
+    let mut store = Fixture::new();
+    for (key, value) in [("a", "3"), ("b", "2"), ("c", "1")] {
+        store.put(key, value);
+    }
+    let first = |sort_order: SortOrder| {
+        let request = RangeRequest {
+            sort_order: sort_order.into(),
+            sort_target: SortTarget::Value.into(),
+            limit: 1,
+            ..range("a", "z")
+        };
+        let response = store.range(request).expect("a read");
+        assert_eq!((response.count, response.more), (3, true));
+        keys(&response)
+    };
+    assert_eq!(first(SortOrder::Ascend), ["c"]);
+    assert_eq!(first(SortOrder::None), ["b"], "the smaller of the first two");
+}
+
+#[test]
 fn unknown_enum_values_are_invalid_sort_options() {
     let store = Fixture::new();
     let order = RangeRequest { sort_order: 3, ..range("a", "") };
@@ -385,6 +406,9 @@ fn errors_in_a_transaction_are_found_before_any_write() {
             assert!(store.txn(untaken).is_ok());
         }
     }
+    // On its own, a negative revision is the latest; in a transaction it is a compacted one.
+    assert_eq!(store.all_at(-1), Ok(vec!["a=2".to_owned()]));
+    assert_eq!(store.txn(always(vec![at(-1)])), Err(KvError::Compacted));
     let gone = always(vec![delete_operation("a", "\0"), keep("a")]);
     assert_eq!(store.txn(gone), Err(KvError::KeyNotFound), "deleted just before");
     assert_eq!(store.all_at(0).expect("a read"), ["a=2"]);
