@@ -14,6 +14,9 @@
 //! for the same value. So a chosen record is never rewritten, and a value learned as chosen is
 //! recorded at [`Ballot::CHOSEN`], above every vote.
 
+#[cfg(test)]
+mod exhaustive;
+
 use super::{
     context::Context,
     log::Log,
