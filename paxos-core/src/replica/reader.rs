@@ -42,7 +42,8 @@ pub(super) struct Reader {
 struct Asked {
     number: u64,
     reads: Vec<u64>,
-    target: Target,
+    /// Where the request went last, and when.
+    target: Option<Target>,
     at: Instant,
 }
 
@@ -110,28 +111,42 @@ impl Reader {
         numbers: &mut u64,
         cx: &mut Context<'_>,
     ) {
-        let is_overdue = |asked: &Asked| asked.at.after(cx.config.retransmit_timeout) <= cx.now;
-        let overdue = self.asked.as_ref().is_some_and(is_overdue);
-        if let Some(asked) = self.asked.take_if(|asked| overdue || target != Some(asked.target)) {
-            self.gathering.extend(asked.reads);
-        }
         if let Some(leader) = leader {
-            let reads = self.gathering.drain(..);
+            let asked = self.asked.take().into_iter().flat_map(|asked| asked.reads);
+            let reads = asked.chain(self.gathering.drain(..));
             self.confirming
                 .extend(reads.map(|read| (leader.round + 1, leader.index, Reading::Own(read))));
-        } else if let Some(target @ Target::Peer(peer, _)) = target
-            && self.asked.is_none()
-            && !self.gathering.is_empty()
-        {
+            return;
+        }
+        if self.asked.is_none() && !self.gathering.is_empty() && target.is_some() {
             *numbers += 1;
             let reads = std::mem::take(&mut self.gathering);
-            self.asked = Some(Asked { number: *numbers, reads, target, at: cx.now });
-            let request = ReadRequest { client, number: *numbers, hops: 0 };
-            if let Some(detour) = overdue.then(|| cx.detour(peer, &mut self.detours)).flatten() {
-                cx.out.send(detour, Message::Read(request.clone()));
-            }
-            cx.out.send(peer, Message::Read(request));
+            self.asked = Some(Asked { number: *numbers, reads, target: None, at: cx.now });
         }
+        self.ask(target, client, cx);
+    }
+
+    /// Sends the request for the reads that were asked for last, unless it has just gone to this
+    /// target. It keeps its number, however often it goes: an answer that takes longer than the
+    /// patience of this node is still an answer.
+    fn ask(&mut self, target: Option<Target>, client: ClientId, cx: &mut Context<'_>) {
+        let Some(asked) = &mut self.asked else { return };
+        let overdue = asked.at.after(cx.config.retransmit_timeout) <= cx.now;
+        if asked.target == target && !overdue {
+            return;
+        }
+        asked.reads.retain(|number| self.alive.contains(number));
+        if asked.reads.is_empty() {
+            self.asked = None;
+            return;
+        }
+        (asked.target, asked.at) = (target, cx.now);
+        let Some(Target::Peer(peer, _)) = target else { return };
+        let request = ReadRequest { client, number: asked.number, hops: 0 };
+        if let Some(detour) = overdue.then(|| cx.detour(peer, &mut self.detours)).flatten() {
+            cx.out.send(detour, Message::Read(request.clone()));
+        }
+        cx.out.send(peer, Message::Read(request));
     }
 
     /// Whether a read waits for a round that has not begun.
