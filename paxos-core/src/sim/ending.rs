@@ -84,7 +84,7 @@ impl World<'_> {
             let station = &mut self.stations[node];
             station.disk_slowness = 1;
             station.disk_is_full = false;
-            station.paused_until = station.paused_until.min(self.now);
+            station.resume(self.now);
             let is_running = station.host.is_running();
             if down.contains(&node) {
                 if is_running {

@@ -8,6 +8,7 @@ use super::{
     plan::FaultKind,
     world::{Checked, World},
 };
+use crate::replica::Role;
 
 impl World<'_> {
     /// Plans the next fault.
@@ -25,12 +26,7 @@ impl World<'_> {
         match kind {
             FaultKind::Partition => self.partition(),
             FaultKind::Cut => self.cut(),
-            FaultKind::Crash if self.stations[node].host.is_running() => {
-                if self.rng.u8(..6) == 0 {
-                    return self.crash_all();
-                }
-                return self.crash_for_a_while(node);
-            }
+            FaultKind::Crash => return self.crash_some(node),
             FaultKind::SlowDisk => self.slow_disk(node),
             FaultKind::FullDisk => self.fill_disk(node),
             FaultKind::Pause => self.pause(node),
@@ -95,6 +91,19 @@ impl World<'_> {
         self.mend_links_later();
     }
 
+    /// Crashes a node, all nodes, or the node that has most to lose.
+    fn crash_some(&mut self, node: usize) -> Checked {
+        let node = match self.rng.u8(..6) {
+            0 => return self.crash_all(),
+            1..=3 => {
+                let unfinished = |node: &usize| self.stations[*node].host.disk.unfinished().len();
+                (0..self.plan.nodes).max_by_key(unfinished).unwrap_or(node)
+            }
+            _ => node,
+        };
+        if self.stations[node].host.is_running() { self.crash_for_a_while(node) } else { Ok(()) }
+    }
+
     /// Crashes a node and plans its restart.
     pub(super) fn crash_for_a_while(&mut self, node: usize) -> Checked {
         let at = self.now + self.while_lasting();
@@ -132,11 +141,35 @@ impl World<'_> {
     }
 
     fn pause(&mut self, node: usize) {
+        if self.rng.bool() {
+            return self.suspend(node);
+        }
         self.seen.add(Occurrence::Paused);
         let until = self.now + self.while_lasting();
-        self.stations[node].paused_until = until;
+        self.stations[node].pause(self.now, until, false);
         self.trace.note(self.now, [15, node as u64, 0], || {
             format!("{} stands still until {:.6}", node + 1, until.as_secs_f64())
+        });
+    }
+
+    /// Suspends a machine, mostly the leader's, its clock included. At times it loses its links
+    /// too, until a moment after it goes on: it has missed everything and does not know it.
+    fn suspend(&mut self, node: usize) {
+        let leader = self.stations.iter().position(|station| station.role == Role::Leading);
+        let node = leader.filter(|_| self.rng.u8(..4) > 0).unwrap_or(node);
+        let until = self.now + self.while_lasting() + self.while_lasting();
+        let is_stranded = self.rng.bool();
+        if is_stranded {
+            self.seen.add(Occurrence::Stranded);
+            self.network.links.retain(|from, to| from != node && to != node);
+            let back = self.plan.election_timeout().mul_f64(self.rng.f64());
+            self.agenda.plan(until + back, Happening::LinksRecover);
+        }
+        self.seen.add(Occurrence::Suspended);
+        self.stations[node].pause(self.now, until, true);
+        self.trace.note(self.now, [17, node as u64, u64::from(is_stranded)], || {
+            let links = if is_stranded { " without its links" } else { "" };
+            format!("{} is suspended{links} until {:.6}", node + 1, until.as_secs_f64())
         });
     }
 }

@@ -57,6 +57,10 @@ occurrences! {
     FilledDisk = "full disks",
     /// A process stood still for a while.
     Paused = "pauses",
+    /// A machine was suspended for a while, its clock too.
+    Suspended = "suspensions",
+    /// A machine went on after a suspension and did not reach anybody for a moment.
+    Stranded = "suspensions without links",
     /// A clock ran fast or slow.
     Drifted = "drifting clocks",
     /// A node polled the others before a ballot.

@@ -125,7 +125,7 @@ impl Plan {
         Plan {
             nodes,
             faults,
-            message_fault_rate: pick(rng, &[0.002, 0.01, 0.05, 0.15]),
+            message_fault_rate: pick(rng, &[0.01, 0.05, 0.15, 0.3]),
             fault_interval: election.mul_f64(0.3 + 4.0 * rng.f64()),
             latency: (latency_max / rng.u32(2..20), latency_max),
             disk_latency: (disk_max / 10, disk_max),
@@ -134,7 +134,7 @@ impl Plan {
             safety: election * rng.u32(15..50),
             client_interval: election / pick(rng, &[2, 10, 40]),
             command_bytes_max: pick(rng, &[8, 64, 400]),
-            machines_on_disk: (0..nodes).map(|_| rng.u8(..3) == 0).collect(),
+            machines_on_disk: (0..nodes).map(|_| rng.bool()).collect(),
             ending: draw_ending(rng, &membership, nodes),
             membership,
             config,

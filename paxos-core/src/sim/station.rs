@@ -51,6 +51,8 @@ pub(super) struct Station {
     pub(super) ticks_in_a_row: (Duration, u32),
     /// The process stands still until then.
     pub(super) paused_until: Duration,
+    /// The whole machine is suspended, its clock included, since then.
+    frozen_since: Option<Duration>,
     /// Writes take this much longer.
     pub(super) disk_slowness: u32,
     pub(super) disk_is_full: bool,
@@ -72,6 +74,7 @@ impl Station {
             tick_at: None,
             ticks_in_a_row: (Duration::ZERO, 0),
             paused_until: Duration::ZERO,
+            frozen_since: None,
             disk_slowness: 1,
             disk_is_full: false,
             full_is_told: false,
@@ -88,6 +91,7 @@ impl Station {
         self.tick_at = None;
         self.ticks_in_a_row = (now, 0);
         self.paused_until = now;
+        self.frozen_since = None;
         self.full_is_told = false;
         self.is_working = false;
         self.role = Role::Follower;
@@ -95,7 +99,7 @@ impl Station {
 
     /// What the machine's clock shows.
     pub(super) fn local(&self, now: Duration) -> Instant {
-        self.clock.read(now)
+        self.clock.read(self.frozen_since.map_or(now, |since| since.min(now)))
     }
 
     /// When the next deadline of the replica falls.
@@ -103,9 +107,28 @@ impl Station {
         self.host.next_deadline().map(|deadline| self.clock.when(deadline))
     }
 
-    /// Whether the process stands still.
-    pub(super) fn is_paused(&self, now: Duration) -> bool {
-        now < self.paused_until
+    /// The process stands still until then; its clock too, if the whole machine is suspended.
+    pub(super) fn pause(&mut self, now: Duration, until: Duration, is_suspended: bool) {
+        self.resume(now);
+        self.paused_until = until;
+        self.frozen_since = is_suspended.then_some(now);
+    }
+
+    /// Goes on at once, if it stands still.
+    pub(super) fn resume(&mut self, now: Duration) {
+        self.paused_until = self.paused_until.min(now);
+        if let Some(since) = self.frozen_since.take() {
+            self.clock.origin += self.paused_until.saturating_sub(since);
+        }
+    }
+
+    /// Whether the process stands still; goes on if its time has come.
+    pub(super) fn is_paused(&mut self, now: Duration) -> bool {
+        let is_paused = now < self.paused_until;
+        if !is_paused {
+            self.resume(now);
+        }
+        is_paused
     }
 
     /// Puts a message into the inbox; a full one loses it.

@@ -242,8 +242,9 @@ impl<'a> World<'a> {
             return Ok(());
         }
         station.tick_at = None;
+        let is_paused = station.is_paused(self.now);
         let is_due = station.deadline().is_some_and(|deadline| deadline <= self.now);
-        if !is_due || station.is_paused(self.now) {
+        if !is_due || is_paused {
             self.plan_tick(node);
             return Ok(());
         }
