@@ -68,3 +68,8 @@ pub use error::HarnessError;
 pub use fixture::Fixture;
 pub use load::{Background, drive};
 pub use tally::{Payload, Tally};
+
+/// The README's example is run as a test: this is the crate that depends on all backends.
+#[cfg(all(doctest, feature = "quic", feature = "redb"))]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
