@@ -85,6 +85,11 @@ impl Leading {
         self.next
     }
 
+    /// Whether this leader has proposed something else for a slot that it does not know chosen.
+    pub(super) fn has_proposed_another(&self, slot: Slot, value: &Value) -> bool {
+        self.in_flight.get(&slot).is_some_and(|in_flight| in_flight.value != *value)
+    }
+
     /// Proposes what there is, as far as the window allows.
     pub(super) fn propose(
         &mut self,

@@ -18,7 +18,7 @@ use crate::{
         Accept, Accepted, Heartbeat, HeartbeatReply, Learned, Message, Prepare, Promise, Propose,
         ReadReply, ReadRequest, Reject, Watermark,
     },
-    types::{Ballot, Instant, NodeId, RequestId},
+    types::{Ballot, Instant, NodeId, RequestId, Slot, Value},
 };
 
 impl Replica {
@@ -56,7 +56,7 @@ impl Replica {
                     self.read_log(Purpose::Learn(from, learn));
                 }
             }
-            Message::Learned(learned) => self.on_learned(from, learned),
+            Message::Learned(learned) => self.on_learned(now, from, learned),
             Message::Propose(propose) => self.on_propose(now, propose),
             Message::Read(request) => self.on_read(from, &request),
             Message::ReadReply(reply) => self.on_read_reply(reply),
@@ -72,6 +72,18 @@ impl Replica {
             Proposing::Leading(leading, _) => leading.ballot(),
         };
         if ballot > own {
+            self.step_down(now);
+        }
+    }
+
+    /// A slot is chosen with another value than this leader proposed: only a higher ballot can have
+    /// done that. A leader that went on would tell its followers a watermark over a slot at which
+    /// they have accepted the wrong value, at its own ballot.
+    fn yield_to_chosen(&mut self, now: Instant, slot: Slot, value: &Value) {
+        if let Proposing::Leading(leading, _) = &self.proposing
+            && leading.has_proposed_another(slot, value)
+        {
+            tracing::info!(node = %self.config.id, %slot, "a higher ballot has chosen a value");
             self.step_down(now);
         }
     }
@@ -190,13 +202,14 @@ impl Replica {
         }
     }
 
-    fn on_learned(&mut self, from: NodeId, learned: Learned) {
+    fn on_learned(&mut self, now: Instant, from: NodeId, learned: Learned) {
         if self.disk_full {
             return;
         }
         let values = self.catchup.on_learned(from, learned, &self.learner);
         if !values.is_empty() {
             for (slot, value) in values {
+                self.yield_to_chosen(now, slot, &value);
                 self.acceptor.learn(slot, value, &mut self.out);
             }
             self.catchup.on_recorded(self.out.last_write());

@@ -424,7 +424,7 @@ impl Pair {
             matches!(expected, Answer::Accepted(_, slot) if before.is_known_chosen(slot));
         if writes {
             assert_eq!(left, [], "left before the disk");
-            assert_eq!(self.real.clone().sync(), [expected.clone()]);
+            assert_eq!(self.real.clone().sync(), std::slice::from_ref(&expected));
             self.waiting = Some((expected, is_known_chosen));
         } else {
             self.said.hear(&expected, is_known_chosen);
