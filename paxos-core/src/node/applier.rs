@@ -19,7 +19,7 @@ use super::{
 use crate::{
     port::{Codec, StateMachine},
     replica::{Delivery, Verdict},
-    types::{Batch, Slot, Value},
+    types::{Batch, ClientId, RequestId, Slot, Value},
 };
 
 /// Between two lines in the log about commands that do not decode.
@@ -29,6 +29,7 @@ const MALFORMED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Answer<R> {
     /// Where the command stands in the batch.
     pub(super) index: usize,
+    pub(super) id: RequestId,
     pub(super) reply: Reply<R>,
 }
 
@@ -60,6 +61,8 @@ pub(super) struct Applied {
 /// The task.
 pub(super) struct Applier<S: StateMachine> {
     state_machine: S,
+    /// Under whose name this node numbers its own requests.
+    client: ClientId,
     packets: mpsc::UnboundedReceiver<Packet<S>>,
     local_reads: mpsc::Receiver<ReadTask<S>>,
     applied: watch::Sender<Applied>,
@@ -73,6 +76,7 @@ pub(super) struct Applier<S: StateMachine> {
 impl<S: StateMachine> Applier<S> {
     pub(super) fn new(
         state_machine: S,
+        client: ClientId,
         packets: mpsc::UnboundedReceiver<Packet<S>>,
         local_reads: mpsc::Receiver<ReadTask<S>>,
         applied: watch::Sender<Applied>,
@@ -81,6 +85,7 @@ impl<S: StateMachine> Applier<S> {
         let recovered = state_machine.applied();
         Applier {
             state_machine,
+            client,
             packets,
             local_reads,
             applied,
@@ -128,14 +133,23 @@ impl<S: StateMachine> Applier<S> {
         if self.blocking { tokio::task::block_in_place(|| work(self)) } else { work(self) }
     }
 
+    /// A slot that the state machine had applied before this start. Nothing that this node has
+    /// proposed since can be in it; what an embedder's client proposes again can.
+    fn pass_over(&self, slot: Slot, answers: Vec<Answer<S::Response>>) -> Result<(), NodeError> {
+        if answers.iter().any(|answer| answer.id.client == self.client) {
+            return Err(NodeError::StateMachineAhead { slot });
+        }
+        for answer in answers {
+            // Whoever has stopped waiting does not hear it.
+            drop(answer.reply.send(Err(ProposeError::AlreadyApplied)));
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, Work { delivery, answers }: Work<S::Response>) -> Result<(), NodeError> {
         let slot = delivery.slot;
         if slot <= self.recovered {
-            return if answers.is_empty() {
-                Ok(())
-            } else {
-                Err(NodeError::StateMachineAhead { slot })
-            };
+            return self.pass_over(slot, answers);
         }
         let Value::Batch(batch) = &delivery.value else { return Ok(()) };
         let (commands, replies) = self.decode(slot, batch, &delivery.verdicts, answers);
@@ -214,7 +228,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::types::{BatchBuilder, ClientId, RequestId};
+    use crate::types::BatchBuilder;
 
     /// Adds up what it is given, and remembers in which slots.
     #[derive(Default)]
@@ -258,19 +272,25 @@ mod tests {
         let (local_reads, local_read_receiver) = mpsc::channel(1);
         let (applied_sender, applied) = watch::channel(Applied::default());
         let applier =
-            Applier::new(sum, packet_receiver, local_read_receiver, applied_sender, false);
+            Applier::new(sum, CLIENT, packet_receiver, local_read_receiver, applied_sender, false);
         Bench { packets, local_reads, applied, applier }
     }
 
     /// A slot with these commands, all fresh, each waited for.
+    const CLIENT: ClientId = ClientId { name: 1, epoch: 1 };
+
     fn work(slot: u64, commands: &[Bytes]) -> (Work<u64>, Vec<Receiver>) {
+        work_of(CLIENT, slot, commands)
+    }
+
+    fn work_of(client: ClientId, slot: u64, commands: &[Bytes]) -> (Work<u64>, Vec<Receiver>) {
         let mut builder = BatchBuilder::default();
         let (mut answers, mut receivers) = (Vec::new(), Vec::new());
         for (index, command) in commands.iter().enumerate() {
-            let client = ClientId { name: 1, epoch: 1 };
-            builder.push(RequestId { client, sequence: index as u64 + 1 }, 1, command.clone());
+            let id = RequestId { client, sequence: index as u64 + 1 };
+            builder.push(id, 1, command.clone());
             let (reply, receiver) = oneshot::channel();
-            answers.push(Answer { index, reply });
+            answers.push(Answer { index, id, reply });
             receivers.push(receiver);
         }
         let value = Value::Batch(builder.build().expect("some commands"));
@@ -352,6 +372,19 @@ mod tests {
         let (work, _answers) = work(5, &[1u64.encode()]);
         assert!(packets.send(packet(vec![work], 5)).is_ok());
         assert_eq!(applier.run().await, Err(NodeError::StateMachineAhead { slot: Slot(5) }));
+    }
+
+    #[tokio::test]
+    async fn what_a_client_proposes_again_may_have_been_applied_before_the_start() {
+        let Bench { packets, applier, .. } = bench(Sum { recovered: Slot(9), ..Sum::default() });
+        let client = ClientId { name: 77, epoch: 1 };
+        let (work, answers) = work_of(client, 5, &[1u64.encode()]);
+        assert!(packets.send(packet(vec![work], 5)).is_ok());
+        drop(packets);
+        assert_eq!(applier.run().await, Ok(()));
+        for answer in answers {
+            assert_eq!(answer.await, Ok(Err(ProposeError::AlreadyApplied)));
+        }
     }
 
     #[tokio::test]

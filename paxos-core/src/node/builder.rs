@@ -204,6 +204,7 @@ fn spawn<S: StateMachine>(
     blocking: bool,
 ) -> Node<S> {
     let Prepared { replica, identity, origin } = prepared;
+    let client = replica.client();
     let status = replica.status(Instant::ZERO);
     let leadership = Leadership { leader: status.leader, ballot: status.ballot };
     let (status_sender, status) = watch::channel(status);
@@ -216,7 +217,7 @@ fn spawn<S: StateMachine>(
     let (local_reads, local_read_receiver) = mpsc::channel(READS_MAX);
 
     let driver = Driver::new(Wiring {
-        client: replica.client(),
+        client,
         replica,
         transport: Arc::clone(&transport),
         writer: Writer::new(Arc::clone(&storage)),
@@ -230,7 +231,7 @@ fn spawn<S: StateMachine>(
         origin,
     });
     let applier =
-        Applier::new(state_machine, packets, local_read_receiver, applied_sender, blocking);
+        Applier::new(state_machine, client, packets, local_read_receiver, applied_sender, blocking);
     let span = tracing::info_span!("node", id = identity.node.0);
     let parts = Parts {
         driver: tokio::spawn(driver.run().instrument(span.clone())),

@@ -112,7 +112,7 @@ impl<S: StateMachine> Waiters<S> {
             let Some(reply) = self.take_proposal(id) else { continue };
             // Whoever has stopped waiting does not hear the answer: nothing is lost by it.
             match verdict {
-                Verdict::Fresh => answers.push(Answer { index, reply }),
+                Verdict::Fresh => answers.push(Answer { index, id, reply }),
                 Verdict::Duplicate => drop(reply.send(Err(ProposeError::AlreadyApplied))),
                 Verdict::Expired => drop(reply.send(Err(ProposeError::Expired))),
             }

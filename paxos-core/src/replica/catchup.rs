@@ -118,7 +118,10 @@ impl Catchup {
         self.flowing = Some(write);
     }
 
-    /// Takes in a page; returns the values that this node asked for and still misses.
+    /// Takes in a page; returns the values that this node still misses.
+    ///
+    /// A page that comes too late for its request is as good as any: what is chosen stays chosen.
+    /// So a page that takes longer than the deadline is not fetched again and again.
     pub(super) fn on_learned(
         &mut self,
         from: NodeId,
@@ -127,13 +130,13 @@ impl Catchup {
     ) -> Vec<(Slot, Value)> {
         let expected =
             |pulling: &mut Pulling| pulling.number == learned.number && pulling.peer == from;
-        if self.pulling.take_if(expected).is_none() {
-            return Vec::new();
+        if self.pulling.take_if(expected).is_some() {
+            self.unanswered = false;
+            // What the peer really has: an empty page means that it has been overrated.
+            let last = learned.values.last();
+            let has = last.map_or(Slot::ZERO, |&(slot, _)| slot.max(learned.chosen));
+            self.peers.insert(from, has);
         }
-        self.unanswered = false;
-        // What the peer really has: an empty page means that it has been overrated.
-        let has = learned.values.last().map_or(Slot::ZERO, |&(slot, _)| slot.max(learned.chosen));
-        self.peers.insert(from, has);
         let mut next = learner.chosen().slot.next();
         let mut values = Vec::new();
         for (slot, value) in learned.values {
