@@ -2,7 +2,9 @@
 //!
 //! A slot is known to be chosen in one of three ways: a quorum's votes (the leader), a peer that
 //! knows it chosen (catching up), or the leader's watermark over a slot accepted *at that leader's
-//! ballot*. A slot accepted at any other ballot proves nothing, whatever the watermark says.
+//! ballot*. A slot accepted at any other ballot proves nothing, whatever the watermark says; and a
+//! leader that learns from a peer of a value it did not propose stops being one, because its
+//! watermark would prove nothing either.
 //!
 //! The watermark is the end of the chosen prefix; its hash chains the values, so that replicas with
 //! equal watermarks can tell that they agree.
