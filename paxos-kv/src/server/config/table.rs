@@ -25,7 +25,7 @@ pub enum Section {
     Cluster,
     /// Certificates.
     Security,
-    /// RequestLimits for clients.
+    /// What clients may ask for at once.
     RequestLimits,
     /// What is logged.
     Logging,
@@ -41,7 +41,7 @@ impl Section {
             Section::Member => "Member",
             Section::Cluster => "Cluster",
             Section::Security => "Security between members",
-            Section::RequestLimits => "RequestLimits",
+            Section::RequestLimits => "Request limits",
             Section::Logging => "Logging",
             Section::Compatibility => "Accepted for compatibility",
         }
