@@ -64,7 +64,6 @@ impl Server {
         };
         let published = publish::run(context, config.name.clone(), advertised);
         tokio::spawn(acceptor.stopping().run_until_cancelled_owned(published));
-        tokio::spawn(log_leadership(node.clone(), config.clone()));
         let shown: Vec<_> = client_urls.iter().map(ToString::to_string).collect();
         tracing::info!(
             name = config.name,
@@ -73,6 +72,8 @@ impl Server {
             client_urls = shown.join(","),
             "ready to serve client requests"
         );
+        // Only now, so that the two lines always come in this order.
+        tokio::spawn(log_leadership(node.clone(), config.clone()));
         Ok(Server { node, acceptor, client_urls })
     }
 
