@@ -1,35 +1,20 @@
 //! How long a command takes, and what the machine allows. The crate's front page explains the
 //! figures.
 
-use std::{path::Path, time::Duration};
+mod setup;
 
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, measurement::WallTime};
+use std::path::Path;
+
+use criterion::{BenchmarkId, Criterion};
 use paxos_bench::{
     Entry, Fixture, HarnessError, Payload,
     limit::{Fdatasync, Loopback},
     matrix::{SIZES, backends, loads},
 };
-
-/// On the disk of the build, which a directory for temporary files need not be.
-const DIRECTORY: &str = env!("CARGO_TARGET_TMPDIR");
+use setup::{DIRECTORY, group};
 
 fn main() -> Result<(), HarnessError> {
-    // The command line has the last word.
-    let mut criterion = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .configure_from_args();
-    limits(&mut criterion)?;
-    clusters(&mut criterion)?;
-    criterion.final_summary();
-    Ok(())
-}
-
-fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
-    let mut group = criterion.benchmark_group(name);
-    group.sampling_mode(SamplingMode::Flat);
-    group
+    setup::run(&[limits, clusters])
 }
 
 /// The limits of a single command: nothing that others do at the same time makes it faster.

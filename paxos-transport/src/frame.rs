@@ -204,7 +204,7 @@ pub(crate) async fn read_one(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use paxos_core::{
         message::{Accept, Poll, Watermark},
         types::{Ballot, BatchBuilder, ClientId, NodeId, RequestId, Slot, Value},
@@ -213,11 +213,11 @@ mod tests {
 
     use super::*;
 
-    fn poll(number: u64) -> Message {
+    pub(crate) fn poll(number: u64) -> Message {
         Message::Poll(Poll { number, chosen: Slot::ZERO })
     }
 
-    fn accept(bytes: usize) -> Message {
+    pub(crate) fn accept(bytes: usize) -> Message {
         let mut builder = BatchBuilder::default();
         let id = RequestId { client: ClientId { name: 1, epoch: 1 }, sequence: 1 };
         builder.push(id, 1, Bytes::from(vec![7; bytes]));

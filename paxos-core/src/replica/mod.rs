@@ -70,7 +70,7 @@ use crate::{
     limits,
     message::{ChosenUpTo, Learn, Message, Prepare, Record},
     port::Recovered,
-    types::{Ballot, ClientId, Instant, NodeId, Value},
+    types::{Ballot, ClientId, Instant, NodeId, Slot, Value},
 };
 
 /// One replica: acceptor, learner, and at times proposer.
@@ -118,6 +118,17 @@ enum Purpose {
     Promise(NodeId, Prepare),
     Learn(NodeId, Learn),
     Deliver,
+}
+
+impl Purpose {
+    /// The first slot that is wanted.
+    fn from(&self, learner: &Learner) -> Slot {
+        match self {
+            Purpose::Promise(_, prepare) => prepare.from,
+            Purpose::Learn(_, learn) => learn.from,
+            Purpose::Deliver => learner.delivered().next(),
+        }
+    }
 }
 
 /// Why a replica cannot start.
@@ -218,7 +229,7 @@ impl Replica {
         while self.hear_itself(now) {
             self.progress(now);
         }
-        self.announce();
+        self.announce(now);
         self.out.finish(self.learner.chosen())
     }
 
@@ -328,7 +339,7 @@ impl Replica {
     /// Whatever follows from what has come in.
     fn progress(&mut self, now: Instant) {
         let halt = self.learner.advance(&self.acceptor);
-        self.out.effects().halt = self.out.effects().halt.take().or(halt);
+        self.out.halt(halt);
         self.deliver();
         let target = self.target();
         let cx = &mut surroundings!(self, now);
@@ -336,8 +347,7 @@ impl Replica {
         let leader = match &mut self.proposing {
             Proposing::Leading(leading, followers) => {
                 leading.propose(&mut self.acceptor, &self.learner, &mut self.queue, cx);
-                let index = self.learner.chosen().slot.max(leading.recovered_last());
-                Some(LeaderView { round: followers.round(), index })
+                Some(LeaderView::of(leading, followers, &self.learner))
             }
             _ => None,
         };
@@ -397,11 +407,7 @@ impl Replica {
 
     /// Asks the storage for what is no longer in memory, once for each purpose.
     fn read_log(&mut self, purpose: Purpose) {
-        let from = match &purpose {
-            Purpose::Promise(_, prepare) => prepare.from,
-            Purpose::Learn(_, learn) => learn.from,
-            Purpose::Deliver => self.learner.delivered().next(),
-        };
+        let from = purpose.from(&self.learner);
         let alike = |pending: &Purpose| match (pending, &purpose) {
             (Purpose::Promise(to, _), Purpose::Promise(other, _))
             | (Purpose::Learn(to, _), Purpose::Learn(other, _)) => to == other,
@@ -420,11 +426,7 @@ impl Replica {
 
     fn on_log_read(&mut self, id: LogReadId, records: Vec<Record>) {
         let Some(purpose) = self.log_reads.remove(&id) else { return };
-        let from = match &purpose {
-            Purpose::Promise(_, prepare) => prepare.from,
-            Purpose::Learn(_, learn) => learn.from,
-            Purpose::Deliver => self.learner.delivered().next(),
-        };
+        let from = purpose.from(&self.learner);
         // All of them are chosen, so none may be missing.
         let mut expected = from;
         for record in &records {
@@ -434,7 +436,7 @@ impl Replica {
             expected = expected.next();
         }
         if records.is_empty() || expected != from.plus(records.len() as u64) {
-            self.out.effects().halt = Some(Halt::Lost { slot: expected });
+            self.out.halt(Some(Halt::Lost { slot: expected }));
             return;
         }
         match purpose {
@@ -460,15 +462,13 @@ impl Replica {
     }
 
     /// Tells the peers what has been chosen, unless an Accept of this step says so anyway.
-    fn announce(&mut self) {
+    fn announce(&mut self, now: Instant) {
         let chosen = self.learner.chosen();
         if let Proposing::Leading(leading, _) = &mut self.proposing
             && leading.announce(chosen.slot)
         {
             let message = Message::Chosen(ChosenUpTo { ballot: leading.ballot(), chosen });
-            for peer in self.memberships.current().peers_of(self.config.id) {
-                self.out.send(peer, message.clone());
-            }
+            surroundings!(self, now).broadcast(&message);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Effects, WriteId, effect::LogRead};
+use super::{Effects, Halt, WriteId, effect::LogRead};
 use crate::{
     message::{Accepted, Message, Prepare, Promise, Record, Watermark},
     port::{SessionCheckpoint, WriteBatch},
@@ -64,6 +64,11 @@ impl Outbox {
     /// The effects that have no rule here.
     pub(super) fn effects(&mut self) -> &mut Effects {
         &mut self.effects
+    }
+
+    /// Stops the replica, if there is a reason to; the first reason of a step stands.
+    pub(super) fn halt(&mut self, reason: Option<Halt>) {
+        self.effects.halt = self.effects.halt.take().or(reason);
     }
 
     /// Sends what depends on no write.

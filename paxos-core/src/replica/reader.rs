@@ -13,7 +13,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{context::Context, requests::Target};
+use super::{
+    context::Context, followers::Followers, learner::Learner, proposer::Leading, requests::Target,
+};
 use crate::{
     config::Config,
     limits,
@@ -57,9 +59,16 @@ enum Reading {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LeaderView {
     /// The round begun last.
-    pub(super) round: u64,
+    round: u64,
     /// The index of a read that arrives now.
-    pub(super) index: Slot,
+    index: Slot,
+}
+
+impl LeaderView {
+    pub(super) fn of(leading: &Leading, followers: &Followers, learner: &Learner) -> LeaderView {
+        let index = learner.chosen().slot.max(leading.recovered_last());
+        LeaderView { round: followers.round(), index }
+    }
 }
 
 impl Reader {

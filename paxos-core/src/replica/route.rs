@@ -47,7 +47,9 @@ impl Replica {
             Message::Accept(accept) => self.on_accept(now, from, accept),
             Message::Accepted(accepted) => self.on_accepted(now, from, &accepted),
             Message::Reject(reject) => self.on_reject(now, &reject),
-            Message::Chosen(chosen) => self.on_leader(now, from, chosen.ballot, chosen.chosen),
+            Message::Chosen(chosen) => {
+                self.follow(now, from, chosen.ballot, chosen.chosen);
+            }
             Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, &heartbeat),
             Message::HeartbeatReply(reply) => self.on_heartbeat_reply(now, from, &reply),
             Message::Learn(learn) => {
@@ -57,7 +59,7 @@ impl Replica {
                 }
             }
             Message::Learned(learned) => self.on_learned(now, from, learned),
-            Message::Propose(propose) => self.on_propose(now, propose),
+            Message::Propose(propose) => self.on_propose(propose),
             Message::Read(request) => self.on_read(from, &request),
             Message::ReadReply(reply) => self.on_read_reply(reply),
         }
@@ -142,13 +144,9 @@ impl Replica {
             self.election.heard(ballot, &mut surroundings!(self, now));
             self.catchup.on_peer(from, chosen.slot);
             let halt = self.learner.on_watermark(ballot, chosen);
-            self.out.effects().halt = self.out.effects().halt.take().or(halt);
+            self.out.halt(halt);
         }
         true
-    }
-
-    fn on_leader(&mut self, now: Instant, from: NodeId, ballot: Ballot, chosen: Watermark) {
-        self.follow(now, from, ballot, chosen);
     }
 
     fn on_accept(&mut self, now: Instant, from: NodeId, accept: Accept) {
@@ -217,7 +215,7 @@ impl Replica {
     }
 
     /// Commands of another node: queued here, or passed on to the leader this node hears.
-    fn on_propose(&mut self, now: Instant, propose: Propose) {
+    fn on_propose(&mut self, propose: Propose) {
         let Propose { client, open_from, commands, hops } = propose;
         match self.target() {
             Some(Target::Here(_)) => {
@@ -233,7 +231,7 @@ impl Replica {
             }
             Some(Target::Peer(leader, _)) if hops == 0 && leader.0 != client.name => {
                 let propose = Propose { client, open_from, commands, hops: 1 };
-                surroundings!(self, now).out.send(leader, Message::Propose(propose));
+                self.out.send(leader, Message::Propose(propose));
             }
             _ => {}
         }
@@ -243,8 +241,7 @@ impl Replica {
     fn on_read(&mut self, from: NodeId, request: &ReadRequest) {
         match (&self.proposing, self.election.target()) {
             (Proposing::Leading(leading, followers), _) => {
-                let index = self.learner.chosen().slot.max(leading.recovered_last());
-                let view = LeaderView { round: followers.round(), index };
+                let view = LeaderView::of(leading, followers, &self.learner);
                 self.reader.on_request(from, request, view);
             }
             (_, Some(Target::Peer(leader, _))) if request.hops == 0 && leader != from => {

@@ -1,15 +1,16 @@
 //! What comes over a socket that no node of ours would send.
 
-use bytes::Bytes;
 use paxos_core::{
     limits,
-    message::{Accept, Poll, Watermark},
-    types::{Ballot, BatchBuilder, ClientId, ClusterId, RequestId, Slot, StoreId, Value},
+    types::{ClusterId, StoreId},
 };
 
 use super::*;
 use crate::{
-    frame::{PREFIX_BYTES, framed},
+    frame::{
+        PREFIX_BYTES, framed,
+        tests::{accept, poll},
+    },
     handshake::{self, MAGIC, VERSION},
     roster::Roster,
 };
@@ -18,22 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn identity(node: u64) -> Identity {
     Identity { cluster: ClusterId(7), node: NodeId(node), store: StoreId(100 + node) }
-}
-
-fn poll(number: u64) -> Message {
-    Message::Poll(Poll { number, chosen: Slot::ZERO })
-}
-
-fn accept(bytes: usize) -> Message {
-    let mut builder = BatchBuilder::default();
-    let id = RequestId { client: ClientId { name: 1, epoch: 1 }, sequence: 1 };
-    builder.push(id, 1, Bytes::from(vec![7; bytes]));
-    Message::Accept(Accept {
-        ballot: Ballot { round: 1, node: NodeId(1) },
-        slot: Slot(1),
-        value: Value::Batch(builder.build().expect("one command")),
-        chosen: Watermark::default(),
-    })
 }
 
 async fn within<F: Future>(what: &str, future: F) -> F::Output {
