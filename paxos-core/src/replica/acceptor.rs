@@ -10,9 +10,16 @@
 //! the lemma everything rests on: *if a value is chosen at ballot b, every higher ballot's proposal
 //! for that slot has the same value* (P2b).
 //!
-//! A slot that is chosen needs no further protection: a vote for it at a higher ballot can only be
-//! for the same value. So a chosen record is never rewritten, and a value learned as chosen is
-//! recorded at [`Ballot::CHOSEN`], above every vote.
+//! A slot that is chosen needs no further protection. So a chosen record is never rewritten, a value
+//! learned as chosen is recorded at [`Ballot::CHOSEN`], above every vote, and a later Accept for the
+//! slot is answered like any other although nothing is recorded:
+//!
+//! - At the choosing ballot or above, it carries the same value (P2b).
+//! - Below, it may carry another, but then no quorum votes for that: had one, this acceptor among
+//!   them, its every other member that took part in phase 1 of the choosing ballot would have
+//!   reported the vote there. There is one, because the quorums intersect and this acceptor took no
+//!   part, or it would reject the lower ballot. So the choosing ballot would have had to propose
+//!   that value, or one of a ballot in between, of which the same is true.
 
 #[cfg(test)]
 mod exhaustive;
@@ -167,7 +174,7 @@ impl Acceptor {
             chosen,
             floor: self.log.floor(),
         };
-        out.send_after_persist(to, AfterPersist::Promise(promise));
+        out.repeat_after_persist(to, AfterPersist::Promise(promise));
     }
 
     /// Phase 2b: accepts the value unless a higher ballot is promised.
@@ -192,10 +199,13 @@ impl Acceptor {
         self.promise(ballot, cx.out);
         let accepted = self.log.get(slot).map(|(accepted, _)| accepted);
         let settled = slot <= chosen || accepted == Some(Ballot::CHOSEN);
-        if !settled && accepted != Some(ballot) {
+        let vote = AfterPersist::Accepted { ballot, slot };
+        if settled || accepted == Some(ballot) {
+            cx.out.repeat_after_persist(from, vote);
+        } else {
             self.record(slot, ballot, value, cx.out);
+            cx.out.send_after_persist(from, vote);
         }
-        cx.out.send_after_persist(from, AfterPersist::Accepted { ballot, slot });
         Standing::Current
     }
 

@@ -95,7 +95,7 @@ pub struct Effects {
     pub refused: Vec<(RequestId, Refusal)>,
     /// Reads that were not taken because too many wait.
     pub reads_refused: Vec<u64>,
-    /// The replica must not go on.
+    /// The replica must not go on, and the step has no other effect.
     pub halt: Option<Halt>,
 }
 

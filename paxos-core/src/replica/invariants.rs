@@ -44,6 +44,7 @@ impl Replica {
                 && self.requests.len() <= self.config.outstanding_commands_max
                 && self.queue.bytes() <= self.config.queue_bytes_max
                 && self.reader.len() <= limits::READS_MAX
+                && self.reader.listed() <= 4 * limits::READS_MAX
                 && self.learner.bytes_in_delivery()
                     <= self.config.delivery_bytes_max + limits::MESSAGE_BYTES_MAX,
             "invariant 11: a queue is beyond its bound"

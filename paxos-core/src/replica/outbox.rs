@@ -3,6 +3,9 @@
 //! A Promise, an Accepted and a Prepare speak of durable state. They are handed over as
 //! [`AfterPersist`], the only way to send them, and become messages when every write issued up to
 //! then is durable. A driver never sees them earlier, so it cannot send them too early.
+//!
+//! What is held back is bounded however long the disk takes: what waits already is not queued
+//! again, and what a higher promise has made useless is dropped.
 
 use std::collections::VecDeque;
 
@@ -22,6 +25,32 @@ pub(super) enum AfterPersist {
     Accepted { ballot: Ballot, slot: Slot },
     /// "Promise me": the ballot is promised on this node's own disk, so it is never used again.
     Prepare(Prepare),
+}
+
+impl AfterPersist {
+    fn ballot(&self) -> Ballot {
+        match self {
+            AfterPersist::Promise(promise) => promise.ballot,
+            AfterPersist::Accepted { ballot, .. } => *ballot,
+            AfterPersist::Prepare(prepare) => prepare.ballot,
+        }
+    }
+
+    /// Whether the other says what this says. A promise reports the same votes however often it is
+    /// given, for nothing is accepted at lower ballots any more.
+    fn is_repeated_by(&self, other: &AfterPersist) -> bool {
+        match (self, other) {
+            (AfterPersist::Promise(promise), AfterPersist::Promise(other)) => {
+                (promise.ballot, promise.from) == (other.ballot, other.from)
+            }
+            (
+                AfterPersist::Accepted { ballot, slot },
+                AfterPersist::Accepted { ballot: other_ballot, slot: other_slot },
+            ) => (ballot, slot) == (other_ballot, other_slot),
+            (AfterPersist::Prepare(prepare), AfterPersist::Prepare(other)) => prepare == other,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -98,8 +127,18 @@ impl Outbox {
         }
     }
 
+    /// Like [`send_after_persist`](Outbox::send_after_persist), unless the same waits already.
+    pub(super) fn repeat_after_persist(&mut self, to: NodeId, message: AfterPersist) {
+        let waits = |held: &Held| held.to == to && held.message.is_repeated_by(&message);
+        if !self.held.iter().any(waits) {
+            self.send_after_persist(to, message);
+        }
+    }
+
+    /// Makes a promise durable. What waits at lower ballots could only be refused by now.
     pub(super) fn persist_promise(&mut self, promised: Ballot) {
         self.batch.promised = Some(promised);
+        self.held.retain(|held| held.message.ballot() >= promised);
     }
 
     pub(super) fn persist_record(&mut self, record: Record) {
@@ -165,8 +204,12 @@ impl Outbox {
         self.to_self.pop_front()
     }
 
-    /// The effects of the step.
+    /// The effects of the step. One that halts has no other effect: what the replica knows is
+    /// wrong.
     pub(super) fn finish(&mut self, watermark: Watermark) -> Effects {
+        if let Some(halt) = self.effects.halt.take() {
+            return Effects { halt: Some(halt), ..Effects::default() };
+        }
         if !self.batch.is_empty() {
             if watermark != self.watermark_written {
                 self.batch.chosen = Some(watermark);

@@ -28,6 +28,8 @@ use crate::{
 pub(super) struct Reader {
     /// This node's reads that somebody still waits for; the lists below may name others too.
     alive: BTreeSet<u64>,
+    /// Reads given up since the lists were last cleared of them.
+    given_up: usize,
     /// Not sent anywhere yet.
     gathering: Vec<u64>,
     /// Sent to the leader.
@@ -82,17 +84,42 @@ impl Reader {
         if self.alive.len() >= limits::READS_MAX {
             return false;
         }
-        if self.gathering.len() >= 2 * limits::READS_MAX {
-            self.gathering.retain(|number| self.alive.contains(number));
-        }
         self.alive.insert(number);
         self.gathering.push(number);
         true
     }
 
-    /// Nobody waits for the read any more.
+    /// Nobody waits for the read any more. The lists are cleared of such reads once there are many:
+    /// clients that give up and ask again may outrun a leader that finds no quorum.
     pub(super) fn give_up(&mut self, number: u64) {
-        self.alive.remove(&number);
+        self.given_up += usize::from(self.alive.remove(&number));
+        if self.given_up >= limits::READS_MAX {
+            self.given_up = 0;
+            self.clear_given_up();
+        }
+    }
+
+    fn clear_given_up(&mut self) {
+        let alive = &self.alive;
+        self.gathering.retain(|number| alive.contains(number));
+        if let Some(asked) = &mut self.asked {
+            asked.reads.retain(|number| alive.contains(number));
+        }
+        self.confirming.retain(|(_, _, reading)| match reading {
+            Reading::Own(number) => alive.contains(number),
+            Reading::Peer { .. } => true,
+        });
+        self.indexed.retain(|_, reads| {
+            reads.retain(|number| alive.contains(number));
+            !reads.is_empty()
+        });
+    }
+
+    /// Reads in the lists, given up or not, the peers' included.
+    pub(super) fn listed(&self) -> usize {
+        let asked = self.asked.as_ref().map_or(0, |asked| asked.reads.len());
+        let indexed: usize = self.indexed.values().map(Vec::len).sum();
+        self.gathering.len() + asked + self.confirming.len() + indexed
     }
 
     /// Takes a peer's read at the leader. What exceeds the bound is dropped; the peer asks again.

@@ -122,7 +122,10 @@ impl Replica {
             }
             Progress::Elected(recovered) => {
                 let halt = self.learner.advance(&self.acceptor);
-                assert!(halt.is_none(), "a candidate that lacks nothing diverged: {halt:?}");
+                if halt.is_some() {
+                    self.out.halt(halt);
+                    return;
+                }
                 let chosen = self.learner.chosen().slot;
                 let leading = Leading::begin(recovered, chosen, cx);
                 self.proposing = Proposing::Leading(Box::new(leading), Followers::begin(cx));

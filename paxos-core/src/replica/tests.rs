@@ -8,10 +8,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Delivery, Effects, Input, Replica, Role, Verdict, WriteId};
+use super::{Delivery, Effects, Halt, Input, Replica, Role, Verdict, WriteId};
 use crate::{
     config::Config,
-    message::{Message, Watermark},
+    limits,
+    message::{Accept, Accepted, Heartbeat, Message, PollReply, Promise, Record, Watermark},
     port::{Recovered, SessionCheckpoint},
     types::{
         Ballot, ClusterId, Identity, Instant, Membership, NodeId, RequestId, Slot, StoreId, Value,
@@ -393,4 +394,107 @@ fn an_outdated_leader_does_not_vouch_for_what_its_successor_chose() {
         let applied = cluster.applied(node);
         assert_eq!(applied, ["of the new leader", "of the old leader"], "node {node}");
     }
+}
+
+fn follower() -> Replica {
+    let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
+    let config = Config::new(NodeId(1), membership);
+    Replica::new(config, recovered(NodeId(1)), Instant::ZERO).expect("sound")
+}
+
+/// The disk hangs, and meanwhile everything is asked again and again, at ever higher ballots.
+#[test]
+fn what_waits_for_a_hanging_disk_waits_once() {
+    let mut replica = follower();
+    let mut issued = WriteId(0);
+    let mut tell = |from, message| {
+        let from = NodeId(from);
+        let effects = replica.step(Instant::ZERO, Input::Message { from, message });
+        issued = effects.persist.map_or(issued, |(id, _)| id);
+        assert_eq!(effects.send, []);
+        replica.check_invariants();
+        issued
+    };
+    let mut last = WriteId(0);
+    for round in 1..=20 {
+        let ballot = Ballot { round, node: NodeId(2) };
+        for _ in 0..50 {
+            tell(2, Message::Prepare(crate::message::Prepare { ballot, from: Slot(1) }));
+            for slot in [1, 2] {
+                let chosen = Watermark::default();
+                let accept = Accept { ballot, slot: Slot(slot), value: Value::Noop, chosen };
+                last = tell(2, Message::Accept(accept));
+            }
+        }
+    }
+    let effects = replica.step(Instant::ZERO, Input::Persisted(last));
+    let ballot = Ballot { round: 20, node: NodeId(2) };
+    let vote = Accepted { ballot, slots: vec![(Slot(1), Slot(2))] };
+    let [(_, Message::Promise(promise)), (_, Message::Accepted(accepted))] = &effects.send[..]
+    else {
+        panic!("one promise and one vote: {:?}", effects.send)
+    };
+    assert_eq!((promise.ballot, accepted), (ballot, &vote));
+}
+
+/// Clients give up and ask again, faster than a leader without a quorum finds out that it has none.
+#[test]
+fn reads_given_up_are_forgotten() {
+    for is_connected in [false, true] {
+        let mut cluster = Cluster::new(3);
+        cluster.run(2 * SECOND);
+        let [leader] = cluster.leaders()[..] else { panic!("one leader") };
+        if !is_connected {
+            cluster.cut_off(leader);
+        }
+        for number in 0..5 * limits::READS_MAX as u64 {
+            let replica = cluster.replicas.get_mut(&NodeId(leader)).expect("a node");
+            let read = [Input::Read { number }, Input::GiveUpRead { number }];
+            let effects = replica.step_all(cluster.now, read);
+            assert_eq!(effects.reads_refused, [0; 0]);
+        }
+        cluster.step(leader, Input::Tick);
+    }
+}
+
+/// What a quorum of promises reports contradicts what a leader has told: somebody's log is damaged.
+#[test]
+fn a_candidate_that_finds_damage_halts_and_does_nothing_else() {
+    let mut replica = follower();
+    let hear = |replica: &mut Replica, now, from, message| {
+        replica.step(now, Input::Message { from: NodeId(from), message })
+    };
+    let ballot = Ballot { round: 1, node: NodeId(2) };
+    let chosen = Watermark { slot: Slot(1), hash: 42 };
+    let heartbeat = Message::Heartbeat(Heartbeat { ballot, round: 1, chosen });
+    hear(&mut replica, Instant::ZERO, 2, heartbeat);
+    let now = Instant::ZERO.after(2 * SECOND);
+    let effects = replica.step(now, Input::Tick);
+    let poll = effects.send.iter().find_map(|(_, message)| match message {
+        Message::Poll(poll) => Some(poll.number),
+        _ => None,
+    });
+    let granted = PollReply {
+        number: poll.expect("it polls"),
+        granted: true,
+        promised: ballot,
+        leader: None,
+        chosen: Slot(1),
+    };
+    let effects = hear(&mut replica, now, 3, Message::PollReply(granted));
+    let (id, batch) = effects.persist.expect("its own promise");
+    let ballot = batch.promised.expect("its own ballot");
+    replica.step(now, Input::Persisted(id));
+    let record = Record { slot: Slot(1), ballot: Ballot::CHOSEN, value: Value::Noop };
+    let promise = Promise {
+        ballot,
+        from: Slot(1),
+        records: vec![record],
+        next: None,
+        chosen: Slot(1),
+        floor: Slot::ZERO,
+    };
+    let effects = hear(&mut replica, now, 3, Message::Promise(promise));
+    assert!(matches!(effects.halt, Some(Halt::Diverged { slot: Slot(1), .. })), "{effects:?}");
+    assert_eq!((effects.send, effects.persist, effects.deliver), (vec![], None, vec![]));
 }
