@@ -6,7 +6,7 @@
 //! SIM_SEED=7 cargo test -p paxos-core --test simulation replay -- --nocapture
 //! ```
 
-use paxos_core::sim::{self, Failure, Occurrences};
+use paxos_core::sim::{self, Failure, Occurrences, Restriction, Strike};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 200;
@@ -61,6 +61,30 @@ fn a_seed_decides_everything() {
             sim::run(seed + 1).map(|report| report.trace_hash)
         );
     }
+}
+
+/// Leaving out some strikes, or a kind of them, leaves the others what they were.
+#[test]
+fn faults_can_be_left_out() {
+    let strikes = |seed, restriction: &Restriction| {
+        sim::run_within(seed, restriction).unwrap_or_else(|failure| fail(&failure)).strikes
+    };
+    let mut left_out = 0;
+    for seed in 0..10 {
+        let all = strikes(seed, &Restriction::default());
+        let Some(first) = all.first() else { continue };
+        let skips = |strike: &Strike| strike.number.is_multiple_of(3);
+        let skipped = all.iter().filter(|strike| skips(strike)).map(|strike| strike.number);
+        let some = Restriction { skipped: skipped.collect(), ..Restriction::default() };
+        let without = [first.fault].into();
+        let kind = Restriction { without, ..Restriction::default() };
+        left_out += some.skipped.len();
+        let others: Vec<_> = all.iter().filter(|strike| !skips(strike)).copied().collect();
+        assert_eq!(strikes(seed, &some), others, "seed {seed}");
+        let others = all.iter().filter(|strike| strike.fault != first.fault);
+        assert_eq!(strikes(seed, &kind), others.copied().collect::<Vec<_>>(), "seed {seed}");
+    }
+    assert!(left_out > 10, "only {left_out} strikes were left out");
 }
 
 /// Prints the run of the seed in `SIM_SEED`.

@@ -25,8 +25,8 @@ pub(super) enum Happening {
     LogRead { node: usize, life: u64, id: LogReadId, records: Vec<Record> },
     /// The state machine has done something.
     Worked { node: usize, life: u64 },
-    /// A node starts again.
-    Restart { node: usize },
+    /// A node starts again, and crashes in the midst of that this many times.
+    Restart { node: usize, relapses: u32, rng: fastrand::Rng },
     /// A disk is as fast as before, and has room.
     DiskRecovers { node: usize },
     /// The links work again.

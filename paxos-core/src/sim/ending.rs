@@ -29,7 +29,7 @@ impl World<'_> {
         let demanded = self.demanded();
         for &node in &demanded {
             let Some(life) = self.life(node) else { continue };
-            let actions = self.workload.last_wishes(life, &self.plan, &mut self.rng);
+            let actions = self.workload.last_wishes(life, &self.plan, &mut self.client_rng);
             self.act(node, actions)?;
         }
         let taken = self.finish(&demanded)?;
@@ -85,10 +85,12 @@ impl World<'_> {
             station.disk_slowness = 1;
             station.disk_is_full = false;
             station.resume(self.now);
+            station.crash_point = None;
             let is_running = station.host.is_running();
             if down.contains(&node) {
                 if is_running {
-                    self.crash(node)?;
+                    let rng = &mut self.ending_rng.fork();
+                    self.crash(node, rng)?;
                 }
             } else if !is_running {
                 self.start(node)?;
@@ -110,7 +112,7 @@ impl World<'_> {
                 for from in 0..self.plan.nodes {
                     for to in 0..self.plan.nodes {
                         let inside = core.contains(&from) && core.contains(&to);
-                        links.set(from, to, inside || self.rng.bool());
+                        links.set(from, to, inside || self.ending_rng.bool());
                     }
                 }
             }

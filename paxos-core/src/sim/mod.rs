@@ -25,12 +25,13 @@
 //!
 //! `plan` draws what the seed decides; `world` lets things happen, one after the other, from the
 //! `agenda`, and `outcome` carries out what comes of a step; `host` is a machine with `disk` and `machine` (the state machine), `station` its
-//! circumstances; `network`, `faults` and `workload` are what surrounds it; `ledger` and `history`
+//! circumstances; `network`, `faults` (of the kinds in `fault`) and `workload` are what surrounds it; `ledger` and `history`
 //! are the onlooker; `ending` is the liveness phase. [`scenario`] drives the same hosts by hand.
 
 mod agenda;
 mod disk;
 mod ending;
+mod fault;
 mod faults;
 mod history;
 mod host;
@@ -53,6 +54,7 @@ use std::{
     time::Duration,
 };
 
+pub use fault::{Fault, Restriction, Strike};
 pub use occurrence::{Occurrence, Occurrences};
 
 use world::World;
@@ -66,6 +68,8 @@ pub struct Report {
     pub occurrences: Occurrences,
     /// Election timeouts that went by without progress once the faults had ended.
     pub recovery_timeouts: u32,
+    /// The faults that struck at a moment.
+    pub strikes: Vec<Strike>,
     /// Slots chosen.
     pub slots: u64,
     /// Virtual time that passed.
@@ -81,6 +85,8 @@ pub struct Failure {
     pub at: Duration,
     /// Which invariant, and how.
     pub what: String,
+    /// The faults that had struck at a moment.
+    pub strikes: Vec<Strike>,
 }
 
 impl fmt::Display for Failure {
@@ -97,7 +103,16 @@ impl std::error::Error for Failure {}
 ///
 /// If an invariant breaks.
 pub fn run(seed: u64) -> Result<Report, Failure> {
-    simulate(World::new(seed, None), seed)
+    run_within(seed, &Restriction::default())
+}
+
+/// As [`run`], but for what the restriction leaves out.
+///
+/// # Errors
+///
+/// If an invariant breaks.
+pub fn run_within(seed: u64, restriction: &Restriction) -> Result<Report, Failure> {
+    simulate(World::new(seed, restriction, None), seed)
 }
 
 /// Runs the simulation that `seed` decides and hands every line of its transcript to `sink`.
@@ -106,7 +121,7 @@ pub fn run(seed: u64) -> Result<Report, Failure> {
 ///
 /// If an invariant breaks.
 pub fn replay(seed: u64, mut sink: impl FnMut(&str)) -> Result<Report, Failure> {
-    simulate(World::new(seed, Some(&mut sink)), seed)
+    simulate(World::new(seed, &Restriction::default(), Some(&mut sink)), seed)
 }
 
 fn simulate(mut world: World<'_>, seed: u64) -> Result<Report, Failure> {
@@ -121,6 +136,7 @@ fn simulate(mut world: World<'_>, seed: u64) -> Result<Report, Failure> {
                 recovery_timeouts,
                 slots: world.ledger.prefix().0,
                 elapsed: world.now,
+                strikes: world.strikes.done,
                 occurrences: world.seen,
             });
         }
@@ -131,5 +147,5 @@ fn simulate(mut world: World<'_>, seed: u64) -> Result<Report, Failure> {
             .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
             .unwrap_or_else(|| "a panic without a message".to_owned()),
     };
-    Err(Failure { seed, at: world.now, what })
+    Err(Failure { seed, at: world.now, what, strikes: world.strikes.done })
 }

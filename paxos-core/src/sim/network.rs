@@ -6,8 +6,9 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 
 use super::{
+    fault::Fault,
     occurrence::{Occurrence, Occurrences},
-    plan::{FaultKind, Plan},
+    plan::Plan,
 };
 use crate::message::{Encoded, Message};
 
@@ -64,16 +65,19 @@ pub(super) struct Network {
     /// When the last message of each link arrives, to keep them in order.
     last_arrival: Vec<Duration>,
     memory: VecDeque<Parcel>,
+    /// Decides what becomes of the messages of each link.
+    rngs: Vec<fastrand::Rng>,
 }
 
 impl Network {
     /// A network in which everything works, but for the faults of the plan.
-    pub(super) fn new(nodes: usize) -> Network {
+    pub(super) fn new(nodes: usize, rng: &mut fastrand::Rng) -> Network {
         Network {
             links: Links::new(nodes),
             is_faulty: true,
             last_arrival: vec![Duration::ZERO; nodes * nodes],
             memory: VecDeque::new(),
+            rngs: (0..nodes * nodes).map(|_| rng.fork()).collect(),
         }
     }
 
@@ -83,49 +87,49 @@ impl Network {
         now: Duration,
         parcel: Parcel,
         plan: &Plan,
-        rng: &mut fastrand::Rng,
         seen: &mut Occurrences,
     ) -> Vec<(Duration, Parcel)> {
+        let link = parcel.from * self.links.nodes + parcel.to;
+        let rng = &mut self.rngs[link].fork();
         if !self.links.is_up(parcel.from, parcel.to) {
             seen.add(Occurrence::Severed);
             return Vec::new();
         }
         let mut arrivals = Vec::with_capacity(1);
         let struck = |rng: &mut fastrand::Rng, fault| {
-            self.is_faulty && plan.has(fault) && rng.f64() < plan.message_fault_rate
+            rng.f64() < plan.message_fault_rate && self.is_faulty && plan.has(fault)
         };
-        if struck(rng, FaultKind::Resurrect)
+        if struck(rng, Fault::Resurrect)
             && let Some(old) = rng.choice(&self.memory)
         {
             seen.add(Occurrence::Resurrected);
             arrivals.push((now + plan.latency(rng), old.clone()));
         }
-        if plan.has(FaultKind::Resurrect) && rng.u8(..) < 16 {
+        if plan.has(Fault::Resurrect) && rng.u8(..) < 16 {
             if self.memory.len() == MEMORY_MESSAGES_MAX {
                 self.memory.swap_remove_back(rng.usize(..MEMORY_MESSAGES_MAX));
             }
             self.memory.push_back(parcel.clone());
         }
-        if struck(rng, FaultKind::Drop) {
+        if struck(rng, Fault::Drop) {
             seen.add(Occurrence::Dropped);
             return arrivals;
         }
-        let copies = if struck(rng, FaultKind::Duplicate) {
+        let copies = if struck(rng, Fault::Duplicate) {
             seen.add(Occurrence::Duplicated);
             rng.usize(2..4)
         } else {
             1
         };
         for _ in 0..copies {
-            let delay = if struck(rng, FaultKind::Delay) {
+            let delay = if struck(rng, Fault::Delay) {
                 seen.add(Occurrence::Delayed);
                 plan.long_latency(rng)
             } else {
                 plan.latency(rng)
             };
             let mut arrival = now + delay;
-            if !plan.has(FaultKind::Delay) {
-                let link = parcel.from * self.links.nodes + parcel.to;
+            if !plan.has(Fault::Delay) {
                 arrival = arrival.max(self.last_arrival[link]);
                 self.last_arrival[link] = arrival;
             }

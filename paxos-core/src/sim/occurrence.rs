@@ -43,8 +43,16 @@ occurrences! {
     CutPartially = "partial cuts",
     /// A node crashed.
     Crashed = "crashes",
-    /// A node crashed in the midst of carrying out a step.
-    CrashedWithinStep = "crashes within a step",
+    /// A node crashed before the write that a step asked for was handed to its disk.
+    CrashedBeforeWriting = "crashes before a write was handed over",
+    /// A node crashed within a step, before it sent anything.
+    CrashedBeforeSending = "crashes before a step's messages",
+    /// A node crashed when some of the messages of a step had left.
+    CrashedWhileSending = "crashes between a step's messages",
+    /// A node crashed when all messages of a step had left, before anything else of it.
+    CrashedAfterSending = "crashes after a step's messages",
+    /// A node crashed while it recovered.
+    CrashedAtStart = "crashes while starting",
     /// A crash lost writes.
     LostWrites = "crashes that lost writes",
     /// A crash kept writes that had not been reported durable.

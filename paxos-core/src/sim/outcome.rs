@@ -2,12 +2,12 @@
 
 use super::{
     agenda::Happening,
+    faults::CrashPoint,
     history::Waiting,
     host::{Done, Host, Outgoing},
     ledger::{Violation, ensure},
     network::{self, Parcel},
     occurrence::Occurrence,
-    plan::FaultKind,
     transcript,
     world::{Checked, World, id_of},
 };
@@ -29,12 +29,9 @@ impl World<'_> {
             self.history.delivered(id_of(node), delivery, workload, seen)?;
             self.ledger.check_chosen(id_of(node), "delivers", delivery.slot, &delivery.value)?;
         }
-        let crashes = self.crashes_within_step();
-        if crashes {
-            effects.send.truncate(self.rng.usize(..=effects.send.len()));
-            if self.rng.bool() {
-                effects.persist = None;
-            }
+        let mut crash = self.due_crash(node, &effects);
+        if let Some(crash) = &mut crash {
+            crash.cut(&mut effects, &mut self.seen);
         }
         if let Some((id, batch)) = &effects.persist {
             self.trace.note(self.now, [4, node as u64, id.0], || {
@@ -43,9 +40,8 @@ impl World<'_> {
         }
         let outgoing = self.stations[node].host.carry_out(effects);
         self.carry_out(node, outgoing)?;
-        if crashes {
-            self.seen.add(Occurrence::CrashedWithinStep);
-            return self.crash_for_a_while(node);
+        if let Some(mut crash) = crash {
+            return self.crash_for_a_while(node, &mut crash.rng);
         }
         self.note_role(node)?;
         self.plan_write(node);
@@ -54,8 +50,19 @@ impl World<'_> {
         Ok(())
     }
 
-    fn crashes_within_step(&mut self) -> bool {
-        self.has_faults && self.plan.has(FaultKind::Crash) && self.rng.u16(..3000) == 0
+    /// The crash that strikes within this step, if one does.
+    fn due_crash(&mut self, node: usize, effects: &Effects) -> Option<CrashPoint> {
+        if effects.persist.is_none() && effects.send.is_empty() {
+            return None;
+        }
+        let point = &mut self.stations[node].crash_point;
+        match point {
+            Some(waiting) if waiting.steps > 0 => {
+                waiting.steps -= 1;
+                None
+            }
+            _ => point.take(),
+        }
     }
 
     fn carry_out(&mut self, node: usize, outgoing: Outgoing) -> Checked {
@@ -68,8 +75,10 @@ impl World<'_> {
         }
         let life = self.stations[node].host.incarnation().expect("it has just made a step");
         for read in log_reads {
-            let at = self.now + self.plan.disk_latency(&mut self.rng);
-            let records = self.stations[node].host.read_log(&read, self.rng.bool());
+            let station = &mut self.stations[node];
+            let at = self.now + self.plan.disk_latency(&mut station.rng);
+            let see_unfinished = station.rng.bool();
+            let records = station.host.read_log(&read, see_unfinished);
             self.agenda.plan(at, Happening::LogRead { node, life, id: read.id, records });
         }
         for (id, refusal) in refused {
@@ -131,8 +140,7 @@ impl World<'_> {
         self.ledger.sent(from_id, to_id, &message, disk, &mut self.seen)?;
         self.note_message(&message);
         let parcel = Parcel { from: node, to, message };
-        let (plan, rng, seen) = (&self.plan, &mut self.rng, &mut self.seen);
-        for (at, parcel) in self.network.send(self.now, parcel, plan, rng, seen) {
+        for (at, parcel) in self.network.send(self.now, parcel, &self.plan, &mut self.seen) {
             self.agenda.plan(at, Happening::Arrival(parcel));
         }
         Ok(())

@@ -1,65 +1,13 @@
 //! What a seed decides before anything runs: the cluster, its settings, the speed of everything,
 //! which faults may strike, and how the run ends.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
+use super::fault::Fault;
 use crate::{
     config::Config,
     types::{Membership, NodeId, Phase, Quorums},
 };
-
-/// A kind of fault. Each run draws a subset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FaultKind {
-    /// Messages are lost.
-    Drop,
-    /// Messages arrive more than once.
-    Duplicate,
-    /// Messages overtake each other, some arrive very late.
-    Delay,
-    /// Very old messages arrive again.
-    Resurrect,
-    /// The cluster falls into groups.
-    Partition,
-    /// Single links are cut, in one or both directions.
-    Cut,
-    /// Machines crash, and lose what was not durable.
-    Crash,
-    /// Writes take long.
-    SlowDisk,
-    /// Writes are refused for want of room.
-    FullDisk,
-    /// Processes stand still.
-    Pause,
-    /// Clocks run fast or slow.
-    Drift,
-}
-
-impl FaultKind {
-    const ALL: [FaultKind; 11] = [
-        FaultKind::Drop,
-        FaultKind::Duplicate,
-        FaultKind::Delay,
-        FaultKind::Resurrect,
-        FaultKind::Partition,
-        FaultKind::Cut,
-        FaultKind::Crash,
-        FaultKind::SlowDisk,
-        FaultKind::FullDisk,
-        FaultKind::Pause,
-        FaultKind::Drift,
-    ];
-
-    /// Those that strike at a moment, as opposed to every message or all the time.
-    pub(super) const EVENTS: [FaultKind; 6] = [
-        FaultKind::Partition,
-        FaultKind::Cut,
-        FaultKind::Crash,
-        FaultKind::SlowDisk,
-        FaultKind::FullDisk,
-        FaultKind::Pause,
-    ];
-}
 
 /// Which links and nodes work in the liveness phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +31,10 @@ pub(super) struct Plan {
     pub(super) membership: Membership,
     /// The settings of node 1; the others have the same but for id and seed.
     config: Config,
-    faults: Vec<FaultKind>,
+    /// The faults that the seed draws, those included that the run is to leave out.
+    pub(super) drawn: Vec<Fault>,
+    /// The faults that may strike.
+    faults: Vec<Fault>,
     /// How often a message meets each of the faults that strike messages.
     pub(super) message_fault_rate: f64,
     /// Time between two faults that strike at a moment, on average.
@@ -112,19 +63,20 @@ fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
 }
 
 impl Plan {
-    /// The plan that the random numbers decide.
-    pub(super) fn draw(rng: &mut fastrand::Rng) -> Plan {
+    /// The plan that the random numbers decide, without some faults.
+    pub(super) fn draw(rng: &mut fastrand::Rng, without: &BTreeSet<Fault>) -> Plan {
         let nodes = pick(rng, &[1, 3, 3, 3, 3, 5, 5, 5, 7]);
         let membership = draw_membership(rng, nodes);
         let config = draw_config(rng, &membership);
         let election = config.election_timeout;
         let density = rng.f64();
-        let faults = FaultKind::ALL.into_iter().filter(|_| rng.f64() < density).collect();
+        let drawn: Vec<_> = Fault::ALL.iter().copied().filter(|_| rng.f64() < density).collect();
         let latency_max = election / rng.u32(25..200);
         let disk_max = election / rng.u32(25..400);
         Plan {
             nodes,
-            faults,
+            faults: drawn.iter().copied().filter(|fault| !without.contains(fault)).collect(),
+            drawn,
             message_fault_rate: pick(rng, &[0.01, 0.05, 0.15, 0.3]),
             fault_interval: election.mul_f64(0.3 + 4.0 * rng.f64()),
             latency: (latency_max / rng.u32(2..20), latency_max),
@@ -142,7 +94,7 @@ impl Plan {
     }
 
     /// Whether this fault may strike.
-    pub(super) fn has(&self, fault: FaultKind) -> bool {
+    pub(super) fn has(&self, fault: Fault) -> bool {
         self.faults.contains(&fault)
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::host::Host;
+use super::{faults::CrashPoint, host::Host};
 use crate::{
     message::Message,
     replica::{Input, Role},
@@ -41,6 +41,8 @@ impl Clock {
 #[derive(Debug)]
 pub(super) struct Station {
     pub(super) host: Host,
+    /// Decides how long what the machine does takes.
+    pub(super) rng: fastrand::Rng,
     clock: Clock,
     inbox: Vec<Input>,
     /// When the process next looks into its inbox.
@@ -53,6 +55,8 @@ pub(super) struct Station {
     pub(super) paused_until: Duration,
     /// The whole machine is suspended, its clock included, since then.
     frozen_since: Option<Duration>,
+    /// Where the process is about to crash.
+    pub(super) crash_point: Option<CrashPoint>,
     /// Writes take this much longer.
     pub(super) disk_slowness: u32,
     pub(super) disk_is_full: bool,
@@ -65,9 +69,10 @@ pub(super) struct Station {
 }
 
 impl Station {
-    pub(super) fn new(host: Host) -> Station {
+    pub(super) fn new(host: Host, rng: fastrand::Rng) -> Station {
         Station {
             host,
+            rng,
             clock: Clock { origin: Duration::ZERO, rate: 1.0 },
             inbox: Vec::new(),
             wake_at: None,
@@ -75,6 +80,7 @@ impl Station {
             ticks_in_a_row: (Duration::ZERO, 0),
             paused_until: Duration::ZERO,
             frozen_since: None,
+            crash_point: None,
             disk_slowness: 1,
             disk_is_full: false,
             full_is_told: false,
@@ -92,6 +98,7 @@ impl Station {
         self.ticks_in_a_row = (now, 0);
         self.paused_until = now;
         self.frozen_since = None;
+        self.crash_point = None;
         self.full_is_told = false;
         self.is_working = false;
         self.role = Role::Follower;

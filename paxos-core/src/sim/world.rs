@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use super::{
     agenda::{Agenda, Happening},
+    fault::{Fault, Restriction},
+    faults::Strikes,
     history::History,
     host::Host,
     ledger::{Ledger, Violation, ensure},
     machine::Machine,
     network::{self, Network, Parcel},
     occurrence::{Occurrence, Occurrences},
-    plan::{FaultKind, Plan},
+    plan::Plan,
     station::Station,
     trace::{Sink, Trace},
     transcript,
@@ -34,7 +36,12 @@ pub(super) type Checked = Result<(), Violation>;
 /// A cluster and everything around it.
 pub(super) struct World<'a> {
     pub(super) plan: Plan,
-    pub(super) rng: fastrand::Rng,
+    pub(super) restriction: Restriction,
+    pub(super) strikes: Strikes,
+    /// Decides what clients do.
+    pub(super) client_rng: fastrand::Rng,
+    /// Decides how the run ends.
+    pub(super) ending_rng: fastrand::Rng,
     pub(super) now: Duration,
     pub(super) agenda: Agenda,
     pub(super) stations: Vec<Station>,
@@ -56,22 +63,27 @@ pub(super) fn id_of(node: usize) -> NodeId {
 }
 
 impl<'a> World<'a> {
-    /// The world that `seed` decides.
-    pub(super) fn new(seed: u64, sink: Option<Sink<'a>>) -> World<'a> {
+    /// The world that `seed` decides, within a restriction. Each thing that chance decides has
+    /// random numbers of its own, so that leaving out one changes little else.
+    pub(super) fn new(seed: u64, restriction: &Restriction, sink: Option<Sink<'a>>) -> World<'a> {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let plan = Plan::draw(&mut rng.fork());
+        let plan = Plan::draw(&mut rng.fork(), &restriction.without);
         let mut trace = Trace::new(seed, sink);
         trace.note(Duration::ZERO, [0; 3], || format!("seed {seed}: {plan}"));
         let station = |node| {
             let config = plan.config(node, rng.u64(..));
-            Station::new(Host::new(config, Machine::new(plan.machines_on_disk[node])))
+            let host = Host::new(config, Machine::new(plan.machines_on_disk[node]));
+            Station::new(host, rng.fork())
         };
         World {
             stations: (0..plan.nodes).map(station).collect(),
-            network: Network::new(plan.nodes),
+            network: Network::new(plan.nodes, &mut rng),
+            strikes: Strikes::new(rng.fork()),
+            client_rng: rng.fork(),
+            ending_rng: rng.fork(),
+            restriction: restriction.clone(),
             ledger: Ledger::new(plan.membership.quorum_size(Phase::Two)),
             plan,
-            rng,
             now: Duration::ZERO,
             agenda: Agenda::default(),
             workload: Workload::new(),
@@ -116,9 +128,8 @@ impl<'a> World<'a> {
                 self.give(node, Input::LogRead { id, records })
             }
             Happening::Worked { node, life } if self.is_life(node, life) => self.worked(node),
-            Happening::Restart { node } if !self.stations[node].host.is_running() => {
-                self.seen.add(Occurrence::Restarted);
-                self.start(node)
+            Happening::Restart { node, relapses, rng } if !self.is_running(node) => {
+                self.restart(node, relapses, rng)
             }
             Happening::DiskRecovers { node } => {
                 self.stations[node].disk_slowness = 1;
@@ -141,6 +152,10 @@ impl<'a> World<'a> {
         self.stations[node].host.incarnation() == Some(life)
     }
 
+    fn is_running(&self, node: usize) -> bool {
+        self.stations[node].host.is_running()
+    }
+
     /// Which life a node is in.
     pub(super) fn life(&self, node: usize) -> Option<(NodeId, u64)> {
         self.stations[node].host.incarnation().map(|incarnation| (id_of(node), incarnation))
@@ -148,12 +163,13 @@ impl<'a> World<'a> {
 
     /// Starts a node from what its disk holds.
     pub(super) fn start(&mut self, node: usize) -> Checked {
-        let mut rate = 1.0;
-        if self.plan.has(FaultKind::Drift) {
-            rate = 0.95 + 0.1 * self.rng.f64();
-            self.seen.add(Occurrence::Drifted);
-        }
         let station = &mut self.stations[node];
+        let mut rate = 0.95 + 0.1 * station.rng.f64();
+        if self.plan.has(Fault::Drift) {
+            self.seen.add(Occurrence::Drifted);
+        } else {
+            rate = 1.0;
+        }
         station.reset(self.now, rate);
         let started = station.host.start(station.local(self.now));
         if started.machine_is_ahead {
@@ -168,11 +184,11 @@ impl<'a> World<'a> {
     }
 
     /// Crashes a node: of what its disk was given, any prefix may survive.
-    pub(super) fn crash(&mut self, node: usize) -> Checked {
+    pub(super) fn crash(&mut self, node: usize, rng: &mut fastrand::Rng) -> Checked {
         self.seen.add(Occurrence::Crashed);
         let station = &mut self.stations[node];
         let unfinished = station.host.disk.unfinished().len();
-        let survivors = if station.disk_is_full { 0 } else { self.rng.usize(..=unfinished) };
+        let survivors = if station.disk_is_full { 0 } else { rng.usize(..=unfinished) };
         if survivors < unfinished {
             self.seen.add(Occurrence::LostWrites);
         }
@@ -208,7 +224,8 @@ impl<'a> World<'a> {
             return self.wake(node);
         }
         let Some(life) = station.host.incarnation() else { return Ok(()) };
-        let at = (self.now + self.plan.gather.mul_f64(self.rng.f64())).max(station.paused_until);
+        let gathered = self.now + self.plan.gather.mul_f64(station.rng.f64());
+        let at = gathered.max(station.paused_until);
         station.wake_at = Some(at);
         self.agenda.plan(at, Happening::Wake { node, life });
         Ok(())
@@ -266,7 +283,8 @@ impl<'a> World<'a> {
         if !self.stations[to].host.is_running() {
             return Ok(());
         }
-        let message = if self.rng.u8(..8) == 0 { network::transcode(&message) } else { message };
+        let is_coded = self.stations[to].rng.u8(..8) == 0;
+        let message = if is_coded { network::transcode(&message) } else { message };
         if self.stations[to].receive(id_of(from), message) { self.call(to) } else { Ok(()) }
     }
 
@@ -282,10 +300,11 @@ impl<'a> World<'a> {
 
     pub(super) fn plan_write(&mut self, node: usize) {
         let station = &mut self.stations[node];
-        let batches_max = if self.rng.bool() { usize::MAX } else { self.rng.usize(1..3) };
+        let rng = &mut station.rng;
+        let batches_max = if rng.bool() { usize::MAX } else { rng.usize(1..3) };
         let Some(life) = station.host.incarnation() else { return };
         if station.host.disk.begin(batches_max) {
-            let latency = self.plan.disk_latency(&mut self.rng) * station.disk_slowness;
+            let latency = self.plan.disk_latency(&mut station.rng) * station.disk_slowness;
             self.agenda.plan(self.now + latency, Happening::Written { node, life });
         }
     }
@@ -321,7 +340,7 @@ impl<'a> World<'a> {
         let Some(life) = station.host.incarnation() else { return };
         if !station.is_working && station.host.has_work() {
             station.is_working = true;
-            let at = self.now + self.plan.apply_latency(&mut self.rng);
+            let at = self.now + self.plan.apply_latency(&mut station.rng);
             self.agenda.plan(at.max(station.paused_until), Happening::Worked { node, life });
         }
     }
@@ -333,8 +352,9 @@ impl<'a> World<'a> {
             self.plan_work(node);
             return Ok(());
         }
-        let count_max = if self.rng.bool() { usize::MAX } else { self.rng.usize(1..4) };
-        let flush = self.rng.bool();
+        let rng = &mut station.rng;
+        let count_max = if rng.bool() { usize::MAX } else { rng.usize(1..4) };
+        let flush = rng.bool();
         let (done, input) = self.stations[node].host.work(count_max, flush);
         for done in done {
             self.done(node, done)?;
@@ -347,15 +367,15 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn plan_client(&mut self) {
-        let wait = self.plan.client_interval.mul_f64(2.0 * self.rng.f64());
+        let wait = self.plan.client_interval.mul_f64(2.0 * self.client_rng.f64());
         self.agenda.plan(self.now + wait, Happening::Client);
     }
 
     fn client(&mut self) -> Checked {
         self.plan_client();
-        let node = self.rng.usize(..self.plan.nodes);
+        let node = self.client_rng.usize(..self.plan.nodes);
         let Some(life) = self.life(node) else { return Ok(()) };
-        let actions = self.workload.act(life, &self.plan, &mut self.rng);
+        let actions = self.workload.act(life, &self.plan, &mut self.client_rng);
         self.act(node, actions)
     }
 

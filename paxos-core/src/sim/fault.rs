@@ -1,0 +1,103 @@
+//! The kinds of faults, and how to leave some of them out of a run.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A kind of fault. Each run draws a subset.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Fault {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &'static [Fault] = &[$(Fault::$name),*];
+
+            /// Its name, as commands and transcripts have it.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Fault::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// Messages are lost.
+    Drop = "drop",
+    /// Messages arrive more than once.
+    Duplicate = "duplicate",
+    /// Messages overtake each other, some arrive very late.
+    Delay = "delay",
+    /// Very old messages arrive again.
+    Resurrect = "resurrect",
+    /// The cluster falls into groups.
+    Partition = "partition",
+    /// Single links are cut, in one or both directions.
+    Cut = "cut",
+    /// Machines crash, between two steps or within one, and lose what was not durable.
+    Crash = "crash",
+    /// Writes take long.
+    SlowDisk = "slow-disk",
+    /// Writes are refused for want of room.
+    FullDisk = "full-disk",
+    /// Processes stand still, or machines are suspended, their clocks included.
+    Pause = "pause",
+    /// Clocks run fast or slow.
+    Drift = "drift",
+}
+
+impl Fault {
+    /// Whether it strikes at a moment, as opposed to every message or all the time.
+    #[must_use]
+    pub fn strikes(self) -> bool {
+        match self {
+            Fault::Partition
+            | Fault::Cut
+            | Fault::Crash
+            | Fault::SlowDisk
+            | Fault::FullDisk
+            | Fault::Pause => true,
+            Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a run leaves out of what its seed decides. The rest stays as it is: when which fault
+/// strikes, and how, depends on nothing but the seed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restriction {
+    /// Kinds that do not occur.
+    pub without: BTreeSet<Fault>,
+    /// Strikes that do not take place, by their [number](Strike::number).
+    pub skipped: BTreeSet<u64>,
+}
+
+impl Restriction {
+    /// Whether a strike takes place.
+    pub(super) fn allows(&self, strike: &Strike) -> bool {
+        !self.without.contains(&strike.fault) && !self.skipped.contains(&strike.number)
+    }
+}
+
+/// A fault that struck at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strike {
+    /// Counts the strikes of a seed from 1, those left out included.
+    pub number: u64,
+    /// Virtual time at which it struck.
+    pub at: Duration,
+    /// What struck.
+    pub fault: Fault,
+}
