@@ -498,3 +498,27 @@ fn a_candidate_that_finds_damage_halts_and_does_nothing_else() {
     assert!(matches!(effects.halt, Some(Halt::Diverged { slot: Slot(1), .. })), "{effects:?}");
     assert_eq!((effects.send, effects.persist, effects.deliver), (vec![], None, vec![]));
 }
+
+#[test]
+fn only_the_other_voters_are_heard() {
+    for from in [1, 4] {
+        let mut replica = follower();
+        let ballot = Ballot { round: 1, node: NodeId(from) };
+        let message = Message::Prepare(crate::message::Prepare { ballot, from: Slot(1) });
+        let from = NodeId(from);
+        let effects = replica.step(Instant::ZERO, Input::Message { from, message });
+        assert!(effects.persist.is_none() && effects.send.is_empty(), "{from}: {effects:?}");
+    }
+}
+
+#[test]
+fn a_node_with_a_full_disk_does_not_try_to_lead() {
+    let mut replica = follower();
+    replica.step(Instant::ZERO, Input::DiskFull(true));
+    assert_eq!(replica.next_deadline(), None);
+    let now = Instant::ZERO.after(9 * SECOND);
+    assert_eq!(replica.step(now, Input::Tick).send, []);
+    let effects = replica.step(now, Input::DiskFull(false));
+    let polls = |(_, message): &(NodeId, Message)| matches!(message, Message::Poll(_));
+    assert!(!effects.send.is_empty() && effects.send.iter().all(polls), "{effects:?}");
+}
