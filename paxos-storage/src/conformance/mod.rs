@@ -20,10 +20,14 @@
 //! A closure that opens the same storage again and again is a [`Disk`] already. A disk that can
 //! also lose power, fill up and decay on request has the rest of the contract checked: what it
 //! cannot do is [skipped](Report::skipped).
+//!
+//! A storage that can be opened on a [`Medium`] has every crash of it tried by [`power_loss`], and
+//! decay by [`rot`].
 
 mod contents;
 mod failures;
 mod ownership;
+mod power_loss;
 
 use std::sync::Arc;
 
@@ -47,6 +51,7 @@ pub use ownership::{
     a_second_opening_is_refused, another_node_is_refused, every_recovery_is_counted,
     stores_have_names_of_their_own,
 };
+pub use power_loss::{Counts, Extent, Medium, Operation, RotCounts, power_loss, rot};
 
 /// Where one storage keeps its data: what is there when the process is gone.
 #[async_trait]

@@ -1,0 +1,117 @@
+//! What is known about a storage at a moment of a recording, and what it may therefore hold.
+
+use std::collections::BTreeMap;
+
+use paxos_core::{
+    message::Record,
+    port::{Recovered, WriteBatch},
+    types::{Slot, StoreId},
+};
+
+use super::super::{CLUSTER, NODE, holds};
+
+/// What a storage was told and what it has acknowledged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// The batches it was given, in order.
+    batches: Vec<WriteBatch>,
+    /// How many of them are durable.
+    acknowledged: usize,
+    /// The last incarnation that was reported, and that of the recovery under way, if any.
+    incarnation: u64,
+    recovering: u64,
+    /// Its name, once it was reported.
+    store: Option<StoreId>,
+}
+
+/// What happened between two operations of a recording.
+#[derive(Clone, Debug)]
+pub(super) enum Note {
+    /// A recovery has begun.
+    Recovering,
+    /// It has ended, with so many batches found.
+    Recovered { batches: usize, incarnation: u64, store: StoreId },
+    /// A write has begun.
+    Writing(WriteBatch),
+    /// It was acknowledged.
+    Written,
+}
+
+impl Known {
+    pub(super) fn learn(&mut self, note: &Note) {
+        match note {
+            Note::Recovering => self.recovering += 1,
+            Note::Recovered { batches, incarnation, store } => {
+                self.batches.truncate(*batches);
+                self.acknowledged = *batches;
+                (self.incarnation, self.recovering) = (*incarnation, *incarnation);
+                self.store = Some(*store);
+            }
+            Note::Writing(batch) => self.batches.push(batch.clone()),
+            Note::Written => self.acknowledged = self.batches.len(),
+        }
+    }
+
+    /// Whether the storage has said anything yet that it must not forget.
+    pub(super) fn is_born(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// Whether a batch is written and not acknowledged.
+    pub(super) fn is_writing(&self) -> bool {
+        self.acknowledged < self.batches.len()
+    }
+
+    pub(super) fn acknowledged(&self) -> usize {
+        self.acknowledged
+    }
+
+    /// The same, had the last batch never been acknowledged.
+    pub(super) fn without_last_acknowledgement(&self) -> Known {
+        Known { acknowledged: self.acknowledged.saturating_sub(1), ..self.clone() }
+    }
+
+    /// How many batches are in what was found.
+    ///
+    /// # Errors
+    ///
+    /// The guarantee that is broken if it is not what a storage of which this is known may hold.
+    pub(super) fn judge(&self, found: &Recovered, log: &[Record]) -> Result<usize, String> {
+        let identity = found.identity;
+        if (identity.cluster, identity.node) != (CLUSTER, NODE) {
+            return Err(format!("7 (bound to one node): {identity:?}"));
+        }
+        if self.store.is_some_and(|store| store != identity.store) {
+            return Err("1 (durable): the store has another name".to_owned());
+        }
+        if !(self.incarnation + 1..=self.recovering + 1).contains(&found.incarnation) {
+            return Err(format!(
+                "1 (durable): incarnation {} after {}",
+                found.incarnation, self.incarnation
+            ));
+        }
+        // Later states first: equal ones, which an empty log has, count as the later.
+        let count = (0..=self.batches.len()).rev().find(|count| {
+            let batches: Vec<&WriteBatch> = self.batches[..*count].iter().collect();
+            holds(found, &batches) && log.iter().eq(last_records(&batches).values().copied())
+        });
+        match count {
+            Some(count) if count >= self.acknowledged => Ok(count),
+            Some(count) => Err(format!(
+                "1 (durable): {count} of {} acknowledged batches are left",
+                self.acknowledged
+            )),
+            None => Err(format!(
+                "2 (atomic), 3 (ordered): the state is not that after any number of batches; of {} \
+                 {} were acknowledged: {found:?}",
+                self.batches.len(),
+                self.acknowledged
+            )),
+        }
+    }
+}
+
+fn last_records<'a>(batches: &[&'a WriteBatch]) -> BTreeMap<Slot, &'a Record> {
+    let records = batches.iter().flat_map(|batch| &batch.records);
+    records.map(|record| (record.slot, record)).collect()
+}

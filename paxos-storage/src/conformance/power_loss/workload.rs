@@ -1,0 +1,55 @@
+//! What is written in the run that is recorded.
+
+use std::collections::BTreeMap;
+
+use paxos_core::{
+    message::{Record, Watermark},
+    port::{SessionCheckpoint, WriteBatch},
+    types::{NodeId, Slot, StoreId},
+};
+
+use super::super::{ballot, full_batch, value};
+
+/// Batches as a node writes them, no two states after them alike: the first changes everything
+/// there is, the others a random part of it. Records come in order of slots, those above the
+/// watermark are at times written again with another value.
+pub(super) fn batches(seed: u64, count: usize) -> Vec<WriteBatch> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut batches = vec![full_batch(1, 1)];
+    let (mut chosen, mut last) = (5, 10);
+    for round in 2..=count as u64 {
+        let mut batch = WriteBatch::default();
+        if random.u8(..3) == 0 {
+            batch.promised = Some(ballot(round));
+        }
+        if random.u8(..4) == 0 && chosen < last {
+            batch.records.push(record(random.u64(chosen + 1..=last), round, 100));
+        }
+        // A promise alone is one write in four, and so is a value that fills several pages.
+        let bytes = if random.u8(..4) == 0 { 20_000 } else { 100 };
+        for _ in 0..[0, 1, 1, 5][random.usize(..4)] {
+            last += 1;
+            batch.records.push(record(last, round, bytes));
+        }
+        if random.bool() && chosen < last {
+            chosen = random.u64(chosen + 1..=last);
+            batch.chosen = Some(Watermark { slot: Slot(chosen), hash: round });
+        }
+        if random.u8(..4) == 0 {
+            let table = value(round, 5000).encoded();
+            batch.sessions = Some(SessionCheckpoint { slot: Slot(chosen), table });
+        }
+        if random.u8(..4) == 0 {
+            batch.peers = BTreeMap::from([(NodeId(100 + round), StoreId(round))]);
+        }
+        if batch.is_empty() {
+            batch.promised = Some(ballot(round));
+        }
+        batches.push(batch);
+    }
+    batches
+}
+
+fn record(slot: u64, round: u64, bytes: usize) -> Record {
+    Record { slot: Slot(slot), ballot: ballot(round), value: value(round << 32 | slot, bytes) }
+}

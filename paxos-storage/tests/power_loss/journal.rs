@@ -1,0 +1,220 @@
+//! The simplest storage that keeps the contract: entries one after the other, each with a checksum
+//! and at a sector of its own, all of them in memory besides. It shows what an embedder's storage
+//! needs to be checked, and, with a flaw put in, that the check can fail.
+
+use std::{
+    ops::RangeInclusive,
+    sync::{Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use paxos_core::{
+    message::{Record, Watermark},
+    port::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch},
+    types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId, Value},
+};
+use paxos_storage::conformance::Medium;
+use serde::{Deserialize, Serialize};
+
+const SECTOR_BYTES: usize = 512;
+/// Length and checksum of an entry.
+const HEADER_BYTES: usize = 8;
+
+/// What is wrong with a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    None,
+    /// Syncs a batch with the one after it.
+    AcknowledgesBeforeSync,
+    /// Does not sync the incarnation, but for the first.
+    CountsInMemory,
+    /// Does not look at checksums, and takes the records that it can read.
+    AcceptsTornEntries,
+    /// Takes whatever it cannot read for the end.
+    ReadsDamageAsTheEnd,
+}
+
+pub(crate) struct Journal {
+    medium: Medium,
+    flaw: Flaw,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Where the next entry goes.
+    end: usize,
+    identity: Option<Identity>,
+    incarnation: u64,
+    all: WriteBatch,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Entry {
+    Born(Identity),
+    Started(u64),
+    Batch {
+        promised: Option<Ballot>,
+        chosen: Option<Watermark>,
+        records: Vec<(Slot, Ballot, Vec<u8>)>,
+        sessions: Option<(Slot, Vec<u8>)>,
+        peers: Vec<(NodeId, StoreId)>,
+    },
+    Closed,
+}
+
+impl Journal {
+    pub(crate) fn open(medium: Medium, flaw: Flaw) -> Result<Journal, StorageError> {
+        Ok(Journal { medium, flaw, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while locked")
+    }
+
+    /// The entry at `at`, and where the next one is.
+    fn entry(&self, at: usize) -> Option<(Entry, usize)> {
+        let mut header = [0; HEADER_BYTES];
+        self.medium.read(at, &mut header).ok()?;
+        let number = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4"));
+        let len = usize::try_from(number(0)).ok().filter(|len| *len <= self.medium.len())?;
+        let mut bytes = vec![0; len];
+        self.medium.read(at + HEADER_BYTES, &mut bytes).ok()?;
+        let sound = number(4) == checksum(at, &bytes) || self.flaw == Flaw::AcceptsTornEntries;
+        let entry = postcard::from_bytes(&bytes).ok().filter(|_| sound)?;
+        Some((entry, (at + HEADER_BYTES + len).next_multiple_of(SECTOR_BYTES)))
+    }
+
+    fn append(&self, state: &mut State, entry: &Entry) {
+        let bytes = postcard::to_stdvec(entry).expect("plain data encodes");
+        let len = u32::try_from(bytes.len()).expect("a small entry");
+        let header = [len.to_le_bytes(), checksum(state.end, &bytes).to_le_bytes()].concat();
+        self.medium.write(state.end, &[header, bytes].concat());
+        state.end = (state.end + HEADER_BYTES + len as usize).next_multiple_of(SECTOR_BYTES);
+    }
+
+    /// Reads all entries, and drops an unfinished last one.
+    fn load(&self, state: &mut State) -> Result<(), StorageError> {
+        while let Some((entry, next)) = self.entry(state.end) {
+            match entry {
+                Entry::Born(identity) => state.identity = Some(identity),
+                Entry::Started(incarnation) => state.incarnation = incarnation,
+                Entry::Closed => {}
+                batch => state.all.merge(batch.into_batch(self.flaw)?),
+            }
+            state.end = next;
+        }
+        let mut rest = (state.end..self.medium.len()).step_by(SECTOR_BYTES);
+        if self.flaw != Flaw::ReadsDamageAsTheEnd && rest.any(|at| self.entry(at).is_some()) {
+            return Err(damaged("an entry before the last"));
+        }
+        self.medium.set_len(state.end);
+        self.medium.sync();
+        Ok(())
+    }
+}
+
+fn checksum(at: usize, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&at.to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+fn damaged(what: &str) -> StorageError {
+    StorageError::Damaged { path: "the journal".to_owned(), what: what.to_owned() }
+}
+
+impl Entry {
+    fn of(batch: &WriteBatch) -> Entry {
+        let record =
+            |record: &Record| (record.slot, record.ballot, record.value.encoded().to_vec());
+        Entry::Batch {
+            promised: batch.promised,
+            chosen: batch.chosen,
+            records: batch.records.iter().map(record).collect(),
+            sessions: batch.sessions.as_ref().map(|it| (it.slot, it.table.to_vec())),
+            peers: batch.peers.iter().map(|(peer, store)| (*peer, *store)).collect(),
+        }
+    }
+
+    fn into_batch(self, flaw: Flaw) -> Result<WriteBatch, StorageError> {
+        let Entry::Batch { promised, chosen, records, sessions, peers } = self else {
+            return Ok(WriteBatch::default());
+        };
+        let record = |(slot, ballot, value): (Slot, Ballot, Vec<u8>)| {
+            let value = Value::decode(Bytes::from(value)).map_err(|_| damaged("a value"))?;
+            Ok(Record { slot, ballot, value })
+        };
+        let sessions =
+            sessions.map(|(slot, table)| SessionCheckpoint { slot, table: Bytes::from(table) });
+        let readable = |record: &Result<_, _>| record.is_ok() || flaw != Flaw::AcceptsTornEntries;
+        let records = records.into_iter().map(record).filter(readable).collect::<Result<_, _>>()?;
+        Ok(WriteBatch { promised, chosen, records, sessions, peers: peers.into_iter().collect() })
+    }
+}
+
+#[async_trait]
+impl Storage for Journal {
+    async fn recover(&self, cluster: ClusterId, node: NodeId) -> Result<Recovered, StorageError> {
+        let mut state = self.state();
+        self.load(&mut state)?;
+        if state.identity.is_none() {
+            let born = Identity { cluster, node, store: StoreId(fastrand::u64(1..)) };
+            self.append(&mut state, &Entry::Born(born));
+            state.identity = Some(born);
+        }
+        state.incarnation += 1;
+        let started = Entry::Started(state.incarnation);
+        self.append(&mut state, &started);
+        if self.flaw != Flaw::CountsInMemory || state.incarnation == 1 {
+            self.medium.sync();
+        }
+        let chosen = state.all.chosen.unwrap_or_default();
+        let mut open = std::collections::BTreeMap::new();
+        for record in state.all.records.iter().filter(|record| record.slot > chosen.slot) {
+            open.insert(record.slot, record.clone());
+        }
+        Ok(Recovered {
+            identity: state.identity.expect("set above"),
+            incarnation: state.incarnation,
+            promised: state.all.promised.unwrap_or_default(),
+            chosen,
+            floor: Slot::ZERO,
+            records: open.into_values().collect(),
+            sessions: state.all.sessions.clone().unwrap_or_default(),
+            peers: state.all.peers.clone(),
+        })
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
+        let mut state = self.state();
+        if self.flaw == Flaw::AcknowledgesBeforeSync {
+            self.medium.sync();
+        }
+        self.append(&mut state, &Entry::of(&batch));
+        if self.flaw != Flaw::AcknowledgesBeforeSync {
+            self.medium.sync();
+        }
+        state.all.merge(batch);
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        slots: RangeInclusive<Slot>,
+        _: usize,
+    ) -> Result<Vec<Record>, StorageError> {
+        let mut found = std::collections::BTreeMap::new();
+        for record in self.state().all.records.iter().filter(|it| slots.contains(&it.slot)) {
+            found.insert(record.slot, record.clone());
+        }
+        Ok(found.into_values().collect())
+    }
+
+    async fn close(&self) {
+        self.append(&mut self.state(), &Entry::Closed);
+        self.medium.sync();
+    }
+}
