@@ -1,0 +1,75 @@
+//! Faults that strike at a moment: which of them, when, and for how long.
+
+mod network;
+mod process;
+mod storage;
+
+use std::time::Duration;
+
+pub(super) use process::CrashPoint;
+
+use super::{
+    agenda::Happening,
+    fault::{Fault, Strike},
+    world::{Checked, World},
+};
+
+/// The faults that strike at a moment, in their order. When they strike and how is decided apart
+/// from everything else, so that it does not change when some are left out.
+#[derive(Debug)]
+pub(super) struct Strikes {
+    rng: fastrand::Rng,
+    planned: u64,
+    /// Those that took place.
+    pub(super) done: Vec<Strike>,
+}
+
+impl Strikes {
+    pub(super) fn new(rng: fastrand::Rng) -> Strikes {
+        Strikes { rng, planned: 0, done: Vec::new() }
+    }
+}
+
+impl World<'_> {
+    /// Plans the next fault.
+    pub(super) fn plan_fault(&mut self) {
+        let wait = self.plan.fault_interval.mul_f64(2.0 * self.strikes.rng.f64());
+        self.agenda.plan(self.now + wait, Happening::Fault);
+    }
+
+    /// A fault that the plan allows strikes.
+    pub(super) fn strike(&mut self) -> Checked {
+        self.plan_fault();
+        let rng = &mut self.strikes.rng.fork();
+        let kinds: Vec<_> = self.plan.drawn.iter().copied().filter(|kind| kind.strikes()).collect();
+        let Some(fault) = rng.choice(kinds) else { return Ok(()) };
+        self.strikes.planned += 1;
+        let strike = Strike { number: self.strikes.planned, at: self.now, fault };
+        if !self.restriction.allows(&strike) {
+            return Ok(());
+        }
+        self.strikes.done.push(strike);
+        self.trace.note(self.now, [18, strike.number, fault as u64], || {
+            format!("fault {}: {fault}", strike.number)
+        });
+        let node = rng.usize(..self.plan.nodes);
+        match fault {
+            Fault::Partition => self.partition(rng),
+            Fault::Cut => self.cut(rng),
+            Fault::Crash => return self.crash_some(node, rng),
+            Fault::SlowDisk => self.slow_disk(node, rng),
+            Fault::FullDisk => self.fill_disk(node, rng),
+            Fault::Pause => self.pause(node, rng),
+            Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {
+                unreachable!("{fault} does not strike at a moment")
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a fault lasts: from a moment to several election timeouts.
+    fn while_lasting(&self, rng: &mut fastrand::Rng) -> Duration {
+        let timeouts = if rng.bool() { 1.0 } else { 6.0 };
+        self.plan.election_timeout().mul_f64(timeouts * rng.f64())
+    }
+}

@@ -1,0 +1,143 @@
+//! Faults of processes and machines: crashes, at every point of a step and of a start, and standing
+//! still.
+
+use crate::{
+    replica::{Effects, Role},
+    sim::{
+        agenda::Happening,
+        occurrence::{Occurrence, Occurrences},
+        world::{Checked, World},
+    },
+};
+
+/// A crash in the midst of what a step asks for.
+#[derive(Clone, Debug)]
+pub(in crate::sim) struct CrashPoint {
+    /// Steps that still go well, of those that ask for something to be written or sent.
+    pub(in crate::sim) steps: u32,
+    /// Decides where in the step.
+    pub(in crate::sim) rng: fastrand::Rng,
+}
+
+impl CrashPoint {
+    /// Leaves of `effects` what is carried out before the crash: the write is handed over or not,
+    /// and any number of messages has left.
+    pub(in crate::sim) fn cut(&mut self, effects: &mut Effects, seen: &mut Occurrences) {
+        let sends = effects.send.len();
+        if self.rng.bool() && effects.persist.take().is_some() {
+            seen.add(Occurrence::CrashedBeforeWriting);
+        }
+        effects.send.truncate(self.rng.usize(..=sends));
+        seen.add(match effects.send.len() {
+            0 => Occurrence::CrashedBeforeSending,
+            left if left < sends => Occurrence::CrashedWhileSending,
+            _ => Occurrence::CrashedAfterSending,
+        });
+    }
+}
+
+impl World<'_> {
+    /// Crashes a node, all nodes, or the node that has most to lose; at once, or within one of its
+    /// next steps.
+    pub(super) fn crash_some(&mut self, node: usize, rng: &mut fastrand::Rng) -> Checked {
+        let node = match rng.u8(..9) {
+            0 => return self.crash_all(rng),
+            1..=3 => {
+                let unfinished = |node: &usize| self.stations[*node].host.disk.unfinished().len();
+                (0..self.plan.nodes).max_by_key(unfinished).unwrap_or(node)
+            }
+            4..=6 => {
+                let at = CrashPoint { steps: rng.u32(..20), rng: rng.fork() };
+                let station = &mut self.stations[node];
+                station.crash_point = station.host.is_running().then_some(at);
+                return Ok(());
+            }
+            _ => node,
+        };
+        if self.stations[node].host.is_running() {
+            self.crash_for_a_while(node, rng)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Crashes a node and plans its restart; at times it then crashes right at its start, once or
+    /// several times in a row.
+    pub(in crate::sim) fn crash_for_a_while(
+        &mut self,
+        node: usize,
+        rng: &mut fastrand::Rng,
+    ) -> Checked {
+        let relapses = if rng.u8(..4) == 0 { rng.u32(1..4) } else { 0 };
+        let at = self.now + self.while_lasting(rng);
+        self.agenda.plan(at, Happening::Restart { node, relapses, rng: rng.fork() });
+        self.crash(node, rng)
+    }
+
+    fn crash_all(&mut self, rng: &mut fastrand::Rng) -> Checked {
+        for node in 0..self.plan.nodes {
+            if self.stations[node].host.is_running() {
+                self.crash_for_a_while(node, rng)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A node starts again. If it is to crash in the midst of that, it does so before it has taken
+    /// anything in, or soon after.
+    pub(in crate::sim) fn restart(
+        &mut self,
+        node: usize,
+        relapses: u32,
+        mut rng: fastrand::Rng,
+    ) -> Checked {
+        self.seen.add(Occurrence::Restarted);
+        self.start(node)?;
+        if relapses == 0 || !self.has_faults {
+            return Ok(());
+        }
+        self.seen.add(Occurrence::CrashedAtStart);
+        if rng.bool() {
+            let at = self.now + self.plan.disk_latency(&mut rng);
+            self.agenda
+                .plan(at, Happening::Restart { node, relapses: relapses - 1, rng: rng.fork() });
+            return self.crash(node, &mut rng);
+        }
+        let at = CrashPoint { steps: rng.u32(..3), rng };
+        self.stations[node].crash_point = Some(at);
+        Ok(())
+    }
+
+    pub(super) fn pause(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        if rng.bool() {
+            return self.suspend(node, rng);
+        }
+        self.seen.add(Occurrence::Paused);
+        let until = self.now + self.while_lasting(rng);
+        self.stations[node].pause(self.now, until, false);
+        self.trace.note(self.now, [15, node as u64, 0], || {
+            format!("{} stands still until {:.6}", node + 1, until.as_secs_f64())
+        });
+    }
+
+    /// Suspends a machine, mostly the leader's, its clock included. At times it loses its links
+    /// too, until a moment after it goes on: it has missed everything and does not know it.
+    fn suspend(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        let leader = self.stations.iter().position(|station| station.role == Role::Leading);
+        let node = leader.filter(|_| rng.u8(..4) > 0).unwrap_or(node);
+        let until = self.now + self.while_lasting(rng) + self.while_lasting(rng);
+        let is_stranded = rng.bool();
+        if is_stranded {
+            self.seen.add(Occurrence::Stranded);
+            self.network.links.retain(|from, to| from != node && to != node);
+            let back = self.plan.election_timeout().mul_f64(rng.f64());
+            self.agenda.plan(until + back, Happening::LinksRecover);
+        }
+        self.seen.add(Occurrence::Suspended);
+        self.stations[node].pause(self.now, until, true);
+        self.trace.note(self.now, [17, node as u64, u64::from(is_stranded)], || {
+            let links = if is_stranded { " without its links" } else { "" };
+            format!("{} is suspended{links} until {:.6}", node + 1, until.as_secs_f64())
+        });
+    }
+}
