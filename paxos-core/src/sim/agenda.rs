@@ -29,8 +29,6 @@ pub(super) enum Happening {
     Restart { node: usize, relapses: u32, rng: fastrand::Rng },
     /// A disk is as fast as before, and has room.
     DiskRecovers { node: usize },
-    /// The links work again.
-    LinksRecover,
     /// A fault strikes.
     Fault,
     /// A client acts.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::{
     ledger::{Violation, ensure},
+    network::Trouble,
     plan::Ending,
+    topology::Links,
     world::{Checked, World},
 };
 use crate::{
@@ -101,23 +103,23 @@ impl World<'_> {
     }
 
     fn set_links(&mut self) {
-        let links = &mut self.network.links;
-        match self.plan.ending.clone() {
-            Ending::Healed => links.retain(|_, _| true),
+        let nodes = self.plan.nodes;
+        let links = match &self.plan.ending {
+            Ending::Healed => Links::all(nodes),
             Ending::Core(core) | Ending::Survivors(core) => {
-                links.retain(|from, to| core.contains(&from) && core.contains(&to));
+                Links::of(nodes, |from, to| core.contains(&from) && core.contains(&to))
             }
             Ending::CoreAndFringe(core) => {
-                links.retain(|_, _| true);
-                for from in 0..self.plan.nodes {
-                    for to in 0..self.plan.nodes {
-                        let inside = core.contains(&from) && core.contains(&to);
-                        links.set(from, to, inside || self.ending_rng.bool());
-                    }
-                }
+                let chance: Vec<_> = (0..nodes * nodes).map(|_| self.ending_rng.bool()).collect();
+                Links::of(nodes, |from, to| {
+                    let is_inside = core.contains(&from) && core.contains(&to);
+                    is_inside || chance[from * nodes + to]
+                })
             }
-            Ending::Star(center) => links.retain(|from, to| from == center || to == center),
-        }
+            Ending::Star(center) => Links::of(nodes, |from, to| from == *center || to == *center),
+        };
+        self.network.mend();
+        self.network.trouble(&links.others(), Trouble::Cut, || Duration::MAX);
     }
 
     /// The nodes that have to get everything done.

@@ -38,6 +38,10 @@ faults! {
     Partition = "partition",
     /// Single links are cut, in one or both directions.
     Cut = "cut",
+    /// Links lose most messages, or hold them up for long.
+    Weaken = "weaken",
+    /// Links or uplinks have little bandwidth.
+    Throttle = "throttle",
     /// Machines crash, between two steps or within one, and lose what was not durable.
     Crash = "crash",
     /// Writes take long.
@@ -57,6 +61,8 @@ impl Fault {
         match self {
             Fault::Partition
             | Fault::Cut
+            | Fault::Weaken
+            | Fault::Throttle
             | Fault::Crash
             | Fault::SlowDisk
             | Fault::FullDisk

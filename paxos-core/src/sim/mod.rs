@@ -25,7 +25,7 @@
 //!
 //! `plan` draws what the seed decides; `world` lets things happen, one after the other, from the
 //! `agenda`, and `outcome` carries out what comes of a step; `host` is a machine with `disk` and `machine` (the state machine), `station` its
-//! circumstances; `network`, `faults` (of the kinds in `fault`) and `workload` are what surrounds it; `ledger` and `history`
+//! circumstances; `network` (in the shapes of `topology`), `faults` (of the kinds in `fault`) and `workload` are what surrounds it; `ledger` and `history`
 //! are the onlooker; `ending` is the liveness phase. [`scenario`] drives the same hosts by hand.
 
 mod agenda;
@@ -43,6 +43,7 @@ mod outcome;
 mod plan;
 pub mod scenario;
 mod station;
+mod topology;
 mod trace;
 mod transcript;
 mod workload;

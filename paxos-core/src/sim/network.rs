@@ -1,5 +1,5 @@
-//! The network: which links work, how long a message takes, which are lost, repeated, overtaken
-//! or come again long after.
+//! The network: which links work and how fast, how long a message takes, which are lost, repeated,
+//! overtaken or come again long after.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,6 +9,7 @@ use super::{
     fault::Fault,
     occurrence::{Occurrence, Occurrences},
     plan::Plan,
+    topology::Links,
 };
 use crate::message::{Encoded, Message};
 
@@ -23,62 +24,103 @@ pub(super) struct Parcel {
     pub(super) message: Message,
 }
 
-/// Which links work, by direction.
-#[derive(Clone, Debug)]
-pub(super) struct Links {
-    nodes: usize,
-    cut: Vec<bool>,
+/// What is wrong with a link.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Trouble {
+    /// Nothing passes.
+    Cut,
+    /// Messages are lost at this rate.
+    Flaky(f64),
+    /// Messages take this much longer.
+    Slow(Duration),
+    /// So many bytes pass in a second, one message behind the other; if it is the sender's uplink
+    /// that is narrow, its other links wait for it too.
+    Narrow { bytes_per_second: f64, is_uplink: bool },
 }
 
-impl Links {
-    /// Every link works.
-    pub(super) fn new(nodes: usize) -> Links {
-        Links { nodes, cut: vec![false; nodes * nodes] }
-    }
+/// A link that does not work as it should.
+#[derive(Clone, Copy, Debug)]
+struct Impairment {
+    trouble: Trouble,
+    until: Duration,
+}
 
-    /// Whether messages pass from `from` to `to`.
-    pub(super) fn is_up(&self, from: usize, to: usize) -> bool {
-        !self.cut[from * self.nodes + to]
-    }
+/// One direction between two nodes.
+#[derive(Debug)]
+struct Link {
+    impairments: Vec<Impairment>,
+    /// Decides what becomes of its messages.
+    rng: fastrand::Rng,
+    /// When its last message arrives, to keep them in order.
+    last_arrival: Duration,
+    /// When the last message has passed, if it is narrow.
+    busy_until: Duration,
+}
 
-    /// Cuts or mends one direction of a link.
-    pub(super) fn set(&mut self, from: usize, to: usize, is_up: bool) {
-        self.cut[from * self.nodes + to] = !is_up;
-    }
-
-    /// Keeps exactly the links, both directions apart, that `keep` names.
-    pub(super) fn retain(&mut self, keep: impl Fn(usize, usize) -> bool) {
-        for from in 0..self.nodes {
-            for to in 0..self.nodes {
-                self.set(from, to, keep(from, to));
-            }
-        }
+impl Link {
+    /// What is wrong with it now.
+    fn troubles(&mut self, now: Duration) -> impl Iterator<Item = Trouble> + '_ {
+        self.impairments.retain(|impairment| impairment.until > now);
+        self.impairments.iter().map(|impairment| impairment.trouble)
     }
 }
 
 /// The network of a simulated cluster.
 #[derive(Debug)]
 pub(super) struct Network {
-    pub(super) links: Links,
+    nodes: usize,
+    links: Vec<Link>,
+    /// When the last message has passed a node's uplink, if that is narrow.
+    uplinks_busy_until: Vec<Duration>,
     /// Faults of single messages stop when the liveness phase begins.
     pub(super) is_faulty: bool,
-    /// When the last message of each link arrives, to keep them in order.
-    last_arrival: Vec<Duration>,
     memory: VecDeque<Parcel>,
-    /// Decides what becomes of the messages of each link.
-    rngs: Vec<fastrand::Rng>,
 }
 
 impl Network {
     /// A network in which everything works, but for the faults of the plan.
     pub(super) fn new(nodes: usize, rng: &mut fastrand::Rng) -> Network {
-        Network {
-            links: Links::new(nodes),
-            is_faulty: true,
-            last_arrival: vec![Duration::ZERO; nodes * nodes],
-            memory: VecDeque::new(),
-            rngs: (0..nodes * nodes).map(|_| rng.fork()).collect(),
+        let link = |_| Link {
+            impairments: Vec::new(),
+            rng: rng.fork(),
+            last_arrival: Duration::ZERO,
+            busy_until: Duration::ZERO,
+        };
+        let links = (0..nodes * nodes).map(link).collect();
+        let uplinks_busy_until = vec![Duration::ZERO; nodes];
+        let memory = VecDeque::new();
+        Network { nodes, links, uplinks_busy_until, is_faulty: true, memory }
+    }
+
+    fn link(&mut self, from: usize, to: usize) -> &mut Link {
+        &mut self.links[from * self.nodes + to]
+    }
+
+    /// These links are in trouble, each until the time that `until` says.
+    pub(super) fn trouble(
+        &mut self,
+        links: &Links,
+        trouble: Trouble,
+        mut until: impl FnMut() -> Duration,
+    ) {
+        for (from, to) in links.iter() {
+            let impairment = Impairment { trouble, until: until() };
+            self.link(from, to).impairments.push(impairment);
         }
+    }
+
+    /// Every link works again.
+    pub(super) fn mend(&mut self) {
+        for link in &mut self.links {
+            link.impairments.clear();
+            link.busy_until = Duration::ZERO;
+        }
+        self.uplinks_busy_until.fill(Duration::ZERO);
+    }
+
+    /// Whether messages pass from `from` to `to`.
+    pub(super) fn is_up(&mut self, now: Duration, from: usize, to: usize) -> bool {
+        self.link(from, to).troubles(now).all(|trouble| trouble != Trouble::Cut)
     }
 
     /// Sends a message: it arrives as often and at such times as this returns.
@@ -89,15 +131,11 @@ impl Network {
         plan: &Plan,
         seen: &mut Occurrences,
     ) -> Vec<(Duration, Parcel)> {
-        let link = parcel.from * self.links.nodes + parcel.to;
-        let rng = &mut self.rngs[link].fork();
-        if !self.links.is_up(parcel.from, parcel.to) {
-            seen.add(Occurrence::Severed);
-            return Vec::new();
-        }
+        let is_faulty = self.is_faulty;
         let mut arrivals = Vec::with_capacity(1);
+        let rng = &mut self.link(parcel.from, parcel.to).rng.fork();
         let struck = |rng: &mut fastrand::Rng, fault| {
-            rng.f64() < plan.message_fault_rate && self.is_faulty && plan.has(fault)
+            rng.f64() < plan.message_fault_rate && is_faulty && plan.has(fault)
         };
         if struck(rng, Fault::Resurrect)
             && let Some(old) = rng.choice(&self.memory)
@@ -105,11 +143,10 @@ impl Network {
             seen.add(Occurrence::Resurrected);
             arrivals.push((now + plan.latency(rng), old.clone()));
         }
+        let queue_max = plan.election_timeout();
+        let Some(left) = self.leave(now, &parcel, queue_max, rng, seen) else { return arrivals };
         if plan.has(Fault::Resurrect) && rng.u8(..) < 16 {
-            if self.memory.len() == MEMORY_MESSAGES_MAX {
-                self.memory.swap_remove_back(rng.usize(..MEMORY_MESSAGES_MAX));
-            }
-            self.memory.push_back(parcel.clone());
+            self.remember(parcel.clone(), rng);
         }
         if struck(rng, Fault::Drop) {
             seen.add(Occurrence::Dropped);
@@ -128,14 +165,72 @@ impl Network {
             } else {
                 plan.latency(rng)
             };
-            let mut arrival = now + delay;
+            let mut arrival = left + delay;
             if !plan.has(Fault::Delay) {
-                arrival = arrival.max(self.last_arrival[link]);
-                self.last_arrival[link] = arrival;
+                let link = self.link(parcel.from, parcel.to);
+                arrival = arrival.max(link.last_arrival);
+                link.last_arrival = arrival;
             }
             arrivals.push((arrival, parcel.clone()));
         }
         arrivals
+    }
+
+    /// When a message has left its sender by its link as that is now; `None` if it is lost there.
+    fn leave(
+        &mut self,
+        now: Duration,
+        parcel: &Parcel,
+        queue_max: Duration,
+        rng: &mut fastrand::Rng,
+        seen: &mut Occurrences,
+    ) -> Option<Duration> {
+        let link = self.link(parcel.from, parcel.to);
+        let troubles: Vec<_> = link.troubles(now).collect();
+        let mut left = now;
+        for trouble in troubles {
+            match trouble {
+                Trouble::Cut => {
+                    seen.add(Occurrence::Severed);
+                    return None;
+                }
+                Trouble::Flaky(rate) if rng.f64() < rate => {
+                    seen.add(Occurrence::LostOnFlakyLink);
+                    return None;
+                }
+                Trouble::Flaky(_) => {}
+                Trouble::Slow(longer) => {
+                    seen.add(Occurrence::HeldUpOnSlowLink);
+                    left += longer.mul_f64(rng.f64());
+                }
+                Trouble::Narrow { bytes_per_second, is_uplink } => {
+                    let busy_until = if is_uplink {
+                        &mut self.uplinks_busy_until[parcel.from]
+                    } else {
+                        &mut self.links[parcel.from * self.nodes + parcel.to].busy_until
+                    };
+                    if *busy_until > now + queue_max {
+                        seen.add(Occurrence::LostOnNarrowLink);
+                        return None;
+                    }
+                    if *busy_until > left {
+                        seen.add(Occurrence::QueuedOnNarrowLink);
+                    }
+                    let bytes = u32::try_from(parcel.message.encode().len()).unwrap_or(u32::MAX);
+                    let takes = Duration::from_secs_f64(f64::from(bytes) / bytes_per_second);
+                    *busy_until = left.max(*busy_until) + takes;
+                    left = *busy_until;
+                }
+            }
+        }
+        Some(left)
+    }
+
+    fn remember(&mut self, parcel: Parcel, rng: &mut fastrand::Rng) {
+        if self.memory.len() == MEMORY_MESSAGES_MAX {
+            self.memory.swap_remove_back(rng.usize(..MEMORY_MESSAGES_MAX));
+        }
+        self.memory.push_back(parcel);
     }
 }
 

@@ -37,10 +37,34 @@ occurrences! {
     Resurrected = "very old messages repeated",
     /// A message met a cut link.
     Severed = "messages lost to a cut",
-    /// The cluster was split in groups.
-    Partitioned = "partitions",
-    /// Some links were cut, some in one direction only.
-    CutPartially = "partial cuts",
+    /// The cluster was split into groups.
+    CutIntoIslands = "partitions into islands",
+    /// A node was cut off in one direction, from some or all.
+    CutOneWay = "cuts in one direction",
+    /// Two groups had one node in common.
+    CutToBridge = "cuts to a bridge",
+    /// The nodes formed a chain.
+    CutToChain = "cuts to a chain",
+    /// All nodes reached but one.
+    CutToHub = "cuts to a hub",
+    /// The nodes formed a ring.
+    CutToRing = "cuts to a ring",
+    /// Links were cut at random.
+    CutAtRandom = "cuts at random",
+    /// Some links lost many messages for a while.
+    MadeFlaky = "flaky links",
+    /// A flaky link lost a message.
+    LostOnFlakyLink = "messages lost on flaky links",
+    /// Some links took long for a while.
+    MadeSlow = "slow links",
+    /// A slow link held a message up.
+    HeldUpOnSlowLink = "messages held up on slow links",
+    /// Some links, or a node's uplink, had little bandwidth for a while.
+    MadeNarrow = "narrow links",
+    /// A message waited until others had passed.
+    QueuedOnNarrowLink = "messages queued on narrow links",
+    /// Too many messages waited to pass.
+    LostOnNarrowLink = "messages lost on narrow links",
     /// A node crashed.
     Crashed = "crashes",
     /// A node crashed before the write that a step asked for was handed to its disk.
@@ -67,7 +91,7 @@ occurrences! {
     Paused = "pauses",
     /// A machine was suspended for a while, its clock too.
     Suspended = "suspensions",
-    /// A machine went on after a suspension and did not reach anybody for a moment.
+    /// A machine was suspended and its links were gone for a while after it went on.
     Stranded = "suspensions without links",
     /// A clock ran fast or slow.
     Drifted = "drifting clocks",

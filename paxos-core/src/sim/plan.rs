@@ -39,6 +39,8 @@ pub(super) struct Plan {
     pub(super) message_fault_rate: f64,
     /// Time between two faults that strike at a moment, on average.
     pub(super) fault_interval: Duration,
+    /// Whether a cut link loses what is under way on it, too.
+    pub(super) cuts_messages_under_way: bool,
     latency: (Duration, Duration),
     disk_latency: (Duration, Duration),
     apply_latency: (Duration, Duration),
@@ -79,6 +81,7 @@ impl Plan {
             drawn,
             message_fault_rate: pick(rng, &[0.01, 0.05, 0.15, 0.3]),
             fault_interval: election.mul_f64(0.3 + 4.0 * rng.f64()),
+            cuts_messages_under_way: rng.bool(),
             latency: (latency_max / rng.u32(2..20), latency_max),
             disk_latency: (disk_max / 10, disk_max),
             apply_latency: (Duration::ZERO, election / pick(rng, &[20, 200, 2000])),

@@ -136,12 +136,6 @@ impl<'a> World<'a> {
                 self.stations[node].disk_is_full = false;
                 Ok(())
             }
-            Happening::LinksRecover => {
-                if self.has_faults {
-                    self.network.links.retain(|_, _| true);
-                }
-                Ok(())
-            }
             Happening::Fault if self.has_faults => self.strike(),
             Happening::Client if self.has_clients => self.client(),
             _ => Ok(()),
@@ -276,7 +270,7 @@ impl<'a> World<'a> {
 
     fn arrive(&mut self, parcel: Parcel) -> Checked {
         let Parcel { from, to, message } = parcel;
-        if !self.network.links.is_up(from, to) {
+        if self.plan.cuts_messages_under_way && !self.network.is_up(self.now, from, to) {
             self.seen.add(Occurrence::Severed);
             return Ok(());
         }

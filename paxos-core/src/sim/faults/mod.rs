@@ -13,6 +13,7 @@ use super::{
     fault::{Fault, Strike},
     world::{Checked, World},
 };
+use crate::replica::Role;
 
 /// The faults that strike at a moment, in their order. When they strike and how is decided apart
 /// from everything else, so that it does not change when some are left out.
@@ -33,7 +34,8 @@ impl Strikes {
 impl World<'_> {
     /// Plans the next fault.
     pub(super) fn plan_fault(&mut self) {
-        let wait = self.plan.fault_interval.mul_f64(2.0 * self.strikes.rng.f64());
+        // Mostly in bursts, with long quiet times in between.
+        let wait = self.plan.fault_interval.mul_f64(4.0 * self.strikes.rng.f64().powi(3));
         self.agenda.plan(self.now + wait, Happening::Fault);
     }
 
@@ -52,10 +54,12 @@ impl World<'_> {
         self.trace.note(self.now, [18, strike.number, fault as u64], || {
             format!("fault {}: {fault}", strike.number)
         });
-        let node = rng.usize(..self.plan.nodes);
+        let node = self.victim(rng);
         match fault {
             Fault::Partition => self.partition(rng),
-            Fault::Cut => self.cut(rng),
+            Fault::Cut => self.cut(node, rng),
+            Fault::Weaken => self.weaken(node, rng),
+            Fault::Throttle => self.throttle(node, rng),
             Fault::Crash => return self.crash_some(node, rng),
             Fault::SlowDisk => self.slow_disk(node, rng),
             Fault::FullDisk => self.fill_disk(node, rng),
@@ -65,6 +69,13 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whom a fault strikes: who leads, for that does most harm, or anybody.
+    fn victim(&self, rng: &mut fastrand::Rng) -> usize {
+        let node = rng.usize(..self.plan.nodes);
+        let leader = self.stations.iter().position(|station| station.role == Role::Leading);
+        leader.filter(|_| rng.bool()).unwrap_or(node)
     }
 
     /// How long a fault lasts: from a moment to several election timeouts.

@@ -1,55 +1,66 @@
-//! Faults of the network that strike at a moment.
+//! Faults of the network that strike at a moment: links that are cut, lose messages, or are slow,
+//! in every shape. Several may be at work at once. Some end for all links together, others link by
+//! link, as connections come back.
 
-use crate::sim::{agenda::Happening, occurrence::Occurrence, world::World};
+use std::time::Duration;
+
+use crate::sim::{
+    network::Trouble,
+    occurrence::Occurrence,
+    topology::{Links, Shape},
+    world::World,
+};
 
 impl World<'_> {
-    fn mend_links_later(&mut self, rng: &mut fastrand::Rng) {
-        let at = self.now + self.while_lasting(rng);
-        self.agenda.plan(at, Happening::LinksRecover);
-    }
-
-    /// Splits the cluster into two or three groups.
+    /// Splits the cluster into groups.
     pub(super) fn partition(&mut self, rng: &mut fastrand::Rng) {
-        self.seen.add(Occurrence::Partitioned);
-        let groups = rng.usize(2..4);
-        let group: Vec<_> = (0..self.plan.nodes).map(|_| rng.usize(..groups)).collect();
-        self.trace.note(self.now, [11, 0, 0], || format!("partition into groups {group:?}"));
-        self.network.links.retain(|from, to| group[from] == group[to]);
-        self.mend_links_later(rng);
+        let links = Shape::Islands.draw(self.plan.nodes, 0, rng).others();
+        self.seen.add(Shape::Islands.occurrence());
+        self.impair(&links, Trouble::Cut, rng);
     }
 
-    /// Cuts links at random, or all but those of one node, or all but a chain; each direction by
-    /// itself or both together.
-    pub(super) fn cut(&mut self, rng: &mut fastrand::Rng) {
-        self.seen.add(Occurrence::CutPartially);
-        let nodes = self.plan.nodes;
-        let shape = rng.usize(..4);
-        let center = rng.usize(..nodes);
-        let rate = rng.f64();
-        for from in 0..nodes {
-            for to in 0..from {
-                let (one, other) = match shape {
-                    0 => (rng.f64() > rate, rng.f64() > rate),
-                    1 => {
-                        let both = rng.f64() > rate;
-                        (both, both)
-                    }
-                    2 => (from == center || to == center, from == center || to == center),
-                    _ => (from == to + 1, from == to + 1),
-                };
-                self.network.links.set(from, to, one);
-                self.network.links.set(to, from, other);
-            }
-        }
-        let links = &self.network.links;
-        self.trace.note(self.now, [12, shape as u64, center as u64], || {
-            let pairs = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
-            let up: Vec<_> = pairs
-                .filter(|&(from, to)| from != to && links.is_up(from, to))
-                .map(|(from, to)| format!("{}->{}", from + 1, to + 1))
-                .collect();
-            format!("links left: {}", up.join(" "))
+    /// Cuts links so that some nodes may still reach each other only by way of others.
+    pub(super) fn cut(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        let shape = rng.choice(Shape::PARTIAL).expect("there are some");
+        let links = shape.draw(self.plan.nodes, node, rng).others();
+        self.seen.add(shape.occurrence());
+        self.impair(&links, Trouble::Cut, rng);
+    }
+
+    /// Makes links lose much or take long.
+    pub(super) fn weaken(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        let shape = rng.choice(Shape::PARTIAL).expect("there are some");
+        let links = shape.draw(self.plan.nodes, node, rng).others();
+        let trouble = if rng.bool() {
+            self.seen.add(Occurrence::MadeFlaky);
+            Trouble::Flaky(0.3 + 0.65 * rng.f64())
+        } else {
+            self.seen.add(Occurrence::MadeSlow);
+            Trouble::Slow(self.plan.election_timeout().mul_f64(2.0 * rng.f64()))
+        };
+        self.impair(&links, trouble, rng);
+    }
+
+    /// Leaves links, or one node's uplink, little bandwidth.
+    pub(super) fn throttle(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        self.seen.add(Occurrence::MadeNarrow);
+        let is_uplink = rng.bool();
+        let links = if is_uplink {
+            Links::of(self.plan.nodes, |from, _| from == node)
+        } else {
+            Shape::Random.draw(self.plan.nodes, node, rng)
+        };
+        let bytes = f64::from(1 << rng.u32(10..18));
+        let bytes_per_second = bytes / self.plan.election_timeout().as_secs_f64();
+        self.impair(&links, Trouble::Narrow { bytes_per_second, is_uplink }, rng);
+    }
+
+    fn impair(&mut self, links: &Links, trouble: Trouble, rng: &mut fastrand::Rng) {
+        let end = self.now + self.while_lasting(rng);
+        let stagger = if rng.bool() { Duration::ZERO } else { self.while_lasting(rng) };
+        self.trace.note(self.now, [11, end.as_nanos() as u64, stagger.as_nanos() as u64], || {
+            format!("{trouble:?} until {:.6} and up to {stagger:?} on: {links}", end.as_secs_f64())
         });
-        self.mend_links_later(rng);
+        self.network.trouble(links, trouble, || end + stagger.mul_f64(rng.f64()));
     }
 }

@@ -2,10 +2,12 @@
 //! still.
 
 use crate::{
-    replica::{Effects, Role},
+    replica::Effects,
     sim::{
         agenda::Happening,
+        network::Trouble,
         occurrence::{Occurrence, Occurrences},
+        topology::Links,
         world::{Checked, World},
     },
 };
@@ -120,18 +122,16 @@ impl World<'_> {
         });
     }
 
-    /// Suspends a machine, mostly the leader's, its clock included. At times it loses its links
-    /// too, until a moment after it goes on: it has missed everything and does not know it.
+    /// Suspends a machine, its clock included. At times it loses its links too, and they come back
+    /// one by one after it has gone on: it has missed everything and does not know it.
     fn suspend(&mut self, node: usize, rng: &mut fastrand::Rng) {
-        let leader = self.stations.iter().position(|station| station.role == Role::Leading);
-        let node = leader.filter(|_| rng.u8(..4) > 0).unwrap_or(node);
         let until = self.now + self.while_lasting(rng) + self.while_lasting(rng);
         let is_stranded = rng.bool();
         if is_stranded {
             self.seen.add(Occurrence::Stranded);
-            self.network.links.retain(|from, to| from != node && to != node);
-            let back = self.plan.election_timeout().mul_f64(rng.f64());
-            self.agenda.plan(until + back, Happening::LinksRecover);
+            let links = Links::of(self.plan.nodes, |from, to| from == node || to == node);
+            let longer = self.while_lasting(rng);
+            self.network.trouble(&links, Trouble::Cut, || until + longer.mul_f64(rng.f64()));
         }
         self.seen.add(Occurrence::Suspended);
         self.stations[node].pause(self.now, until, true);

@@ -14,8 +14,9 @@ use crate::{
         host::{Done, Host},
         ledger::{Ledger, Violation},
         machine::Machine,
-        network::{Links, Parcel},
+        network::Parcel,
         occurrence::Occurrences,
+        topology::Links,
         transcript,
     },
     types::{ClientId, Instant, Membership, NodeId, Phase, Quorums, RequestId},
@@ -112,7 +113,7 @@ impl Stage {
         let mut stage = Stage {
             actors: (0..nodes).map(actor).collect(),
             now: Duration::ZERO,
-            links: Links::new(nodes),
+            links: Links::all(nodes),
             flight: Vec::new(),
             shows_heartbeats: false,
             lines: Vec::new(),
@@ -152,10 +153,13 @@ impl Stage {
             Command::Resume(node) => self.resume(node)?,
             Command::Partition(groups) => self.partition(&groups)?,
             Command::Cut { from, to, both } => self.cut(from, to, both)?,
-            Command::Link { center, others } => self.links.retain(|from, to| {
-                (from == center && others.contains(&to)) || (to == center && others.contains(&from))
-            }),
-            Command::Heal => self.links.retain(|_, _| true),
+            Command::Link { center, others } => {
+                self.links = Links::of(self.actors.len(), |from, to| {
+                    (from == center && others.contains(&to))
+                        || (to == center && others.contains(&from))
+                });
+            }
+            Command::Heal => self.links = Links::all(self.actors.len()),
             Command::Log(node) => self.show_log(node)?,
             Command::State(node) => self.show_state(node)?,
             Command::Status(node) => self.show_status(node)?,
@@ -239,7 +243,7 @@ impl Stage {
             let disk = self.actors[node].host.disk.durable();
             self.ledger.sent(id_of(node), to_id, &message, disk, &mut self.seen)?;
             let to = usize::try_from(to_id.0 - 1).expect("nodes are few");
-            let is_up = self.links.is_up(node, to);
+            let is_up = self.links.contains(node, to);
             match groups.iter_mut().find(|group| group.0 == is_up && group.2 == message) {
                 Some(group) => group.1.push(to_id),
                 None => groups.push((is_up, vec![to_id], message.clone())),
@@ -560,16 +564,16 @@ impl Stage {
         let together = |from, to| {
             groups.iter().any(|group: &Vec<usize>| group.contains(&from) && group.contains(&to))
         };
-        self.links.retain(together);
+        self.links = Links::of(self.actors.len(), together);
         Ok(())
     }
 
     fn cut(&mut self, from: usize, to: usize, both: bool) -> Performed {
         self.actor(from)?;
         self.actor(to)?;
-        self.links.set(from, to, false);
+        self.links.remove(from, to);
         if both {
-            self.links.set(to, from, false);
+            self.links.remove(to, from);
         }
         Ok(())
     }
