@@ -1,0 +1,349 @@
+//! Server processes, the proxies between them, and what can be done to a server.
+//!
+//! A server listens for its peers on one address and is known to them by another one, that of its
+//! proxy: `--listen-peer-urls` and `--initial-advertise-peer-urls` differ, as behind any NAT.
+//! Clients connect directly. A server that ends by itself is an error, unless its disk was full.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use paxos_kv::server::config::ClusterMap;
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinSet,
+};
+
+use super::{
+    network::Network,
+    options::{Setup, Transport},
+    ports::free_port,
+    tcp,
+    tmpfs::Tmpfs,
+    udp,
+};
+
+/// How long a server may take to end when it is asked to.
+const END_MAX: Duration = Duration::from_secs(30);
+
+/// What a server says at its end if there was no room.
+const NO_ROOM: &str = "no space left";
+
+/// A process, as far as there is one.
+enum Process {
+    Down,
+    Running(Child),
+    Frozen(Child),
+}
+
+/// One server.
+struct Server {
+    name: String,
+    client_port: u16,
+    /// Where it listens for its peers.
+    peer_port: u16,
+    /// Where its peers find it.
+    proxy_port: u16,
+    process: Process,
+    disk: Option<Tmpfs>,
+    /// Its disk has been full since it was started.
+    had_no_room: bool,
+}
+
+/// All servers. Dropping it ends them.
+pub(crate) struct Cluster {
+    pub(crate) network: Arc<Network>,
+    servers: Vec<Server>,
+    flags: Vec<String>,
+    setup: Setup,
+    directory: PathBuf,
+    /// Servers that ended because there was no room.
+    pub(crate) ended_without_room: u64,
+    _proxies: JoinSet<()>,
+}
+
+impl Cluster {
+    /// Starts as many servers as `setup` says, with all they leave behind in `directory`.
+    pub(crate) async fn start(setup: Setup, directory: &Path) -> io::Result<Cluster> {
+        let mut servers = Vec::new();
+        for number in 1..=setup.nodes {
+            let name = format!("n{number}");
+            fs::create_dir(directory.join(&name))?;
+            // A majority, so that the cluster as a whole can run out of room. The others have
+            // a real disk.
+            let wanted = setup.small_disks && number <= setup.nodes / 2 + 1;
+            servers.push(Server {
+                disk: wanted.then(|| Tmpfs::mount(&directory.join(&name))).transpose()?,
+                name,
+                client_port: free_port(),
+                peer_port: free_port(),
+                proxy_port: free_port(),
+                process: Process::Down,
+                had_no_room: false,
+            });
+        }
+        let network = Arc::new(Network::new(setup.nodes));
+        let proxies = proxies(&setup, &servers, &network).await?;
+        let flags = flags(&setup, &servers);
+        let directory = directory.to_owned();
+        let mut cluster = Cluster {
+            network,
+            servers,
+            flags,
+            setup,
+            directory,
+            ended_without_room: 0,
+            _proxies: proxies,
+        };
+        cluster.restart_all()?;
+        Ok(cluster)
+    }
+
+    /// Where clients reach each server.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        self.servers.iter().map(|server| format!("127.0.0.1:{}", server.client_port)).collect()
+    }
+
+    pub(crate) fn name(&self, index: usize) -> &str {
+        &self.servers[index].name
+    }
+
+    /// The servers whose disk can be filled.
+    pub(crate) fn with_small_disk(&self) -> Vec<usize> {
+        (0..self.servers.len()).filter(|&index| self.servers[index].disk.is_some()).collect()
+    }
+
+    /// What a server has logged since the beginning.
+    pub(crate) fn log(&self, index: usize) -> io::Result<String> {
+        fs::read_to_string(log(&self.directory, self.name(index)))
+    }
+
+    /// Starts every server that is down, on the data it has.
+    pub(crate) fn restart_all(&mut self) -> io::Result<()> {
+        for server in &mut self.servers {
+            if !matches!(server.process, Process::Down) {
+                continue;
+            }
+            let log =
+                File::options().create(true).append(true).open(log(&self.directory, &server.name));
+            let client_url = format!("http://127.0.0.1:{}", server.client_port);
+            let child = Command::new(env!("CARGO_BIN_EXE_paxos-kv"))
+                .env_clear()
+                .args(["serve", "--name", &server.name])
+                .arg("--data-dir")
+                .arg(self.directory.join(&server.name).join("data"))
+                .args(["--listen-peer-urls", &url(&self.setup, server.peer_port)])
+                .args(["--initial-advertise-peer-urls", &url(&self.setup, server.proxy_port)])
+                .args(["--listen-client-urls", &client_url])
+                .args(&self.flags)
+                // Ctrl-C in a terminal is meant for the test, which then ends the servers.
+                .process_group(0)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log?)
+                .spawn()?;
+            server.process = Process::Running(child);
+            server.had_no_room = server.disk.as_ref().is_some_and(|disk| disk.is_full);
+        }
+        Ok(())
+    }
+
+    /// Ends a server as a crash would; one that is down stays so.
+    pub(crate) fn kill(&mut self, index: usize) -> io::Result<()> {
+        match std::mem::replace(&mut self.servers[index].process, Process::Down) {
+            Process::Down => Ok(()),
+            // SIGKILL ends a frozen process too.
+            Process::Running(mut child) | Process::Frozen(mut child) => {
+                child.kill()?;
+                child.wait().map(drop)
+            }
+        }
+    }
+
+    /// Stops a server in its tracks.
+    pub(crate) fn freeze(&mut self, index: usize) -> io::Result<()> {
+        let process = &mut self.servers[index].process;
+        if let Process::Running(child) = std::mem::replace(process, Process::Down) {
+            kill(pid(&child), Signal::SIGSTOP)?;
+            *process = Process::Frozen(child);
+        }
+        Ok(())
+    }
+
+    /// Lets all go on that were stopped.
+    pub(crate) fn thaw_all(&mut self) -> io::Result<()> {
+        for Server { process, .. } in &mut self.servers {
+            match std::mem::replace(process, Process::Down) {
+                Process::Frozen(child) => {
+                    kill(pid(&child), Signal::SIGCONT)?;
+                    *process = Process::Running(child);
+                }
+                other => *process = other,
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the disk of a server.
+    pub(crate) fn fill_disk(&mut self, index: usize) -> io::Result<()> {
+        let server = &mut self.servers[index];
+        server.had_no_room = true;
+        server.disk.as_mut().map_or(Ok(()), Tmpfs::fill)
+    }
+
+    /// Makes room on all disks.
+    pub(crate) fn make_room(&mut self) -> io::Result<()> {
+        let disks = self.servers.iter_mut().filter_map(|server| server.disk.as_mut());
+        disks.filter(|disk| disk.is_full).try_for_each(Tmpfs::make_room)
+    }
+
+    /// Notices servers that have ended by themselves.
+    ///
+    /// # Errors
+    ///
+    /// If one had no reason to.
+    pub(crate) fn check_processes(&mut self) -> Result<(), String> {
+        for index in 0..self.servers.len() {
+            let Process::Running(child) = &mut self.servers[index].process else { continue };
+            let Some(status) = child.try_wait().map_err(|error| error.to_string())? else {
+                continue;
+            };
+            self.servers[index].process = Process::Down;
+            let log = self.log(index).map_err(|error| error.to_string())?;
+            let last = log.lines().next_back().unwrap_or_default().to_owned();
+            if !(self.servers[index].had_no_room && last.to_lowercase().contains(NO_ROOM)) {
+                return Err(format!("{} ended by itself, {status}: {last}", self.name(index)));
+            }
+            self.ended_without_room += 1;
+        }
+        Ok(())
+    }
+
+    /// Asks every server to end, and returns what became of it.
+    pub(crate) async fn terminate_all(&mut self) -> io::Result<Vec<(String, ExitStatus)>> {
+        let mut ended = Vec::new();
+        for server in &mut self.servers {
+            let Process::Running(child) = &mut server.process else { continue };
+            kill(pid(child), Signal::SIGTERM)?;
+        }
+        let deadline = tokio::time::Instant::now() + END_MAX;
+        for server in &mut self.servers {
+            let Process::Running(child) = &mut server.process else { continue };
+            loop {
+                if let Some(status) = child.try_wait()? {
+                    ended.push((server.name.clone(), status));
+                    break;
+                }
+                if tokio::time::Instant::now() > deadline {
+                    return Err(io::Error::other(format!("{} does not end", server.name)));
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            server.process = Process::Down;
+        }
+        Ok(ended)
+    }
+
+    /// Copies what is on a disk in memory to a directory beside it, before it is gone.
+    pub(crate) fn keep_small_disks(&mut self) -> io::Result<()> {
+        for index in self.with_small_disk() {
+            self.kill(index)?;
+            let from = self.directory.join(self.name(index));
+            let to = self.directory.join(format!("{}.kept", self.name(index)));
+            let copied = Command::new("cp").arg("-a").args([&from, &to]).status()?;
+            if !copied.success() {
+                return Err(io::Error::other(format!("{} cannot be copied", from.display())));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for index in 0..self.servers.len() {
+            if let Err(error) = self.kill(index) {
+                eprintln!("{} may still run: {error}", self.servers[index].name);
+            }
+        }
+    }
+}
+
+fn log(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.log"))
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().try_into().expect("a process id fits"))
+}
+
+fn url(setup: &Setup, port: u16) -> String {
+    format!("{}://127.0.0.1:{port}", setup.transport.scheme())
+}
+
+/// What all servers are told.
+fn flags(setup: &Setup, servers: &[Server]) -> Vec<String> {
+    let flag = |name: &str, value: String| format!("--{name}={value}");
+    let election_ms = setup.election_timeout.as_millis();
+    vec![
+        flag("initial-cluster", initial_cluster(setup, servers)),
+        flag("election-timeout", election_ms.to_string()),
+        flag("heartbeat-interval", (election_ms / 10).to_string()),
+        flag("snapshot-count", setup.checkpoint_slots.to_string()),
+    ]
+}
+
+fn initial_cluster(setup: &Setup, servers: &[Server]) -> String {
+    let member = |server: &Server| format!("{}={}", server.name, url(setup, server.proxy_port));
+    servers.iter().map(member).collect::<Vec<_>>().join(",")
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+async fn proxies(
+    setup: &Setup,
+    servers: &[Server],
+    network: &Arc<Network>,
+) -> io::Result<JoinSet<()>> {
+    let addresses: Vec<_> = servers.iter().map(|server| local(server.peer_port)).collect();
+    match setup.transport {
+        Transport::Quic => {
+            let mut fronts = Vec::new();
+            for server in servers {
+                fronts.push(UdpSocket::bind(local(server.proxy_port)).await?);
+            }
+            udp::relay(fronts, addresses, network.clone()).await
+        }
+        Transport::Tcp => {
+            let cluster = ClusterMap::parse(&initial_cluster(setup, servers), "etcd-cluster");
+            let cluster = cluster.map_err(io::Error::other)?;
+            let indexes: BTreeMap<_, _> = servers
+                .iter()
+                .enumerate()
+                .filter_map(|(index, server)| Some((cluster.named(&server.name)?.id, index)))
+                .collect();
+            let shared = Arc::new(tcp::Servers { addresses, indexes });
+            let mut proxies = JoinSet::new();
+            for (target, server) in servers.iter().enumerate() {
+                let listener = TcpListener::bind(local(server.proxy_port)).await?;
+                let (servers, network) = (shared.clone(), network.clone());
+                proxies.spawn(tcp::relay(listener, target, servers, network));
+            }
+            Ok(proxies)
+        }
+    }
+}

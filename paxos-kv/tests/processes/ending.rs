@@ -1,0 +1,141 @@
+//! What must hold once all faults are healed: everybody works, and all hold the same.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use paxos_kv::proto::mvccpb::KeyValue;
+use tonic::transport::Channel;
+
+use super::{
+    clients::Clients,
+    cluster::Cluster,
+    history::{Answer, Found, Operation, Outcome, Request, key},
+    nemesis::Nemesis,
+    wire::{everything, perform},
+};
+
+/// Within this every server takes a write, on any machine however busy: elections, reconnecting
+/// and catching up take a few seconds.
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
+
+/// How long one write may take.
+const WRITE_MAX: Duration = Duration::from_secs(5);
+
+/// Between two attempts.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Waits until a write through each server was acknowledged, and returns how long that took.
+///
+/// # Errors
+///
+/// If it takes longer than [`RECOVERY_MAX`], or a server has ended.
+pub(crate) async fn everybody_works(
+    channels: &[Channel],
+    clients: &Clients,
+    nemesis: &mut Nemesis,
+    cluster: &mut Cluster,
+) -> Result<Duration, String> {
+    let group = clients.fresh_group();
+    let start = Instant::now();
+    for (server, channel) in channels.iter().enumerate() {
+        for attempt in 0.. {
+            nemesis.look_after(cluster)?;
+            let value = format!("{group}.{server}.{attempt}");
+            let request = Request::Put { key: key(group, server as u64), value };
+            let began = clients.now();
+            let outcome = perform(channel, &request, WRITE_MAX).await;
+            let ended = clients.now();
+            let client = OBSERVER + server;
+            let operation = Operation { client, server, began, ended, request, outcome };
+            clients.record(operation.clone());
+            let reason = match operation.outcome {
+                Outcome::Answered(_) => break,
+                Outcome::Failed(reason) | Outcome::Unknown(reason) => reason,
+            };
+            if start.elapsed() > RECOVERY_MAX {
+                let name = cluster.name(server);
+                return Err(format!("{name} takes no write within {RECOVERY_MAX:?}: {reason}"));
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    }
+    Ok(start.elapsed())
+}
+
+/// Numbers from here on are those of this module's own requests.
+const OBSERVER: usize = 1000;
+
+/// Reads everything from every server and compares it. Returns what was found as the reads of all
+/// groups that it amounts to.
+///
+/// # Errors
+///
+/// If two servers hold something else at the same revision, or one does not answer.
+pub(crate) async fn all_hold_the_same(
+    channels: &[Channel],
+    clock: impl Fn() -> u64,
+    cluster: &Cluster,
+) -> Result<Vec<Operation>, String> {
+    let mut first: Option<(i64, Vec<KeyValue>)> = None;
+    let mut reads = Vec::new();
+    for (server, channel) in channels.iter().enumerate() {
+        let name = cluster.name(server);
+        let began = clock();
+        let at = first.as_ref().map_or(0, |(revision, _)| *revision);
+        let answer = tokio::time::timeout(RECOVERY_MAX, everything(channel, at)).await;
+        let answer = answer.map_err(|_| format!("{name} does not answer"))?;
+        let (revision, kvs) = answer.map_err(|status| format!("{name}: {status}"))?;
+        match &first {
+            Some((_, expected)) if *expected == kvs => {}
+            Some((at, expected)) => {
+                let difference = difference(expected, &kvs);
+                return Err(format!("{name} holds something else at {at}: {difference}"));
+            }
+            None => {
+                reads = by_group(&kvs, revision, server, began, clock());
+                first = Some((revision, kvs));
+            }
+        }
+    }
+    Ok(reads)
+}
+
+/// The first key that the two do not have alike.
+fn difference(expected: &[KeyValue], found: &[KeyValue]) -> String {
+    let pairs = expected.iter().zip(found).find(|(expected, found)| expected != found);
+    match pairs {
+        Some((expected, found)) => {
+            format!(
+                "{:?} instead of {:?}",
+                Found::from(found.clone()),
+                Found::from(expected.clone())
+            )
+        }
+        None => format!("{} keys instead of {}", found.len(), expected.len()),
+    }
+}
+
+fn by_group(
+    kvs: &[KeyValue],
+    revision: i64,
+    server: usize,
+    began: u64,
+    ended: u64,
+) -> Vec<Operation> {
+    let mut groups: BTreeMap<u64, Vec<Found>> = BTreeMap::new();
+    for found in kvs.iter().cloned().map(Found::from) {
+        let request = Request::Delete { key: found.key.clone() };
+        groups.entry(request.group()).or_default().push(found);
+    }
+    let read = |(group, found)| Operation {
+        client: OBSERVER + server,
+        server,
+        began,
+        ended,
+        request: Request::Range { group },
+        outcome: Outcome::Answered(Answer { revision, found, ..Answer::default() }),
+    };
+    groups.into_iter().map(read).collect()
+}

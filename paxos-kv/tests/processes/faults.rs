@@ -1,0 +1,275 @@
+//! Which faults there are, and when they happen: a pure function of the seed.
+//!
+//! Faults of the network and faults of processes come on two tracks, so that they overlap. On each
+//! track a deck with every kind is dealt to its end, in an order of the seed, before it is
+//! shuffled again: none is forgotten in a short run.
+
+use std::{fmt, time::Duration};
+
+use fastrand::Rng;
+
+use super::{
+    network::{Pair, pairs},
+    options::{Setup, Transport},
+};
+
+/// Names of what can be counted of the effects of faults.
+pub(crate) mod effect {
+    pub(crate) const STOPPED_BY_CUT: &str = "packets stopped by a cut";
+    pub(crate) const DELAYED: &str = "packets delayed";
+    pub(crate) const LOST: &str = "packets lost";
+    pub(crate) const DUPLICATED: &str = "packets duplicated";
+    pub(crate) const OVERTAKEN: &str = "packets overtaken";
+    pub(crate) const THROTTLED: &str = "packets throttled";
+    pub(crate) const SEVERED: &str = "connections severed";
+    pub(crate) const DISKS_FOUND_FULL: &str = "disks found full";
+    pub(crate) const ENDED_WITHOUT_ROOM: &str = "servers ended without room";
+}
+
+/// One kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// One link is cut, in one direction.
+    CutOneWay,
+    /// A server hears everybody and is heard by nobody.
+    CutMute,
+    /// A server is heard by everybody and hears nobody.
+    CutDeaf,
+    /// A server is cut off in both directions.
+    CutIsland,
+    /// Two groups that do not reach each other.
+    CutHalves,
+    /// All reach one server and nobody else.
+    CutHub,
+    /// Each reaches its neighbours in a row.
+    CutChain,
+    /// Each reaches the next one in a circle, in one direction.
+    CutRing,
+    /// Any set of links.
+    CutAny,
+    /// Packets are late.
+    Delay,
+    /// Packets get lost.
+    Loss,
+    /// Packets arrive twice.
+    Duplication,
+    /// Packets overtake each other.
+    Reordering,
+    /// The links are narrow.
+    Bandwidth,
+    /// Connections are reset.
+    Sever,
+    /// One process is killed, and started again later.
+    KillOne,
+    /// A majority is.
+    KillMajority,
+    /// All are, at the same time.
+    KillAll,
+    /// One process is stopped, and goes on later.
+    FreezeOne,
+    /// A majority is.
+    FreezeMajority,
+    /// One process is stopped, and killed before it can go on.
+    FreezeAndKill,
+    /// One disk is full for a while.
+    FillDisk,
+    /// A majority of the disks is full for a while.
+    FillDisks,
+    /// A process is killed while its disk is full.
+    FillAndKill,
+}
+
+use Fault::*;
+
+/// Faults of the network.
+const NETWORK: [Fault; 15] = [
+    CutOneWay,
+    CutMute,
+    CutDeaf,
+    CutIsland,
+    CutHalves,
+    CutHub,
+    CutChain,
+    CutRing,
+    CutAny,
+    Delay,
+    Loss,
+    Duplication,
+    Reordering,
+    Bandwidth,
+    Sever,
+];
+
+/// Faults of processes and their disks.
+const PROCESS: [Fault; 9] = [
+    KillOne,
+    KillMajority,
+    KillAll,
+    FreezeOne,
+    FreezeMajority,
+    FreezeAndKill,
+    FillDisk,
+    FillDisks,
+    FillAndKill,
+];
+
+impl Fault {
+    /// Whether it can happen in such a cluster.
+    fn is_possible(self, setup: &Setup) -> bool {
+        match self {
+            Duplication | Reordering => setup.transport == Transport::Quic,
+            Sever => setup.transport == Transport::Tcp,
+            FillDisk | FillDisks | FillAndKill => setup.small_disks,
+            _ => true,
+        }
+    }
+
+    /// Whether it is one of links, not of processes and their disks.
+    pub(crate) fn is_of_network(self) -> bool {
+        NETWORK.contains(&self)
+    }
+
+    /// By what it is known to have done something, where that can be counted.
+    pub(crate) fn effect(self) -> Option<&'static str> {
+        match self {
+            CutOneWay | CutMute | CutDeaf | CutIsland | CutHalves | CutHub | CutChain | CutRing
+            | CutAny => Some(effect::STOPPED_BY_CUT),
+            Delay => Some(effect::DELAYED),
+            Loss => Some(effect::LOST),
+            Duplication => Some(effect::DUPLICATED),
+            Reordering => Some(effect::OVERTAKEN),
+            Bandwidth => Some(effect::THROTTLED),
+            Sever => Some(effect::SEVERED),
+            FillDisk | FillDisks | FillAndKill => Some(effect::DISKS_FOUND_FULL),
+            KillOne | KillMajority | KillAll | FreezeOne | FreezeMajority | FreezeAndKill => None,
+        }
+    }
+
+    /// Which links it cuts, of servers in this order: what comes first in it is the middle, the
+    /// lonely one, or the beginning of the row.
+    pub(crate) fn cuts(self, order: &[usize], mask: u64) -> Vec<Pair> {
+        let nodes = order.len();
+        let place = |node: usize| order.iter().position(|&other| other == node).expect("a node");
+        // At least one on each side.
+        let border = 1 + usize::try_from(mask % 64).expect("small") % (nodes - 1).max(1);
+        let is_cut = |number: usize, (from, to): Pair| {
+            let (from, to) = (place(from), place(to));
+            match self {
+                CutOneWay => (from, to) == (0, 1),
+                CutMute => from == 0,
+                CutDeaf => to == 0,
+                CutIsland => from == 0 || to == 0,
+                CutHalves => (from < border) != (to < border),
+                CutHub => from != 0 && to != 0,
+                CutChain => from.abs_diff(to) != 1,
+                CutRing => (from + 1) % nodes != to,
+                CutAny => mask >> (number % 64) & 1 == 1,
+                _ => false,
+            }
+        };
+        let pairs = pairs(nodes).into_iter().enumerate();
+        pairs.filter(|&(number, pair)| is_cut(number, pair)).map(|(_, pair)| pair).collect()
+    }
+
+    /// The links whose packets suffer: all, or those of the first in this order.
+    pub(crate) fn suffering(order: &[usize], mask: u64) -> Vec<Pair> {
+        let all = mask & 1 == 0;
+        let concerned = |&(from, to): &Pair| all || from == order[0] || to == order[0];
+        pairs(order.len()).into_iter().filter(concerned).collect()
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CutOneWay => "cut one way",
+            CutMute => "cut mute",
+            CutDeaf => "cut deaf",
+            CutIsland => "cut island",
+            CutHalves => "cut halves",
+            CutHub => "cut hub",
+            CutChain => "cut chain",
+            CutRing => "cut ring",
+            CutAny => "cut any",
+            Delay => "delay",
+            Loss => "loss",
+            Duplication => "duplication",
+            Reordering => "reordering",
+            Bandwidth => "bandwidth",
+            Sever => "sever",
+            KillOne => "kill one",
+            KillMajority => "kill majority",
+            KillAll => "kill all",
+            FreezeOne => "freeze one",
+            FreezeMajority => "freeze majority",
+            FreezeAndKill => "freeze and kill",
+            FillDisk => "fill disk",
+            FillDisks => "fill disks",
+            FillAndKill => "fill and kill",
+        })
+    }
+}
+
+/// A fault, to whom it happens and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Since the start.
+    pub(crate) from: Duration,
+    pub(crate) until: Duration,
+    pub(crate) fault: Fault,
+    /// The servers, first the one it happens to above all.
+    pub(crate) order: Vec<usize>,
+    /// The leader of the moment takes the first place.
+    pub(crate) leader_first: bool,
+    /// For whatever else is left to chance.
+    pub(crate) mask: u64,
+}
+
+/// The two tracks of a run.
+pub(crate) struct Schedule {
+    pub(crate) network: Vec<Step>,
+    pub(crate) processes: Vec<Step>,
+}
+
+impl Schedule {
+    /// What the seed makes of it.
+    pub(crate) fn new(setup: &Setup) -> Schedule {
+        let mut rng = Rng::with_seed(setup.seed);
+        let network = track(&NETWORK, setup, &mut rng);
+        let processes = track(&PROCESS, setup, &mut rng);
+        Schedule { network, processes }
+    }
+
+    /// Every kind that is going to happen.
+    pub(crate) fn possible(setup: &Setup) -> impl Iterator<Item = Fault> {
+        NETWORK.into_iter().chain(PROCESS).filter(|fault| fault.is_possible(setup))
+    }
+}
+
+fn track(kinds: &[Fault], setup: &Setup, rng: &mut Rng) -> Vec<Step> {
+    let possible: Vec<_> = kinds.iter().copied().filter(|kind| kind.is_possible(setup)).collect();
+    let share = setup.duration / u32::try_from(possible.len()).expect("a few");
+    // In a long run there is time for what takes long, and for many that are short.
+    let longest = share.clamp(Duration::from_millis(600), Duration::from_secs(8));
+    let mut steps = Vec::new();
+    let mut deck = Vec::new();
+    let mut now = Duration::ZERO;
+    loop {
+        if deck.is_empty() {
+            deck.clone_from(&possible);
+            rng.shuffle(&mut deck);
+        }
+        let fault = deck.pop().expect("it was filled");
+        let pause = longest.mul_f64(0.1 + 0.2 * rng.f64());
+        let lasting = longest.mul_f64(0.3 + 0.4 * rng.f64());
+        let mut order: Vec<_> = (0..setup.nodes).collect();
+        rng.shuffle(&mut order);
+        let (from, until) = (now + pause, now + pause + lasting);
+        if until > setup.duration {
+            return steps;
+        }
+        let leader_first = rng.u8(..3) > 0;
+        steps.push(Step { from, until, fault, order, leader_first, mask: rng.u64(..) });
+        now = until;
+    }
+}

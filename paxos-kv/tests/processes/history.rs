@@ -1,0 +1,129 @@
+//! What clients asked for, when, and what they were told: the evidence.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use serde::Serialize;
+
+/// What a client asked for. No value is written twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Writes a key.
+    Put { key: String, value: String },
+    /// Reads a key; serializable, the answer may be stale.
+    Get { key: String, serializable: bool },
+    /// Writes a key if it has a value, or is absent if none is given; reads it otherwise.
+    CompareAndSwap { key: String, expected: Option<String>, value: String },
+    /// Deletes a key.
+    Delete { key: String },
+    /// If `from` is there, deletes it and writes `to`; writes `from` otherwise.
+    Move { from: String, to: String, value: String },
+    /// Reads all keys of a group.
+    Range { group: u64 },
+}
+
+impl Request {
+    /// The group of the keys that are concerned.
+    pub(crate) fn group(&self) -> u64 {
+        let key = match self {
+            Request::Put { key, .. }
+            | Request::Get { key, .. }
+            | Request::CompareAndSwap { key, .. }
+            | Request::Delete { key }
+            | Request::Move { from: key, .. } => key,
+            Request::Range { group } => return *group,
+        };
+        let digits = key.trim_start_matches('g').split('/').next();
+        digits.and_then(|digits| digits.parse().ok()).expect("keys are made by `key`")
+    }
+
+    /// Whether it changes nothing, whatever happens.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self, Request::Get { .. } | Request::Range { .. })
+    }
+
+    /// Whether a stale answer is a right one.
+    pub(crate) fn is_serializable(&self) -> bool {
+        matches!(self, Request::Get { serializable: true, .. })
+    }
+}
+
+/// What all keys of a group begin with.
+pub(crate) fn prefix(group: u64) -> String {
+    format!("g{group:06}/")
+}
+
+/// A key of a group.
+pub(crate) fn key(group: u64, number: u64) -> String {
+    format!("{}{number}", prefix(group))
+}
+
+/// A key as an answer has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Found {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) create_revision: i64,
+    pub(crate) mod_revision: i64,
+    pub(crate) version: i64,
+}
+
+/// An answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Answer {
+    /// Of the store that the answer reflects; of the change, if there was one.
+    pub(crate) revision: i64,
+    /// Whether the condition held, if there was one.
+    pub(crate) succeeded: bool,
+    /// How many keys were deleted.
+    pub(crate) deleted: i64,
+    /// What was read.
+    pub(crate) found: Vec<Found>,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// With this answer.
+    Answered(Answer),
+    /// It had no effect and never will.
+    Failed(String),
+    /// It had an effect, will have one yet, or will never have one.
+    Unknown(String),
+}
+
+/// One request and its outcome. Times are nanoseconds of one clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Operation {
+    pub(crate) client: usize,
+    pub(crate) server: usize,
+    pub(crate) began: u64,
+    pub(crate) ended: u64,
+    pub(crate) request: Request,
+    pub(crate) outcome: Outcome,
+}
+
+impl Operation {
+    /// The answer, if there was one.
+    pub(crate) fn answer(&self) -> Option<&Answer> {
+        match &self.outcome {
+            Outcome::Answered(answer) => Some(answer),
+            Outcome::Failed(_) | Outcome::Unknown(_) => None,
+        }
+    }
+}
+
+/// Writes operations down, one JSON object per line.
+pub(crate) fn write(path: &Path, operations: &[Operation]) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for operation in operations {
+        serde_json::to_writer(&mut file, operation)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()
+}

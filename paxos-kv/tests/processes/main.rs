@@ -1,0 +1,167 @@
+//! Clients against real server processes, real sockets and real files, under faults.
+//!
+//! The servers talk to each other through proxies of this test, which cut, delay, lose, reorder
+//! and double their traffic, each direction by itself; their processes are killed and frozen,
+//! their disks filled. The clients write down what they were told and when, and that must be what
+//! one store could have told them. Which faults happen, to whom and when, follows from a seed; how
+//! the servers and the machine run does not.
+//!
+//! ```sh
+//! cargo test -p paxos-kv --test processes                    # half a minute
+//! cargo test -p paxos-kv --test processes -- --minutes 60    # as long as there is time
+//! ```
+
+mod check;
+mod clients;
+mod cluster;
+mod doctored;
+mod ending;
+mod faults;
+mod history;
+mod nemesis;
+mod network;
+mod options;
+mod parts;
+#[path = "../common/ports.rs"]
+mod ports;
+mod progress;
+mod run;
+mod tcp;
+mod tmpfs;
+mod udp;
+mod wire;
+
+use std::{
+    io,
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use libtest_mimic::{Failed, Trial};
+
+use self::{
+    options::{Options, Setup, Transport},
+    run::Report,
+    tmpfs::Tmpfs,
+};
+
+/// How long servers fail in a test.
+const SHORT: Duration = Duration::from_secs(12);
+
+/// After so long every fault must have happened and shown its effect.
+const LONG_MINUTES: f64 = 10.0;
+
+/// One cluster at a time: a machine may have few cores.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match options.minutes {
+        Some(minutes) => match runtime().block_on(long(minutes, &options)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                eprintln!("FAILED: {reason}");
+                ExitCode::FAILURE
+            }
+        },
+        None => libtest_mimic::run(&options.harness, tests()).exit_code(),
+    }
+}
+
+fn tests() -> Vec<Trial> {
+    let doctored = doctored::DOCTORED.into_iter().map(|doctored| {
+        Trial::test(doctored.name, move || Ok(doctored.test()?)).with_kind("check")
+    });
+    let parts = [
+        part("tcp_is_cut_in_one_direction", || waits(parts::tcp_is_cut_in_one_direction())),
+        part("tcp_is_severed", || waits(parts::tcp_is_severed())),
+        part("udp_is_cut_lost_and_doubled_by_direction", || {
+            waits(parts::udp_is_cut_lost_and_doubled_by_direction())
+        }),
+        part("the_seed_decides_about_faults", parts::the_seed_decides_about_faults),
+        part("cuts_are_what_they_are_called", parts::cuts_are_what_they_are_called),
+    ];
+    let runs = [
+        Trial::test("three_servers_over_tcp", || short(3, Transport::Tcp, 1)),
+        Trial::test("five_servers_over_quic", || short(5, Transport::Quic, 2)),
+    ];
+    doctored.chain(parts).chain(runs).collect()
+}
+
+fn part(name: &str, test: fn()) -> Trial {
+    let run = move || {
+        test();
+        Ok(())
+    };
+    Trial::test(name, run).with_kind("part")
+}
+
+fn waits(test: impl Future<Output = io::Result<()>>) {
+    runtime().block_on(test).expect("nothing on loopback fails");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
+}
+
+/// A test: a few seconds of faults.
+fn short(nodes: usize, transport: Transport, seed: u64) -> Result<(), Failed> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let setup = Setup::new(nodes, transport, seed, SHORT, small_disks());
+    let report = runtime().block_on(run::run(setup))?;
+    report.print();
+    Ok(report.check_faults()?)
+}
+
+/// Run after run until the time is over, or somebody interrupts.
+async fn long(minutes: f64, options: &Options) -> Result<(), String> {
+    let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let small_disks = small_disks();
+    let mut total = Report::default();
+    for round in 0.. {
+        let left = end.saturating_duration_since(Instant::now());
+        if left < Duration::from_secs(1) {
+            break;
+        }
+        let nodes = options.nodes.map_or([3, 5][round % 2], |nodes| nodes as usize);
+        let turn = [Transport::Tcp, Transport::Quic][round / 2 % 2];
+        let transport = options.transport.unwrap_or(turn);
+        let duration = left.min(Duration::from_secs(options.round_seconds));
+        let setup = Setup::new(nodes, transport, seed + round as u64, duration, small_disks);
+        tokio::select! {
+            report = run::run(setup) => total.add(report?),
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.map_err(|error| error.to_string())?;
+                println!("interrupted");
+                break;
+            }
+        }
+        println!("{} runs so far:", total.runs);
+        total.print();
+    }
+    println!("{} runs, all clean", total.runs);
+    if minutes >= LONG_MINUTES {
+        total.check_faults()?;
+        total.check_effects()?;
+    }
+    Ok(())
+}
+
+/// Whether small file systems can be mounted here. Says so, since without them disks are never
+/// full.
+fn small_disks() -> bool {
+    let mounted = tempfile::tempdir().and_then(|directory| Tmpfs::mount(directory.path()));
+    match mounted {
+        Ok(_) => {
+            println!("full disks: available");
+            true
+        }
+        Err(error) => {
+            println!("full disks: NOT AVAILABLE, nothing can be mounted here: {error}");
+            false
+        }
+    }
+}

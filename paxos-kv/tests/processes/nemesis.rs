@@ -1,0 +1,208 @@
+//! Makes the faults of a schedule happen, and keeps an eye on the servers meanwhile.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use tonic::transport::Channel;
+
+use super::{
+    cluster::Cluster,
+    faults::{Fault, Schedule, Step},
+    progress::Progress,
+    wire::status,
+};
+
+/// How long a server may take to say who leads.
+const STATUS_MAX: Duration = Duration::from_millis(200);
+
+/// How often the processes are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The beginning or the end of a step.
+struct Moment {
+    at: Duration,
+    begins: bool,
+    step: Step,
+}
+
+/// Whatever makes the servers suffer.
+pub(crate) struct Nemesis {
+    start: Instant,
+    channels: Vec<Channel>,
+    /// How often each fault happened.
+    pub(crate) counts: BTreeMap<Fault, u64>,
+    /// What happened, and when.
+    pub(crate) log: Vec<String>,
+    /// The process fault that is under way, and the servers in its order.
+    process_fault: Option<(Fault, Vec<usize>)>,
+}
+
+impl Nemesis {
+    pub(crate) fn new(channels: Vec<Channel>) -> Nemesis {
+        Nemesis {
+            start: Instant::now(),
+            channels,
+            counts: BTreeMap::new(),
+            log: Vec::new(),
+            process_fault: None,
+        }
+    }
+
+    /// Plays a schedule to its end; everything is healed then, though servers may still be on
+    /// their way up.
+    ///
+    /// # Errors
+    ///
+    /// If a server ended that had no reason to, or a fault cannot be made to happen.
+    pub(crate) async fn play(
+        &mut self,
+        schedule: Schedule,
+        cluster: &mut Cluster,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), String> {
+        self.start = Instant::now();
+        for moment in moments(schedule) {
+            self.wait_until(moment.at, cluster, progress).await?;
+            let changed = match (moment.begins, moment.step.fault.is_of_network()) {
+                (true, _) => self.begin(moment.step, cluster).await,
+                (false, true) => {
+                    cluster.network.heal();
+                    Ok(())
+                }
+                (false, false) => self.end_process_fault(cluster),
+            };
+            changed.map_err(|error| format!("a fault could not be made to happen: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Looks after the servers until so long after the start.
+    async fn wait_until(
+        &mut self,
+        at: Duration,
+        cluster: &mut Cluster,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), String> {
+        loop {
+            self.look_after(cluster)?;
+            progress.show(self.start.elapsed(), &self.counts);
+            let left = at.saturating_sub(self.start.elapsed());
+            if left == Duration::ZERO {
+                return Ok(());
+            }
+            tokio::time::sleep(left.min(LOOK_INTERVAL)).await;
+        }
+    }
+
+    /// Notices servers that ended, and starts them again unless they are to be down.
+    pub(crate) fn look_after(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        cluster.check_processes()?;
+        if self.process_fault.is_none() {
+            cluster.restart_all().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&mut self, step: Step, cluster: &mut Cluster) -> io::Result<()> {
+        let Step { fault, mut order, leader_first, mask, .. } = step;
+        if leader_first && let Some(leader) = self.leader().await {
+            let place = order.iter().position(|&node| node == leader).expect("a server");
+            order.swap(0, place);
+        }
+        self.note(fault, &order, cluster);
+        *self.counts.entry(fault).or_default() += 1;
+        if fault.is_of_network() {
+            begin_network_fault(fault, &order, mask, cluster);
+            return Ok(());
+        }
+        let majority = &order[..=order.len() / 2];
+        let small = cluster.with_small_disk();
+        let filled = order.iter().copied().find(|node| small.contains(node));
+        match fault {
+            Fault::KillOne => cluster.kill(order[0])?,
+            Fault::KillMajority => majority.iter().try_for_each(|&node| cluster.kill(node))?,
+            Fault::KillAll => order.iter().try_for_each(|&node| cluster.kill(node))?,
+            Fault::FreezeOne | Fault::FreezeAndKill => cluster.freeze(order[0])?,
+            Fault::FreezeMajority => majority.iter().try_for_each(|&node| cluster.freeze(node))?,
+            Fault::FillDisk => filled.map_or(Ok(()), |node| cluster.fill_disk(node))?,
+            Fault::FillDisks => small.into_iter().try_for_each(|node| cluster.fill_disk(node))?,
+            Fault::FillAndKill => {
+                if let Some(node) = filled {
+                    cluster.fill_disk(node)?;
+                    cluster.kill(node)?;
+                    // It has to find its way on a disk without room, or to say so and end.
+                    cluster.restart_all()?;
+                }
+            }
+            _ => unreachable!("the others are faults of the network"),
+        }
+        self.process_fault = Some((fault, order));
+        Ok(())
+    }
+
+    fn end_process_fault(&mut self, cluster: &mut Cluster) -> io::Result<()> {
+        if let Some((Fault::FreezeAndKill, order)) = self.process_fault.take() {
+            cluster.kill(order[0])?;
+        }
+        cluster.thaw_all()?;
+        cluster.make_room()?;
+        cluster.restart_all()
+    }
+
+    /// Who leads, as far as somebody says so who can be asked.
+    async fn leader(&self) -> Option<usize> {
+        let statuses = self.channels.iter().map(|channel| status(channel, STATUS_MAX));
+        let statuses = join_all(statuses).await;
+        let answered = statuses.iter().flatten();
+        let newest = answered.max_by_key(|status| status.raft_term)?;
+        let is_leader = |status: &paxos_kv::proto::etcdserverpb::StatusResponse| {
+            status.header.as_ref().is_some_and(|header| header.member_id == newest.leader)
+        };
+        statuses.iter().position(|status| status.as_ref().is_some_and(is_leader))
+    }
+
+    fn note(&mut self, fault: Fault, order: &[usize], cluster: &Cluster) {
+        let names: Vec<_> = order.iter().map(|&node| cluster.name(node)).collect();
+        let seconds = self.start.elapsed().as_secs_f64();
+        self.log.push(format!("{seconds:8.3} s  {fault}: {}", names.join(" ")));
+    }
+}
+
+fn begin_network_fault(fault: Fault, order: &[usize], mask: u64, cluster: &Cluster) {
+    let network = &cluster.network;
+    let suffering = Fault::suffering(order, mask);
+    // Somewhere between hardly noticeable and hardly bearable.
+    let severity = (mask >> 8 & 0xff) as f64 / 255.0;
+    match fault {
+        Fault::Delay => network.change(&suffering, |link| {
+            link.delay_max =
+                Duration::from_millis(5) + Duration::from_millis(300).mul_f64(severity);
+        }),
+        Fault::Loss => network.change(&suffering, |link| link.loss = 0.02 + 0.3 * severity),
+        Fault::Duplication => network.change(&suffering, |link| link.duplication = 0.5),
+        Fault::Reordering => network.change(&suffering, |link| link.reordering = 0.5),
+        Fault::Bandwidth => {
+            let bytes_per_second = 20_000 + (200_000.0 * severity) as u64;
+            network.change(&suffering, |link| link.bandwidth = bytes_per_second);
+        }
+        Fault::Sever => network.sever(&suffering),
+        cut => network.change(&cut.cuts(order, mask), |link| link.is_cut = true),
+    }
+}
+
+/// The two tracks as one, in the order of time.
+fn moments(schedule: Schedule) -> Vec<Moment> {
+    let steps = schedule.network.into_iter().chain(schedule.processes);
+    let mut moments: Vec<_> = steps
+        .flat_map(|step| {
+            let begin = Moment { at: step.from, begins: true, step: step.clone() };
+            [begin, Moment { at: step.until, begins: false, step }]
+        })
+        .collect();
+    moments.sort_by_key(|moment| moment.at);
+    moments
+}

@@ -1,0 +1,124 @@
+//! The command line, and what one run is made of.
+
+use std::{fmt, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use fastrand::Rng;
+
+/// What carries the messages between servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// TCP; the proxy holds up, delays and cuts byte streams.
+    Tcp,
+    /// QUIC; the proxy loses, delays, reorders and doubles datagrams.
+    Quic,
+}
+
+impl Transport {
+    /// Of the peer URLs.
+    pub(crate) fn scheme(self) -> &'static str {
+        match self {
+            Transport::Tcp => "http",
+            Transport::Quic => "quic",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp => "tcp",
+            Transport::Quic => "quic",
+        })
+    }
+}
+
+/// Clients against real server processes under faults. Without --minutes: the tests, as in any
+/// other test of cargo's.
+#[derive(Parser)]
+#[command(disable_version_flag = true)]
+pub(crate) struct Options {
+    /// Go on for so many minutes, with another cluster and another seed after each round
+    #[arg(long, help_heading = "Long runs")]
+    pub(crate) minutes: Option<f64>,
+    /// Servers in a cluster; 3 and 5 in turns without it
+    #[arg(long, help_heading = "Long runs", value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) nodes: Option<u64>,
+    /// What the servers talk; both in turns without it
+    #[arg(long, help_heading = "Long runs")]
+    pub(crate) transport: Option<Transport>,
+    /// The seed of the first round; from the clock without it
+    #[arg(long, help_heading = "Long runs")]
+    pub(crate) seed: Option<u64>,
+    /// How long servers fail in one round, in seconds
+    #[arg(long, help_heading = "Long runs", default_value_t = 120)]
+    pub(crate) round_seconds: u64,
+    #[command(flatten)]
+    pub(crate) harness: libtest_mimic::Arguments,
+}
+
+/// One cluster, and for how long it suffers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) nodes: usize,
+    pub(crate) transport: Transport,
+    /// Decides which faults happen in which order, to whom and when.
+    pub(crate) seed: u64,
+    pub(crate) duration: Duration,
+    /// A majority of the servers keep their data on small disks of their own, which can be full.
+    pub(crate) small_disks: bool,
+    pub(crate) election_timeout: Duration,
+    pub(crate) checkpoint_slots: u64,
+}
+
+impl Setup {
+    /// What the seed makes of it.
+    pub(crate) fn new(
+        nodes: usize,
+        transport: Transport,
+        seed: u64,
+        duration: Duration,
+        small_disks: bool,
+    ) -> Setup {
+        let mut rng = Rng::with_seed(seed);
+        let milliseconds = [300, 500, 1000][rng.usize(..3)];
+        let checkpoint_slots = [64, 512, 4096][rng.usize(..3)];
+        Setup {
+            nodes,
+            transport,
+            seed,
+            duration,
+            small_disks,
+            election_timeout: Duration::from_millis(milliseconds),
+            checkpoint_slots,
+        }
+    }
+
+    /// The command that runs the same again.
+    pub(crate) fn command(&self) -> String {
+        let seconds = self.duration.as_secs();
+        format!(
+            "cargo test -p paxos-kv --test processes -- --minutes {:.1} --round-seconds {seconds} \
+             --nodes {} --transport {} --seed {}",
+            self.duration.as_secs_f64() / 60.0,
+            self.nodes,
+            self.transport,
+            self.seed,
+        )
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} servers over {}, seed {}, {} s, election timeout {} ms, a checkpoint every {} slots",
+            self.nodes,
+            self.transport,
+            self.seed,
+            self.duration.as_secs(),
+            self.election_timeout.as_millis(),
+            self.checkpoint_slots,
+        )
+    }
+}

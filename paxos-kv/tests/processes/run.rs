@@ -1,0 +1,229 @@
+//! One run: a cluster, clients, faults, and what must hold afterwards.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::{
+    check,
+    clients::Clients,
+    cluster::Cluster,
+    ending,
+    faults::{Fault, Schedule, effect},
+    history::{self, Operation},
+    nemesis::Nemesis,
+    options::Setup,
+    progress::Progress,
+    wire::connect,
+};
+
+/// What a server says when its disk has no more room.
+const DISK_FULL: &str = "the disk is full";
+
+/// What a thread says that panics.
+const PANIC: &str = "panicked at";
+
+/// What happened in a run that went well.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) runs: u64,
+    /// Every fault there was to be.
+    possible: BTreeSet<Fault>,
+    /// How often each fault happened.
+    pub(crate) faults: BTreeMap<Fault, u64>,
+    /// What the proxies did, and what servers said.
+    pub(crate) effects: BTreeMap<&'static str, u64>,
+    pub(crate) answered: u64,
+    pub(crate) failed: u64,
+    pub(crate) unknown: u64,
+    /// The longest time until everybody worked again after all was healed.
+    pub(crate) recovery_max: Duration,
+}
+
+impl Report {
+    /// Adds another run.
+    pub(crate) fn add(&mut self, other: Report) {
+        self.runs += other.runs;
+        self.possible.extend(other.possible);
+        for (fault, count) in other.faults {
+            *self.faults.entry(fault).or_default() += count;
+        }
+        for (effect, count) in other.effects {
+            *self.effects.entry(effect).or_default() += count;
+        }
+        self.answered += other.answered;
+        self.failed += other.failed;
+        self.unknown += other.unknown;
+        self.recovery_max = self.recovery_max.max(other.recovery_max);
+    }
+
+    /// There was time for every fault.
+    ///
+    /// # Errors
+    ///
+    /// If one did not happen all the same.
+    pub(crate) fn check_faults(&self) -> Result<(), String> {
+        match self.possible.iter().find(|fault| !self.faults.contains_key(fault)) {
+            Some(fault) => Err(format!("there was time for every fault, but no {fault}")),
+            None => Ok(()),
+        }
+    }
+
+    /// There was time for every fault to show an effect.
+    ///
+    /// # Errors
+    ///
+    /// If one showed none.
+    pub(crate) fn check_effects(&self) -> Result<(), String> {
+        let lacks = |effect: &str| self.effects.get(effect).is_none_or(|count| *count == 0);
+        let without = self.possible.iter().find(|fault| fault.effect().is_some_and(lacks));
+        match without {
+            Some(fault) => Err(format!("{fault} happened without effect")),
+            None => Ok(()),
+        }
+    }
+
+    /// As lines.
+    pub(crate) fn print(&self) {
+        println!(
+            "  {} operations answered, {} failed, {} of unknown outcome; everybody worked again \
+             {:.1} s after the faults at most",
+            self.answered,
+            self.failed,
+            self.unknown,
+            self.recovery_max.as_secs_f64(),
+        );
+        let faults: Vec<_> =
+            self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
+        println!("  faults: {}", faults.join(", "));
+        let effects: Vec<_> =
+            self.effects.iter().map(|(effect, count)| format!("{effect} {count}")).collect();
+        println!("  effects: {}", effects.join(", "));
+    }
+}
+
+/// What a run leaves behind.
+#[derive(Default)]
+struct Evidence {
+    history: Vec<Operation>,
+    /// The faults, with their times.
+    log: Vec<String>,
+}
+
+/// Runs once.
+///
+/// # Errors
+///
+/// What was wrong, and where the evidence is.
+pub(crate) async fn run(setup: Setup) -> Result<Report, String> {
+    println!("{setup}");
+    let directory = tempfile::Builder::new().prefix("paxos-kv-processes-").tempdir();
+    let directory = directory.map_err(|error| format!("a temporary directory: {error}"))?;
+    let started = Cluster::start(setup, directory.path()).await;
+    let mut cluster = started.map_err(|error| format!("the servers do not start: {error}"))?;
+    let mut evidence = Evidence::default();
+    match attempt(setup, &mut cluster, &mut evidence).await {
+        Ok(report) => Ok(report),
+        Err(reason) => {
+            let kept = directory.keep();
+            let what = match keep(&kept, &mut cluster, &evidence, &reason) {
+                Ok(()) => "history, faults, logs and data are in",
+                Err(error) => {
+                    eprintln!("the evidence is not complete: {error}");
+                    "what could be kept is in"
+                }
+            };
+            let (kept, command) = (kept.display(), setup.command());
+            Err(format!("{reason}\n{what} {kept}\nfor the same faults again: {command}"))
+        }
+    }
+}
+
+async fn attempt(
+    setup: Setup,
+    cluster: &mut Cluster,
+    evidence: &mut Evidence,
+) -> Result<Report, String> {
+    let endpoints = cluster.endpoints();
+    let channels: Vec<_> = endpoints.iter().map(|endpoint| connect(endpoint)).collect();
+    let clients = Clients::start(&endpoints, setup.seed);
+    let mut nemesis = Nemesis::new(channels.clone());
+    let suffered = async {
+        ending::everybody_works(&channels, &clients, &mut nemesis, cluster).await?;
+        let mut progress = Progress::new(clients.counts());
+        nemesis.play(Schedule::new(&setup), cluster, &mut progress).await?;
+        ending::everybody_works(&channels, &clients, &mut nemesis, cluster).await
+    };
+    let suffered = suffered.await;
+    evidence.log = std::mem::take(&mut nemesis.log);
+    let recovery = match suffered {
+        Ok(recovery) => recovery,
+        Err(reason) => {
+            evidence.history = clients.history();
+            return Err(reason);
+        }
+    };
+    let (answered, failed, unknown) = clients.counts().read();
+    let start = clients.start_time();
+    evidence.history = clients.stop().await;
+    let clock = || u64::try_from(start.elapsed().as_nanos()).expect("below centuries");
+    let reads = ending::all_hold_the_same(&channels, clock, cluster).await?;
+    evidence.history.extend(reads);
+    end(cluster).await?;
+    let effects = effects(&setup, cluster)?;
+    let began = Instant::now();
+    check::check(&evidence.history)?;
+    println!("  checked in {:.1} s", began.elapsed().as_secs_f64());
+    Ok(Report {
+        runs: 1,
+        possible: Schedule::possible(&setup).collect(),
+        faults: nemesis.counts,
+        effects,
+        answered,
+        failed,
+        unknown,
+        recovery_max: recovery,
+    })
+}
+
+/// Ends all servers, which they do without an error.
+async fn end(cluster: &mut Cluster) -> Result<(), String> {
+    let ended = cluster.terminate_all().await.map_err(|error| error.to_string())?;
+    match ended.iter().find(|(_, status)| !status.success()) {
+        Some((name, status)) => Err(format!("{name} did not end cleanly: {status}")),
+        None => Ok(()),
+    }
+}
+
+/// What the faults led to.
+fn effects(setup: &Setup, cluster: &Cluster) -> Result<BTreeMap<&'static str, u64>, String> {
+    let mut effects: BTreeMap<_, _> = cluster.network.effects.list().into();
+    let mut full = 0;
+    for index in 0..setup.nodes {
+        let log = cluster.log(index).map_err(|error| error.to_string())?;
+        if let Some(line) = log.lines().find(|line| line.contains(PANIC)) {
+            return Err(format!("{}: {line}", cluster.name(index)));
+        }
+        full += log.matches(DISK_FULL).count() as u64;
+    }
+    effects.insert(effect::DISKS_FOUND_FULL, full);
+    effects.insert(effect::ENDED_WITHOUT_ROOM, cluster.ended_without_room);
+    Ok(effects)
+}
+
+/// Leaves everything where it can be looked at.
+fn keep(
+    directory: &Path,
+    cluster: &mut Cluster,
+    evidence: &Evidence,
+    reason: &str,
+) -> io::Result<()> {
+    let at = |name: &str| -> PathBuf { directory.join(name) };
+    fs::write(at("reason"), reason)?;
+    fs::write(at("faults"), evidence.log.join("\n"))?;
+    history::write(&at("history.jsonl"), &evidence.history)?;
+    cluster.keep_small_disks()
+}
