@@ -72,7 +72,7 @@ impl<'a> Replay<'a> {
         let is_adrift = |&number: &usize| {
             let operation = &history[number];
             let unknown = matches!(operation.outcome, Outcome::Unknown(_));
-            unknown && !operation.request.is_read() && replay.placed[number].is_none()
+            unknown && !operation.request.changes_nothing() && replay.placed[number].is_none()
         };
         replay.adrift = (0..history.len()).filter(is_adrift).collect();
         replay.adrift.sort_by_key(|&number| history[number].began);
@@ -214,7 +214,7 @@ impl<'a> Replay<'a> {
             return Err("found something newer than its revision".to_owned());
         }
         match &operation.request {
-            Request::Put { .. } => Ok(()),
+            Request::Put { .. } | Request::Compact { .. } => Ok(()),
             Request::Get { key, .. } => self.check_found(key, &answer.found, at),
             Request::CompareAndSwap { key, expected, .. } if answer.succeeded => match expected {
                 Some(value) => self.check_value(key, value, before),
@@ -330,7 +330,10 @@ fn value(request: &Request) -> Option<&str> {
         Request::Put { value, .. }
         | Request::CompareAndSwap { value, .. }
         | Request::Move { value, .. } => Some(value),
-        Request::Get { .. } | Request::Delete { .. } | Request::Range { .. } => None,
+        Request::Get { .. }
+        | Request::Delete { .. }
+        | Request::Range { .. }
+        | Request::Compact { .. } => None,
     }
 }
 
@@ -340,6 +343,6 @@ fn concerns(request: &Request, key: &str) -> bool {
         | Request::CompareAndSwap { key: changed, .. }
         | Request::Delete { key: changed } => changed == key,
         Request::Move { from, to, .. } => from == key || to == key,
-        Request::Get { .. } | Request::Range { .. } => false,
+        Request::Get { .. } | Request::Range { .. } | Request::Compact { .. } => false,
     }
 }

@@ -44,6 +44,12 @@ const FAILURE_PAUSE_MAX_MS: u64 = 150;
 /// server itself waits.
 const DEADLINES_MS: [u64; 4] = [300, 1000, 3000, 9000];
 
+/// Of so many requests one is for compaction.
+const COMPACTION_EACH: u64 = 200;
+
+/// So many revisions are kept.
+const COMPACTION_LAG: i64 = 200;
+
 /// What large values measure, in bytes.
 const LARGE_BYTES: usize = 8 << 10;
 
@@ -96,6 +102,7 @@ impl Clients {
                 rng: Rng::with_seed(seed ^ (client as u64 + 1)),
                 group: 0,
                 seen: HashMap::new(),
+                revision: 0,
                 values: 0,
                 start,
                 shared: shared.clone(),
@@ -154,6 +161,8 @@ struct Client {
     group: u64,
     /// The last value seen of each key of the group.
     seen: HashMap<String, Option<String>>,
+    /// The last revision seen.
+    revision: i64,
     values: u64,
     start: Instant,
     shared: Arc<Shared>,
@@ -188,6 +197,9 @@ impl Client {
         let number = self.rng.u64(..KEYS);
         let key_of = |number: u64| key(group, number % KEYS);
         let key = key_of(number);
+        if self.revision > COMPACTION_LAG && self.rng.u64(..COMPACTION_EACH) == 0 {
+            return Request::Compact { revision: self.revision - COMPACTION_LAG };
+        }
         match self.rng.u8(..20) {
             0..5 => Request::Put { key, value: self.value() },
             5..10 => Request::Get { key, serializable: false },
@@ -218,6 +230,7 @@ impl Client {
     /// Remembers what keys hold, to have something to compare with.
     fn learn(&mut self, request: &Request, outcome: &Outcome) {
         let Outcome::Answered(answer) = outcome else { return };
+        self.revision = answer.revision;
         let written = match request {
             Request::Put { key, value } => Some((key, value)),
             Request::CompareAndSwap { key, value, .. } if answer.succeeded => Some((key, value)),
@@ -227,7 +240,7 @@ impl Client {
                 self.seen.insert(key.clone(), None);
                 None
             }
-            Request::Move { .. } | Request::Range { .. } => None,
+            Request::Move { .. } | Request::Range { .. } | Request::Compact { .. } => None,
         };
         if let Some((key, value)) = written {
             self.seen.insert(key.clone(), Some(value.clone()));
@@ -251,7 +264,7 @@ impl Client {
             }
             Outcome::Unknown(_) => {
                 count(&shared.counts.unknown);
-                if request.is_read() { 0 } else { count(&shared.group_unknown) }
+                if request.changes_nothing() { 0 } else { count(&shared.group_unknown) }
             }
         };
         if count(&shared.group_operations) >= GROUP_OPERATIONS || unknown >= GROUP_UNKNOWN {

@@ -113,7 +113,7 @@ impl Cluster {
 
     /// Where clients reach each server.
     pub(crate) fn endpoints(&self) -> Vec<String> {
-        self.servers.iter().map(|server| format!("127.0.0.1:{}", server.client_port)).collect()
+        self.servers.iter().map(|server| local(server.client_port).to_string()).collect()
     }
 
     pub(crate) fn name(&self, index: usize) -> &str {
@@ -138,7 +138,7 @@ impl Cluster {
             }
             let log =
                 File::options().create(true).append(true).open(log(&self.directory, &server.name));
-            let client_url = format!("http://127.0.0.1:{}", server.client_port);
+            let client_url = format!("http://{}", local(server.client_port));
             let child = Command::new(env!("CARGO_BIN_EXE_paxos-kv"))
                 .env_clear()
                 .args(["serve", "--name", &server.name])
@@ -226,6 +226,7 @@ impl Cluster {
             if !(self.servers[index].had_no_room && last.to_lowercase().contains(NO_ROOM)) {
                 return Err(format!("{} ended by itself, {status}: {last}", self.name(index)));
             }
+            println!("  {} ended without room: {last}", self.name(index));
             self.ended_without_room += 1;
         }
         Ok(())
@@ -290,7 +291,7 @@ fn pid(child: &Child) -> Pid {
 }
 
 fn url(setup: &Setup, port: u16) -> String {
-    format!("{}://127.0.0.1:{port}", setup.transport.scheme())
+    format!("{}://{}", setup.transport.scheme(), local(port))
 }
 
 /// What all servers are told.
@@ -310,8 +311,14 @@ fn initial_cluster(setup: &Setup, servers: &[Server]) -> String {
     servers.iter().map(member).collect::<Vec<_>>().join(",")
 }
 
+/// An address of this machine, and of this process alone where the system has enough of them: so
+/// nobody takes the port of a server that is down.
 fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
+    let [.., high, low] = std::process::id().to_be_bytes();
+    match cfg!(target_os = "linux") {
+        true => SocketAddr::from(([127, 77, high, low], port)),
+        false => SocketAddr::from(([127, 0, 0, 1], port)),
+    }
 }
 
 async fn proxies(

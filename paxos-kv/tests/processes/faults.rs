@@ -6,6 +6,7 @@
 
 use std::{fmt, time::Duration};
 
+use clap::ValueEnum;
 use fastrand::Rng;
 
 use super::{
@@ -27,7 +28,7 @@ pub(crate) mod effect {
 }
 
 /// One kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Fault {
     /// One link is cut, in one direction.
     CutOneWay,
@@ -116,12 +117,21 @@ const PROCESS: [Fault; 9] = [
 impl Fault {
     /// Whether it can happen in such a cluster.
     fn is_possible(self, setup: &Setup) -> bool {
+        if !setup.only.is_empty() && !setup.only.contains(&self) {
+            return false;
+        }
         match self {
             Duplication | Reordering => setup.transport == Transport::Quic,
             Sever => setup.transport == Transport::Tcp,
             FillDisk | FillDisks | FillAndKill => setup.small_disks,
             _ => true,
         }
+    }
+
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value().expect("no fault is left out");
+        value.get_name().to_owned()
     }
 
     /// Whether it is one of links, not of processes and their disks.
@@ -181,32 +191,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            CutOneWay => "cut one way",
-            CutMute => "cut mute",
-            CutDeaf => "cut deaf",
-            CutIsland => "cut island",
-            CutHalves => "cut halves",
-            CutHub => "cut hub",
-            CutChain => "cut chain",
-            CutRing => "cut ring",
-            CutAny => "cut any",
-            Delay => "delay",
-            Loss => "loss",
-            Duplication => "duplication",
-            Reordering => "reordering",
-            Bandwidth => "bandwidth",
-            Sever => "sever",
-            KillOne => "kill one",
-            KillMajority => "kill majority",
-            KillAll => "kill all",
-            FreezeOne => "freeze one",
-            FreezeMajority => "freeze majority",
-            FreezeAndKill => "freeze and kill",
-            FillDisk => "fill disk",
-            FillDisks => "fill disks",
-            FillAndKill => "fill and kill",
-        })
+        f.write_str(&self.name().replace('-', " "))
     }
 }
 
@@ -248,6 +233,9 @@ impl Schedule {
 
 fn track(kinds: &[Fault], setup: &Setup, rng: &mut Rng) -> Vec<Step> {
     let possible: Vec<_> = kinds.iter().copied().filter(|kind| kind.is_possible(setup)).collect();
+    if possible.is_empty() {
+        return Vec::new();
+    }
     let share = setup.duration / u32::try_from(possible.len()).expect("a few");
     // In a long run there is time for what takes long, and for many that are short.
     let longest = share.clamp(Duration::from_millis(600), Duration::from_secs(8));

@@ -24,26 +24,14 @@ pub(crate) enum Request {
     Move { from: String, to: String, value: String },
     /// Reads all keys of a group.
     Range { group: u64 },
+    /// Forgets what was replaced by this revision, so that the servers write their tables.
+    Compact { revision: i64 },
 }
 
 impl Request {
-    /// The group of the keys that are concerned.
-    pub(crate) fn group(&self) -> u64 {
-        let key = match self {
-            Request::Put { key, .. }
-            | Request::Get { key, .. }
-            | Request::CompareAndSwap { key, .. }
-            | Request::Delete { key }
-            | Request::Move { from: key, .. } => key,
-            Request::Range { group } => return *group,
-        };
-        let digits = key.trim_start_matches('g').split('/').next();
-        digits.and_then(|digits| digits.parse().ok()).expect("keys are made by `key`")
-    }
-
-    /// Whether it changes nothing, whatever happens.
-    pub(crate) fn is_read(&self) -> bool {
-        matches!(self, Request::Get { .. } | Request::Range { .. })
+    /// Whether no key is another one afterwards, whatever happens.
+    pub(crate) fn changes_nothing(&self) -> bool {
+        matches!(self, Request::Get { .. } | Request::Range { .. } | Request::Compact { .. })
     }
 
     /// Whether a stale answer is a right one.
@@ -55,6 +43,11 @@ impl Request {
 /// What all keys of a group begin with.
 pub(crate) fn prefix(group: u64) -> String {
     format!("g{group:06}/")
+}
+
+/// The group of a key.
+pub(crate) fn group(key: &str) -> Option<u64> {
+    key.strip_prefix('g')?.split('/').next()?.parse().ok()
 }
 
 /// A key of a group.

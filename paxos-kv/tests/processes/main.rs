@@ -40,6 +40,7 @@ use std::{
 
 use clap::Parser;
 use libtest_mimic::{Failed, Trial};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     options::{Options, Setup, Transport},
@@ -52,6 +53,9 @@ const SHORT: Duration = Duration::from_secs(12);
 
 /// After so long every fault must have happened and shown its effect.
 const LONG_MINUTES: f64 = 10.0;
+
+/// What this program returns if a signal ended it, as shells have it for SIGINT.
+const SIGNALLED: i32 = 130;
 
 /// One cluster at a time: a machine may have few cores.
 static TURN: Mutex<()> = Mutex::new(());
@@ -110,7 +114,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn short(nodes: usize, transport: Transport, seed: u64) -> Result<(), Failed> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let setup = Setup::new(nodes, transport, seed, SHORT, small_disks());
-    let report = runtime().block_on(run::run(setup))?;
+    let report = runtime().block_on(run_or_exit(setup))?;
     report.print();
     Ok(report.check_faults()?)
 }
@@ -123,22 +127,18 @@ async fn long(minutes: f64, options: &Options) -> Result<(), String> {
     let mut total = Report::default();
     for round in 0.. {
         let left = end.saturating_duration_since(Instant::now());
-        if left < Duration::from_secs(1) {
+        if round > 0 && left < SHORT {
             break;
         }
         let nodes = options.nodes.map_or([3, 5][round % 2], |nodes| nodes as usize);
         let turn = [Transport::Tcp, Transport::Quic][round / 2 % 2];
         let transport = options.transport.unwrap_or(turn);
         let duration = left.min(Duration::from_secs(options.round_seconds));
-        let setup = Setup::new(nodes, transport, seed + round as u64, duration, small_disks);
-        tokio::select! {
-            report = run::run(setup) => total.add(report?),
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.map_err(|error| error.to_string())?;
-                println!("interrupted");
-                break;
-            }
-        }
+        let setup = Setup {
+            only: options.faults.clone(),
+            ..Setup::new(nodes, transport, seed + round as u64, duration, small_disks)
+        };
+        total.add(run_or_exit(setup).await?);
         println!("{} runs so far:", total.runs);
         total.print();
     }
@@ -148,6 +148,20 @@ async fn long(minutes: f64, options: &Options) -> Result<(), String> {
         total.check_effects()?;
     }
     Ok(())
+}
+
+/// Runs once. A signal ends this program, and before that all servers.
+async fn run_or_exit(setup: Setup) -> Result<Report, String> {
+    let listen = |kind| signal(kind).map_err(|error| error.to_string());
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let name = tokio::select! {
+        report = run::run(setup) => return report,
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    };
+    println!("ended by {name}; all was clean so far");
+    std::process::exit(SIGNALLED);
 }
 
 /// Whether small file systems can be mounted here. Says so, since without them disks are never

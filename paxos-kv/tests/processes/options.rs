@@ -5,6 +5,8 @@ use std::{fmt, time::Duration};
 use clap::{Parser, ValueEnum};
 use fastrand::Rng;
 
+use super::faults::Fault;
+
 /// What carries the messages between servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Transport {
@@ -53,12 +55,15 @@ pub(crate) struct Options {
     /// How long servers fail in one round, in seconds
     #[arg(long, help_heading = "Long runs", default_value_t = 120)]
     pub(crate) round_seconds: u64,
+    /// Only this fault, by its name in the summary with dashes; may be given several times
+    #[arg(long = "fault", value_name = "FAULT", help_heading = "Long runs")]
+    pub(crate) faults: Vec<Fault>,
     #[command(flatten)]
     pub(crate) harness: libtest_mimic::Arguments,
 }
 
 /// One cluster, and for how long it suffers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) nodes: usize,
     pub(crate) transport: Transport,
@@ -69,6 +74,8 @@ pub(crate) struct Setup {
     pub(crate) small_disks: bool,
     pub(crate) election_timeout: Duration,
     pub(crate) checkpoint_slots: u64,
+    /// The only faults there are; all if it is empty.
+    pub(crate) only: Vec<Fault>,
 }
 
 impl Setup {
@@ -91,19 +98,22 @@ impl Setup {
             small_disks,
             election_timeout: Duration::from_millis(milliseconds),
             checkpoint_slots,
+            only: Vec::new(),
         }
     }
 
     /// The command that runs the same again.
     pub(crate) fn command(&self) -> String {
         let seconds = self.duration.as_secs();
+        let only = self.only.iter().map(|fault| format!(" --fault {}", fault.name()));
         format!(
             "cargo test -p paxos-kv --test processes -- --minutes {:.1} --round-seconds {seconds} \
-             --nodes {} --transport {} --seed {}",
+             --nodes {} --transport {} --seed {}{}",
             self.duration.as_secs_f64() / 60.0,
             self.nodes,
             self.transport,
             self.seed,
+            only.collect::<String>(),
         )
     }
 }

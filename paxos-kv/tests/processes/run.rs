@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use super::{
     cluster::Cluster,
     ending,
     faults::{Fault, Schedule, effect},
-    history::{self, Operation},
+    history::{self, Operation, Outcome},
     nemesis::Nemesis,
     options::Setup,
     progress::Progress,
@@ -39,6 +40,10 @@ pub(crate) struct Report {
     pub(crate) answered: u64,
     pub(crate) failed: u64,
     pub(crate) unknown: u64,
+    /// What clients were told instead of an answer, and how often.
+    reasons: BTreeMap<String, u64>,
+    /// The longest time without an answer to a write, to anybody.
+    pub(crate) silence_max: Duration,
     /// The longest time until everybody worked again after all was healed.
     pub(crate) recovery_max: Duration,
 }
@@ -55,8 +60,12 @@ impl Report {
             *self.effects.entry(effect).or_default() += count;
         }
         self.answered += other.answered;
+        for (reason, count) in other.reasons {
+            *self.reasons.entry(reason).or_default() += count;
+        }
         self.failed += other.failed;
         self.unknown += other.unknown;
+        self.silence_max = self.silence_max.max(other.silence_max);
         self.recovery_max = self.recovery_max.max(other.recovery_max);
     }
 
@@ -89,20 +98,36 @@ impl Report {
     /// As lines.
     pub(crate) fn print(&self) {
         println!(
-            "  {} operations answered, {} failed, {} of unknown outcome; everybody worked again \
-             {:.1} s after the faults at most",
+            "  {} operations answered, {} failed, {} of unknown outcome; no write was answered for \
+             {:.1} s at most; everybody worked again {:.1} s after the faults at most",
             self.answered,
             self.failed,
             self.unknown,
+            self.silence_max.as_secs_f64(),
             self.recovery_max.as_secs_f64(),
         );
-        let faults: Vec<_> =
-            self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
-        println!("  faults: {}", faults.join(", "));
-        let effects: Vec<_> =
-            self.effects.iter().map(|(effect, count)| format!("{effect} {count}")).collect();
-        println!("  effects: {}", effects.join(", "));
+        println!("  faults: {}", listed(&self.faults));
+        println!("  effects: {}", listed(&self.effects));
+        println!("  instead of answers: {}", listed(&self.reasons));
     }
+}
+
+fn listed(counts: &BTreeMap<impl Display, u64>) -> String {
+    let counts = counts.iter().filter(|(_, count)| **count > 0);
+    counts.map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+fn reasons(history: &[Operation]) -> BTreeMap<String, u64> {
+    let mut reasons = BTreeMap::new();
+    for operation in history {
+        let reason = match &operation.outcome {
+            Outcome::Answered(_) => continue,
+            Outcome::Failed(reason) => format!("{reason} (no effect)"),
+            Outcome::Unknown(reason) => reason.clone(),
+        };
+        *reasons.entry(reason).or_default() += 1;
+    }
+    reasons
 }
 
 /// What a run leaves behind.
@@ -122,10 +147,10 @@ pub(crate) async fn run(setup: Setup) -> Result<Report, String> {
     println!("{setup}");
     let directory = tempfile::Builder::new().prefix("paxos-kv-processes-").tempdir();
     let directory = directory.map_err(|error| format!("a temporary directory: {error}"))?;
-    let started = Cluster::start(setup, directory.path()).await;
+    let started = Cluster::start(setup.clone(), directory.path()).await;
     let mut cluster = started.map_err(|error| format!("the servers do not start: {error}"))?;
     let mut evidence = Evidence::default();
-    match attempt(setup, &mut cluster, &mut evidence).await {
+    match attempt(&setup, &mut cluster, &mut evidence).await {
         Ok(report) => Ok(report),
         Err(reason) => {
             let kept = directory.keep();
@@ -143,7 +168,7 @@ pub(crate) async fn run(setup: Setup) -> Result<Report, String> {
 }
 
 async fn attempt(
-    setup: Setup,
+    setup: &Setup,
     cluster: &mut Cluster,
     evidence: &mut Evidence,
 ) -> Result<Report, String> {
@@ -154,7 +179,7 @@ async fn attempt(
     let suffered = async {
         ending::everybody_works(&channels, &clients, &mut nemesis, cluster).await?;
         let mut progress = Progress::new(clients.counts());
-        nemesis.play(Schedule::new(&setup), cluster, &mut progress).await?;
+        nemesis.play(Schedule::new(setup), cluster, &mut progress).await?;
         ending::everybody_works(&channels, &clients, &mut nemesis, cluster).await
     };
     let suffered = suffered.await;
@@ -173,20 +198,31 @@ async fn attempt(
     let reads = ending::all_hold_the_same(&channels, clock, cluster).await?;
     evidence.history.extend(reads);
     end(cluster).await?;
-    let effects = effects(&setup, cluster)?;
+    let effects = effects(setup, cluster)?;
     let began = Instant::now();
     check::check(&evidence.history)?;
     println!("  checked in {:.1} s", began.elapsed().as_secs_f64());
     Ok(Report {
         runs: 1,
-        possible: Schedule::possible(&setup).collect(),
+        possible: Schedule::possible(setup).collect(),
         faults: nemesis.counts,
         effects,
         answered,
         failed,
         unknown,
+        reasons: reasons(&evidence.history),
+        silence_max: silence_max(&evidence.history),
         recovery_max: recovery,
     })
+}
+
+fn silence_max(history: &[Operation]) -> Duration {
+    let writes = history.iter().filter(|operation| !operation.request.changes_nothing());
+    let answered = writes.filter(|operation| operation.answer().is_some());
+    let mut times: Vec<_> = answered.map(|operation| operation.ended).collect();
+    times.sort_unstable();
+    let silences = times.windows(2).map(|pair| pair[1] - pair[0]);
+    Duration::from_nanos(silences.max().unwrap_or_default())
 }
 
 /// Ends all servers, which they do without an error.

@@ -103,16 +103,19 @@ async fn connection(
                 pump(Vec::new(), from_listening, to_dialler, back, &network),
             )
         };
+        let severed = async {
+            tokio::select! {
+                () = network.link(there).severed() => {}
+                () = network.link(back).severed() => {}
+            }
+            Effects::count(&network.effects.severed);
+        };
         tokio::select! {
             relayed = relayed => relayed.map(drop),
-            () = network.link(there).severed() => Err(io::ErrorKind::ConnectionReset.into()),
-            () = network.link(back).severed() => Err(io::ErrorKind::ConnectionReset.into()),
+            () = severed => Err(io::ErrorKind::ConnectionReset.into()),
         }
     };
-    if let Err(error) = &ended {
-        if error.kind() == io::ErrorKind::ConnectionReset {
-            Effects::count(&network.effects.severed);
-        }
+    if ended.is_err() {
         // A reset on one side is a reset on the other.
         for stream in [&dialler, &listening] {
             SockRef::from(stream).set_linger(Some(Duration::ZERO))?;

@@ -34,7 +34,8 @@ impl Tmpfs {
         let mut last = Ok(());
         for _ in 0..ATTEMPTS {
             let found = statvfs(&self.path)?;
-            let used = (found.blocks() - found.blocks_free()) * found.fragment_size();
+            let blocks = u128::from(found.blocks() - found.blocks_free());
+            let used = blocks * u128::from(found.fragment_size());
             // Refused if more is in use meanwhile.
             last = mount(&self.path, &format!("remount,size={used}"));
             if last.is_ok() {

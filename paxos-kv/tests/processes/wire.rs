@@ -4,8 +4,8 @@ use std::{error::Error, io, time::Duration};
 
 use paxos_kv::proto::{
     etcdserverpb::{
-        Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader,
-        StatusRequest, StatusResponse, TxnRequest,
+        CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
+        ResponseHeader, StatusRequest, StatusResponse, TxnRequest,
         compare::{CompareResult, CompareTarget, TargetUnion},
         kv_client::KvClient,
         maintenance_client::MaintenanceClient,
@@ -34,7 +34,7 @@ pub(crate) async fn perform(channel: &Channel, request: &Request, deadline: Dura
         Ok(Ok(answer)) => Outcome::Answered(answer),
         Ok(Err(status)) if has_no_effect(&status) => Outcome::Failed(text(&status)),
         Ok(Err(status)) => Outcome::Unknown(text(&status)),
-        Err(_) => Outcome::Unknown(format!("no answer within {deadline:?}")),
+        Err(_) => Outcome::Unknown("no answer within the client's deadline".to_owned()),
     }
 }
 
@@ -84,6 +84,11 @@ async fn send(channel: &Channel, request: &Request) -> Result<Answer, Status> {
             let response = client.delete_range(delete(key)).await?.into_inner();
             let revision = revision_of(response.header.as_ref());
             Ok(Answer { revision, deleted: response.deleted, ..Answer::default() })
+        }
+        Request::Compact { revision } => {
+            let request = CompactionRequest { revision: *revision, physical: false };
+            let response = client.compact(request).await?.into_inner();
+            Ok(Answer { revision: revision_of(response.header.as_ref()), ..Answer::default() })
         }
         Request::CompareAndSwap { key, expected, value } => {
             let success = vec![operation(request_op::Request::RequestPut(put(key, value)))];
@@ -189,6 +194,8 @@ fn has_no_effect(status: &Status) -> bool {
     match status.code() {
         Code::Unknown => message.contains("too many requests"),
         Code::ResourceExhausted => message.contains("database space exceeded"),
+        // Somebody else compacted further meanwhile.
+        Code::OutOfRange => message.contains("has been compacted"),
         _ => was_refused(status),
     }
 }
