@@ -29,6 +29,8 @@ pub(super) enum Happening {
     Restart { node: usize, relapses: u32, rng: fastrand::Rng },
     /// A disk is as fast as before, and has room.
     DiskRecovers { node: usize },
+    /// A clock runs at its speed again.
+    ClockRecovers { node: usize },
     /// A fault strikes.
     Fault,
     /// A client acts.

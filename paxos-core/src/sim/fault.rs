@@ -50,8 +50,12 @@ faults! {
     FullDisk = "full-disk",
     /// Processes stand still, or machines are suspended, their clocks included.
     Pause = "pause",
-    /// Clocks run fast or slow.
+    /// Clocks run a little fast or slow.
     Drift = "drift",
+    /// Clocks run up to twice as fast or as slow for a while.
+    Warp = "warp",
+    /// Clocks jump forwards.
+    Jump = "jump",
 }
 
 impl Fault {
@@ -66,7 +70,9 @@ impl Fault {
             | Fault::Crash
             | Fault::SlowDisk
             | Fault::FullDisk
-            | Fault::Pause => true,
+            | Fault::Pause
+            | Fault::Warp
+            | Fault::Jump => true,
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {
                 false
             }

@@ -67,7 +67,12 @@ pub struct Report {
     pub trace_hash: u64,
     /// What happened how often.
     pub occurrences: Occurrences,
-    /// Election timeouts that went by without progress once the faults had ended.
+    /// Virtual time from the end of the faults until something new was chosen.
+    pub first_progress: Duration,
+    /// The election timeout of the cluster.
+    pub election_timeout: Duration,
+    /// Election timeouts that went by without progress once the faults had ended, until everything
+    /// was done.
     pub recovery_timeouts: u32,
     /// The faults that struck at a moment.
     pub strikes: Vec<Strike>,
@@ -131,10 +136,12 @@ fn simulate(mut world: World<'_>, seed: u64) -> Result<Report, Failure> {
         world.liveness_phase()
     }));
     let what = match outcome {
-        Ok(Ok(recovery_timeouts)) => {
+        Ok(Ok(recovery)) => {
             return Ok(Report {
                 trace_hash: world.trace.hash(),
-                recovery_timeouts,
+                first_progress: recovery.first,
+                election_timeout: world.plan.election_timeout(),
+                recovery_timeouts: recovery.idle_timeouts,
                 slots: world.ledger.prefix().0,
                 elapsed: world.now,
                 strikes: world.strikes.done,

@@ -93,8 +93,32 @@ occurrences! {
     Suspended = "suspensions",
     /// A machine was suspended and its links were gone for a while after it went on.
     Stranded = "suspensions without links",
-    /// A clock ran fast or slow.
+    /// A clock ran a little fast or slow.
     Drifted = "drifting clocks",
+    /// A clock ran up to twice as fast or as slow for a while.
+    Warped = "clocks far off their speed",
+    /// A clock jumped forwards.
+    Jumped = "clocks that jumped",
+    /// The liveness phase began with everything healed.
+    EndedHealed = "endings healed",
+    /// It began with some nodes cut off.
+    EndedWithCore = "endings with a core",
+    /// It began with some nodes down.
+    EndedWithSurvivors = "endings with survivors",
+    /// It began with faults of all kinds at some nodes.
+    EndedWithFringe = "endings with a core and a fringe",
+    /// It began with one node in the middle.
+    EndedAsStar = "endings as a star",
+    /// It began with a leader without a quorum.
+    EndedInQuorumLoss = "endings in quorum loss",
+    /// It began with one candidate, whose log was old.
+    EndedInConstrainedElection = "endings in a constrained election",
+    /// It began with a chain.
+    EndedChained = "endings chained",
+    /// It began with a leader that was deaf or mute.
+    EndedOneWay = "endings one-way",
+    /// A fault outside the core stayed to the end.
+    LeftBroken = "faults left for good",
     /// A node polled the others before a ballot.
     Polled = "polls",
     /// A poll was refused.

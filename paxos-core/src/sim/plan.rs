@@ -3,26 +3,11 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
-use super::fault::Fault;
+use super::{ending::Ending, fault::Fault};
 use crate::{
     config::Config,
     types::{Membership, NodeId, Phase, Quorums},
 };
-
-/// Which links and nodes work in the liveness phase.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// Everything works.
-    Healed,
-    /// A quorum of connected nodes; the others are cut off.
-    Core(Vec<usize>),
-    /// A quorum of nodes; the others are down.
-    Survivors(Vec<usize>),
-    /// A quorum of connected nodes; the others have some links, in one or both directions.
-    CoreAndFringe(Vec<usize>),
-    /// Only one node is connected to the others.
-    Star(usize),
-}
 
 /// The plan of a run.
 #[derive(Clone, Debug)]
@@ -67,7 +52,7 @@ fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
 impl Plan {
     /// The plan that the random numbers decide, without some faults.
     pub(super) fn draw(rng: &mut fastrand::Rng, without: &BTreeSet<Fault>) -> Plan {
-        let nodes = pick(rng, &[1, 3, 3, 3, 3, 5, 5, 5, 7]);
+        let nodes = pick(rng, &[1, 3, 3, 3, 5, 5, 5, 5, 7]);
         let membership = draw_membership(rng, nodes);
         let config = draw_config(rng, &membership);
         let election = config.election_timeout;
@@ -90,7 +75,7 @@ impl Plan {
             client_interval: election / pick(rng, &[2, 10, 40]),
             command_bytes_max: pick(rng, &[8, 64, 400]),
             machines_on_disk: (0..nodes).map(|_| rng.bool()).collect(),
-            ending: draw_ending(rng, &membership, nodes),
+            ending: Ending::draw(rng, &membership, nodes),
             membership,
             config,
         }
@@ -119,11 +104,16 @@ impl Plan {
     /// How long a message takes that is held up: mostly a little, sometimes for many timeouts.
     pub(super) fn long_latency(&self, rng: &mut fastrand::Rng) -> Duration {
         let most = match rng.u8(..8) {
-            0 => self.election_timeout() * 8,
+            0 => self.latency_max(),
             1 | 2 => self.election_timeout() / 2,
             _ => self.latency.1 * 4,
         };
         between(rng, (self.latency.0, most.max(self.latency.1)))
+    }
+
+    /// The longest that any message is held up.
+    pub(super) fn latency_max(&self) -> Duration {
+        self.election_timeout() * 8
     }
 
     /// How long a write takes.
@@ -168,22 +158,6 @@ fn draw_config(rng: &mut fastrand::Rng, membership: &Membership) -> Config {
         delivery_bytes_max: pick(rng, &[1, 2000, default.delivery_bytes_max]),
         checkpoint_slots: pick(rng, &[3, 20, default.checkpoint_slots]),
         ..default
-    }
-}
-
-fn draw_ending(rng: &mut fastrand::Rng, membership: &Membership, nodes: usize) -> Ending {
-    let quorum = membership.quorum_size(Phase::One).max(membership.quorum_size(Phase::Two));
-    let mut core: Vec<_> = (0..nodes).collect();
-    rng.shuffle(&mut core);
-    let star = core[0];
-    core.truncate(rng.usize(quorum..=nodes));
-    core.sort_unstable();
-    match rng.u8(..8) {
-        0 => Ending::Core(core),
-        1 => Ending::Survivors(core),
-        2 | 3 => Ending::CoreAndFringe(core),
-        4 => Ending::Star(star),
-        _ => Ending::Healed,
     }
 }
 

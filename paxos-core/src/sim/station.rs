@@ -13,9 +13,15 @@ use crate::{
 /// Messages that wait for a process before more are dropped, as a transport would.
 const INBOX_INPUTS_MAX: usize = 4096;
 
-/// A clock that may run fast or slow. It starts from zero with its process.
+/// How far a clock may be from its speed for elections to work: the least time of which a follower
+/// hears nothing before it polls is an election timeout, in which a leader sends several heartbeats.
+pub(super) const DRIFT_MAX: f64 = 0.05;
+
+/// A clock that may run fast or slow. It starts from zero with its process and never goes back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
+    /// What it showed at `origin`.
+    shown: Duration,
     origin: Duration,
     /// Local time per time of the simulation.
     rate: f64,
@@ -23,12 +29,12 @@ pub(super) struct Clock {
 
 impl Clock {
     fn read(self, now: Duration) -> Instant {
-        Instant::from_origin(now.saturating_sub(self.origin).mul_f64(self.rate))
+        Instant::from_origin(self.shown + now.saturating_sub(self.origin).mul_f64(self.rate))
     }
 
     /// When the clock shows `instant`, or a moment later.
     fn when(self, instant: Instant) -> Duration {
-        let elapsed = instant.since_origin().div_f64(self.rate);
+        let elapsed = instant.since_origin().saturating_sub(self.shown).div_f64(self.rate);
         let mut at = self.origin + elapsed;
         while self.read(at) < instant {
             at += Duration::from_nanos(1);
@@ -73,7 +79,7 @@ impl Station {
         Station {
             host,
             rng,
-            clock: Clock { origin: Duration::ZERO, rate: 1.0 },
+            clock: Clock { shown: Duration::ZERO, origin: Duration::ZERO, rate: 1.0 },
             inbox: Vec::new(),
             wake_at: None,
             tick_at: None,
@@ -91,7 +97,7 @@ impl Station {
 
     /// Sets everything volatile back; the clock starts from zero.
     pub(super) fn reset(&mut self, now: Duration, rate: f64) {
-        self.clock = Clock { origin: now, rate };
+        self.clock = Clock { shown: Duration::ZERO, origin: now, rate };
         self.inbox.clear();
         self.wake_at = None;
         self.tick_at = None;
@@ -107,6 +113,22 @@ impl Station {
     /// What the machine's clock shows.
     pub(super) fn local(&self, now: Duration) -> Instant {
         self.clock.read(self.frozen_since.map_or(now, |since| since.min(now)))
+    }
+
+    /// From now on the clock runs at this rate.
+    pub(super) fn set_clock_rate(&mut self, now: Duration, rate: f64) {
+        let origin = self.frozen_since.unwrap_or(now);
+        self.clock = Clock { shown: self.clock.read(origin).since_origin(), origin, rate };
+    }
+
+    /// Whether the clock is further from its speed than an election allows for.
+    pub(super) fn has_clock_beyond_bound(&self) -> bool {
+        !(1.0 - DRIFT_MAX..=1.0 + DRIFT_MAX).contains(&self.clock.rate)
+    }
+
+    /// The clock jumps forwards.
+    pub(super) fn jump(&mut self, by: Duration) {
+        self.clock.shown += by;
     }
 
     /// When the next deadline of the replica falls.
@@ -155,5 +177,28 @@ impl Station {
     /// Empties the inbox.
     pub(super) fn take_inbox(&mut self) -> Vec<Input> {
         std::mem::take(&mut self.inbox)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_never_goes_back_and_finds_its_deadlines() {
+        let mut clock = Clock { shown: Duration::ZERO, origin: Duration::from_secs(3), rate: 1.0 };
+        for (at, rate, jump) in [(4, 0.5, 0), (7, 2.0, 5), (9, 1.05, 1)] {
+            let now = Duration::from_secs(at);
+            let before = clock.read(now);
+            let shown = before.since_origin() + Duration::from_secs(jump);
+            clock = Clock { shown, origin: now, rate };
+            assert_eq!(clock.read(now).since_origin(), shown);
+            let deadline = clock.read(now).after(Duration::from_millis(777));
+            let due = clock.when(deadline);
+            assert!(clock.read(due) >= deadline);
+            assert!(clock.read(due - Duration::from_nanos(3)) < deadline);
+        }
+        let now = Duration::from_secs(10);
+        assert_eq!(clock.when(Instant::ZERO), Duration::from_secs(9), "long past at {now:?}");
     }
 }

@@ -29,6 +29,12 @@ impl Links {
         Links::of(nodes, |from, to| pairs.contains(&(from, to)) || pairs.contains(&(to, from)))
     }
 
+    /// Each node of `order` reaches the one before it and the one behind it.
+    pub(super) fn chain(order: &[usize]) -> Links {
+        let pairs: Vec<_> = order.windows(2).map(|pair| (pair[0], pair[1])).collect();
+        Links::between(order.len(), &pairs)
+    }
+
     /// Whether the link is among them.
     pub(super) fn contains(&self, from: usize, to: usize) -> bool {
         self.present[from * self.nodes + to]
@@ -127,10 +133,7 @@ impl Shape {
                     side[from] == side[to] || from == center || to == center
                 })
             }
-            Shape::Chain => {
-                let pairs: Vec<_> = order.windows(2).map(|pair| (pair[0], pair[1])).collect();
-                Links::between(nodes, &pairs)
-            }
+            Shape::Chain => Links::chain(&order),
             Shape::Hub => Links::of(nodes, |from, to| from == center || to == center),
             Shape::Ring => {
                 // As many neighbours on either side as a majority needs.

@@ -14,7 +14,7 @@ use super::{
     network::{self, Network, Parcel},
     occurrence::{Occurrence, Occurrences},
     plan::Plan,
-    station::Station,
+    station::{DRIFT_MAX, Station},
     trace::{Sink, Trace},
     transcript,
     workload::{Action, Workload},
@@ -128,10 +128,16 @@ impl<'a> World<'a> {
                 self.give(node, Input::LogRead { id, records })
             }
             Happening::Worked { node, life } if self.is_life(node, life) => self.worked(node),
-            Happening::Restart { node, relapses, rng } if !self.is_running(node) => {
+            Happening::Restart { node, relapses, rng }
+                if self.has_faults && !self.is_running(node) =>
+            {
                 self.restart(node, relapses, rng)
             }
-            Happening::DiskRecovers { node } => {
+            Happening::ClockRecovers { node } if self.has_faults => {
+                self.set_clock_rate(node, 1.0);
+                Ok(())
+            }
+            Happening::DiskRecovers { node } if self.has_faults => {
                 self.stations[node].disk_slowness = 1;
                 self.stations[node].disk_is_full = false;
                 Ok(())
@@ -158,7 +164,7 @@ impl<'a> World<'a> {
     /// Starts a node from what its disk holds.
     pub(super) fn start(&mut self, node: usize) -> Checked {
         let station = &mut self.stations[node];
-        let mut rate = 0.95 + 0.1 * station.rng.f64();
+        let mut rate = 1.0 + DRIFT_MAX * (2.0 * station.rng.f64() - 1.0);
         if self.plan.has(Fault::Drift) {
             self.seen.add(Occurrence::Drifted);
         } else {

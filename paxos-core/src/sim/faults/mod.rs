@@ -1,5 +1,6 @@
 //! Faults that strike at a moment: which of them, when, and for how long.
 
+mod clock;
 mod network;
 mod process;
 mod storage;
@@ -64,6 +65,8 @@ impl World<'_> {
             Fault::SlowDisk => self.slow_disk(node, rng),
             Fault::FullDisk => self.fill_disk(node, rng),
             Fault::Pause => self.pause(node, rng),
+            Fault::Warp => self.warp(node, rng),
+            Fault::Jump => self.jump(node, rng),
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {
                 unreachable!("{fault} does not strike at a moment")
             }

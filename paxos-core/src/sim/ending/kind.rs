@@ -1,0 +1,145 @@
+//! What is left of the cluster in the liveness phase.
+
+use crate::{
+    sim::{occurrence::Occurrence, topology::Links},
+    types::{Membership, Phase},
+};
+
+/// What is left of the cluster in the liveness phase. The cases of Ng, Haridi & Carbone (EuroSys
+/// 2023) begin with a leader that all follow; the others with whatever the faults have left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::sim) enum Ending {
+    /// Everything works.
+    Healed,
+    /// A quorum of nodes works; the others are cut off.
+    Core(Vec<usize>),
+    /// A quorum of nodes works; the others are down.
+    Survivors(Vec<usize>),
+    /// A quorum of nodes works; each of the others and of their links has a fault of its own, or
+    /// none.
+    Fringe(Vec<usize>),
+    /// Only one node is connected to the others.
+    Star(usize),
+    /// As `Star`, around a node that follows: the leader loses its quorum, and only the node in
+    /// the middle can lead.
+    QuorumLoss,
+    /// The leader is cut off, and only a node that has missed the last commands reaches a quorum.
+    ConstrainedElection,
+    /// The nodes form a chain, with the leader anywhere in it.
+    Chained,
+    /// The leader hears the others and is not heard, or the other way round.
+    OneWay,
+}
+
+impl Ending {
+    /// One that leaves some node connected to a quorum.
+    pub(in crate::sim) fn draw(
+        rng: &mut fastrand::Rng,
+        membership: &Membership,
+        nodes: usize,
+    ) -> Ending {
+        let quorum = membership.quorum_size(Phase::One).max(membership.quorum_size(Phase::Two));
+        let mut core: Vec<_> = (0..nodes).collect();
+        rng.shuffle(&mut core);
+        let center = core[0];
+        core.truncate(rng.usize(quorum..=nodes));
+        core.sort_unstable();
+        match rng.u8(..12) {
+            0 => Ending::Core(core),
+            1 => Ending::Survivors(core),
+            2..=4 => Ending::Fringe(core),
+            5 => Ending::Star(center),
+            6 if nodes > 2 => Ending::QuorumLoss,
+            7 if nodes > 2 && quorum < nodes => Ending::ConstrainedElection,
+            8 if nodes > 2 && quorum <= 3 => Ending::Chained,
+            9 if nodes > 2 && quorum < nodes => Ending::OneWay,
+            _ => Ending::Healed,
+        }
+    }
+
+    /// Counts it.
+    pub(super) fn occurrence(&self) -> Occurrence {
+        match self {
+            Ending::Healed => Occurrence::EndedHealed,
+            Ending::Core(_) => Occurrence::EndedWithCore,
+            Ending::Survivors(_) => Occurrence::EndedWithSurvivors,
+            Ending::Fringe(_) => Occurrence::EndedWithFringe,
+            Ending::Star(_) => Occurrence::EndedAsStar,
+            Ending::QuorumLoss => Occurrence::EndedInQuorumLoss,
+            Ending::ConstrainedElection => Occurrence::EndedInConstrainedElection,
+            Ending::Chained => Occurrence::EndedChained,
+            Ending::OneWay => Occurrence::EndedOneWay,
+        }
+    }
+
+    /// Whether it is one of those that begin with a leader that all follow.
+    pub(super) fn has_prelude(&self) -> bool {
+        matches!(
+            self,
+            Ending::QuorumLoss | Ending::ConstrainedElection | Ending::Chained | Ending::OneWay
+        )
+    }
+
+    /// The nodes that work.
+    pub(super) fn working(&self, nodes: usize) -> Vec<usize> {
+        match self {
+            Ending::Core(core) | Ending::Survivors(core) | Ending::Fringe(core) => core.clone(),
+            _ => (0..nodes).collect(),
+        }
+    }
+}
+
+/// Who has to get on, and over which links.
+#[derive(Clone, Debug)]
+pub(super) struct Remains {
+    /// The links that work.
+    pub(super) links: Links,
+    /// A node that is connected to a quorum, and has to have its command done in time.
+    pub(super) center: usize,
+    /// The nodes that have to get everything done.
+    pub(super) demanded: Vec<usize>,
+}
+
+impl Remains {
+    /// What an ending leaves of a cluster that `leader` leads, if it is one with a leader.
+    pub(super) fn of(
+        ending: &Ending,
+        nodes: usize,
+        leader: usize,
+        rng: &mut fastrand::Rng,
+    ) -> Remains {
+        let mut order: Vec<_> = (0..nodes).collect();
+        rng.shuffle(&mut order);
+        let all: Vec<_> = (0..nodes).collect();
+        let but_leader: Vec<_> = (0..nodes).filter(|&node| node != leader).collect();
+        let follower = *order.iter().find(|&&node| node != leader).unwrap_or(&leader);
+        let star = |center: usize| Links::of(nodes, move |from, to| from == center || to == center);
+        let (links, center, demanded) = match ending {
+            Ending::Healed => (Links::all(nodes), order[0], all),
+            Ending::Core(core) | Ending::Survivors(core) | Ending::Fringe(core) => {
+                let inside = |from, to| core.contains(&from) && core.contains(&to);
+                (Links::of(nodes, inside), core[rng.usize(..core.len())], core.clone())
+            }
+            Ending::Star(center) => (star(*center), *center, all),
+            Ending::QuorumLoss => (star(follower), follower, all),
+            Ending::ConstrainedElection => {
+                let is_left = |from, to| {
+                    (from == follower || to == follower) && from != leader && to != leader
+                };
+                (Links::of(nodes, is_left), follower, but_leader)
+            }
+            Ending::Chained => {
+                let links = Links::chain(&order);
+                // Of a longer chain, the ends may be more than one node away from the leader.
+                let middle = order[nodes / 2];
+                (links, middle, if nodes == 3 { all } else { vec![middle] })
+            }
+            Ending::OneWay => {
+                let is_heard = rng.bool();
+                let is_left = |from, to| leader != if is_heard { to } else { from };
+                (Links::of(nodes, is_left), follower, but_leader)
+            }
+        };
+        Remains { links, center, demanded }
+    }
+}

@@ -1,0 +1,340 @@
+//! The liveness phase: a node that is connected to a quorum, and what it needs for that, is healed;
+//! every other fault stays for good. From then on the cluster has to get on within a bounded number
+//! of election timeouts, get everything done, agree on a leader and keep it.
+
+mod kind;
+
+use std::time::Duration;
+
+pub(super) use self::kind::Ending;
+use self::kind::Remains;
+use super::{
+    ledger::{Violation, ensure},
+    network::Trouble,
+    occurrence::Occurrence,
+    topology::Links,
+    workload::Action,
+    world::{Checked, World, id_of},
+};
+use crate::{
+    replica::{Role, Status},
+    types::{NodeId, RequestId},
+};
+
+/// Election timeouts within which something new is chosen once the faults have ended, whatever
+/// they have left.
+const TIMEOUTS_TO_GET_ON: u32 = 12;
+
+/// Election timeouts within which a node that is connected to a quorum has its command done when a
+/// leader that all follow loses its links (Ng, Haridi & Carbone, EuroSys 2023).
+const TIMEOUTS_TO_RECOVER: u32 = 4;
+
+/// Election timeouts without any progress until everything that waits is done. Those in which a
+/// backlog is worked off do not count.
+const TIMEOUTS_TO_FINISH: u32 = 12;
+
+/// Election timeouts for which the leader must stay once everything is done.
+const TIMEOUTS_CALM: u32 = 6;
+
+/// How finely the time until something is chosen is measured, in parts of an election timeout.
+const STEPS_PER_TIMEOUT: u32 = 20;
+
+/// How many times as slow a disk is that hangs: nothing it is given comes to an end.
+const HANGING: u32 = 1_000_000;
+
+/// How long the cluster took when the faults had ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Recovery {
+    /// Until something new was chosen, or the first command done.
+    pub(super) first: Duration,
+    /// Election timeouts without progress until everything was done.
+    pub(super) idle_timeouts: u32,
+}
+
+impl World<'_> {
+    /// Heals what the plan says and waits until all is done.
+    pub(super) fn liveness_phase(&mut self) -> Result<Recovery, Violation> {
+        let ending = self.plan.ending.clone();
+        self.seen.add(ending.occurrence());
+        self.trace.note(self.now, [16, 0, 0], || format!("faults end: {ending:?}"));
+        self.has_faults = false;
+        self.has_clients = false;
+        self.network.is_faulty = false;
+        self.network.mend();
+        let nodes = self.plan.nodes;
+        let working = ending.working(nodes);
+        self.heal(&working)?;
+        let leader = if ending.has_prelude() { self.prelude()? } else { 0 };
+        let rng = &mut self.ending_rng.fork();
+        let remains = Remains::of(&ending, nodes, leader, rng);
+        if ending == Ending::ConstrainedElection {
+            self.leave_behind(remains.center, leader)?;
+        }
+        self.leave_broken(&ending, &remains, rng)?;
+        let first = self.get_on(&ending, remains.center)?;
+        for &node in &remains.demanded {
+            self.wish(node)?;
+        }
+        let idle_timeouts = self.finish(&remains.demanded)?;
+        self.stay_calm()?;
+        // A message from long ago may have begun something new.
+        self.finish(&remains.demanded)?;
+        for &node in &remains.demanded {
+            let host = &self.stations[node].host;
+            self.history.check_final(host.id, host.machine.commands())?;
+        }
+        Ok(Recovery { first, idle_timeouts })
+    }
+
+    /// These nodes run and have nothing wrong with them.
+    fn heal(&mut self, working: &[usize]) -> Checked {
+        for &node in working {
+            let station = &mut self.stations[node];
+            station.disk_slowness = 1;
+            station.disk_is_full = false;
+            station.resume(self.now);
+            station.crash_point = None;
+            if !station.host.is_running() {
+                self.start(node)?;
+            } else if self.stations[node].has_clock_beyond_bound() {
+                self.set_clock_rate(node, 1.0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all follow one leader and no message from before is under way, and says who
+    /// leads. A replica takes every message for news, however old, so the time that it takes to
+    /// notice what has changed counts from the last one.
+    fn prelude(&mut self) -> Result<usize, Violation> {
+        let all: Vec<_> = (0..self.plan.nodes).collect();
+        self.finish(&all)?;
+        self.run_until(self.now + self.plan.latency_max())?;
+        self.finish(&all)?;
+        let leader = self.leaders().first().map(|id| id.0 - 1).unwrap_or_default();
+        Ok(usize::try_from(leader).expect("nodes are few"))
+    }
+
+    /// Has the leader get something done that this node does not hear of.
+    fn leave_behind(&mut self, node: usize, leader: usize) -> Checked {
+        let links = Links::of(self.plan.nodes, |from, to| from == node || to == node);
+        let end = self.now + self.plan.election_timeout() / 2;
+        self.network.trouble(&links, Trouble::Cut, || end);
+        self.wish(leader)?;
+        self.run_until(end)
+    }
+
+    /// Cuts the links that are not to work, and leaves the nodes outside the core what is wrong
+    /// with them, or more.
+    fn leave_broken(
+        &mut self,
+        ending: &Ending,
+        remains: &Remains,
+        rng: &mut fastrand::Rng,
+    ) -> Checked {
+        self.trace.note(self.now, [18, remains.center as u64, 0], || {
+            format!("links left: {}", remains.links)
+        });
+        let others = remains.links.others();
+        match ending {
+            Ending::Fringe(_) => self.fray(&others, rng),
+            _ => self.network.trouble(&others, Trouble::Cut, || Duration::MAX),
+        }
+        let working = ending.working(self.plan.nodes);
+        for node in (0..self.plan.nodes).filter(|node| !working.contains(node)) {
+            self.seen.add(Occurrence::LeftBroken);
+            let is_running = self.stations[node].host.is_running();
+            let is_down = matches!(ending, Ending::Survivors(_)) || rng.u8(..6) == 0;
+            if is_running && is_down {
+                self.crash(node, rng)?;
+            } else if is_running && matches!(ending, Ending::Fringe(_)) {
+                self.break_for_good(node, rng);
+            }
+        }
+        Ok(())
+    }
+
+    /// Each of these links works, loses messages, is slow, or does not work.
+    fn fray(&mut self, links: &Links, rng: &mut fastrand::Rng) {
+        for link in links.iter() {
+            let trouble = match rng.u8(..6) {
+                0 | 1 => continue,
+                2 | 3 => Trouble::Cut,
+                4 => Trouble::Flaky(0.9 * rng.f64()),
+                _ => Trouble::Slow(self.plan.election_timeout().mul_f64(0.5 * rng.f64())),
+            };
+            let link = Links::of(self.plan.nodes, |from, to| (from, to) == link);
+            self.network.trouble(&link, trouble, || Duration::MAX);
+        }
+    }
+
+    /// What is wrong with a node stays so; what is not may become so. Nobody hears a node whose disk
+    /// accepts nothing more: a leader that does takes it for one of its quorum.
+    fn break_for_good(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        let station = &mut self.stations[node];
+        let is_paused = station.is_paused(self.now);
+        match rng.u8(..6) {
+            0 => station.pause(self.now, Duration::MAX, rng.bool()),
+            _ if is_paused => station.pause(self.now, Duration::MAX, rng.bool()),
+            1 => station.disk_is_full = true,
+            2 => station.disk_slowness = HANGING,
+            3 => self.set_clock_rate(node, (2.0 * rng.f64() - 1.0).exp2()),
+            _ => {}
+        }
+        let station = &self.stations[node];
+        if station.disk_is_full || station.disk_slowness > 1 {
+            let links = Links::of(self.plan.nodes, |from, _| from == node);
+            self.network.trouble(&links, Trouble::Cut, || Duration::MAX);
+        }
+    }
+
+    /// A command and a read at a node, which the end of the run waits for; returns the id of the
+    /// command.
+    fn wish(&mut self, node: usize) -> Result<Option<RequestId>, Violation> {
+        let Some(life) = self.life(node) else { return Ok(None) };
+        let actions = self.workload.last_wishes(life, &self.plan, &mut self.client_rng);
+        let id = actions.iter().find_map(|action| match action {
+            Action::Propose(requests) => requests.first().map(|(id, _)| *id),
+            _ => None,
+        });
+        self.act(node, actions)?;
+        Ok(id)
+    }
+
+    /// A node that is connected to a quorum wants something done: waits until it is, or, if the
+    /// faults have left a backlog, until something new is chosen; returns how long that took.
+    fn get_on(&mut self, ending: &Ending, center: usize) -> Result<Duration, Violation> {
+        let timeouts_max =
+            if ending.has_prelude() { TIMEOUTS_TO_RECOVER } else { TIMEOUTS_TO_GET_ON };
+        let (began, end) = (self.now, self.ledger.prefix());
+        let mut wish = self.wish(center)?;
+        let mut idle_steps = 0;
+        while idle_steps < timeouts_max * STEPS_PER_TIMEOUT {
+            let life = self.life(center);
+            let waits = life.zip(wish).is_some_and(|(life, id)| self.workload.is_new(life, id));
+            let has_backlog = !ending.has_prelude();
+            if if has_backlog { self.ledger.prefix() > end } else { !waits } {
+                return Ok(self.now - began);
+            }
+            if !waits {
+                // Refused: too much waits, or nobody has told the node yet that its disk has room.
+                wish = self.wish(center)?;
+            }
+            let before = self.progress(&[center]);
+            self.run_until(self.now + self.plan.election_timeout() / STEPS_PER_TIMEOUT)?;
+            idle_steps += u32::from(self.progress(&[center]) == before);
+        }
+        Err(Violation(format!(
+            "{timeouts_max} election timeouts after the end of the faults ({ending:?}) nothing is \
+             done for node {}, which is connected to a quorum: {:?}",
+            center + 1,
+            self.status_of(center)
+        )))
+    }
+
+    /// Waits until nothing waits at these nodes; returns how many election timeouts went by
+    /// without progress.
+    fn finish(&mut self, demanded: &[usize]) -> Result<u32, Violation> {
+        let mut taken = 0;
+        while let Some(reason) = self.unfinished(demanded) {
+            ensure!(
+                taken < TIMEOUTS_TO_FINISH,
+                "after {taken} election timeouts without faults ({:?}): {reason}",
+                self.plan.ending
+            );
+            let before = self.progress(demanded);
+            self.run_until(self.now + self.plan.election_timeout())?;
+            taken += u32::from(self.progress(demanded) == before);
+        }
+        Ok(taken)
+    }
+
+    /// How much has been applied, or passed over after a restart.
+    fn progress(&self, demanded: &[usize]) -> u64 {
+        demanded
+            .iter()
+            .filter_map(|&node| self.status_of(node))
+            .map(|status| status.applied.0)
+            .sum()
+    }
+
+    fn status_of(&self, node: usize) -> Option<Status> {
+        let station = &self.stations[node];
+        station.host.status(station.local(self.now))
+    }
+
+    /// What is not done yet, if anything.
+    fn unfinished(&self, demanded: &[usize]) -> Option<String> {
+        for &node in demanded {
+            let Some(status) = self.status_of(node) else {
+                return Some(format!("node {} is down", node + 1));
+            };
+            let life = self.life(node)?;
+            let (commands, reads) = self.workload.open_at(life);
+            if commands > 0 || reads > 0 {
+                return Some(format!(
+                    "{commands} commands and {reads} reads wait at node {}: {status:?}",
+                    status.id
+                ));
+            }
+            let end = self.ledger.prefix();
+            let applied = self.stations[node].host.applied();
+            if applied != end || status.applied != end {
+                return Some(format!(
+                    "node {} has applied {applied}, chosen is {end}: {status:?}",
+                    status.id
+                ));
+            }
+            let is_partial = !matches!(
+                self.plan.ending,
+                Ending::Healed | Ending::Core(_) | Ending::Survivors(_)
+            );
+            if status.leader.is_none() && !is_partial {
+                return Some(format!("node {} knows no leader: {status:?}", status.id));
+            }
+        }
+        let leaders = self.leaders();
+        match leaders[..] {
+            [_] => None,
+            _ => Some(format!("nodes {leaders:?} lead")),
+        }
+    }
+
+    /// Who leads, cut off or not, but for those that have not noticed yet that they are cut off.
+    fn leaders(&self) -> Vec<NodeId> {
+        (0..self.plan.nodes)
+            .filter(|&node| self.stations[node].paused_until <= self.now)
+            .filter_map(|node| self.status_of(node))
+            .filter(|status| status.role == Role::Leading)
+            .map(|status| status.id)
+            .collect()
+    }
+
+    /// Once all is done and somebody leads, that stays so, unless the leader is one with a fault.
+    fn stay_calm(&mut self) -> Checked {
+        let working: Vec<_> =
+            self.plan.ending.working(self.plan.nodes).into_iter().map(id_of).collect();
+        let step: Duration = self.plan.election_timeout() / 2;
+        let leaders = self.leaders();
+        let ballot = self.ballot_of(&leaders);
+        for _ in 0..2 * TIMEOUTS_CALM {
+            self.run_until(self.now + step)?;
+            let now = self.leaders();
+            let has_reason = leaders.iter().any(|leader| !working.contains(leader));
+            ensure!(
+                has_reason || (now == leaders && self.ballot_of(&now) == ballot),
+                "the leader changes without need, from {leaders:?} to {now:?} ({:?})",
+                self.plan.ending
+            );
+        }
+        Ok(())
+    }
+
+    fn ballot_of(&self, leaders: &[NodeId]) -> Option<crate::types::Ballot> {
+        let leader = leaders.first()?;
+        (0..self.plan.nodes)
+            .filter_map(|node| self.status_of(node))
+            .find(|status| status.id == *leader)
+            .map(|status| status.ballot)
+    }
+}
