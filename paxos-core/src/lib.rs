@@ -87,6 +87,8 @@
 //! - Overload is refused; nothing grows without bound.
 
 mod config;
+#[cfg(test)]
+mod fuzz;
 pub mod limits;
 pub mod message;
 #[cfg(feature = "node")]

@@ -26,6 +26,11 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// The commands of one batch.
 pub const BATCH_COMMANDS_MAX: usize = 4096;
 
+/// How far the round of a ballot may lie above every ballot heard of before; beyond it the message
+/// is passed over as damaged. A cluster that elects a leader every second gets that far in 136
+/// years, while a flipped bit may leave no ballot above it: elections would end for good.
+pub const BALLOT_ROUNDS_AHEAD_MAX: u64 = 1 << 32;
+
 /// Values in one Promise, Learned or forwarded Propose, in bytes, unless a single one is larger.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
 

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 use super::{context::Context, requests::Target};
 use crate::{
+    limits,
     message::{Message, Poll, PollReply},
     types::{Ballot, Instant, NodeId, Phase, Slot},
 };
@@ -84,6 +85,22 @@ impl Election {
         if ballot.is_proposable() {
             self.highest = self.highest.max(ballot);
         }
+    }
+
+    /// Whether the ballots in a message may be real. One that is out of all proportion is damage,
+    /// and whoever adopted it would leave no ballot above it for anybody.
+    pub(super) fn is_credible(&self, message: &Message) -> bool {
+        let ballots = match message {
+            Message::PollReply(reply) => [Some(reply.promised), reply.leader],
+            Message::Prepare(prepare) => [Some(prepare.ballot), None],
+            Message::Accept(accept) => [Some(accept.ballot), None],
+            Message::Reject(reject) => [Some(reject.promised), None],
+            Message::Chosen(chosen) => [Some(chosen.ballot), None],
+            Message::Heartbeat(heartbeat) => [Some(heartbeat.ballot), None],
+            _ => [None, None],
+        };
+        let round_max = self.highest.round.saturating_add(limits::BALLOT_ROUNDS_AHEAD_MAX);
+        ballots.into_iter().flatten().all(|ballot| ballot.round <= round_max)
     }
 
     /// A live leader has been heard, at a ballot this node may follow.

@@ -26,6 +26,8 @@ mod context;
 mod effect;
 mod election;
 mod followers;
+#[cfg(test)]
+mod fuzz;
 mod invariants;
 mod learner;
 mod log;

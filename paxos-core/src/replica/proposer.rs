@@ -7,7 +7,7 @@
 //! - **The window** (Lamport 2001, section 3, α): nothing is proposed at slot i unless every slot
 //!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use super::{
     acceptor::{Acceptor, Standing},
@@ -198,7 +198,7 @@ impl Leading {
     ) {
         let lacking: Vec<_> = self
             .in_flight
-            .range(highest_accepted.next()..)
+            .range((Bound::Excluded(highest_accepted), Bound::Unbounded))
             .filter(|(_, in_flight)| in_flight.sent_at < since)
             .map(|(&slot, _)| slot)
             .collect();

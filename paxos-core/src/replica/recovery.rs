@@ -135,6 +135,10 @@ impl Preparing {
             return Progress::Waiting;
         };
         let watermark = watermark.unwrap_or(promise.chosen);
+        if !self.is_sound(&promise) {
+            tracing::warn!(node = %cx.config.id, %acceptor, ballot = %self.ballot, "a malformed promise");
+            return Progress::Waiting;
+        }
         if promise.floor >= self.from {
             return Progress::Behind(promise.floor);
         }
@@ -152,12 +156,34 @@ impl Preparing {
             self.request(acceptor, cx);
             return Progress::Waiting;
         }
+        if !self.reports_all(watermark) {
+            tracing::warn!(node = %cx.config.id, %acceptor, ballot = %self.ballot, "a promise with a hole");
+            return Progress::Waiting;
+        }
         self.pages.remove(&acceptor);
         self.chosen = self.chosen.max(watermark);
         match self.promises.add(acceptor) {
             Some(quorum) => Progress::Elected(Recovered::of(quorum, self)),
             None => Progress::Waiting,
         }
+    }
+
+    /// Whether an acceptor that has promised this ballot can have sent the page: records in order,
+    /// none of them accepted above the ballot, and a next page that is further on.
+    fn is_sound(&self, promise: &Promise) -> bool {
+        let ballots = promise.records.iter().map(|record| record.ballot);
+        promise.records.is_sorted_by(|a, b| a.slot < b.slot)
+            && promise.records.first().is_none_or(|first| first.slot >= promise.from)
+            && promise.next.is_none_or(|next| next > promise.from)
+            && ballots.into_iter().all(|ballot| ballot <= self.ballot || ballot == Ballot::CHOSEN)
+    }
+
+    /// Whether a chosen value is reported of every slot up to `watermark`, which an acceptor says
+    /// it knows to be chosen and has not compacted.
+    fn reports_all(&self, watermark: Slot) -> bool {
+        let chosen = self.reported.range(self.from..).take_while(|(slot, _)| **slot <= watermark);
+        let count = chosen.filter(|(_, (ballot, _))| *ballot == Ballot::CHOSEN).count();
+        count as u64 == watermark.0.saturating_sub(self.from.previous().0)
     }
 }
 

@@ -72,7 +72,7 @@ impl Requests {
         }
         let own = self.is_own(id.client, cx);
         let passed = own && id.sequence <= self.own_highest;
-        if id.sequence == 0 || passed || self.waiting.contains_key(&id) {
+        if !id.is_countable() || passed || self.waiting.contains_key(&id) {
             return Err(Refusal::IdUsed);
         }
         let lowest = self.lowest_of(id.client).unwrap_or(id.sequence);

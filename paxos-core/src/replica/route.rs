@@ -23,6 +23,10 @@ use crate::{
 
 impl Replica {
     pub(super) fn on_message(&mut self, now: Instant, from: NodeId, message: Message) {
+        if !self.election.is_credible(&message) {
+            tracing::warn!(node = %self.config.id, %from, "a ballot that nobody can have reached");
+            return;
+        }
         match message {
             Message::Poll(poll) => {
                 let leading = match &self.proposing {
@@ -224,7 +228,7 @@ impl Replica {
             Some(Target::Here(_)) => {
                 for (sequence, command) in commands {
                     let id = RequestId { client, sequence };
-                    let sound = sequence > 0
+                    let sound = id.is_countable()
                         && open_from <= sequence
                         && command.len() <= limits::COMMAND_BYTES_MAX;
                     if sound && !self.learner.sessions().is_settled(id) {

@@ -1,6 +1,9 @@
 //! A few replicas in one thread, driven by hand: the network delivers at once or loses, the disk
 //! writes at once, time moves when told to.
 
+mod bad_input;
+mod corpus;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -8,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Delivery, Effects, Halt, Input, Replica, Role, Verdict, WriteId};
+use super::{Delivery, Effects, Halt, Input, Refusal, Replica, Role, Verdict, WriteId};
 use crate::{
     config::Config,
     limits,

@@ -30,8 +30,16 @@ impl fmt::Display for ClientId {
 pub struct RequestId {
     /// Who numbered it.
     pub client: ClientId,
-    /// Counts from 1 for each [`ClientId`].
+    /// Counts from 1 for each [`ClientId`]. The last is 2⁶⁴ − 2, as a [`Run`] has an end behind it.
     pub sequence: u64,
+}
+
+impl RequestId {
+    /// Whether its sequence number is one of those that count commands.
+    #[must_use]
+    pub fn is_countable(self) -> bool {
+        self.sequence > 0 && self.sequence < u64::MAX
+    }
 }
 
 impl fmt::Display for RequestId {

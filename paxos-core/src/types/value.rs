@@ -217,10 +217,10 @@ impl BatchBuilder {
     ///
     /// # Panics
     ///
-    /// If the sequence number is zero or below `open_from`: the caller checks both when a request
-    /// comes in.
+    /// If the sequence number is none that counts commands, or below `open_from`: the caller checks
+    /// both when a request comes in.
     pub fn push(&mut self, id: RequestId, open_from: u64, command: Bytes) {
-        assert!(id.sequence > 0 && open_from <= id.sequence, "{id} with open_from {open_from}");
+        assert!(id.is_countable() && open_from <= id.sequence, "{id} with open_from {open_from}");
         self.bytes += command.len();
         self.commands.push(command);
         match self.runs.last_mut() {

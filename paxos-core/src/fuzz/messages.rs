@@ -1,0 +1,126 @@
+//! Messages of every kind, as a script decides.
+
+use bytes::Bytes;
+
+use super::{Script, Usual};
+use crate::{
+    message::{
+        Accept, Accepted, ChosenUpTo, Heartbeat, HeartbeatReply, Learn, Learned, Message, Poll,
+        PollReply, Prepare, Promise, Propose, ReadReply, ReadRequest, Record, Reject, Watermark,
+    },
+    types::{BatchBuilder, ClientId, RequestId, Value},
+};
+
+/// A message. It need not make sense, but its encoding is one of the format.
+pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
+    match script.below(15) {
+        0 => Message::Poll(Poll { number: number(script, usual), chosen: script.slot(usual) }),
+        1 => Message::PollReply(PollReply {
+            number: number(script, usual),
+            granted: script.flag(),
+            promised: script.ballot(usual),
+            leader: script.flag().then(|| script.ballot(usual)),
+            chosen: script.slot(usual),
+        }),
+        2 => Message::Prepare(Prepare { ballot: script.ballot(usual), from: script.slot(usual) }),
+        3 => Message::Promise(Promise {
+            ballot: script.ballot(usual),
+            from: script.slot(usual),
+            records: (0..script.below(4)).map(|_| record(script, usual)).collect(),
+            next: script.flag().then(|| script.slot(usual)),
+            chosen: script.slot(usual),
+            floor: script.slot(usual),
+        }),
+        4 => Message::Accept(Accept {
+            ballot: script.ballot(usual),
+            slot: script.slot(usual),
+            value: value(script),
+            chosen: watermark(script, usual),
+        }),
+        5 => Message::Accepted(Accepted {
+            ballot: script.ballot(usual),
+            slots: (0..script.below(4)).map(|_| (script.slot(usual), script.slot(usual))).collect(),
+        }),
+        6 => {
+            Message::Reject(Reject { ballot: script.ballot(usual), promised: script.ballot(usual) })
+        }
+        7 => Message::Chosen(ChosenUpTo {
+            ballot: script.ballot(usual),
+            chosen: watermark(script, usual),
+        }),
+        8 => Message::Heartbeat(Heartbeat {
+            ballot: script.ballot(usual),
+            round: number(script, usual),
+            chosen: watermark(script, usual),
+        }),
+        9 => Message::HeartbeatReply(HeartbeatReply {
+            ballot: script.ballot(usual),
+            round: number(script, usual),
+            chosen: script.slot(usual),
+            highest_accepted: script.slot(usual),
+        }),
+        10 => Message::Learn(Learn {
+            number: number(script, usual),
+            from: script.slot(usual),
+            to: script.slot(usual),
+        }),
+        11 => Message::Learned(Learned {
+            number: number(script, usual),
+            values: (0..script.below(4)).map(|_| (script.slot(usual), value(script))).collect(),
+            chosen: script.slot(usual),
+            floor: script.slot(usual),
+        }),
+        12 => Message::Propose(Propose {
+            client: client(script),
+            open_from: script.number(&[1, 2]),
+            commands: (0..script.below(4))
+                .map(|_| (script.number(&[1, 2, 3]), command(script)))
+                .collect(),
+            hops: script.byte() % 3,
+        }),
+        13 => Message::Read(ReadRequest {
+            client: client(script),
+            number: number(script, usual),
+            hops: script.byte() % 3,
+        }),
+        _ => Message::ReadReply(ReadReply {
+            client: client(script),
+            number: number(script, usual),
+            index: script.slot(usual),
+        }),
+    }
+}
+
+/// A noop or a batch.
+pub(crate) fn value(script: &mut Script<'_>) -> Value {
+    let mut builder = BatchBuilder::default();
+    for _ in 0..script.below(5) {
+        // A builder takes what its caller has checked, and so much is checked by all callers.
+        let sequence = script.number(&[1, 2, 3]).clamp(1, u64::MAX - 1);
+        let open_from = script.number(&[1, sequence]).min(sequence);
+        let id = RequestId { client: client(script), sequence };
+        builder.push(id, open_from, command(script));
+    }
+    builder.build().map_or(Value::Noop, Value::Batch)
+}
+
+fn record(script: &mut Script<'_>, usual: &Usual) -> Record {
+    Record { slot: script.slot(usual), ballot: script.ballot(usual), value: value(script) }
+}
+
+fn watermark(script: &mut Script<'_>, usual: &Usual) -> Watermark {
+    Watermark { slot: script.slot(usual), hash: script.number(&usual.hashes) }
+}
+
+fn number(script: &mut Script<'_>, usual: &Usual) -> u64 {
+    script.number(&usual.numbers)
+}
+
+fn client(script: &mut Script<'_>) -> ClientId {
+    ClientId { name: script.number(&[1, 2, 3, 100]), epoch: script.number(&[1]) }
+}
+
+fn command(script: &mut Script<'_>) -> Bytes {
+    let len = script.below(32);
+    Bytes::copy_from_slice(script.take(len))
+}

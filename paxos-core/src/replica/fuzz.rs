@@ -1,0 +1,279 @@
+//! Fuzz targets for what only the replica sees: session tables, and whatever a peer may send.
+//!
+//! What a peer sends never panics. It may make no sense, and then it is passed over. It may claim
+//! what no correct node ever claims, such as another value for a chosen slot: then the replica may
+//! halt, which is an effect like any other, but it must not fall.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+
+use super::{Effects, Input, LogRead, Replica, WriteId, sessions::SessionTable};
+use crate::{
+    config::Config,
+    fuzz::{Script, Usual, damage, message, value},
+    message::{Accepted, HeartbeatReply, Message, PollReply, Promise, Record, Watermark},
+    port::{Recovered, SessionCheckpoint},
+    types::{
+        Ballot, ClusterId, Identity, Instant, Membership, NodeId, RequestId, Slot, StoreId, Value,
+    },
+};
+
+const SELF: NodeId = NodeId(1);
+
+/// A replica, its disk and its state machine, among peers that say anything.
+struct Rig {
+    replica: Replica,
+    now: Instant,
+    usual: Usual,
+    /// What it has said, for the peers to answer.
+    said: Vec<(NodeId, Message)>,
+    disk: BTreeMap<Slot, Record>,
+    written: WriteId,
+    log_reads: Vec<LogRead>,
+    delivered: Slot,
+    sequence: u64,
+    halted: bool,
+}
+
+impl Rig {
+    fn new(script: &mut Script<'_>) -> Rig {
+        let voters = [1, 3, 5][script.below(3)];
+        let membership = Membership::new((1..=voters).map(|id| (id, ""))).expect("a cluster");
+        let config = Config {
+            // So little that the log is soon read from disk.
+            cache_bytes_max: [1, 200, 1 << 20][script.below(3)],
+            checkpoint_slots: 3,
+            ..Config::new(SELF, membership)
+        };
+        let recovered = Recovered {
+            identity: Identity { cluster: ClusterId(1), node: SELF, store: StoreId(1) },
+            incarnation: 1 + u64::from(script.byte() % 2),
+            promised: Ballot::ZERO,
+            chosen: Watermark::default(),
+            floor: Slot::ZERO,
+            records: Vec::new(),
+            sessions: SessionCheckpoint::default(),
+            peers: BTreeMap::new(),
+        };
+        Rig {
+            replica: Replica::new(config, recovered, Instant::ZERO).expect("sound settings"),
+            now: Instant::ZERO,
+            usual: Usual::default(),
+            said: Vec::new(),
+            disk: BTreeMap::new(),
+            written: WriteId(0),
+            log_reads: Vec::new(),
+            delivered: Slot::ZERO,
+            sequence: 0,
+            halted: false,
+        }
+    }
+
+    /// Does what the script says next.
+    fn act(&mut self, script: &mut Script<'_>) {
+        let from = NodeId(script.number(&[2, 3]));
+        match script.below(16) {
+            0..=4 => {
+                let message = message(script, &self.usual);
+                self.hear(from, &message);
+            }
+            5 | 6 => {
+                let len = script.below(256);
+                if let Ok(message) = Message::decode(Bytes::copy_from_slice(script.take(len))) {
+                    self.step(Input::Message { from, message });
+                }
+            }
+            7..=9 => self.answer(script),
+            10 => {
+                self.now = self.now.after(Duration::from_millis(u64::from(script.byte()) * 10));
+                self.step(Input::Tick);
+            }
+            11 => self.step(Input::Persisted(self.written)),
+            12 => {
+                let slot = self.delivered;
+                self.step(Input::Applied { slot, durable: slot });
+            }
+            13 => {
+                self.sequence += 1;
+                let id = RequestId { client: self.replica.client(), sequence: self.sequence };
+                let len = script.below(64);
+                self.step(Input::Propose { id, command: Bytes::copy_from_slice(script.take(len)) });
+            }
+            14 => self.step(Input::Read { number: u64::from(script.byte()) }),
+            _ => self.read_log(),
+        }
+    }
+
+    /// A peer says what it can say on the wire.
+    fn hear(&mut self, from: NodeId, message: &Message) {
+        let parts: Vec<Bytes> = message.encode().parts().cloned().collect();
+        let message = Message::decode(parts.concat().into()).expect("an encoding of our own");
+        self.step(Input::Message { from, message });
+    }
+
+    /// A peer answers what the replica said last as a correct one would, if it asked something.
+    fn answer(&mut self, script: &mut Script<'_>) {
+        if self.said.is_empty() {
+            return;
+        }
+        let back = script.below(self.said.len().min(8));
+        let (to, said) = self.said[self.said.len() - 1 - back].clone();
+        let status = self.replica.status(self.now);
+        let answer = match said {
+            Message::Poll(poll) => Message::PollReply(PollReply {
+                number: poll.number,
+                granted: true,
+                promised: Ballot::ZERO,
+                leader: None,
+                chosen: Slot::ZERO,
+            }),
+            Message::Prepare(prepare) => Message::Promise(Promise {
+                ballot: prepare.ballot,
+                from: prepare.from,
+                records: Vec::new(),
+                next: None,
+                chosen: Slot::ZERO,
+                floor: Slot::ZERO,
+            }),
+            Message::Accept(accept) => Message::Accepted(Accepted {
+                ballot: accept.ballot,
+                slots: vec![(accept.slot, accept.slot)],
+            }),
+            Message::Heartbeat(heartbeat) => Message::HeartbeatReply(HeartbeatReply {
+                ballot: heartbeat.ballot,
+                round: heartbeat.round,
+                chosen: Slot::ZERO,
+                highest_accepted: status.highest_accepted,
+            }),
+            _ => return,
+        };
+        self.hear(to, &answer);
+    }
+
+    /// The disk answers the oldest request for a piece of the log.
+    fn read_log(&mut self) {
+        if self.log_reads.is_empty() {
+            return;
+        }
+        let LogRead { id, slots, bytes_max } = self.log_reads.remove(0);
+        let mut bytes = 0;
+        let mut records = Vec::new();
+        if !slots.is_empty() {
+            for record in self.disk.range(slots).map(|(_, record)| record) {
+                bytes += record.value.encoded_len();
+                records.push(record.clone());
+                if bytes >= bytes_max {
+                    break;
+                }
+            }
+        }
+        self.step(Input::LogRead { id, records });
+    }
+
+    fn step(&mut self, input: Input) {
+        let effects = self.replica.step(self.now, input);
+        if effects.halt.is_some() {
+            self.halted = true;
+            return;
+        }
+        self.replica.check_invariants();
+        self.carry_out(effects);
+        let status = self.replica.status(self.now);
+        let ballot = status.ballot;
+        let next = Ballot { round: ballot.round.saturating_add(1), node: NodeId(2) };
+        self.usual.ballots.truncate(4);
+        self.usual.ballots.splice(..0, [ballot, next]);
+        self.usual.slots =
+            vec![status.chosen, status.chosen.next(), status.highest_accepted, Slot(1)];
+    }
+
+    /// Whatever leaves the replica has to be readable for others, and for itself after a restart.
+    fn carry_out(&mut self, effects: Effects) {
+        for (to, message) in effects.send {
+            let parts: Vec<Bytes> = message.encode().parts().cloned().collect();
+            assert_eq!(Message::decode(parts.concat().into()).as_ref(), Ok(&message));
+            let number = match &message {
+                Message::Poll(poll) => poll.number,
+                Message::Heartbeat(heartbeat) => heartbeat.round,
+                Message::Learn(learn) => learn.number,
+                Message::Read(read) => read.number,
+                _ => 0,
+            };
+            self.usual.numbers.truncate(4);
+            self.usual.numbers.insert(0, number);
+            self.said.push((to, message));
+        }
+        if let Some((id, batch)) = effects.persist {
+            self.written = id;
+            for record in batch.records {
+                self.disk.insert(record.slot, record);
+            }
+            if let Some(checkpoint) = batch.sessions {
+                assert!(restore(&checkpoint.table).is_some(), "a restart can read it");
+            }
+        }
+        self.log_reads.extend(effects.log_reads);
+        for delivery in effects.deliver {
+            assert_eq!(delivery.slot, self.delivered.next(), "invariant 6: each slot once");
+            self.delivered = delivery.slot;
+        }
+        self.said.drain(..self.said.len().saturating_sub(32));
+    }
+}
+
+fn restore(table: &[u8]) -> Option<SessionTable> {
+    let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three voters");
+    let checkpoint = SessionCheckpoint { slot: Slot(5), table: Bytes::copy_from_slice(table) };
+    SessionTable::restore(&checkpoint, &membership).ok()
+}
+
+/// Takes in a few batches as a script decides.
+fn use_table(table: &mut SessionTable, script: &mut Script<'_>) {
+    for _ in 0..1 + script.below(3) {
+        let Value::Batch(batch) = value(script) else { continue };
+        let verdicts = table.take_in(table.slot().next(), Some(&batch));
+        let mut end = 0;
+        for (range, _) in verdicts {
+            assert_eq!(range.start, end, "a verdict on each command, in order");
+            end = range.end;
+        }
+        assert_eq!(end, batch.len());
+    }
+}
+
+/// A table that decodes is written again as it was, and can be used.
+fn check_sessions(bytes: &[u8], script: &mut Script<'_>) {
+    let Some(mut table) = restore(bytes) else { return };
+    assert_eq!(restore(&table.checkpoint().table).as_ref(), Some(&table));
+    use_table(&mut table, script);
+}
+
+#[test]
+fn sessions() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let script = &mut Script::new(bytes);
+        check_sessions(bytes, script);
+        let mut table = restore(&[]).expect("an empty table");
+        use_table(&mut table, script);
+        let mut encoded = table.checkpoint().table.to_vec();
+        assert_eq!(
+            restore(&encoded).map(|table| table.checkpoint().table),
+            Some(table.checkpoint().table)
+        );
+        damage(script, &mut encoded);
+        check_sessions(&encoded, script);
+    });
+}
+
+#[test]
+fn peers() {
+    let scripts = bolero::produce::<Vec<u8>>().with().len(0..=4096_usize);
+    bolero::check!().with_max_len(8192).with_generator(scripts).for_each(|bytes: &Vec<u8>| {
+        let script = &mut Script::new(bytes);
+        let mut rig = Rig::new(script);
+        while !script.is_over() && !rig.halted {
+            rig.act(script);
+        }
+    });
+}

@@ -1,0 +1,111 @@
+//! What a peer or a client may send without being right: it is passed over, and nobody falls.
+
+use super::*;
+use crate::{
+    message::{HeartbeatReply, Prepare, Propose, Reject},
+    types::ClientId,
+};
+
+impl Cluster {
+    /// A cluster of three with its leader, and that leader's ballot.
+    fn with_leader() -> (Cluster, u64, Ballot) {
+        let mut cluster = Cluster::new(3);
+        cluster.run(2 * SECOND);
+        let leader = cluster.leaders()[0];
+        let ballot = cluster.replicas[&NodeId(leader)].status(cluster.now).ballot;
+        (cluster, leader, ballot)
+    }
+
+    fn hear(&mut self, node: u64, message: Message) -> Effects {
+        let from = NodeId(node % 3 + 1);
+        self.step(node, Input::Message { from, message })
+    }
+}
+
+/// The value of its slot would decode nowhere, neither at the peers nor from disk after a restart.
+#[test]
+fn a_request_with_the_last_number_there_is_gets_no_slot() {
+    let (mut cluster, leader, _) = Cluster::with_leader();
+    let client = ClientId { name: 100, epoch: 1 };
+    let commands = vec![(u64::MAX, Bytes::from("x")), (u64::MAX - 1, Bytes::from("y"))];
+    cluster.sent.clear();
+    cluster.hear(leader, Message::Propose(Propose { client, open_from: 1, commands, hops: 0 }));
+    let accepted = cluster.sent.iter().find_map(|message| match message {
+        Message::Accept(accept) => Some(accept.value.encoded()),
+        _ => None,
+    });
+    let accepted = Value::decode(accepted.expect("the other request"));
+    let Ok(Value::Batch(batch)) = accepted else { panic!("no batch, but {accepted:?}") };
+    assert_eq!(batch.runs().len(), 1);
+    assert_eq!(batch.runs()[0].first, u64::MAX - 1);
+    let id = RequestId { client, sequence: u64::MAX };
+    let effects = cluster.step(leader, Input::Propose { id, command: Bytes::new() });
+    assert_eq!(effects.refused, [(id, Refusal::IdUsed)]);
+}
+
+#[test]
+fn a_follower_that_claims_to_have_every_slot_does_not_fell_the_leader() {
+    let (mut cluster, leader, ballot) = Cluster::with_leader();
+    let highest_accepted = Slot(u64::MAX);
+    let reply = HeartbeatReply { ballot, round: 1, chosen: Slot::ZERO, highest_accepted };
+    cluster.hear(leader, Message::HeartbeatReply(reply));
+    assert_eq!(cluster.leaders(), [leader]);
+}
+
+#[test]
+fn a_ballot_out_of_all_proportion_leaves_room_for_elections() {
+    let (mut cluster, leader, ballot) = Cluster::with_leader();
+    let promised = Ballot { round: u64::MAX - 1, node: NodeId(2) };
+    for node in 1..=3 {
+        cluster.hear(node, Message::Reject(Reject { ballot, promised }));
+        cluster.hear(node, Message::Prepare(Prepare { ballot: promised, from: Slot(1) }));
+    }
+    assert_eq!(cluster.leaders(), [leader]);
+    cluster.cut_off(leader);
+    cluster.run(4 * SECOND);
+    let after = cluster.ballots();
+    assert!(after.iter().all(|ballot| ballot.round < 100), "{after:?}");
+    assert_eq!(cluster.leaders().len(), 1, "a new leader");
+}
+
+/// A candidate that counted it would take what it has not heard of for never chosen.
+#[test]
+fn a_promise_with_a_hole_is_no_promise() {
+    let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
+    let config = Config::new(NodeId(1), membership);
+    let mut replica = Replica::new(config, recovered(NodeId(1)), Instant::ZERO).expect("sound");
+    let now = replica.next_deadline().expect("the poll");
+    let effects = replica.step(now, Input::Tick);
+    let Some((_, Message::Poll(poll))) = effects.send.first() else { panic!("{effects:?}") };
+    let granted = PollReply {
+        number: poll.number,
+        granted: true,
+        promised: Ballot { round: 5, node: NodeId(2) },
+        leader: None,
+        chosen: Slot::ZERO,
+    };
+    let from = NodeId(2);
+    let effects = replica.step(now, Input::Message { from, message: Message::PollReply(granted) });
+    let (id, batch) = effects.persist.expect("the candidate's own promise");
+    replica.step(now, Input::Persisted(id));
+    let mut promise = |records, chosen| {
+        let message = Message::Promise(Promise {
+            ballot: batch.promised.expect("a promise"),
+            from: Slot(1),
+            records,
+            next: None,
+            chosen: Slot(chosen),
+            floor: Slot::ZERO,
+        });
+        replica.step(now, Input::Message { from, message });
+        replica.check_invariants();
+        replica.status(now).role
+    };
+    let record = |slot, ballot| Record { slot: Slot(slot), ballot, value: Value::Noop };
+    let vote = Ballot { round: 1, node: NodeId(3) };
+    assert_eq!(promise(vec![record(1, vote), record(3, vote)], 3), Role::Preparing, "slot 2");
+    assert_eq!(promise(vec![record(2, vote), record(1, vote)], 2), Role::Preparing, "disorder");
+    let above = Ballot { round: 1000, node: NodeId(3) };
+    assert_eq!(promise(vec![record(1, above)], 0), Role::Preparing, "a vote above the promise");
+    assert_eq!(promise(vec![record(1, vote), record(2, vote)], 2), Role::Leading);
+}
