@@ -204,6 +204,9 @@ pub(crate) async fn read_one(
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use paxos_core::{
         message::{Accept, Poll, Watermark},

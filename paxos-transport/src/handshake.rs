@@ -213,6 +213,9 @@ fn readable(reason: &str) -> String {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
@@ -220,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    fn roster(cluster: u64, node: u64, peers: &[(u64, Option<u64>)]) -> Roster {
+    pub(super) fn roster(cluster: u64, node: u64, peers: &[(u64, Option<u64>)]) -> Roster {
         let identity = Identity {
             cluster: ClusterId(cluster),
             node: NodeId(node),

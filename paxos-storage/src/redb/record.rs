@@ -66,6 +66,9 @@ fn checksum(cluster: ClusterId, slot: Slot, ballot: Ballot, value: &[u8]) -> u32
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,0 +1,104 @@
+//! Fuzz targets for the first words of a connection, from either side. `docs/PROOF.md` has the
+//! commands.
+
+use paxos_core::types::{ClusterId, StoreId};
+
+use super::{tests::roster, *};
+
+const LISTENER: u64 = 2;
+
+fn identity(node: u64) -> Identity {
+    Identity { cluster: ClusterId(7), node: NodeId(node), store: StoreId(100 + node) }
+}
+
+/// What a dialler of node 1 says to node 2.
+fn dialler_words() -> Vec<u8> {
+    let hello = Hello { identity: identity(1), to: NodeId(LISTENER), lane: Lane::Bulk };
+    [preamble(), encode(&hello), encode(&Verdict::Welcome(identity(1)))].concat()
+}
+
+/// What node 2 says to a dialler.
+fn listener_words() -> Vec<u8> {
+    [preamble(), encode(&Verdict::Welcome(identity(LISTENER)))].concat()
+}
+
+fn refusal_words() -> Vec<u8> {
+    [preamble(), encode(&Verdict::Refused("the\nreason".repeat(150)))].concat()
+}
+
+/// Lets both sides hear `words`: only who is known is let in, and reasons are fit for a log.
+fn check(runtime: &tokio::runtime::Runtime, words: &[u8]) {
+    let stream = || tokio::io::join(words, tokio::io::sink());
+    let (one, two) = (roster(7, 1, &[(2, Some(102))]), roster(7, LISTENER, &[(1, Some(101))]));
+    let accepted = runtime.block_on(accept(&mut stream(), &two));
+    let dialled = runtime.block_on(dial(&mut stream(), &one, NodeId(LISTENER), Lane::Log));
+    if let Ok(admitted) = &accepted {
+        assert_eq!(admitted.peer, NodeId(1), "nobody else is in the cluster");
+    }
+    if dialled.is_ok() {
+        assert!(words.starts_with(&listener_words()), "nobody but node 2 was called");
+    }
+    for error in [accepted.err(), dialled.err()].into_iter().flatten() {
+        if let HandshakeError::Refused { reason, .. } = error {
+            assert!(reason.len() <= REASON_BYTES_MAX && !reason.contains(char::is_control));
+        }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().expect("a runtime")
+}
+
+#[test]
+fn first_words() {
+    let runtime = std::panic::AssertUnwindSafe(runtime());
+    bolero::check!().for_each(|words: &[u8]| check(&runtime, words));
+}
+
+/// Real words with a few bytes replaced, and with new checksums around them.
+#[test]
+fn damaged_words() {
+    let runtime = std::panic::AssertUnwindSafe(runtime());
+    bolero::check!().with_type::<(u8, u8, Vec<(u8, u8)>)>().for_each(|(kind, lane, edits)| {
+        let identity = identity(1 + u64::from(*kind / 3 % 3));
+        let lane = [Lane::Control, Lane::Log, Lane::Bulk][*lane as usize % 3];
+        let words = match kind % 3 {
+            0 => postcard::to_stdvec(&Hello { identity, to: NodeId(LISTENER), lane }),
+            1 => postcard::to_stdvec(&Verdict::Welcome(identity)),
+            _ => postcard::to_stdvec(&Verdict::Refused("no\u{7}".repeat(edits.len()))),
+        };
+        let mut words = words.expect("plain data encodes");
+        for (at, byte) in edits {
+            let at = *at as usize % words.len();
+            words[at] = *byte;
+        }
+        let verdict = encode(&Verdict::Welcome(identity));
+        check(&runtime, &[preamble(), frame::framed(&words), verdict].concat());
+    });
+}
+
+/// The seeds of the corpus; `UPDATE_CORPUS=1` writes them.
+#[test]
+fn the_corpus_is_of_the_present_format() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/handshake/__fuzz__/handshake__fuzz__first_words/corpus");
+    for (name, words) in
+        [("dialler", dialler_words()), ("listener", listener_words()), ("refusal", refusal_words())]
+    {
+        if std::env::var_os("UPDATE_CORPUS").is_some() {
+            std::fs::create_dir_all(&directory).expect("a directory");
+            std::fs::write(directory.join(name), &words).expect("a file");
+        }
+        assert_eq!(std::fs::read(directory.join(name)).expect("the seed"), words);
+    }
+    let runtime = runtime();
+    let listener = roster(7, LISTENER, &[(1, Some(101))]);
+    let words = dialler_words();
+    let mut stream = tokio::io::join(&words[..], tokio::io::sink());
+    runtime.block_on(accept(&mut stream, &listener)).expect("let in");
+    let words = listener_words();
+    let mut stream = tokio::io::join(&words[..], tokio::io::sink());
+    let dialler = roster(7, 1, &[(LISTENER, Some(102))]);
+    runtime.block_on(dial(&mut stream, &dialler, NodeId(LISTENER), Lane::Log)).expect("let in");
+}
