@@ -10,6 +10,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use redb::{
 use super::{
     Backend, Head, MemberAttributes, StoreError,
     layer::Changes,
+    patient::{Patient, Room},
     version::{self, Position, Version},
 };
 
@@ -56,6 +58,8 @@ pub(super) struct Disk {
     file: Option<PathBuf>,
     /// What errors call it.
     path: String,
+    /// Whether it has room.
+    pub(super) room: Arc<Room>,
 }
 
 /// How far the tables go.
@@ -73,24 +77,32 @@ impl Disk {
     pub(super) fn open(backend: Backend) -> Result<Disk, StoreError> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
+        let room = Arc::new(Room::default());
         let disk = match backend {
             Backend::Memory => {
                 let path = "the store in memory".to_owned();
                 let database = builder
                     .create_with_backend(InMemoryBackend::new())
                     .map_err(|error| StoreError::of(&path, error))?;
-                Disk { database, file: None, path }
+                Disk { database, file: None, path, room }
             }
             Backend::Redb(file) => {
                 let path = file.display().to_string();
                 let opened = open_private(&file).map_err(|error| StoreError::of(&path, error))?;
+                let patient = |inner| Patient {
+                    inner: Box::new(inner),
+                    path: path.clone(),
+                    room: room.clone(),
+                };
                 let database = FileBackend::new(opened)
-                    .and_then(|backend| builder.create_with_backend(backend))
+                    .and_then(|backend| builder.create_with_backend(patient(backend)))
                     .map_err(|error| StoreError::of(&path, error))?;
-                Disk { database, file: Some(file), path }
+                Disk { database, file: Some(file), path, room }
             }
         };
         disk.initialise()?;
+        // Whoever starts a server wants to be told that there is no room; later it can wait.
+        disk.room.wait();
         Ok(disk)
     }
 
@@ -308,6 +320,11 @@ impl Disk {
             meta.insert(name, value).map_err(|error| StoreError::of(&self.path, error))?;
         }
         Ok(())
+    }
+
+    /// There is no room.
+    pub(super) fn full(&self) -> StoreError {
+        StoreError::Full { path: self.path.clone() }
     }
 
     fn damaged(&self, what: &str) -> StoreError {

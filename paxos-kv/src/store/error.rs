@@ -2,6 +2,8 @@
 
 use tonic::Code;
 
+use super::patient::is_full;
+
 /// Why a request is refused. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KvError {
@@ -121,9 +123,7 @@ impl StoreError {
         let path = path.to_owned();
         match error.into() {
             redb::Error::DatabaseAlreadyOpen => StoreError::Locked { path },
-            redb::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                StoreError::Full { path }
-            }
+            redb::Error::Io(error) if is_full(&error) => StoreError::Full { path },
             redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
                 StoreError::Damaged { path, reason: error.to_string() }
             }

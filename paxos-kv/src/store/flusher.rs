@@ -3,11 +3,13 @@
 //!
 //! A layer is frozen between two slots, never within one, so that the tables always hold whole
 //! slots. At most one layer is frozen at a time; when the active one has grown to twice its measure
-//! meanwhile, applying waits.
+//! meanwhile, applying waits. A full disk makes the thread wait for room; what is applied meanwhile
+//! stays in memory and the log, as far as there is place, and then the store fails.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use paxos_core::types::Slot;
@@ -19,6 +21,9 @@ use super::{
     version::Position,
     view::View,
 };
+
+/// How often those who wait for the thread look whether it lacks room.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// When a layer is full.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +157,10 @@ impl Shared {
     }
 
     /// Brings everything applied into the tables. Writes nothing if it is there.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room, or the store has failed.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         let target = {
             let published = self.inner.published.read().unwrap_or_else(PoisonError::into_inner);
@@ -159,10 +168,9 @@ impl Shared {
         };
         let mut progress = self.inner.lock_progress();
         while progress.extent.head.applied < target {
-            progress.check()?;
             progress.wanted = true;
             self.inner.work.notify_one();
-            progress = self.inner.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+            progress = self.inner.wait_for_progress(progress)?;
         }
         Ok(())
     }
@@ -183,6 +191,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.inner.lock_progress().stopping = true;
         self.inner.work.notify_one();
+        self.inner.disk.room.give_up();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -208,8 +217,25 @@ impl Inner {
             if room {
                 return Ok(());
             }
-            progress = self.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+            progress = self.wait_for_progress(progress)?;
         }
+    }
+
+    /// Returns when the thread may have got on.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot: the store has failed, or the disk is full.
+    fn wait_for_progress<'a>(
+        &self,
+        progress: MutexGuard<'a, Progress>,
+    ) -> Result<MutexGuard<'a, Progress>, StoreError> {
+        progress.check()?;
+        if self.disk.room.is_lacking() {
+            return Err(self.disk.full());
+        }
+        let waited = self.progressed.wait_timeout(progress, LOOK_INTERVAL);
+        Ok(waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
     fn want_flush_if(&self, due: impl FnOnce(Slot) -> bool) {

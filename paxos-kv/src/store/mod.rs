@@ -28,6 +28,7 @@ mod disk;
 mod error;
 mod flusher;
 mod layer;
+mod patient;
 mod read;
 mod reader;
 #[cfg(test)]
@@ -118,8 +119,15 @@ impl StateMachine for Store {
 
     /// # Panics
     ///
-    /// If the tables cannot be written; the text names the file and the remedy.
+    /// If the tables cannot be written, unless for lack of room: then the next start takes what is
+    /// missing from the log. The text names the file and the remedy.
     fn flush(&mut self) {
-        self.shared.flush().unwrap_or_else(|error| panic!("cannot flush: {error}"));
+        match self.shared.flush() {
+            Ok(()) => {}
+            Err(error @ StoreError::Full { .. }) => {
+                tracing::warn!(%error, "the next start replays what is not in the tables");
+            }
+            Err(error) => panic!("cannot flush: {error}"),
+        }
     }
 }

@@ -38,6 +38,9 @@ use super::{
 /// How long a server may take to end when it is asked to.
 const END_MAX: Duration = Duration::from_secs(30);
 
+/// The program in the directory of a run.
+const PROGRAM: &str = "paxos-kv";
+
 /// What a server says at its end if there was no room.
 const NO_ROOM: &str = "no space left";
 
@@ -94,6 +97,8 @@ impl Cluster {
                 had_no_room: false,
             });
         }
+        // A copy, so that a build in between does not exchange what is started again.
+        fs::copy(env!("CARGO_BIN_EXE_paxos-kv"), directory.join(PROGRAM))?;
         let network = Arc::new(Network::new(setup.nodes));
         let proxies = proxies(&setup, &servers, &network).await?;
         let flags = flags(&setup, &servers);
@@ -139,7 +144,7 @@ impl Cluster {
             let log =
                 File::options().create(true).append(true).open(log(&self.directory, &server.name));
             let client_url = format!("http://{}", local(server.client_port));
-            let child = Command::new(env!("CARGO_BIN_EXE_paxos-kv"))
+            let child = Command::new(self.directory.join(PROGRAM))
                 .env_clear()
                 .args(["serve", "--name", &server.name])
                 .arg("--data-dir")

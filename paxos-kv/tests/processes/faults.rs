@@ -24,6 +24,7 @@ pub(crate) mod effect {
     pub(crate) const THROTTLED: &str = "packets throttled";
     pub(crate) const SEVERED: &str = "connections severed";
     pub(crate) const DISKS_FOUND_FULL: &str = "disks found full";
+    pub(crate) const TABLES_WAITED: &str = "tables waited for room";
     pub(crate) const ENDED_WITHOUT_ROOM: &str = "servers ended without room";
 }
 

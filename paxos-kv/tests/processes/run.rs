@@ -24,6 +24,9 @@ use super::{
 /// What a server says when its disk has no more room.
 const DISK_FULL: &str = "the disk is full";
 
+/// What a server says when its tables wait for room.
+const TABLES_WAIT: &str = "no space left: changes wait";
+
 /// What a thread says that panics.
 const PANIC: &str = "panicked at";
 
@@ -237,15 +240,17 @@ async fn end(cluster: &mut Cluster) -> Result<(), String> {
 /// What the faults led to.
 fn effects(setup: &Setup, cluster: &Cluster) -> Result<BTreeMap<&'static str, u64>, String> {
     let mut effects: BTreeMap<_, _> = cluster.network.effects.list().into();
-    let mut full = 0;
+    let (mut full, mut waits) = (0, 0);
     for index in 0..setup.nodes {
         let log = cluster.log(index).map_err(|error| error.to_string())?;
         if let Some(line) = log.lines().find(|line| line.contains(PANIC)) {
             return Err(format!("{}: {line}", cluster.name(index)));
         }
         full += log.matches(DISK_FULL).count() as u64;
+        waits += log.matches(TABLES_WAIT).count() as u64;
     }
     effects.insert(effect::DISKS_FOUND_FULL, full);
+    effects.insert(effect::TABLES_WAITED, waits);
     effects.insert(effect::ENDED_WITHOUT_ROOM, cluster.ended_without_room);
     Ok(effects)
 }
