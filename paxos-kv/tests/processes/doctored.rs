@@ -1,8 +1,9 @@
-//! Shows that the check of histories bites: a right history passes, and each wrong one does not.
+//! Shows that the checks of histories bite: a right history passes, and each wrong one does not.
 
 use super::{
     check::check,
     history::{Answer, Found, Operation, Outcome, Request, key},
+    linearizability,
 };
 
 /// A wrong history: a name, what is done to the right one, and what the check says.
@@ -10,6 +11,8 @@ pub(crate) struct Doctored {
     pub(crate) name: &'static str,
     doctor: fn(&mut Vec<Operation>),
     verdict: &'static str,
+    /// Whether keys and values alone tell.
+    is_visible: bool,
 }
 
 /// Places in the right history.
@@ -81,8 +84,9 @@ fn answer(operation: &mut Operation) -> &mut Answer {
 pub(crate) const DOCTORED: [Doctored; 14] = [
     Doctored {
         name: "a_stale_read_is_found",
-        doctor: |history| history[GET].began = 29,
+        doctor: |history| (history[GET].began, history[GET].ended) = (28, 29),
         verdict: "is stale",
+        is_visible: true,
     },
     Doctored {
         name: "a_lost_write_is_found",
@@ -90,6 +94,7 @@ pub(crate) const DOCTORED: [Doctored; 14] = [
             answer(&mut history[RANGE]).found.remove(0);
         },
         verdict: "held (6, Some(\"5\")) at 6",
+        is_visible: true,
     },
     Doctored {
         name: "a_write_that_was_undone_is_found",
@@ -98,11 +103,13 @@ pub(crate) const DOCTORED: [Doctored; 14] = [
             answer(&mut history[RANGE]).found[0] = old;
         },
         verdict: "held (6, Some(\"5\")) at 6",
+        is_visible: true,
     },
     Doctored {
         name: "a_phantom_is_found",
         doctor: |history| answer(&mut history[RANGE]).found[1].value = "6".to_owned(),
         verdict: "nobody wrote",
+        is_visible: true,
     },
     Doctored {
         name: "a_write_that_was_done_twice_is_found",
@@ -111,6 +118,7 @@ pub(crate) const DOCTORED: [Doctored; 14] = [
             (found.mod_revision, found.version) = (7, 2);
         },
         verdict: "changed the store at 6 and at 7",
+        is_visible: false,
     },
     Doctored {
         name: "a_write_that_was_done_twice_and_overwritten_is_found",
@@ -122,31 +130,37 @@ pub(crate) const DOCTORED: [Doctored; 14] = [
             history.remove(4);
         },
         verdict: "nobody asked for the change at revision 6",
+        is_visible: false,
     },
     Doctored {
         name: "a_version_that_counts_too_much_is_found",
         doctor: |history| answer(&mut history[RANGE]).found[0].version = 2,
         verdict: "was written 1 times",
+        is_visible: false,
     },
     Doctored {
         name: "writes_in_the_wrong_order_are_found",
-        doctor: |history| history[SWAP].began = 72,
+        doctor: |history| (history[SWAP].began, history[SWAP].ended) = (72, 73),
         verdict: "changed the store at 3 when 5 had been seen",
+        is_visible: true,
     },
     Doctored {
         name: "a_write_that_was_seen_before_it_began_is_found",
         doctor: |history| (history[LOST].began, history[LOST].ended) = (90, 95),
         verdict: "changed the store at 4 when 6 had been seen",
+        is_visible: true,
     },
     Doctored {
         name: "two_writes_at_one_revision_are_found",
         doctor: |history| answer(&mut history[LAST_PUT]).revision = 3,
         verdict: "two changes at revision 3",
+        is_visible: false,
     },
     Doctored {
         name: "a_refused_write_that_took_effect_is_found",
         doctor: |history| history[LOST].outcome = Outcome::Failed("too many".to_owned()),
         verdict: "did not write",
+        is_visible: true,
     },
     Doctored {
         name: "a_swap_whose_condition_did_not_hold_is_found",
@@ -156,11 +170,13 @@ pub(crate) const DOCTORED: [Doctored; 14] = [
             }
         },
         verdict: "held (2, Some(\"1\")) at 2",
+        is_visible: true,
     },
     Doctored {
         name: "a_deletion_of_nothing_is_found",
         doctor: |history| answer(&mut history[DELETE]).deleted = 0,
         verdict: "held (3, Some(\"2\")) at 5",
+        is_visible: true,
     },
     Doctored {
         name: "an_answer_from_the_future_is_found",
@@ -169,6 +185,7 @@ pub(crate) const DOCTORED: [Doctored; 14] = [
             answer(&mut history[GET]).revision = 1;
         },
         verdict: "newer than its revision",
+        is_visible: false,
     },
 ];
 
@@ -176,8 +193,13 @@ impl Doctored {
     /// Runs the check on the right history and on this one.
     pub(crate) fn test(&self) -> Result<(), String> {
         let mut history = right();
-        check(&history).map_err(|reason| format!("the right history is refused: {reason}"))?;
+        let refused = |reason| format!("the right history is refused: {reason}");
+        check(&history).map_err(refused)?;
+        linearizability::check(&history).map_err(refused)?;
         (self.doctor)(&mut history);
+        if linearizability::check(&history).is_ok() == self.is_visible {
+            return Err(format!("keys and values alone tell: not {}", self.is_visible));
+        }
         match check(&history) {
             Ok(()) => Err("it passes".to_owned()),
             Err(reason) if reason.contains(self.verdict) => Ok(()),

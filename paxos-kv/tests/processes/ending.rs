@@ -1,7 +1,7 @@
 //! What must hold once all faults are healed: everybody works, and all hold the same.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -70,8 +70,8 @@ pub(crate) async fn everybody_works(
 /// Numbers from here on are those of this module's own requests.
 const OBSERVER: usize = 1000;
 
-/// Reads everything from every server and compares it. Returns what was found as the reads of all
-/// groups that it amounts to.
+/// Reads everything from every server and compares it. Returns what was found as the reads that it
+/// amounts to: of these groups, whose keys are all there are.
 ///
 /// # Errors
 ///
@@ -79,6 +79,7 @@ const OBSERVER: usize = 1000;
 pub(crate) async fn all_hold_the_same(
     channels: &[Channel],
     clock: impl Fn() -> u64,
+    groups: BTreeSet<u64>,
     cluster: &Cluster,
 ) -> Result<Vec<Operation>, String> {
     let mut first: Option<(i64, Vec<KeyValue>)> = None;
@@ -97,7 +98,8 @@ pub(crate) async fn all_hold_the_same(
                 return Err(format!("{name} holds something else at {at}: {difference}"));
             }
             None => {
-                reads = by_group(&kvs, revision, server, began, clock());
+                let read = (revision, server, began, clock());
+                reads = by_group(&kvs, groups.clone(), read)?;
                 first = Some((revision, kvs));
             }
         }
@@ -122,15 +124,16 @@ fn difference(expected: &[KeyValue], found: &[KeyValue]) -> String {
 
 fn by_group(
     kvs: &[KeyValue],
-    revision: i64,
-    server: usize,
-    began: u64,
-    ended: u64,
-) -> Vec<Operation> {
-    let mut groups: BTreeMap<u64, Vec<Found>> = BTreeMap::new();
+    groups: BTreeSet<u64>,
+    (revision, server, began, ended): (i64, usize, u64, u64),
+) -> Result<Vec<Operation>, String> {
+    let mut groups: BTreeMap<u64, Vec<Found>> =
+        groups.into_iter().map(|group| (group, Vec::new())).collect();
     for found in kvs.iter().cloned().map(Found::from) {
-        let group = group(&found.key).expect("clients write keys of groups");
-        groups.entry(group).or_default().push(found);
+        match group(&found.key).and_then(|group| groups.get_mut(&group)) {
+            Some(group) => group.push(found),
+            None => return Err(format!("nobody wrote {found:?}")),
+        }
     }
     let read = |(group, found)| Operation {
         client: OBSERVER + server,
@@ -140,5 +143,5 @@ fn by_group(
         request: Request::Range { group },
         outcome: Outcome::Answered(Answer { revision, found, ..Answer::default() }),
     };
-    groups.into_iter().map(read).collect()
+    Ok(groups.into_iter().map(read).collect())
 }

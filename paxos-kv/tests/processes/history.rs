@@ -29,6 +29,19 @@ pub(crate) enum Request {
 }
 
 impl Request {
+    /// The group of the keys that are concerned; none by compaction.
+    pub(crate) fn group(&self) -> Option<u64> {
+        match self {
+            Request::Put { key, .. }
+            | Request::Get { key, .. }
+            | Request::CompareAndSwap { key, .. }
+            | Request::Delete { key }
+            | Request::Move { from: key, .. } => group(key),
+            Request::Range { group } => Some(*group),
+            Request::Compact { .. } => None,
+        }
+    }
+
     /// Whether no key is another one afterwards, whatever happens.
     pub(crate) fn changes_nothing(&self) -> bool {
         matches!(self, Request::Get { .. } | Request::Range { .. } | Request::Compact { .. })

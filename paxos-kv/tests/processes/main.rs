@@ -18,6 +18,7 @@ mod doctored;
 mod ending;
 mod faults;
 mod history;
+mod linearizability;
 mod nemesis;
 mod network;
 mod options;

@@ -15,6 +15,7 @@ use super::{
     ending,
     faults::{Fault, Schedule, effect},
     history::{self, Operation, Outcome},
+    linearizability,
     nemesis::Nemesis,
     options::Setup,
     progress::Progress,
@@ -198,12 +199,15 @@ async fn attempt(
     let start = clients.start_time();
     evidence.history = clients.stop().await;
     let clock = || u64::try_from(start.elapsed().as_nanos()).expect("below centuries");
-    let reads = ending::all_hold_the_same(&channels, clock, cluster).await?;
+    let groups = evidence.history.iter().filter_map(|operation| operation.request.group());
+    let groups = groups.collect();
+    let reads = ending::all_hold_the_same(&channels, clock, groups, cluster).await?;
     evidence.history.extend(reads);
     end(cluster).await?;
     let effects = effects(setup, cluster)?;
     let began = Instant::now();
     check::check(&evidence.history)?;
+    linearizability::check(&evidence.history)?;
     println!("  checked in {:.1} s", began.elapsed().as_secs_f64());
     Ok(Report {
         runs: 1,
