@@ -5,6 +5,8 @@
 //! was given; one of etcd's without effect here is reported, never dropped silently.
 
 mod cluster;
+#[cfg(test)]
+mod fuzz;
 mod given;
 mod table;
 mod url;

@@ -1,6 +1,7 @@
 //! Tests of the store as its users see it.
 
 mod durability;
+mod fuzz;
 mod model;
 mod semantics;
 

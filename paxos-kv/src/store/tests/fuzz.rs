@@ -1,0 +1,130 @@
+//! Fuzz targets for what clients send: any bytes as a request of the API, and real requests with
+//! bytes replaced. Each goes through the decoder, the checks and two stores, which have to answer
+//! alike. `docs/PROOF.md` has the commands.
+
+use paxos_core::port::Codec;
+use prost::Message;
+
+use super::*;
+use crate::store::{RequestLimits, is_read_only};
+
+/// Requests of every kind, with what is special about each.
+fn seeds() -> Vec<(&'static str, Command)> {
+    let condition =
+        compare("a", CompareTarget::Version, CompareResult::Greater, TargetUnion::Version(0));
+    let nested = TxnRequest {
+        compare: vec![condition],
+        success: vec![put_operation("a", "1"), range_operation(range("a", "\0"))],
+        failure: vec![delete_operation("a", "c"), txn_operation(always(vec![]))],
+    };
+    let lists = always(vec![txn_operation(nested.clone()), put_operation("d", "2")]);
+    let reads = always(vec![range_operation(range("a", "z"))]);
+    let ignoring = PutRequest { ignore_value: true, prev_kv: true, ..put("a", "") };
+    let attributes = MemberAttributes { member_id: 3, name: "three".into(), client_urls: vec![] };
+    vec![
+        ("put", Command::Put(put("a", "value"))),
+        ("put-ignore", Command::Put(ignoring)),
+        ("delete", Command::DeleteRange(delete("a", "\0"))),
+        ("txn", Command::Txn(nested)),
+        ("txn-nested", Command::Txn(lists)),
+        ("txn-reads", Command::Txn(reads)),
+        ("compact", Command::Compact(CompactionRequest { revision: 2, physical: true })),
+        ("member", Command::MemberAttributes(attributes)),
+    ]
+}
+
+/// Two stores that get the same commands.
+struct Pair {
+    one: Fixture,
+    other: Fixture,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let mut pair = Pair { one: Fixture::new(), other: Fixture::new() };
+        pair.apply(Command::Put(put("a", "0")));
+        pair.apply(Command::Put(put("b", "0")));
+        pair
+    }
+
+    fn apply(&mut self, command: Command) {
+        let answers = [self.one.apply(command.clone()), self.other.apply(command)];
+        let [one, other] = answers.map(|answer| format!("{answer:?}"));
+        assert_eq!(one, other, "the same command, the same answer");
+    }
+
+    /// A client sends a command.
+    fn command(&mut self, bytes: &[u8]) {
+        let bytes = Bytes::copy_from_slice(bytes);
+        let Ok(command) = <Command as Codec>::decode(bytes) else { return };
+        let again = <Command as Codec>::decode(Codec::encode(&command));
+        assert_eq!(again.as_ref(), Ok(&command));
+        if let Command::Txn(request) = &command
+            && is_read_only(request)
+        {
+            let [one, other] = [&self.one, &self.other].map(|it| it.reader.txn(request).is_ok());
+            assert_eq!(one, other);
+        }
+        let served = command.validate(RequestLimits::default());
+        assert!(served.is_err() || command.validate(RequestLimits::MAX).is_ok(), "{command:?}");
+        self.apply(command);
+    }
+
+    /// A client sends a read.
+    fn range(&self, bytes: &[u8]) {
+        let Ok(request) = RangeRequest::decode(bytes) else { return };
+        let [one, other] = [&self.one, &self.other].map(|it| it.range(request.clone()));
+        assert_eq!(format!("{one:?}"), format!("{other:?}"));
+        if let Ok(response) = one {
+            let limit = usize::try_from(request.limit).unwrap_or(0);
+            assert!(limit == 0 || response.kvs.len() <= limit);
+            assert!(response.kvs.len() as i64 <= response.count, "no key is found uncounted");
+        }
+    }
+}
+
+#[test]
+fn requests() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let mut pair = Pair::new();
+        pair.range(bytes);
+        pair.command(bytes);
+        pair.range(bytes);
+    });
+}
+
+#[test]
+fn damaged_requests() {
+    let seeds: Vec<Vec<u8>> =
+        seeds().into_iter().map(|(_, command)| Codec::encode(&command).to_vec()).collect();
+    type Damage = Vec<(u8, Vec<(u8, u8)>)>;
+    bolero::check!().with_type::<Damage>().for_each(|damage| {
+        let mut pair = Pair::new();
+        for (seed, edits) in damage {
+            let mut bytes = seeds[*seed as usize % seeds.len()].clone();
+            for (at, byte) in edits.iter().take(4) {
+                let at = *at as usize % bytes.len();
+                bytes[at] = *byte;
+            }
+            pair.command(&bytes);
+            let edit = edits.first().map_or(0, |(_, byte)| i64::from(*byte) - 3);
+            let request = RangeRequest { revision: edit, limit: edit, ..range("a", "\0") };
+            pair.range(&request.encode_to_vec());
+        }
+    });
+}
+
+/// The seeds of the corpus; `UPDATE_CORPUS=1` writes them.
+#[test]
+fn the_corpus_is_of_the_present_format() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/store/tests/__fuzz__/store__tests__fuzz__requests/corpus");
+    for (name, command) in seeds() {
+        if std::env::var_os("UPDATE_CORPUS").is_some() {
+            std::fs::create_dir_all(&directory).expect("a directory");
+            std::fs::write(directory.join(name), Codec::encode(&command)).expect("a file");
+        }
+        let bytes = std::fs::read(directory.join(name)).expect("the seed");
+        assert_eq!(<Command as Codec>::decode(bytes.into()), Ok(command));
+    }
+}
