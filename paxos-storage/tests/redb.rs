@@ -235,3 +235,29 @@ async fn a_power_cut_during_a_start_loses_nothing() {
         assert_eq!(Some(recovered.sessions), batch.sessions, "{seed}/{operations}");
     }
 }
+
+/// A write that finds no room breaks the database, which is opened again at once: reads wait for
+/// that, and nobody takes them for failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_do_not_notice_that_the_disk_is_full() {
+    let disk = SimulatedDisk::new(1);
+    let storage = Arc::new(disk.storage());
+    storage.recover(CLUSTER, NODE).await.expect("a new storage");
+    storage.write(some_batch()).await.expect("a write");
+    disk.inject(Fault::Full(true));
+    let writer = storage.clone();
+    let writes = tokio::spawn(async move {
+        for _ in 0..100 {
+            let ballot = Ballot { round: 2, node: NODE };
+            let record = Record { slot: Slot(201), ballot, value: Value::Noop };
+            let batch = WriteBatch { records: vec![record], ..WriteBatch::default() };
+            let full = writer.write(batch).await;
+            assert!(matches!(full, Err(StorageError::Full { .. })), "{full:?}");
+        }
+    });
+    while !writes.is_finished() {
+        let read = storage.read(Slot(1)..=Slot(200), usize::MAX).await;
+        assert_eq!(read.expect("what was written before").len(), 200);
+    }
+    writes.await.expect("every write is refused");
+}

@@ -9,6 +9,7 @@ use std::{
     ops::RangeInclusive,
     sync::{Arc, PoisonError, RwLock},
     thread::{Builder, JoinHandle},
+    time::Duration,
 };
 
 use paxos_core::{
@@ -22,6 +23,9 @@ use super::{database::OpenDatabase, source::Source};
 
 /// Requests that may wait for a thread. A node has one write under way, and few reads.
 const QUEUE: usize = 16;
+
+/// How long a read waits before it looks whether the database is open again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(1);
 
 type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
 
@@ -142,10 +146,19 @@ struct Reader {
 
 impl Reader {
     fn handle(&mut self, ReaderJob { slots, bytes_max, reply }: ReaderJob) {
-        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
-        let read =
-            database(&access, "read", &self.path).and_then(|open| open.read(slots, bytes_max));
-        drop(access);
+        let read = loop {
+            let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+            let open = database(&access, "read", &self.path);
+            match open.and_then(|open| open.read(slots.clone(), bytes_max)) {
+                // A write has found no room, after which redb reads nothing either, until the
+                // writer has opened it again, which it is about to do.
+                Err(StorageError::Full { .. }) => {
+                    drop(access);
+                    std::thread::sleep(REOPEN_PAUSE);
+                }
+                read => break read,
+            }
+        };
         // Whoever asked may have been dropped.
         let _ = reply.send(read);
     }
@@ -219,8 +232,10 @@ impl Writer {
     /// Opens the database again, which redb needs after every failure. What is then found in it is
     /// what the disk holds: the batch is there, or `full` is the whole truth about it.
     fn go_on_after(&mut self, full: StorageError, batch: &WriteBatch) -> Result<(), StorageError> {
-        let (Access::Open(failed), Some(source)) = (self.replace(Access::Failed), &mut self.source)
-        else {
+        // Held until all is decided: whoever reads meanwhile waits, and does not fail.
+        let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        let failed = std::mem::replace(&mut *access, Access::Failed);
+        let (Access::Open(failed), Some(source)) = (failed, &mut self.source) else {
             return Err(StorageError::Failed);
         };
         let cluster = failed.cluster();
@@ -229,7 +244,7 @@ impl Writer {
             OpenDatabase::open(source, cluster).and_then(|open| Ok((open.contains(batch)?, open)));
         match again {
             Ok((contained, open)) => {
-                self.replace(Access::Open(open));
+                *access = Access::Open(open);
                 if contained { Ok(()) } else { Err(full) }
             }
             // To say "full" would promise that the batch is not there, which is unknown now.
