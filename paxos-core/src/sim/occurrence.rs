@@ -91,8 +91,8 @@ occurrences! {
     Paused = "pauses",
     /// A machine was suspended for a while, its clock too.
     Suspended = "suspensions",
-    /// A machine was suspended and its links were gone for a while after it went on.
-    Stranded = "suspensions without links",
+    /// A machine was suspended, and links that had been cut meanwhile came back after it went on.
+    Stranded = "suspensions while links were cut",
     /// A clock ran a little fast or slow.
     Drifted = "drifting clocks",
     /// A clock ran up to twice as fast or as slow for a while.

@@ -52,7 +52,7 @@ fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
 impl Plan {
     /// The plan that the random numbers decide, without some faults.
     pub(super) fn draw(rng: &mut fastrand::Rng, without: &BTreeSet<Fault>) -> Plan {
-        let nodes = pick(rng, &[1, 3, 3, 3, 5, 5, 5, 5, 7]);
+        let nodes = pick(rng, &[1, 3, 3, 3, 5, 5, 5, 5, 7, 7]);
         let membership = draw_membership(rng, nodes);
         let config = draw_config(rng, &membership);
         let election = config.election_timeout;
@@ -65,7 +65,7 @@ impl Plan {
             faults: drawn.iter().copied().filter(|fault| !without.contains(fault)).collect(),
             drawn,
             message_fault_rate: pick(rng, &[0.01, 0.05, 0.15, 0.3]),
-            fault_interval: election.mul_f64(0.3 + 4.0 * rng.f64()),
+            fault_interval: election.mul_f64(0.2 + 4.0 * rng.f64().powi(2)),
             cuts_messages_under_way: rng.bool(),
             latency: (latency_max / rng.u32(2..20), latency_max),
             disk_latency: (disk_max / 10, disk_max),

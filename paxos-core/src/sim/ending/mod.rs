@@ -147,7 +147,7 @@ impl World<'_> {
             let is_down = matches!(ending, Ending::Survivors(_)) || rng.u8(..6) == 0;
             if is_running && is_down {
                 self.crash(node, rng)?;
-            } else if is_running && matches!(ending, Ending::Fringe(_)) {
+            } else if is_running {
                 self.break_for_good(node, rng);
             }
         }

@@ -12,6 +12,7 @@ pub(super) use process::CrashPoint;
 use super::{
     agenda::Happening,
     fault::{Fault, Strike},
+    station::Station,
     world::{Checked, World},
 };
 use crate::replica::Role;
@@ -77,7 +78,9 @@ impl World<'_> {
     /// Whom a fault strikes: who leads, for that does most harm, or anybody.
     fn victim(&self, rng: &mut fastrand::Rng) -> usize {
         let node = rng.usize(..self.plan.nodes);
-        let leader = self.stations.iter().position(|station| station.role == Role::Leading);
+        let leads =
+            |station: &Station| station.role == Role::Leading && station.paused_until <= self.now;
+        let leader = self.stations.iter().position(leads);
         leader.filter(|_| rng.bool()).unwrap_or(node)
     }
 

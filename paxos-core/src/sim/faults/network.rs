@@ -55,7 +55,11 @@ impl World<'_> {
         self.impair(&links, Trouble::Narrow { bytes_per_second, is_uplink }, rng);
     }
 
+    /// These links get into trouble, beside those that are in it already or in their place.
     fn impair(&mut self, links: &Links, trouble: Trouble, rng: &mut fastrand::Rng) {
+        if rng.bool() {
+            self.network.mend();
+        }
         let end = self.now + self.while_lasting(rng);
         let stagger = if rng.bool() { Duration::ZERO } else { self.while_lasting(rng) };
         self.trace.note(self.now, [11, end.as_nanos() as u64, stagger.as_nanos() as u64], || {

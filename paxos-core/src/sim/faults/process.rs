@@ -7,7 +7,7 @@ use crate::{
         agenda::Happening,
         network::Trouble,
         occurrence::{Occurrence, Occurrences},
-        topology::Links,
+        topology::Shape,
         world::{Checked, World},
     },
 };
@@ -122,21 +122,23 @@ impl World<'_> {
         });
     }
 
-    /// Suspends a machine, its clock included. At times it loses its links too, and they come back
-    /// one by one after it has gone on: it has missed everything and does not know it.
+    /// Suspends a machine, its clock included. At times the network falls apart meanwhile, and its
+    /// links come back one by one after the machine has gone on: it has missed everything, does not
+    /// know it, and may hear of it in any order.
     fn suspend(&mut self, node: usize, rng: &mut fastrand::Rng) {
         let until = self.now + self.while_lasting(rng) + self.while_lasting(rng);
         let is_stranded = rng.bool();
         if is_stranded {
             self.seen.add(Occurrence::Stranded);
-            let links = Links::of(self.plan.nodes, |from, to| from == node || to == node);
+            let shape = if rng.bool() { Shape::Islands } else { Shape::Random };
+            let links = shape.draw(self.plan.nodes, node, rng).others();
             let longer = self.while_lasting(rng);
             self.network.trouble(&links, Trouble::Cut, || until + longer.mul_f64(rng.f64()));
         }
         self.seen.add(Occurrence::Suspended);
         self.stations[node].pause(self.now, until, true);
         self.trace.note(self.now, [17, node as u64, u64::from(is_stranded)], || {
-            let links = if is_stranded { " without its links" } else { "" };
+            let links = if is_stranded { " and links are cut" } else { "" };
             format!("{} is suspended{links} until {:.6}", node + 1, until.as_secs_f64())
         });
     }
