@@ -6,7 +6,11 @@
 //! SIM_SEED=7 cargo test -p paxos-core --test simulation replay -- --nocapture
 //! ```
 
-use paxos_core::sim::{self, Failure, Occurrences, Restriction, Strike};
+use paxos_core::{
+    port::StateMachine,
+    sim::{self, Check, Failure, Fault, Occurrences, Restriction, Simulated, Simulation, Strike},
+    types::Slot,
+};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 200;
@@ -67,7 +71,8 @@ fn a_seed_decides_everything() {
 #[test]
 fn faults_can_be_left_out() {
     let strikes = |seed, restriction: &Restriction| {
-        sim::run_within(seed, restriction).unwrap_or_else(|failure| fail(&failure)).strikes
+        let simulation = Simulation::default().restricted(restriction.clone());
+        simulation.run(seed).unwrap_or_else(|failure| fail(&failure)).strikes
     };
     let mut left_out = 0;
     for seed in 0..10 {
@@ -87,12 +92,80 @@ fn faults_can_be_left_out() {
     assert!(left_out > 10, "only {left_out} strikes were left out");
 }
 
-/// Prints the run of the seed in `SIM_SEED`.
-#[test]
-fn replay() {
-    let Some(seed) = variable("SIM_SEED") else { return };
-    match sim::replay(seed, |line| println!("{line}")) {
-        Ok(report) => println!("seed {seed} passes, trace {:016x}", report.trace_hash),
-        Err(failure) => fail(&failure),
+/// An embedder's machine: a sum, with a mistake to choose.
+#[derive(Default)]
+struct Sum {
+    total: i64,
+    last: Slot,
+    has_gap: bool,
+    forbids_gaps: bool,
+}
+
+impl StateMachine for Sum {
+    type Command = i64;
+    type Response = i64;
+
+    fn apply(&mut self, slot: Slot, commands: Vec<i64>) -> Vec<i64> {
+        self.has_gap |= slot != self.last.next();
+        self.last = slot;
+        let add = |number| {
+            self.total += number;
+            self.total
+        };
+        commands.into_iter().map(add).collect()
     }
+}
+
+impl Simulated for Sum {
+    fn command(rng: &mut fastrand::Rng) -> i64 {
+        rng.i64(1..100)
+    }
+
+    fn digest(&self) -> u64 {
+        self.total.cast_unsigned()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.forbids_gaps && self.has_gap {
+            return Err(format!("a slot is missing before {}", self.last));
+        }
+        Ok(())
+    }
+}
+
+/// A machine that believes every slot has a command, which is so until a leader is replaced in the
+/// midst of something and its successor fills a hole.
+fn gapless() -> Simulation {
+    Simulation::of(|| Sum { forbids_gaps: true, ..Sum::default() })
+}
+
+fn first_failure(simulation: &Simulation) -> Failure {
+    (0..50).find_map(|seed| simulation.run(seed).err()).expect("one of 50 seeds fails")
+}
+
+#[test]
+fn a_machine_of_ones_own_is_simulated() {
+    let simulation = Simulation::of(Sum::default);
+    for seed in 0..20 {
+        let report = simulation.run(seed).unwrap_or_else(|failure| fail(&failure));
+        assert!(report.calls > 0, "seed {seed}");
+    }
+    let failure = first_failure(&gapless());
+    assert_eq!(failure.check, Check::StateMachine);
+    assert!(failure.what.starts_with("a slot is missing"), "{failure}");
+}
+
+#[test]
+fn a_failing_run_is_shrunk_to_what_it_needs() {
+    let failure = first_failure(&gapless());
+    let shrunk = gapless().shrink(failure.seed).expect("it fails");
+    assert_eq!(shrunk.failure.check, Check::StateMachine);
+    let kinds = shrunk.failure.restriction.without.len();
+    assert!(kinds > 0 && kinds < Fault::ALL.len(), "{shrunk:?}");
+    assert!(shrunk.strikes * 2 < failure.strikes.len(), "{shrunk:?} from {failure:?}");
+    let again = gapless().restricted(shrunk.failure.restriction.clone()).run(failure.seed);
+    assert_eq!(again, Err(shrunk.failure));
+    let without = Fault::ALL.iter().copied().collect();
+    let calm = gapless().restricted(Restriction { without, ..Restriction::default() });
+    calm.run(failure.seed).expect("it fails for the faults alone");
 }

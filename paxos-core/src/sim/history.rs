@@ -5,14 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    check::{Check, Violation, ensure},
     host::verdicts,
-    ledger::{Violation, ensure},
     occurrence::{Occurrence, Occurrences},
 };
 use crate::{
     replica::{Delivery, Verdict},
     types::{ClientId, NodeId, RequestId, Slot, Value},
 };
+
+/// The check that fails here.
+const CHECK: Check = Check::Clients;
 
 /// A read under way: who reads, in which life, under which number.
 pub(super) type ReadId = (NodeId, u64, u64);
@@ -125,7 +128,10 @@ impl History {
     /// A client learns that its command had effect.
     pub(super) fn acknowledge(&mut self, id: RequestId) -> Result<(), Violation> {
         let Some(&slot) = self.effects.get(&id) else {
-            return Err(Violation(format!("command {id} is acknowledged and had no effect")));
+            return Err(Violation::of(
+                CHECK,
+                format!("command {id} is acknowledged and had no effect"),
+            ));
         };
         self.acknowledged.insert(id);
         self.known = self.known.max(slot);
@@ -177,12 +183,12 @@ impl History {
     pub(super) fn check_final(
         &self,
         node: NodeId,
-        commands: &[(RequestId, bytes::Bytes)],
+        commands: impl Iterator<Item = RequestId>,
     ) -> Result<(), Violation> {
         let mut held = BTreeSet::new();
-        for (id, _) in commands {
-            ensure!(held.insert(*id), "the state of node {node} holds command {id} twice");
-            ensure!(!self.refused.contains(id), "node {node} applied {id}, which was refused");
+        for id in commands {
+            ensure!(held.insert(id), "the state of node {node} holds command {id} twice");
+            ensure!(!self.refused.contains(&id), "node {node} applied {id}, which was refused");
         }
         let lost = self.acknowledged.iter().find(|id| !held.contains(id));
         ensure!(

@@ -4,11 +4,11 @@
 //! state machine before the reads that wait for them. *When* a write finishes or a slot is applied
 //! is decided from outside, at random by the simulation and by command in a scenario.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::{disk::Disk, machine::Machine};
+use super::{application::question, disk::Disk, history::ReadId, machine::Machine};
 use crate::{
     config::Config,
     message::{Message, Record},
@@ -73,11 +73,13 @@ pub(super) enum Done {
     Applied {
         /// The slot.
         delivery: Delivery,
+        /// The answers to those of its commands that have effect.
+        answers: BTreeMap<RequestId, Bytes>,
         /// The digest of the state behind it.
         digest: u64,
     },
-    /// It has served reads from the state up to a slot.
-    Served(Vec<u64>, Slot),
+    /// It has served reads, with these answers, from the state up to a slot.
+    Served(Vec<(ReadId, Bytes)>, Slot),
 }
 
 impl Host {
@@ -189,7 +191,12 @@ impl Host {
             match process.work.pop_front() {
                 None => break,
                 Some(Work::Serve(reads)) => {
-                    done.push(Done::Served(reads, process.applied));
+                    let answer = |number| {
+                        let read = (self.id, process.incarnation, number);
+                        (read, self.machine.read(question(read)))
+                    };
+                    let answers = reads.into_iter().map(answer).collect();
+                    done.push(Done::Served(answers, process.applied));
                 }
                 Some(Work::Apply(delivery)) => {
                     applied = Some(delivery.slot);
@@ -199,11 +206,14 @@ impl Host {
                     }
                     process.applied = delivery.slot;
                     let commands = fresh(&delivery);
+                    let mut answers = BTreeMap::new();
                     if !commands.is_empty() {
-                        self.machine.apply(delivery.slot, commands);
+                        let ids: Vec<_> = commands.iter().map(|(id, _)| *id).collect();
+                        let given = self.machine.apply(delivery.slot, commands);
+                        answers.extend(ids.into_iter().zip(given));
                     }
                     let digest = self.machine.digest();
-                    done.push(Done::Applied { delivery, digest });
+                    done.push(Done::Applied { delivery, answers, digest });
                 }
             }
         }

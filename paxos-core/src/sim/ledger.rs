@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    check::{Check, Violation, ensure},
     disk::Image,
     occurrence::{Occurrence, Occurrences},
     transcript,
@@ -15,19 +16,8 @@ use crate::{
     types::{Ballot, NodeId, Slot, Value},
 };
 
-/// A broken invariant, with what is needed to understand it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Violation(pub(super) String);
-
-/// Fails with a message unless the condition holds.
-macro_rules! ensure {
-    ($condition:expr, $($message:tt)+) => {
-        if !$condition {
-            return Err($crate::sim::ledger::Violation(format!($($message)+)));
-        }
-    };
-}
-pub(super) use ensure;
+/// The check that fails here, unless it says otherwise.
+const CHECK: Check = Check::Log;
 
 /// The onlooker's knowledge of the log.
 #[derive(Debug)]
@@ -265,10 +255,13 @@ impl Ledger {
         for slot in before.chosen.slot.next().through(chosen.slot) {
             let record = records.get(&slot).copied().or(before.records.get(&slot));
             let Some(record) = record else {
-                return Err(Violation(format!(
-                    "node {node} writes watermark {} without a record of slot {slot}",
-                    chosen.slot
-                )));
+                return Err(Violation::of(
+                    CHECK,
+                    format!(
+                        "node {node} writes watermark {} without a record of slot {slot}",
+                        chosen.slot
+                    ),
+                ));
             };
             self.check_chosen(node, "keeps below its watermark", slot, &record.value)?;
         }
@@ -340,15 +333,21 @@ impl Ledger {
     ) -> Result<(), Violation> {
         match self.chosen.get(&slot) {
             Some((_, chosen)) if chosen == value => Ok(()),
-            Some((_, chosen)) => Err(Violation(format!(
-                "node {node} {verb} {} in slot {slot}, where {} is chosen",
-                transcript::value(value),
-                transcript::value(chosen)
-            ))),
-            None => Err(Violation(format!(
-                "node {node} {verb} {} in slot {slot}, where nothing is chosen yet",
-                transcript::value(value)
-            ))),
+            Some((_, chosen)) => Err(Violation::of(
+                CHECK,
+                format!(
+                    "node {node} {verb} {} in slot {slot}, where {} is chosen",
+                    transcript::value(value),
+                    transcript::value(chosen)
+                ),
+            )),
+            None => Err(Violation::of(
+                CHECK,
+                format!(
+                    "node {node} {verb} {} in slot {slot}, where nothing is chosen yet",
+                    transcript::value(value)
+                ),
+            )),
         }
     }
 

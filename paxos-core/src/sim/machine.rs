@@ -1,10 +1,13 @@
-//! The replicated state machine of the simulation: the list of all commands applied, and a digest
-//! of it. One kind lives in memory and is rebuilt from the log; the other has a state on disk
-//! that lags behind what is applied, and comes back from a crash at that point.
+//! The state machine of a node: the list of all commands applied, the guest that applies them, and a
+//! digest of both. One kind lives in memory and is rebuilt from the log; the other has a state on
+//! disk that lags behind what is applied, and comes back from a crash at that point.
+
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::application::{Application, Guest};
 use crate::types::{RequestId, Slot};
 
 /// Where the machine stands; the commands are the first `commands` of the list.
@@ -16,31 +19,38 @@ struct Position {
 }
 
 /// A state machine.
-#[derive(Debug)]
 pub(super) struct Machine {
+    application: Arc<dyn Application>,
+    guest: Box<dyn Guest>,
     now: Position,
     /// What a crash leaves behind; `None` if the state lives in memory.
     durable: Option<Position>,
-    commands: Vec<(RequestId, Bytes)>,
+    /// Everything applied, in order, and where.
+    commands: Vec<(Slot, RequestId, Bytes)>,
 }
 
 impl Machine {
-    /// An empty one, with or without a state on disk.
-    pub(super) fn new(on_disk: bool) -> Machine {
+    /// One in its first state, with or without a state on disk.
+    pub(super) fn new(on_disk: bool, application: Arc<dyn Application>) -> Machine {
         let durable = on_disk.then(Position::default);
-        Machine { now: Position::default(), durable, commands: Vec::new() }
+        let guest = application.start();
+        Machine { application, guest, now: Position::default(), durable, commands: Vec::new() }
     }
 
     /// As [`StateMachine::apply`](crate::port::StateMachine::apply).
-    pub(super) fn apply(&mut self, slot: Slot, commands: Vec<(RequestId, Bytes)>) {
+    pub(super) fn apply(&mut self, slot: Slot, commands: Vec<(RequestId, Bytes)>) -> Vec<Bytes> {
         assert!(slot > self.now.slot, "slot {slot} applied after slot {}", self.now.slot);
-        self.now.slot = slot;
-        for (id, command) in commands {
-            let chained = xxh3_64_with_seed(&id.sequence.to_le_bytes(), self.now.digest);
-            self.now.digest = xxh3_64_with_seed(&command, chained);
-            self.commands.push((id, command));
+        let first = self.commands.len();
+        self.commands.extend(commands.into_iter().map(|(id, command)| (slot, id, command)));
+        let answers = apply(&mut *self.guest, slot, &self.commands[first..]);
+        for ((_, id, command), answer) in self.commands[first..].iter().zip(&answers) {
+            for fact in [&id.sequence.to_le_bytes()[..], command, answer] {
+                self.now.digest = xxh3_64_with_seed(fact, self.now.digest);
+            }
         }
+        self.now.slot = slot;
         self.now.commands = self.commands.len();
+        answers
     }
 
     /// As [`StateMachine::applied`](crate::port::StateMachine::applied).
@@ -53,32 +63,59 @@ impl Machine {
         self.durable = self.durable.map(|_| self.now);
     }
 
-    /// Falls back to what is durable.
+    /// Falls back to what is durable. The guest comes back by applying that again.
     pub(super) fn crash(&mut self) {
         self.now = self.durable.unwrap_or_default();
         self.commands.truncate(self.now.commands);
+        self.guest = self.application.start();
+        for slot in self.commands.chunk_by(|one, next| one.0 == next.0) {
+            apply(&mut *self.guest, slot[0].0, slot);
+        }
     }
 
-    /// Equal states have equal digests.
+    /// Equal states, reached by equal answers, have equal digests.
     pub(super) fn digest(&self) -> u64 {
-        self.now.digest
+        self.now.digest ^ self.guest.digest()
+    }
+
+    /// What a read sees.
+    pub(super) fn read(&self, question: u64) -> Bytes {
+        self.guest.read(question)
+    }
+
+    /// Whether the state is one that may be.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.guest.check()
     }
 
     /// Everything applied, in order.
-    pub(super) fn commands(&self) -> &[(RequestId, Bytes)] {
-        &self.commands
+    pub(super) fn commands(&self) -> impl Iterator<Item = (RequestId, &Bytes)> {
+        self.commands.iter().map(|(_, id, command)| (*id, command))
+    }
+}
+
+fn apply(guest: &mut dyn Guest, slot: Slot, commands: &[(Slot, RequestId, Bytes)]) -> Vec<Bytes> {
+    let answers = guest.apply(slot, commands.iter().map(|(.., command)| command.clone()).collect());
+    let (asked, answered) = (commands.len(), answers.len());
+    assert_eq!(answered, asked, "the state machine answers {answered} of {asked} commands");
+    answers
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("now", &self.now).field("durable", &self.durable).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ClientId;
+    use crate::{sim::application::Nothing, types::ClientId};
 
     #[test]
     fn a_crash_falls_back_to_the_durable_state() {
         let id = |sequence| RequestId { client: ClientId { name: 1, epoch: 1 }, sequence };
-        let mut machine = Machine::new(true);
+        let mut machine = Machine::new(true, Arc::new(Nothing));
         machine.apply(Slot(2), vec![(id(1), Bytes::from_static(b"a"))]);
         machine.flush();
         let digest = machine.digest();
@@ -86,6 +123,6 @@ mod tests {
         assert_ne!(machine.digest(), digest);
         machine.crash();
         assert_eq!((machine.applied(), machine.digest()), (Slot(2), digest));
-        assert_eq!(machine.commands().len(), 1);
+        assert_eq!(machine.commands().count(), 1);
     }
 }

@@ -21,14 +21,66 @@
 //! assert_eq!(paxos_core::sim::run(7).map(|again| again.trace_hash), Ok(report.trace_hash));
 //! ```
 //!
+//! # A state machine of one's own
+//!
+//! [`Simulated`] is all it takes; without one, [`run`] simulates a few registers and holds what
+//! their clients have seen against [`linearizability`].
+//!
+//! ```
+//! use paxos_core::{port::StateMachine, sim::{Simulated, Simulation}, types::Slot};
+//!
+//! #[derive(Default)]
+//! struct Counter(u64);
+//!
+//! impl StateMachine for Counter {
+//!     type Command = u8;
+//!     type Response = u64;
+//!
+//!     fn apply(&mut self, _slot: Slot, commands: Vec<u8>) -> Vec<u64> {
+//!         let add = |number| {
+//!             self.0 += u64::from(number);
+//!             self.0
+//!         };
+//!         commands.into_iter().map(add).collect()
+//!     }
+//! }
+//!
+//! impl Simulated for Counter {
+//!     fn command(rng: &mut fastrand::Rng) -> u8 {
+//!         rng.u8(1..10)
+//!     }
+//!
+//!     fn digest(&self) -> u64 {
+//!         self.0
+//!     }
+//! }
+//!
+//! let simulation = Simulation::of(Counter::default);
+//! for seed in 0..5 {
+//!     simulation.run(seed).unwrap_or_else(|failure| panic!("{failure}"));
+//! }
+//! ```
+//!
+//! A seed that fails can be seen ([`Simulation::replay`]) and made simpler ([`Simulation::shrink`]).
+//!
 //! # Map
 //!
-//! `plan` draws what the seed decides; `world` lets things happen, one after the other, from the
-//! `agenda`, and `outcome` carries out what comes of a step; `host` is a machine with `disk` and `machine` (the state machine), `station` its
-//! circumstances; `network` (in the shapes of `topology`), `faults` (of the kinds in `fault`) and `workload` are what surrounds it; `ledger` and `history`
-//! are the onlooker; `ending` is the liveness phase. [`scenario`] drives the same hosts by hand.
+//! | file | what |
+//! |---|---|
+//! | `simulation`, `application` | what is simulated, and its calls; `registers` is ours |
+//! | `plan` | what the seed decides before anything runs |
+//! | `world`, `agenda` | what happens, one thing after the other; `outcome`: what comes of a step |
+//! | `host`, `disk`, `machine`, `station` | one machine, and its circumstances |
+//! | `network`, `topology`, `fault`, `faults`, `workload` | what surrounds it |
+//! | `ledger`, `history`, `linearizability`, `check` | what it is held against |
+//! | `ending` | the liveness phase |
+//! | `shrink`, `trace`, `transcript` | for whoever looks into a failure |
+//!
+//! [`scenario`] drives the same hosts by hand.
 
 mod agenda;
+mod application;
+mod check;
 mod disk;
 mod ending;
 mod fault;
@@ -36,12 +88,16 @@ mod faults;
 mod history;
 mod host;
 mod ledger;
+pub mod linearizability;
 mod machine;
 mod network;
 mod occurrence;
 mod outcome;
 mod plan;
+mod registers;
 pub mod scenario;
+mod shrink;
+mod simulation;
 mod station;
 mod topology;
 mod trace;
@@ -49,111 +105,17 @@ mod transcript;
 mod workload;
 mod world;
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
-
+pub use check::Check;
 pub use fault::{Fault, Restriction, Strike};
 pub use occurrence::{Occurrence, Occurrences};
+pub use shrink::Shrunk;
+pub use simulation::{Failure, Report, Simulated, Simulation};
 
-use world::World;
-
-/// What a run without a broken invariant tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// A hash of everything that happened, in order.
-    pub trace_hash: u64,
-    /// What happened how often.
-    pub occurrences: Occurrences,
-    /// Virtual time from the end of the faults until something new was chosen.
-    pub first_progress: Duration,
-    /// The election timeout of the cluster.
-    pub election_timeout: Duration,
-    /// Election timeouts that went by without progress once the faults had ended, until everything
-    /// was done.
-    pub recovery_timeouts: u32,
-    /// The faults that struck at a moment.
-    pub strikes: Vec<Strike>,
-    /// Slots chosen.
-    pub slots: u64,
-    /// Virtual time that passed.
-    pub elapsed: Duration,
-}
-
-/// A broken invariant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The seed that breaks it.
-    pub seed: u64,
-    /// Virtual time at which it broke.
-    pub at: Duration,
-    /// Which invariant, and how.
-    pub what: String,
-    /// The faults that had struck at a moment.
-    pub strikes: Vec<Strike>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed {} failed: {} (at {:?})", self.seed, self.what, self.at)
-    }
-}
-
-impl std::error::Error for Failure {}
-
-/// Runs the simulation that `seed` decides.
+/// Runs the [`Simulation`] of registers that `seed` decides.
 ///
 /// # Errors
 ///
-/// If an invariant breaks.
+/// If a check fails.
 pub fn run(seed: u64) -> Result<Report, Failure> {
-    run_within(seed, &Restriction::default())
-}
-
-/// As [`run`], but for what the restriction leaves out.
-///
-/// # Errors
-///
-/// If an invariant breaks.
-pub fn run_within(seed: u64, restriction: &Restriction) -> Result<Report, Failure> {
-    simulate(World::new(seed, restriction, None), seed)
-}
-
-/// Runs the simulation that `seed` decides and hands every line of its transcript to `sink`.
-///
-/// # Errors
-///
-/// If an invariant breaks.
-pub fn replay(seed: u64, mut sink: impl FnMut(&str)) -> Result<Report, Failure> {
-    simulate(World::new(seed, &Restriction::default(), Some(&mut sink)), seed)
-}
-
-fn simulate(mut world: World<'_>, seed: u64) -> Result<Report, Failure> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        world.safety_phase()?;
-        world.liveness_phase()
-    }));
-    let what = match outcome {
-        Ok(Ok(recovery)) => {
-            return Ok(Report {
-                trace_hash: world.trace.hash(),
-                first_progress: recovery.first,
-                election_timeout: world.plan.election_timeout(),
-                recovery_timeouts: recovery.idle_timeouts,
-                slots: world.ledger.prefix().0,
-                elapsed: world.now,
-                strikes: world.strikes.done,
-                occurrences: world.seen,
-            });
-        }
-        Ok(Err(violation)) => violation.0,
-        Err(panic) => panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
-            .unwrap_or_else(|| "a panic without a message".to_owned()),
-    };
-    Err(Failure { seed, at: world.now, what, strikes: world.strikes.done })
+    Simulation::default().run(seed)
 }

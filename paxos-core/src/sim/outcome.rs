@@ -1,11 +1,15 @@
 //! What comes of a step: the onlooker checks it, the host and the network carry it out.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
 use super::{
     agenda::Happening,
+    check::{Check, Violation, ensure},
     faults::CrashPoint,
     history::Waiting,
     host::{Done, Host, Outgoing},
-    ledger::{Violation, ensure},
     network::{self, Parcel},
     occurrence::Occurrence,
     transcript,
@@ -16,6 +20,9 @@ use crate::{
     replica::{Delivery, Effects, Refusal, Role},
     types::{NodeId, RequestId},
 };
+
+/// The check that fails here, unless it says otherwise.
+const CHECK: Check = Check::Conduct;
 
 fn index_of(node: NodeId) -> usize {
     usize::try_from(node.0 - 1).expect("nodes are few")
@@ -68,7 +75,7 @@ impl World<'_> {
     fn carry_out(&mut self, node: usize, outgoing: Outgoing) -> Checked {
         let Outgoing { send, log_reads, refused, reads_refused, halt } = outgoing;
         if let Some(halt) = halt {
-            return Err(Violation(format!("node {} halts: {halt}", id_of(node))));
+            return Err(Violation::of(CHECK, format!("node {} halts: {halt}", id_of(node))));
         }
         for (to, message) in send {
             self.send(node, index_of(to), message)?;
@@ -107,12 +114,16 @@ impl World<'_> {
             Refusal::Busy => self.seen.add(Occurrence::RefusedBusy),
             Refusal::DiskFull => self.seen.add(Occurrence::RefusedDiskFull),
             Refusal::TooLarge => {
-                return Err(Violation(format!("command {id} is within the limit and refused")));
+                return Err(Violation::of(
+                    CHECK,
+                    format!("command {id} is within the limit and refused"),
+                ));
             }
             Refusal::AlreadyApplied => {
                 self.seen.add(Occurrence::RefusedApplied);
                 if self.workload.answered(life, id) {
                     self.history.acknowledge(id)?;
+                    self.calls.applied(self.now, id, None);
                 }
                 return Ok(());
             }
@@ -125,6 +136,7 @@ impl World<'_> {
         self.workload.refused(life, id);
         if is_new {
             self.history.refuse(id);
+            self.calls.refused(id);
         }
         Ok(())
     }
@@ -190,24 +202,29 @@ impl World<'_> {
 
     /// The state machine of a node has done something.
     pub(super) fn done(&mut self, node: usize, done: Done) -> Checked {
-        let life = self.life(node).expect("its state machine has just worked");
         match done {
-            Done::Passed(delivery) => self.answer(node, &delivery)?,
-            Done::Applied { delivery, digest } => {
+            Done::Passed(delivery) => self.answer(node, &delivery, BTreeMap::new())?,
+            Done::Applied { delivery, answers, digest } => {
                 self.trace.note(self.now, [9, node as u64, digest], || {
                     format!("{} applies {}", id_of(node), transcript::delivery(&delivery))
                 });
                 self.history.applied(id_of(node), delivery.slot, digest)?;
-                self.answer(node, &delivery)?;
+                for (&id, answer) in &answers {
+                    self.calls.took_effect(id, answer);
+                }
+                let state = self.stations[node].host.machine.check();
+                state.map_err(|what| Violation::of(Check::StateMachine, what))?;
+                self.answer(node, &delivery, answers)?;
             }
             Done::Served(reads, applied) => {
                 self.trace.note(self.now, [10, node as u64, reads.len() as u64], || {
-                    format!("{} serves reads {reads:?} at slot {applied}", id_of(node))
+                    let numbers: Vec<_> = reads.iter().map(|((.., number), _)| number).collect();
+                    format!("{} serves reads {numbers:?} at slot {applied}", id_of(node))
                 });
-                for number in reads {
-                    let read = (life.0, life.1, number);
+                for (read, answer) in reads {
                     self.workload.read_ended(read);
                     if self.history.read_served(read, applied)? {
+                        self.calls.served(self.now, read, answer);
                         self.seen.add(Occurrence::ReadServed);
                     }
                 }
@@ -217,12 +234,18 @@ impl World<'_> {
     }
 
     /// Whoever waited at this node for the commands of a slot has an answer.
-    fn answer(&mut self, node: usize, delivery: &Delivery) -> Checked {
+    fn answer(
+        &mut self,
+        node: usize,
+        delivery: &Delivery,
+        mut answers: BTreeMap<RequestId, Bytes>,
+    ) -> Checked {
         let life = self.life(node).expect("its state machine has just worked");
         for id in Host::answered(delivery) {
             if self.workload.answered(life, id) {
                 self.seen.add(Occurrence::Acknowledged);
                 self.history.acknowledge(id)?;
+                self.calls.applied(self.now, id, answers.remove(&id));
             }
         }
         Ok(())

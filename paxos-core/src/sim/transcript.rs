@@ -159,8 +159,8 @@ fn readable_batch(batch: &Batch) -> Option<String> {
 }
 
 /// Commands that are short text, in order.
-pub(super) fn state(commands: &[(RequestId, Bytes)]) -> String {
-    let texts: Vec<_> = commands.iter().filter_map(|(_, text)| readable(text)).collect();
+pub(super) fn state<'a>(commands: impl Iterator<Item = (RequestId, &'a Bytes)>) -> String {
+    let texts: Vec<_> = commands.filter_map(|(_, text)| readable(text)).collect();
     if texts.is_empty() { "empty".to_owned() } else { texts.join(" ") }
 }
 

@@ -3,11 +3,15 @@
 //! Two kinds of clients: the nodes themselves, whose requests die with the process, and roaming
 //! ones with names of their own, which take the same request to another node when no answer comes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use super::{
+    application::{Application, Calls},
     history::{ReadId, Waiting},
     plan::Plan,
 };
@@ -56,9 +60,8 @@ struct Roamer {
 }
 
 /// The clients and what they wait for.
-#[derive(Debug)]
 pub(super) struct Workload {
-    commands: u64,
+    application: Arc<dyn Application>,
     numbers: BTreeMap<Life, Numbers>,
     /// Commands of the nodes' own that somebody waits for.
     waiting: BTreeMap<RequestId, Life>,
@@ -83,7 +86,7 @@ impl Roamer {
 }
 
 impl Workload {
-    pub(super) fn new() -> Workload {
+    pub(super) fn new(application: Arc<dyn Application>) -> Workload {
         let roamer = |index| Roamer {
             client: ClientId { name: ROAMING_NAME + index, epoch: 1 },
             sequence: 0,
@@ -92,7 +95,7 @@ impl Workload {
             asked: BTreeSet::new(),
         };
         Workload {
-            commands: 0,
+            application,
             numbers: BTreeMap::new(),
             waiting: BTreeMap::new(),
             reads: BTreeSet::new(),
@@ -125,11 +128,13 @@ impl Workload {
         vec![self.propose(life, 1, plan, rng), self.read(life)]
     }
 
-    fn command(&mut self, plan: &Plan, rng: &mut fastrand::Rng) -> Bytes {
-        self.commands += 1;
-        let mut bytes = self.commands.to_le_bytes().to_vec();
-        bytes.resize(rng.usize(8..=plan.command_bytes_max), 0);
-        bytes.into()
+    /// Whether what the clients have seen is what the application should have shown them.
+    pub(super) fn judge(&self, calls: &Calls) -> Result<(), String> {
+        self.application.judge(calls)
+    }
+
+    fn command(&self, plan: &Plan, rng: &mut fastrand::Rng) -> Bytes {
+        self.application.command(rng, plan.command_bytes_max)
     }
 
     fn propose(&mut self, life: Life, count: u64, plan: &Plan, rng: &mut fastrand::Rng) -> Action {

@@ -1,15 +1,17 @@
 //! The simulated world: virtual time, machines, network, clients and faults, one thing after the
 //! other. The seed decides every choice, so a run can be had again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     agenda::{Agenda, Happening},
+    application::{Application, Calls},
+    check::{Check, Violation, ensure},
     fault::{Fault, Restriction},
     faults::Strikes,
     history::History,
     host::Host,
-    ledger::{Ledger, Violation, ensure},
+    ledger::Ledger,
     machine::Machine,
     network::{self, Network, Parcel},
     occurrence::{Occurrence, Occurrences},
@@ -30,6 +32,9 @@ const EVENTS_MAX: u64 = 1_000_000;
 /// Ticks in a row at one moment.
 const TICKS_MAX: u32 = 50;
 
+/// The check that fails here.
+const CHECK: Check = Check::Conduct;
+
 /// What a check returns.
 pub(super) type Checked = Result<(), Violation>;
 
@@ -48,6 +53,7 @@ pub(super) struct World<'a> {
     pub(super) network: Network,
     pub(super) workload: Workload,
     pub(super) history: History,
+    pub(super) calls: Calls,
     pub(super) ledger: Ledger,
     pub(super) seen: Occurrences,
     pub(super) trace: Trace<'a>,
@@ -65,14 +71,22 @@ pub(super) fn id_of(node: usize) -> NodeId {
 impl<'a> World<'a> {
     /// The world that `seed` decides, within a restriction. Each thing that chance decides has
     /// random numbers of its own, so that leaving out one changes little else.
-    pub(super) fn new(seed: u64, restriction: &Restriction, sink: Option<Sink<'a>>) -> World<'a> {
+    pub(super) fn new(
+        seed: u64,
+        restriction: &Restriction,
+        application: Arc<dyn Application>,
+        sink: Option<Sink<'a>>,
+    ) -> World<'a> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let plan = Plan::draw(&mut rng.fork(), &restriction.without);
         let mut trace = Trace::new(seed, sink);
         trace.note(Duration::ZERO, [0; 3], || format!("seed {seed}: {plan}"));
         let station = |node| {
             let config = plan.config(node, rng.u64(..));
-            let host = Host::new(config, Machine::new(plan.machines_on_disk[node]));
+            let host = Host::new(
+                config,
+                Machine::new(plan.machines_on_disk[node], Arc::clone(&application)),
+            );
             Station::new(host, rng.fork())
         };
         World {
@@ -86,7 +100,8 @@ impl<'a> World<'a> {
             plan,
             now: Duration::ZERO,
             agenda: Agenda::default(),
-            workload: Workload::new(),
+            workload: Workload::new(application),
+            calls: Calls::default(),
             history: History::default(),
             seen: Occurrences::default(),
             trace,
@@ -387,12 +402,14 @@ impl<'a> World<'a> {
             match action {
                 Action::Propose(requests) => {
                     for (id, command) in requests {
+                        self.calls.proposed(self.now, id, &command);
                         station.push(Input::Propose { id, command });
                     }
                 }
                 Action::Reuse(id, command) => station.push(Input::Propose { id, command }),
                 Action::Read(number) => {
                     self.history.read_began((id, incarnation, number));
+                    self.calls.read(self.now, (id, incarnation, number));
                     station.push(Input::Read { number });
                 }
                 Action::GiveUp(id) => {

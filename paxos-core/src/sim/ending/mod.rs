@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(super) use self::kind::Ending;
 use self::kind::Remains;
 use super::{
-    ledger::{Violation, ensure},
+    check::{Check, Violation, ensure},
     network::Trouble,
     occurrence::Occurrence,
     topology::Links,
@@ -20,6 +20,9 @@ use crate::{
     replica::{Role, Status},
     types::{NodeId, RequestId},
 };
+
+/// The check that fails here, unless it says otherwise.
+const CHECK: Check = Check::Liveness;
 
 /// Election timeouts within which something new is chosen once the faults have ended, whatever
 /// they have left.
@@ -81,8 +84,10 @@ impl World<'_> {
         self.finish(&remains.demanded)?;
         for &node in &remains.demanded {
             let host = &self.stations[node].host;
-            self.history.check_final(host.id, host.machine.commands())?;
+            self.history.check_final(host.id, host.machine.commands().map(|(id, _)| id))?;
         }
+        let explained = self.workload.judge(&self.calls);
+        explained.map_err(|what| Violation::of(Check::Linearizability, what))?;
         Ok(Recovery { first, idle_timeouts })
     }
 
@@ -224,12 +229,15 @@ impl World<'_> {
             self.run_until(self.now + self.plan.election_timeout() / STEPS_PER_TIMEOUT)?;
             idle_steps += u32::from(self.progress(&[center]) == before);
         }
-        Err(Violation(format!(
-            "{timeouts_max} election timeouts after the end of the faults ({ending:?}) nothing is \
+        Err(Violation::of(
+            CHECK,
+            format!(
+                "{timeouts_max} election timeouts after the end of the faults ({ending:?}) nothing is \
              done for node {}, which is connected to a quorum: {:?}",
-            center + 1,
-            self.status_of(center)
-        )))
+                center + 1,
+                self.status_of(center)
+            ),
+        ))
     }
 
     /// Waits until nothing waits at these nodes; returns how many election timeouts went by

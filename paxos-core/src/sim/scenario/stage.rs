@@ -1,6 +1,6 @@
 //! The stage on which a scenario plays: hosts whose messages, disks and deadlines move by command.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -10,9 +10,11 @@ use crate::{
     message::Message,
     replica::{Input, LogRead, Role},
     sim::{
+        application::Nothing,
+        check::Violation,
         history::{History, Waiting},
         host::{Done, Host},
-        ledger::{Ledger, Violation},
+        ledger::Ledger,
         machine::Machine,
         network::Parcel,
         occurrence::Occurrences,
@@ -70,7 +72,7 @@ pub(super) type Performed = Result<(), String>;
 
 impl From<Violation> for String {
     fn from(violation: Violation) -> String {
-        violation.0
+        violation.what
     }
 }
 
@@ -99,7 +101,10 @@ impl Stage {
             membership = membership.with_window(window).map_err(|error| error.to_string())?;
         }
         let actor = |node| Actor {
-            host: Host::new(Config::new(id_of(node), membership.clone()), Machine::new(false)),
+            host: Host::new(
+                Config::new(id_of(node), membership.clone()),
+                Machine::new(false, Arc::new(Nothing)),
+            ),
             sequence: 0,
             read: 0,
             role: Role::Follower,
@@ -309,7 +314,7 @@ impl Stage {
         let id = id_of(node);
         match done {
             Done::Passed(_) => {}
-            Done::Applied { delivery, digest } => {
+            Done::Applied { delivery, digest, .. } => {
                 self.lines.push(format!("{id} applies {}", transcript::delivery(&delivery)));
                 self.history.applied(id, delivery.slot, digest)?;
                 for request in Host::answered(&delivery) {
@@ -321,9 +326,9 @@ impl Stage {
             }
             Done::Served(reads, applied) => {
                 let state = transcript::state(self.actors[node].host.machine.commands());
-                let incarnation = self.actors[node].host.incarnation().unwrap_or_default();
-                for number in reads {
-                    self.history.read_served((id, incarnation, number), applied)?;
+                for (read, _) in reads {
+                    self.history.read_served(read, applied)?;
+                    let (.., number) = read;
                     self.lines
                         .push(format!("{id} serves read {number} at slot {applied}: {state}"));
                 }

@@ -1,0 +1,145 @@
+//! Whether what clients have seen of a service is explained by one that does one thing at a time.
+//!
+//! A history is *linearizable* (Herlihy & Wing, "Linearizability: a correctness condition for
+//! concurrent objects", TOPLAS 1990) if each call can be given a moment between its beginning and
+//! its end such that the calls, taken in the order of these moments, are what a sequential
+//! [`Model`] would have answered. [`check`] guarantees:
+//!
+//! - It finds such an order exactly if there is one, by the search of Wing & Gong ("Testing and
+//!   verifying concurrent objects", JPDC 1993) with the memory of Lowe ("Testing for
+//!   linearizability", CCPE 2017): no set of placed calls with the same state is looked at twice.
+//! - A call that never returned may have taken place at any time after it began, or never.
+//! - It ends: after `steps_max` steps it gives up, and says so. Whoever checks must take
+//!   [`Verdict::Unknown`] for a failure.
+//!
+//! Calls that concern different objects can be checked apart (*locality*, Herlihy & Wing,
+//! section 3.2), and should be: [`check_apart`].
+//!
+//! ```
+//! use paxos_core::sim::linearizability::{Call, Model, Verdict, check};
+//!
+//! struct Register;
+//!
+//! enum Operation {
+//!     Write(u8),
+//!     Read,
+//! }
+//!
+//! impl Model for Register {
+//!     type State = u8;
+//!     type Operation = Operation;
+//!     type Outcome = u8;
+//!
+//!     fn start(&self) -> u8 {
+//!         0
+//!     }
+//!
+//!     fn step(&self, state: &u8, operation: &Operation, outcome: Option<&u8>) -> Option<u8> {
+//!         match operation {
+//!             Operation::Write(value) => Some(*value),
+//!             Operation::Read => outcome.is_none_or(|seen| seen == state).then_some(*state),
+//!         }
+//!     }
+//! }
+//!
+//! let call = |operation, began, ended, outcome| Call { operation, began, ended, outcome };
+//! let write = || call(Operation::Write(1), 0, Some(10), None);
+//! let early = call(Operation::Read, 1, Some(2), Some(1));
+//! let late = |seen| call(Operation::Read, 11, Some(12), Some(seen));
+//! assert_eq!(check(&Register, &[write(), early, late(1)], 100), Verdict::Linearizable);
+//! let Verdict::Broken(stuck) = check(&Register, &[write(), late(0)], 100) else {
+//!     panic!("a stale read")
+//! };
+//! assert_eq!((stuck.placed, stuck.call), (vec![0], 1));
+//! ```
+
+mod search;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, hash::Hash};
+
+pub use search::check;
+
+/// A service that does one thing at a time.
+pub trait Model {
+    /// Its state.
+    type State: Clone + Eq + Hash;
+    /// What is asked of it.
+    type Operation;
+    /// What it answers.
+    type Outcome;
+
+    /// The state in which it begins.
+    fn start(&self) -> Self::State;
+
+    /// The state after `operation`, if the operation can have had this outcome in `state`. An
+    /// outcome that nobody knows is `None`.
+    fn step(
+        &self,
+        state: &Self::State,
+        operation: &Self::Operation,
+        outcome: Option<&Self::Outcome>,
+    ) -> Option<Self::State>;
+
+    /// Whether an operation with this outcome changes nothing, in whatever state. To say so keeps
+    /// the search short.
+    fn is_read(&self, operation: &Self::Operation, outcome: Option<&Self::Outcome>) -> bool {
+        let _ = (operation, outcome);
+        false
+    }
+}
+
+/// A call, as its client saw it. Times are in any unit, of one clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call<O, R> {
+    /// What was asked.
+    pub operation: O,
+    /// When.
+    pub began: u64,
+    /// When it is known to have taken place, if it is.
+    pub ended: Option<u64>,
+    /// What was answered, if that is known.
+    pub outcome: Option<R>,
+}
+
+/// What a check finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The calls are explained.
+    Linearizable,
+    /// They are not.
+    Broken(Stuck),
+    /// The search has been given up.
+    Unknown,
+}
+
+/// How far the search came that came furthest. Calls are named by their place in the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// Calls that are explained, in an order that does it.
+    pub placed: Vec<usize>,
+    /// The call that ended first among those that cannot come next.
+    pub call: usize,
+}
+
+/// Checks the calls of each object by themselves, given which object a call concerns; `steps_max`
+/// is the limit for each. The first object that fails decides.
+pub fn check_apart<M: Model, K: Ord>(
+    model: &M,
+    calls: Vec<Call<M::Operation, M::Outcome>>,
+    object: impl Fn(&M::Operation) -> K,
+    steps_max: u64,
+) -> Result<(), (K, Vec<Call<M::Operation, M::Outcome>>, Verdict)> {
+    let mut objects: BTreeMap<K, Vec<_>> = BTreeMap::new();
+    for call in calls {
+        objects.entry(object(&call.operation)).or_default().push(call);
+    }
+    for (object, calls) in objects {
+        let verdict = check(model, &calls, steps_max);
+        if verdict != Verdict::Linearizable {
+            return Err((object, calls, verdict));
+        }
+    }
+    Ok(())
+}

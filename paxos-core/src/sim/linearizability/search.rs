@@ -1,0 +1,234 @@
+//! The search of Wing & Gong with the memory of Lowe.
+//!
+//! The beginnings and ends of calls stand in a list in the order of time. A call may come next if
+//! its beginning stands before every end in the list. The search places one such call after the
+//! other, taking its beginning and end out of the list; where none fits, it puts the last one back
+//! and goes on behind it.
+//!
+//! One addition: a read that may come next is placed at once, before any write is tried, because
+//! whatever else comes before it might as well come after. So reads cost no search.
+
+use std::collections::HashSet;
+
+use super::{Call, Model, Stuck, Verdict};
+
+/// The beginning or the end of a call.
+#[derive(Clone, Copy, Debug)]
+struct Event {
+    call: usize,
+    is_end: bool,
+}
+
+/// The events in order of time, with those of placed calls taken out. Event 0 is a mark before the
+/// first, `NONE` stands behind the last.
+struct Timeline {
+    events: Vec<Event>,
+    next: Vec<usize>,
+    previous: Vec<usize>,
+    /// By call: where its beginning and its end stand.
+    began: Vec<usize>,
+    ended: Vec<Option<usize>>,
+}
+
+const NONE: usize = usize::MAX;
+
+impl Timeline {
+    fn of<O, R>(calls: &[Call<O, R>]) -> Timeline {
+        let mut times = Vec::with_capacity(2 * calls.len());
+        for (call, Call { began, ended, .. }) in calls.iter().enumerate() {
+            times.push((*began, Event { call, is_end: false }));
+            times.extend(ended.map(|ended| (ended, Event { call, is_end: true })));
+        }
+        // At equal times beginnings come first: such calls may have come in either order.
+        times.sort_by_key(|(at, event)| (*at, event.is_end));
+        let mark = Event { call: NONE, is_end: false };
+        let events: Vec<_> = [mark].into_iter().chain(times.into_iter().map(|(_, e)| e)).collect();
+        let mut began = vec![0; calls.len()];
+        let mut ended = vec![None; calls.len()];
+        for (place, event) in events.iter().enumerate().skip(1) {
+            if event.is_end {
+                ended[event.call] = Some(place);
+            } else {
+                began[event.call] = place;
+            }
+        }
+        let count = events.len();
+        Timeline {
+            events,
+            next: (1..count).chain([NONE]).collect(),
+            previous: [NONE].into_iter().chain(0..count - 1).collect(),
+            began,
+            ended,
+        }
+    }
+
+    fn take_out(&mut self, place: usize) {
+        let (previous, next) = (self.previous[place], self.next[place]);
+        self.next[previous] = next;
+        if next != NONE {
+            self.previous[next] = previous;
+        }
+    }
+
+    fn put_back(&mut self, place: usize) {
+        let (previous, next) = (self.previous[place], self.next[place]);
+        self.next[previous] = place;
+        if next != NONE {
+            self.previous[next] = place;
+        }
+    }
+
+    fn place(&mut self, call: usize) {
+        self.take_out(self.began[call]);
+        if let Some(ended) = self.ended[call] {
+            self.take_out(ended);
+        }
+    }
+
+    /// Undoes the latest [`place`](Timeline::place).
+    fn displace(&mut self, call: usize) {
+        if let Some(ended) = self.ended[call] {
+            self.put_back(ended);
+        }
+        self.put_back(self.began[call]);
+    }
+}
+
+/// A set of calls.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Placed(Box<[u64]>);
+
+impl Placed {
+    fn flip(&mut self, call: usize) {
+        self.0[call / 64] ^= 1 << (call % 64);
+    }
+}
+
+/// Whether the calls are linearizable. See the [module](super).
+pub fn check<M: Model>(
+    model: &M,
+    calls: &[Call<M::Operation, M::Outcome>],
+    steps_max: u64,
+) -> Verdict {
+    let search = Search {
+        model,
+        calls,
+        timeline: Timeline::of(calls),
+        state: model.start(),
+        placed: Placed(vec![0; calls.len().div_ceil(64)].into()),
+        order: Vec::new(),
+        to_place: calls.iter().filter(|call| call.ended.is_some()).count(),
+        seen: HashSet::new(),
+        furthest: None,
+    };
+    search.verdict(steps_max)
+}
+
+struct Search<'a, M: Model> {
+    model: &'a M,
+    calls: &'a [Call<M::Operation, M::Outcome>],
+    timeline: Timeline,
+    state: M::State,
+    placed: Placed,
+    /// The calls placed, each with the state before it but for reads.
+    order: Vec<(usize, Option<M::State>)>,
+    /// Calls that have ended and are not placed.
+    to_place: usize,
+    seen: HashSet<(Placed, M::State)>,
+    furthest: Option<Stuck>,
+}
+
+impl<M: Model> Search<'_, M> {
+    fn verdict(mut self, steps_max: u64) -> Verdict {
+        let mut steps = 0;
+        self.place_reads();
+        let mut at = self.timeline.next[0];
+        while self.to_place > 0 {
+            steps += 1;
+            if steps > steps_max {
+                return Verdict::Unknown;
+            }
+            let Event { call, is_end } = self.timeline.events[at];
+            if is_end {
+                let Some(next) = self.go_back(call) else { break };
+                at = next;
+            } else if self.place_write(call) {
+                self.place_reads();
+                at = self.timeline.next[0];
+            } else {
+                at = self.timeline.next[at];
+            }
+        }
+        match self.furthest {
+            Some(stuck) if self.to_place > 0 => Verdict::Broken(stuck),
+            _ => Verdict::Linearizable,
+        }
+    }
+
+    /// The state after a call, if it can come next.
+    fn after(&self, call: usize) -> Option<M::State> {
+        let Call { operation, outcome, .. } = &self.calls[call];
+        self.model.step(&self.state, operation, outcome.as_ref())
+    }
+
+    fn is_read(&self, call: usize) -> bool {
+        let Call { operation, outcome, .. } = &self.calls[call];
+        self.model.is_read(operation, outcome.as_ref())
+    }
+
+    fn place(&mut self, call: usize, before: Option<M::State>) {
+        self.timeline.place(call);
+        self.order.push((call, before));
+        self.to_place -= usize::from(self.calls[call].ended.is_some());
+    }
+
+    /// Places every read that can come next, and those that can come after these.
+    fn place_reads(&mut self) {
+        let mut has_placed = true;
+        while has_placed {
+            has_placed = false;
+            let mut at = self.timeline.next[0];
+            while at != NONE && !self.timeline.events[at].is_end {
+                let call = self.timeline.events[at].call;
+                at = self.timeline.next[at];
+                if self.is_read(call) && self.after(call).is_some() {
+                    self.placed.flip(call);
+                    self.place(call, None);
+                    has_placed = true;
+                }
+            }
+        }
+    }
+
+    /// Places a write, if it can come next and that leads to something new.
+    fn place_write(&mut self, call: usize) -> bool {
+        let Some(after) = self.after(call).filter(|_| !self.is_read(call)) else { return false };
+        self.placed.flip(call);
+        if !self.seen.insert((self.placed.clone(), after.clone())) {
+            self.placed.flip(call);
+            return false;
+        }
+        let before = std::mem::replace(&mut self.state, after);
+        self.place(call, Some(before));
+        true
+    }
+
+    /// Nothing can come next before `call`, which has to, has ended: takes back the latest write
+    /// and what came after it. Returns where to go on, if there was one.
+    fn go_back(&mut self, call: usize) -> Option<usize> {
+        if self.furthest.as_ref().is_none_or(|stuck| stuck.placed.len() < self.order.len()) {
+            let placed = self.order.iter().map(|(call, _)| *call).collect();
+            self.furthest = Some(Stuck { placed, call });
+        }
+        while let Some((last, before)) = self.order.pop() {
+            self.timeline.displace(last);
+            self.placed.flip(last);
+            self.to_place += usize::from(self.calls[last].ended.is_some());
+            if let Some(before) = before {
+                self.state = before;
+                return Some(self.timeline.next[self.timeline.began[last]]);
+            }
+        }
+        None
+    }
+}

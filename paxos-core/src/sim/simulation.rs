@@ -1,0 +1,228 @@
+//! Simulations of a state machine, the embedder's or one of our own.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Fault, Occurrences, Restriction, Strike,
+    application::{Application, Calls, Guest},
+    check::{Check, Violation},
+    registers::Registers,
+    trace::Sink,
+    world::World,
+};
+use crate::{
+    port::{Codec, StateMachine},
+    types::Slot,
+};
+
+/// A state machine that can be simulated: its commands are drawn at random, and its states and
+/// answers compared.
+pub trait Simulated: StateMachine<Response: fmt::Debug> + Sized {
+    /// A command that some client proposes.
+    fn command(rng: &mut fastrand::Rng) -> Self::Command;
+
+    /// A digest of the state. Replicas that have applied the same slots must have equal ones.
+    fn digest(&self) -> u64;
+
+    /// Whether the state is one that may be, looked at after every slot.
+    ///
+    /// # Errors
+    ///
+    /// If it is not; the text says why.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Runs clusters of a state machine in virtual time, under faults. Each seed is another cluster,
+/// with other clients and other faults.
+#[derive(Clone)]
+pub struct Simulation {
+    application: Arc<dyn Application>,
+    restriction: Restriction,
+}
+
+impl Default for Simulation {
+    /// Of a few registers, whose clients' histories are checked for linearizability.
+    fn default() -> Simulation {
+        Simulation {
+            application: Arc::new(Registers::default()),
+            restriction: Restriction::default(),
+        }
+    }
+}
+
+impl Simulation {
+    /// Of the machine that `start` makes, in its first state. After a crash a new one takes in the
+    /// same commands again, from the first or as far as its state is taken to be on disk; what the
+    /// machine itself says of its [`applied`](StateMachine::applied) slot is not asked for.
+    pub fn of<M: Simulated>(start: impl Fn() -> M + Send + Sync + 'static) -> Simulation {
+        let application = Arc::new(Embedded(start));
+        Simulation { application, restriction: Restriction::default() }
+    }
+
+    /// Leaves out what the restriction says.
+    #[must_use]
+    pub fn restricted(self, restriction: Restriction) -> Simulation {
+        Simulation { restriction, ..self }
+    }
+
+    /// Runs what `seed` decides.
+    ///
+    /// # Errors
+    ///
+    /// If a check fails.
+    pub fn run(&self, seed: u64) -> Result<Report, Failure> {
+        self.simulate(seed, None)
+    }
+
+    /// Runs what `seed` decides and hands every line of its transcript to `sink`.
+    ///
+    /// # Errors
+    ///
+    /// If a check fails.
+    pub fn replay(&self, seed: u64, mut sink: impl FnMut(&str)) -> Result<Report, Failure> {
+        self.simulate(seed, Some(&mut sink))
+    }
+
+    fn simulate(&self, seed: u64, sink: Option<Sink<'_>>) -> Result<Report, Failure> {
+        let mut world = World::new(seed, &self.restriction, Arc::clone(&self.application), sink);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            world.safety_phase()?;
+            world.liveness_phase()
+        }));
+        let Violation { check, what } = match outcome {
+            Ok(Ok(recovery)) => {
+                return Ok(Report {
+                    trace_hash: world.trace.hash(),
+                    first_progress: recovery.first,
+                    election_timeout: world.plan.election_timeout(),
+                    recovery_timeouts: recovery.idle_timeouts,
+                    slots: world.ledger.prefix().0,
+                    calls: world.calls.iter().count() as u64,
+                    elapsed: world.now,
+                    faults: Fault::ALL
+                        .iter()
+                        .copied()
+                        .filter(|&fault| world.plan.has(fault))
+                        .collect(),
+                    strikes: world.strikes.done,
+                    occurrences: world.seen,
+                });
+            }
+            Ok(Err(violation)) => violation,
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.into()));
+                let what = text.unwrap_or_else(|| "a panic without a message".to_owned());
+                Violation::of(Check::Assertion, what)
+            }
+        };
+        let restriction = self.restriction.clone();
+        Err(Failure { seed, restriction, at: world.now, check, what, strikes: world.strikes.done })
+    }
+
+    /// The restriction of this simulation.
+    pub(super) fn restriction(&self) -> &Restriction {
+        &self.restriction
+    }
+}
+
+/// What a run without a failure tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// A hash of everything that happened, in order.
+    pub trace_hash: u64,
+    /// The kinds of faults that could occur.
+    pub faults: Vec<Fault>,
+    /// What happened how often.
+    pub occurrences: Occurrences,
+    /// Virtual time from the end of the faults until something new was chosen.
+    pub first_progress: Duration,
+    /// The election timeout of the cluster.
+    pub election_timeout: Duration,
+    /// Election timeouts that went by without progress once the faults had ended, until everything
+    /// was done.
+    pub recovery_timeouts: u32,
+    /// The faults that struck at a moment.
+    pub strikes: Vec<Strike>,
+    /// Slots chosen.
+    pub slots: u64,
+    /// Commands and reads of clients, but for those refused.
+    pub calls: u64,
+    /// Virtual time that passed.
+    pub elapsed: Duration,
+}
+
+/// A check that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed that fails.
+    pub seed: u64,
+    /// What was left out.
+    pub restriction: Restriction,
+    /// Virtual time at which it failed.
+    pub at: Duration,
+    /// Which check.
+    pub check: Check,
+    /// What it found.
+    pub what: String,
+    /// The faults that had struck at a moment.
+    pub strikes: Vec<Strike>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { seed, check, what, at, .. } = self;
+        write!(f, "seed {seed} fails at {:.6} s ({check}): {what}", at.as_secs_f64())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// An embedder's machine, as made by a function.
+struct Embedded<F>(F);
+
+impl<M: Simulated, F: Fn() -> M + Send + Sync> Application for Embedded<F> {
+    fn start(&self) -> Box<dyn Guest> {
+        Box::new(EmbeddedGuest((self.0)()))
+    }
+
+    fn command(&self, rng: &mut fastrand::Rng, _: usize) -> Bytes {
+        M::command(rng).encode()
+    }
+
+    fn judge(&self, _: &Calls) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+struct EmbeddedGuest<M>(M);
+
+impl<M: Simulated> Guest for EmbeddedGuest<M> {
+    fn apply(&mut self, slot: Slot, commands: Vec<Bytes>) -> Vec<Bytes> {
+        let decode =
+            |command| M::Command::decode(command).expect("a command it has encoded itself");
+        let responses = self.0.apply(slot, commands.into_iter().map(decode).collect());
+        responses.iter().map(|response| format!("{response:?}").into()).collect()
+    }
+
+    fn read(&self, _: u64) -> Bytes {
+        Bytes::new()
+    }
+
+    fn digest(&self) -> u64 {
+        self.0.digest()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.0.check()
+    }
+}
