@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     application::{Application, Calls, Guest, Question},
-    linearizability::{self, Call, Model, Verdict},
+    linearizability::{self, Call, Model, Unexplained, Verdict},
 };
 use crate::{port::Codec, types::Slot};
 
@@ -84,15 +84,16 @@ enum Knowing {
 fn judge(calls: &Calls, knowing: Knowing, steps_max: u64) -> Result<(), String> {
     let calls = settled(calls.iter().filter_map(|call| operation(call, knowing)).collect());
     let register = |operation: &Operation| operation.register;
-    match linearizability::check_apart(&Register::of(&calls), calls, register, steps_max) {
-        Ok(()) => Ok(()),
-        Err((register, calls, Verdict::Broken(stuck))) => {
+    let checked = linearizability::check_apart(&Register::of(&calls), calls, register, steps_max);
+    let Err(Unexplained { object: register, calls, verdict }) = checked else { return Ok(()) };
+    match verdict {
+        Verdict::Broken(stuck) => {
             let last = stuck.placed.iter().rev().take(3).rev();
             let last: Vec<_> = last.map(|&placed| &calls[placed]).collect();
             let stuck_at = &calls[stuck.call];
             Err(format!("register {register}: nothing explains {stuck_at:?} after {last:?}"))
         }
-        Err((register, calls, _)) => {
+        Verdict::Unknown | Verdict::Linearizable => {
             Err(format!("register {register}: too much to search in {} calls", calls.len()))
         }
     }

@@ -126,7 +126,14 @@ impl Simulation {
             }
         };
         let restriction = self.restriction.clone();
-        Err(Failure { seed, restriction, at: world.now, check, what, strikes: world.strikes.done })
+        Err(Failure {
+            seed,
+            restriction,
+            at: world.now,
+            check,
+            what,
+            strikes: world.strikes.done.into(),
+        })
     }
 
     /// The restriction of this simulation.
@@ -175,7 +182,7 @@ pub struct Failure {
     /// What it found.
     pub what: String,
     /// The faults that had struck at a moment.
-    pub strikes: Vec<Strike>,
+    pub strikes: Box<[Strike]>,
 }
 
 impl fmt::Display for Failure {

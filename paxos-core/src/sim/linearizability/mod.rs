@@ -123,14 +123,29 @@ pub struct Stuck {
     pub call: usize,
 }
 
+/// The calls of an object that are not explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unexplained<K, O, R> {
+    /// The object.
+    pub object: K,
+    /// The calls that concern it.
+    pub calls: Vec<Call<O, R>>,
+    /// What the check found: never [`Verdict::Linearizable`].
+    pub verdict: Verdict,
+}
+
 /// Checks the calls of each object by themselves, given which object a call concerns; `steps_max`
-/// is the limit for each. The first object that fails decides.
+/// is the limit for each.
+///
+/// # Errors
+///
+/// With the first object whose calls are not explained.
 pub fn check_apart<M: Model, K: Ord>(
     model: &M,
     calls: Vec<Call<M::Operation, M::Outcome>>,
     object: impl Fn(&M::Operation) -> K,
     steps_max: u64,
-) -> Result<(), (K, Vec<Call<M::Operation, M::Outcome>>, Verdict)> {
+) -> Result<(), Unexplained<K, M::Operation, M::Outcome>> {
     let mut objects: BTreeMap<K, Vec<_>> = BTreeMap::new();
     for call in calls {
         objects.entry(object(&call.operation)).or_default().push(call);
@@ -138,7 +153,7 @@ pub fn check_apart<M: Model, K: Ord>(
     for (object, calls) in objects {
         let verdict = check(model, &calls, steps_max);
         if verdict != Verdict::Linearizable {
-            return Err((object, calls, verdict));
+            return Err(Unexplained { object, calls, verdict });
         }
     }
     Ok(())

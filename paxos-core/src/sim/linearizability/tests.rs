@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Call, Model, Verdict, check, check_apart};
+use super::{Call, Model, Unexplained, Verdict, check, check_apart};
 
 const STEPS_MAX: u64 = 100_000;
 
@@ -129,7 +129,10 @@ fn each_object_is_checked_by_itself() {
     let apart = |operation: &Operation| matches!(operation, Get);
     assert_eq!(check_apart(&Register, calls.clone(), apart, STEPS_MAX), Ok(()));
     let together = check_apart(&Register, calls, |_| "the one", STEPS_MAX);
-    assert!(matches!(together, Err(("the one", _, Verdict::Broken(_)))));
+    let Err(Unexplained { object, calls, verdict: Verdict::Broken(stuck) }) = together else {
+        panic!("a lost write: {together:?}")
+    };
+    assert_eq!((object, calls.len(), stuck.call), ("the one", 2, 1));
 }
 
 /// All orders of all subsets that contain every call that returned.

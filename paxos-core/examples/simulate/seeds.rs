@@ -1,0 +1,175 @@
+//! Many seeds, on many cores.
+
+use std::{
+    collections::BTreeSet,
+    io::IsTerminal,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use paxos_core::sim::{Failure, Fault, Occurrences, Report, Simulation};
+
+use super::{LeftOut, replay_command, shrink};
+
+/// From so many seeds on, whatever may happen must have happened.
+const SEEDS_FOR_ALL: u64 = 1000;
+
+/// Between two lines about the progress where there is no terminal for a bar.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 1000, conflicts_with = "minutes")]
+    count: u64,
+    /// Run as many seeds as fit into so many minutes
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Seeds that run at the same time; as many as there are cores without it
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Do not look for a simpler run of a seed that fails
+    #[arg(long)]
+    no_shrink: bool,
+    #[command(flatten)]
+    left_out: LeftOut,
+}
+
+/// The sum of all runs.
+#[derive(Default)]
+struct Summary {
+    seeds: u64,
+    simulated: Duration,
+    slots: u64,
+    calls: u64,
+    strikes: u64,
+    slowest: u32,
+    faults: BTreeSet<Fault>,
+    occurrences: Occurrences,
+}
+
+impl Summary {
+    fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        self.simulated += report.elapsed;
+        self.slots += report.slots;
+        self.calls += report.calls;
+        self.strikes += report.strikes.len() as u64;
+        self.slowest = self.slowest.max(report.recovery_timeouts);
+        self.faults.extend(&report.faults);
+        self.occurrences.merge(&report.occurrences);
+    }
+
+    fn line(&self) -> String {
+        let hours = self.simulated.as_secs_f64() / 3600.0;
+        let Summary { seeds, slots, calls, .. } = self;
+        format!("{seeds} seeds, {hours:.1} simulated hours, {slots} slots, {calls} calls checked")
+    }
+
+    fn print(&self, elapsed: Duration, jobs: usize) {
+        print!("{}", self.occurrences);
+        println!("{}", self.line());
+        println!("{} strikes of faults; {} kinds of faults", self.strikes, self.faults.len());
+        println!("at most {} idle election timeouts until all was done", self.slowest);
+        let rate = self.seeds as f64 / elapsed.as_secs_f64();
+        let core_rate = rate / jobs as f64;
+        println!("{rate:.1} seeds a second, {core_rate:.1} on each of {jobs} cores");
+    }
+}
+
+fn progress_bar(options: &Options) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    }
+    let bar = match options.minutes {
+        None => ProgressBar::new(options.count),
+        Some(_) => ProgressBar::no_length(),
+    };
+    let style = "{elapsed} {wide_bar} {human_pos}/{human_len} seeds {per_sec} {eta}";
+    bar.with_style(ProgressStyle::with_template(style).expect("a constant template"))
+}
+
+/// Runs seeds on `jobs` threads until all are done, time is up, one fails or Ctrl-C is pressed.
+fn run_all(options: &Options, jobs: usize) -> (Summary, Vec<Failure>) {
+    let simulation = Simulation::default().restricted(options.left_out.restriction());
+    let stop = Arc::new(AtomicBool::new(false));
+    let on_interrupt = Arc::clone(&stop);
+    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::Relaxed))
+        .expect("nobody else handles Ctrl-C");
+    let end = options.minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes));
+    let count = if end.is_some() { u64::MAX - options.first } else { options.count };
+    let next = AtomicU64::new(0);
+    let began = Instant::now();
+    let (sender, reports) = mpsc::channel();
+    let bar = progress_bar(options);
+    let (mut summary, mut failures) = (Summary::default(), Vec::new());
+    let mut line_at = began + LINE_INTERVAL;
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (sender, simulation, stop, next) = (sender.clone(), &simulation, &stop, &next);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) && end.is_none_or(|end| began.elapsed() < end) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count
+                        || sender.send(simulation.run(options.first + number)).is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for report in reports {
+            bar.inc(1);
+            match report {
+                Ok(report) => summary.add(&report),
+                Err(failure) => {
+                    stop.store(true, Ordering::Relaxed);
+                    failures.push(failure);
+                }
+            }
+            if bar.is_hidden() && Instant::now() > line_at {
+                line_at += LINE_INTERVAL;
+                println!("{}", summary.line());
+            }
+        }
+    });
+    bar.finish_and_clear();
+    (summary, failures)
+}
+
+pub(crate) fn run(options: &Options) -> ExitCode {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let jobs = options.jobs.unwrap_or(cores).max(1);
+    let began = Instant::now();
+    let (summary, failures) = run_all(options, jobs);
+    summary.print(began.elapsed(), jobs);
+    if let Some(failure) = failures.iter().min_by_key(|failure| failure.seed) {
+        println!("{failure}");
+        println!("show it: {}", replay_command(failure));
+        if !options.no_shrink {
+            println!("looking for a simpler run of seed {}", failure.seed);
+            let restriction = options.left_out.restriction();
+            shrink(&Simulation::default().restricted(restriction), failure.seed);
+        }
+        return ExitCode::FAILURE;
+    }
+    let never: Vec<_> = summary.occurrences.never().map(|never| never.to_string()).collect();
+    let is_whole = options.left_out.restriction() == paxos_core::sim::Restriction::default();
+    if is_whole && summary.seeds >= SEEDS_FOR_ALL && !never.is_empty() {
+        println!("never happened: {}", never.join(", "));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
