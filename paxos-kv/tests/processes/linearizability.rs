@@ -1,19 +1,23 @@
 //! Whether a history is linearizable, by what clients were told of keys and values alone.
 //!
-//! The revisions that [`check`](super::check) relies on come from the servers. This search does
-//! without them: for each group of keys it looks for an order of the requests that agrees with
-//! real time and with every answer (Wing & Gong 1993, with the memory of Lowe 2017). A request of
-//! unknown outcome may stand anywhere after its beginning, or nowhere.
+//! The revisions that [`check`](super::check) relies on come from the servers. The search of
+//! [`paxos_core::sim::linearizability`] does without them: for each group of keys it looks for an
+//! order of the requests that agrees with real time and with every answer.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{collections::BTreeMap, marker::PhantomData};
+
+use paxos_core::sim::linearizability::{Call, Model, Verdict, check_apart};
 
 use super::history::{Answer, Operation, Outcome, Request};
 
 /// Steps after which a search is given up, with an error: no verdict is no proof.
-const STEPS_MAX: usize = 2_000_000;
+const STEPS_MAX: u64 = 4_000_000;
 
 /// What the keys of a group hold.
 type State<'a> = BTreeMap<&'a str, &'a str>;
+
+/// The keys of a group.
+struct Keys<'a>(PhantomData<&'a Request>);
 
 /// Searches an order for each group.
 ///
@@ -21,80 +25,56 @@ type State<'a> = BTreeMap<&'a str, &'a str>;
 ///
 /// A group without one, or one whose search takes too long.
 pub(crate) fn check(history: &[Operation]) -> Result<(), String> {
-    let mut groups: BTreeMap<u64, Vec<&Operation>> = BTreeMap::new();
-    for operation in history {
-        let no_effect = match operation.outcome {
-            Outcome::Answered(_) => operation.request.is_serializable(),
-            Outcome::Failed(_) => true,
-            Outcome::Unknown(_) => operation.request.changes_nothing(),
-        };
-        if let Some(group) = operation.request.group()
-            && !no_effect
-        {
-            groups.entry(group).or_default().push(operation);
+    let calls = history.iter().filter_map(call).collect();
+    let group = |request: &&Request| request.group();
+    check_apart(&Keys(PhantomData), calls, group, STEPS_MAX).map_err(|unexplained| {
+        let group = unexplained.object.unwrap_or_default();
+        match unexplained.verdict {
+            Verdict::Broken(stuck) => {
+                let call = &unexplained.calls[stuck.call];
+                format!("group {group} is not linearizable, at the latest from here on: {call:?}")
+            }
+            Verdict::Unknown | Verdict::Linearizable => {
+                format!("group {group}: no verdict after {STEPS_MAX} steps")
+            }
         }
-    }
-    groups.into_iter().try_for_each(|(group, operations)| {
-        search(operations).map_err(|reason| format!("group {group}: {reason}"))
     })
 }
 
-/// A point of the search: which requests have taken effect, what the keys hold now, and the next
-/// request to try.
-struct Point<'a> {
-    done: Vec<bool>,
-    state: State<'a>,
-    next: usize,
+/// A request, if it says anything of the keys of a group.
+fn call(operation: &Operation) -> Option<Call<&Request, &Answer>> {
+    let request = &operation.request;
+    request.group()?;
+    let (ended, outcome) = match &operation.outcome {
+        Outcome::Answered(_) if request.is_serializable() => return None,
+        Outcome::Answered(answer) => (Some(operation.ended), Some(answer)),
+        Outcome::Failed(_) => return None,
+        Outcome::Unknown(_) if request.changes_nothing() => return None,
+        Outcome::Unknown(_) => (None, None),
+    };
+    Some(Call { operation: request, began: operation.began, ended, outcome })
 }
 
-fn search(mut operations: Vec<&Operation>) -> Result<(), String> {
-    // What must come soon is tried first, what need not come at all last.
-    operations.sort_by_key(|operation| end(operation));
-    let mut met = HashSet::new();
-    let mut steps = 0;
-    let (mut deepest, mut stuck) = (0, None);
-    let start = Point { done: vec![false; operations.len()], state: State::new(), next: 0 };
-    let mut path = vec![start];
-    while let Some(point) = path.last_mut() {
-        // Nothing may come before a request that had its answer earlier.
-        let first = (0..operations.len()).find(|&number| !point.done[number]);
-        let first = first.filter(|&first| end(operations[first]) < u64::MAX);
-        let Some(first) = first else { return Ok(()) };
-        if path.len() > deepest {
-            (deepest, stuck) = (path.len(), Some(first));
-        }
-        let point = path.last_mut().expect("it was there");
-        let candidate = (point.next..operations.len()).find(|&number| {
-            !point.done[number] && operations[number].began <= end(operations[first])
-        });
-        let Some(number) = candidate else {
-            path.pop();
-            continue;
-        };
-        point.next = number + 1;
-        steps += 1;
-        if steps > STEPS_MAX {
-            return Err(format!("no verdict after {STEPS_MAX} steps"));
-        }
-        let operation = operations[number];
-        let Some(state) = step(&point.state, &operation.request, operation.answer()) else {
-            continue;
-        };
-        let mut done = point.done.clone();
-        done[number] = true;
-        if met.insert((done.clone(), state.clone())) {
-            path.push(Point { done, state, next: 0 });
-        }
+impl<'a> Model for Keys<'a> {
+    type State = State<'a>;
+    type Operation = &'a Request;
+    type Outcome = &'a Answer;
+
+    fn start(&self) -> State<'a> {
+        State::new()
     }
-    let stuck = stuck.map(|number| operations[number]);
-    Err(format!("is not linearizable, at the latest from here on: {stuck:?}"))
-}
 
-/// When a request had its effect at the latest.
-fn end(operation: &Operation) -> u64 {
-    match operation.outcome {
-        Outcome::Answered(_) => operation.ended,
-        Outcome::Failed(_) | Outcome::Unknown(_) => u64::MAX,
+    fn step(
+        &self,
+        state: &State<'a>,
+        request: &&'a Request,
+        answer: Option<&&'a Answer>,
+    ) -> Option<State<'a>> {
+        step(state, request, answer.copied())
+    }
+
+    fn is_read(&self, request: &&'a Request, _: Option<&&'a Answer>) -> bool {
+        request.changes_nothing()
     }
 }
 

@@ -5,6 +5,8 @@
 //! other, taking its beginning and end out of the list; where none fits, it puts the last one back
 //! and goes on behind it.
 //!
+//! What has to come is tried before what never ended and may not come at all.
+//!
 //! One addition: a read that may come next is placed at once, before any write is tried, because
 //! whatever else comes before it might as well come after. So reads cost no search.
 
@@ -142,19 +144,23 @@ impl<M: Model> Search<'_, M> {
     fn verdict(mut self, steps_max: u64) -> Verdict {
         let mut steps = 0;
         self.place_reads();
-        let mut at = self.timeline.next[0];
+        // Where the search stands, and whether it tries calls that never ended.
+        let (mut at, mut tries_endless) = (self.timeline.next[0], false);
         while self.to_place > 0 {
             steps += 1;
             if steps > steps_max {
                 return Verdict::Unknown;
             }
             let Event { call, is_end } = self.timeline.events[at];
-            if is_end {
-                let Some(next) = self.go_back(call) else { break };
-                at = next;
-            } else if self.place_write(call) {
+            if is_end && !tries_endless {
+                (at, tries_endless) = (self.timeline.next[0], true);
+            } else if is_end {
+                let Some(taken_back) = self.go_back(call) else { break };
+                at = self.timeline.next[self.timeline.began[taken_back]];
+                tries_endless = self.is_endless(taken_back);
+            } else if self.is_endless(call) == tries_endless && self.place_write(call) {
                 self.place_reads();
-                at = self.timeline.next[0];
+                (at, tries_endless) = (self.timeline.next[0], false);
             } else {
                 at = self.timeline.next[at];
             }
@@ -174,6 +180,10 @@ impl<M: Model> Search<'_, M> {
     fn is_read(&self, call: usize) -> bool {
         let Call { operation, outcome, .. } = &self.calls[call];
         self.model.is_read(operation, outcome.as_ref())
+    }
+
+    fn is_endless(&self, call: usize) -> bool {
+        self.calls[call].ended.is_none()
     }
 
     fn place(&mut self, call: usize, before: Option<M::State>) {
@@ -214,7 +224,7 @@ impl<M: Model> Search<'_, M> {
     }
 
     /// Nothing can come next before `call`, which has to, has ended: takes back the latest write
-    /// and what came after it. Returns where to go on, if there was one.
+    /// and what came after it. Returns that write, if there was one.
     fn go_back(&mut self, call: usize) -> Option<usize> {
         if self.furthest.as_ref().is_none_or(|stuck| stuck.placed.len() < self.order.len()) {
             let placed = self.order.iter().map(|(call, _)| *call).collect();
@@ -226,7 +236,7 @@ impl<M: Model> Search<'_, M> {
             self.to_place += usize::from(self.calls[last].ended.is_some());
             if let Some(before) = before {
                 self.state = before;
-                return Some(self.timeline.next[self.timeline.began[last]]);
+                return Some(last);
             }
         }
         None
