@@ -41,6 +41,8 @@ pub struct Config {
     pub cache_bytes_max: usize,
     /// Bytes delivered to the state machine and not yet applied.
     pub delivery_bytes_max: usize,
+    /// Values in one message that carries several, in bytes, unless a single one is larger.
+    pub page_bytes_max: usize,
     /// Slots between two session checkpoints.
     pub checkpoint_slots: u64,
 }
@@ -94,6 +96,7 @@ impl Config {
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
             cache_bytes_max: limits::CACHE_BYTES_MAX,
             delivery_bytes_max: limits::DELIVERY_BYTES_MAX,
+            page_bytes_max: limits::PAGE_BYTES_MAX,
             checkpoint_slots: limits::CHECKPOINT_SLOTS,
         }
     }
@@ -124,6 +127,7 @@ impl Config {
             ("queue_bytes_max", self.queue_bytes_max, usize::MAX),
             ("cache_bytes_max", self.cache_bytes_max, usize::MAX),
             ("delivery_bytes_max", self.delivery_bytes_max, usize::MAX),
+            ("page_bytes_max", self.page_bytes_max, limits::PAGE_BYTES_MAX),
         ];
         for (name, value, max) in limits {
             if value == 0 || value > max {

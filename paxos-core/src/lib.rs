@@ -86,6 +86,8 @@
 //!   for the local one.
 //! - Overload is refused; nothing grows without bound.
 
+#[cfg(paxos_bug_bank)]
+pub mod bug_bank;
 mod config;
 #[cfg(test)]
 mod fuzz;
@@ -93,6 +95,7 @@ pub mod limits;
 pub mod message;
 #[cfg(feature = "node")]
 pub mod node;
+mod planted;
 pub mod port;
 pub mod replica;
 #[cfg(feature = "sim")]

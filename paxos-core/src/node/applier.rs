@@ -17,6 +17,7 @@ use super::{
     request::{ReadTask, Reply},
 };
 use crate::{
+    planted::planted,
     port::{Codec, StateMachine},
     replica::{Delivery, Verdict},
     types::{Batch, ClientId, RequestId, Slot, Value},
@@ -148,7 +149,7 @@ impl<S: StateMachine> Applier<S> {
 
     fn apply(&mut self, Work { delivery, answers }: Work<S::Response>) -> Result<(), NodeError> {
         let slot = delivery.slot;
-        if slot <= self.recovered {
+        if slot <= self.recovered && !planted!(DoubleApply) {
             return self.pass_over(slot, answers);
         }
         let Value::Batch(batch) = &delivery.value else { return Ok(()) };

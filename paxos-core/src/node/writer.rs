@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 
 use crate::{
+    planted::planted,
     port::{Storage, StorageError, WriteBatch},
     replica::WriteId,
 };
@@ -125,7 +126,9 @@ impl Writer {
                 }
                 Ok(Some(Progress::Written { last: pending.last, room_again: full }))
             }
-            Err(error @ StorageError::Full { .. }) => {
+            Err(error)
+                if matches!(error, StorageError::Full { .. }) || planted!(FailedSyncRetried) =>
+            {
                 let retry = Box::pin(tokio::time::sleep(FULL_RETRY_INTERVAL));
                 self.state = State::Full { pending, retry };
                 if full {

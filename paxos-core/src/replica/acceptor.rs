@@ -32,6 +32,7 @@ use super::{
 use crate::{
     limits,
     message::{Accept, Message, Prepare, Promise, Record, Reject},
+    planted::planted,
     port::Recovered,
     types::{Ballot, NodeId, Slot, Value},
 };
@@ -67,7 +68,8 @@ impl Acceptor {
     pub(super) fn recovered(recovered: &mut Recovered) -> Acceptor {
         let records = std::mem::take(&mut recovered.records);
         let log = Log::recovered(recovered.chosen.slot, recovered.floor, records);
-        Acceptor { promised: recovered.promised, log }
+        let forgotten = planted!(PromiseForgotten);
+        Acceptor { promised: if forgotten { Ballot::ZERO } else { recovered.promised }, log }
     }
 
     pub(super) fn promised(&self) -> Ballot {
@@ -84,7 +86,7 @@ impl Acceptor {
 
     /// Checks a leader's or candidate's ballot against the promise and rejects it if it is lower.
     pub(super) fn judge(&self, from: NodeId, ballot: Ballot, out: &mut Outbox) -> Standing {
-        if ballot >= self.promised {
+        if ballot >= self.promised || planted!(BallotBelowPromise) {
             return Standing::Current;
         }
         out.send(from, Message::Reject(Reject { ballot, promised: self.promised }));
@@ -120,16 +122,18 @@ impl Acceptor {
             return Page::Refused;
         }
         self.promise(prepare.ballot, cx.out);
-        if prepare.from > self.log.floor() && prepare.from <= self.log.on_disk() {
+        let is_on_disk = prepare.from > self.log.floor() && prepare.from <= self.log.on_disk();
+        if is_on_disk && !planted!(EvictedAsEmpty) {
             return Page::OnDisk;
         }
         let mut bytes = 0;
         let mut records = Vec::new();
-        let mut remaining = self.log.from(prepare.from);
+        let own = if planted!(PromiseFromOwnWatermark) { chosen.next() } else { prepare.from };
+        let mut remaining = self.log.from(own.max(prepare.from));
         for record in remaining.by_ref() {
             bytes += record.value.encoded_len();
             records.push(record);
-            if bytes >= limits::PAGE_BYTES_MAX || records.len() >= limits::PAGE_RECORDS_MAX {
+            if bytes >= cx.config.page_bytes_max || records.len() >= limits::PAGE_RECORDS_MAX {
                 break;
             }
         }
@@ -153,7 +157,7 @@ impl Acceptor {
             return;
         }
         let next = records.last().map(|last| last.slot.next());
-        let next = next.filter(|&next| next <= self.log.highest());
+        let next = next.filter(|&next| next <= self.log.highest() && !planted!(PromisePagesLost));
         self.answer_promise(from, prepare, records, next, chosen, out);
     }
 
@@ -200,7 +204,7 @@ impl Acceptor {
         let accepted = self.log.get(slot).map(|(accepted, _)| accepted);
         let settled = slot <= chosen || accepted == Some(Ballot::CHOSEN);
         let vote = AfterPersist::Accepted { ballot, slot };
-        if settled || accepted == Some(ballot) {
+        if settled && !planted!(ChosenOverwritten) || accepted == Some(ballot) {
             cx.out.repeat_after_persist(from, vote);
         } else {
             self.record(slot, ballot, value, cx.out);

@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     limits,
     message::{Learn, Learned, Message},
+    planted::planted,
     types::{Ballot, Instant, NodeId, Slot, Value},
 };
 
@@ -94,10 +95,11 @@ impl Catchup {
         let Some(peer) = self.next_peer(from, cx) else { return };
         *numbers += 1;
         self.last_asked = Some(peer);
+        let patience = if planted!(PullGivenUp) { 1_000_000 } else { 1 };
         self.pulling = Some(Pulling {
             number: *numbers,
             peer,
-            expires_at: cx.now.after(cx.config.retransmit_timeout),
+            expires_at: cx.now.after(cx.config.retransmit_timeout * patience),
         });
         let to = last_missing(from, self.target(), learner, acceptor);
         cx.out.send(peer, Message::Learn(Learn { number: *numbers, from, to }));
@@ -109,7 +111,7 @@ impl Catchup {
         let peers = cx.memberships.current().peers_of(cx.config.id);
         let mut able = peers.filter(|peer| self.unanswered || has_slot(peer));
         let first = able.next()?;
-        let after = |peer: &NodeId| Some(*peer) > self.last_asked;
+        let after = |peer: &NodeId| Some(*peer) > self.last_asked && !planted!(OnePeerAsked);
         Some(std::iter::once(first).chain(able).find(after).unwrap_or(first))
     }
 
@@ -177,7 +179,7 @@ pub(super) fn serve(
     learn: &Learn,
     learner: &Learner,
     acceptor: &Acceptor,
-    out: &mut Outbox,
+    cx: &mut Context<'_>,
 ) -> bool {
     let chosen = learner.chosen().slot;
     let log = acceptor.log();
@@ -186,14 +188,15 @@ pub(super) fn serve(
     }
     let mut bytes = 0;
     let mut values = Vec::new();
-    for record in log.from(learn.from).take_while(|record| record.slot <= chosen.min(learn.to)) {
-        if bytes >= limits::PAGE_BYTES_MAX || values.len() >= limits::PAGE_RECORDS_MAX {
+    let last = if planted!(UnchosenTaught) { log.highest() } else { chosen.min(learn.to) };
+    for record in log.from(learn.from).take_while(|record| record.slot <= last) {
+        if bytes >= cx.config.page_bytes_max || values.len() >= limits::PAGE_RECORDS_MAX {
             break;
         }
         bytes += record.value.encoded_len();
         values.push((record.slot, record.value));
     }
-    answer(to, learn, values, learner, acceptor, out);
+    answer(to, learn, values, learner, acceptor, cx.out);
     true
 }
 

@@ -6,6 +6,7 @@ use super::{membership::Memberships, outbox::Outbox};
 use crate::{
     config::Config,
     message::Message,
+    planted::planted,
     types::{Instant, NodeId},
 };
 
@@ -32,7 +33,7 @@ impl Context<'_> {
         let peers = self.memberships.current().peers_of(self.config.id);
         let others: Vec<_> = peers.filter(|&peer| peer != leader).collect();
         *turn = turn.wrapping_add(1);
-        others.get(turn.checked_rem(others.len())?).copied()
+        others.get(turn.checked_rem(others.len())?).copied().filter(|_| !planted!(NoDetour))
     }
 
     /// The instant `delay` from now, and up to half as long again.

@@ -13,6 +13,7 @@ use super::{context::Context, requests::Target};
 use crate::{
     limits,
     message::{Message, Poll, PollReply},
+    planted::planted,
     types::{Ballot, Instant, NodeId, Phase, Slot},
 };
 
@@ -145,7 +146,7 @@ impl Election {
         let knows = self.leader.is_some() || cx.now >= self.grants_from;
         let reply = PollReply {
             number: poll.number,
-            granted: leader.is_none() && knows,
+            granted: leader.is_none() && knows || planted!(PollAlwaysGranted),
             promised: self.highest,
             leader,
             chosen,
@@ -163,7 +164,7 @@ impl Election {
     ) -> Option<Ballot> {
         self.saw(reply.promised);
         let poll = self.poll.as_mut().filter(|poll| poll.number == reply.number)?;
-        if let Some(leader) = reply.leader {
+        if let Some(leader) = reply.leader.filter(|_| !planted!(RouteIgnored)) {
             self.route = Some((from, leader));
         }
         if !reply.granted {

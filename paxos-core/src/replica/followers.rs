@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::context::Context;
 use crate::{
     message::{Heartbeat, HeartbeatReply, Message, Watermark},
+    planted::planted,
     replica::PeerStatus,
     types::{Ballot, Instant, Membership, NodeId, Phase, Slot},
 };
@@ -98,6 +99,7 @@ impl Followers {
     /// The latest round that a quorum has answered, or a later one; this node answers each.
     pub(super) fn confirmed_round(&self, cx: &Context<'_>) -> u64 {
         let needed = cx.memberships.current().quorum_size(Phase::Two);
+        let needed = if planted!(ReadQuorumMinusOne) { needed.max(2) - 1 } else { needed };
         let mut rounds: Vec<_> = self.peers.values().map(|peer| peer.round).collect();
         rounds.push(self.round);
         rounds.sort_unstable();

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     limits,
     message::Watermark,
+    planted::planted,
     port::SessionCheckpoint,
     types::{Ballot, Slot, Value},
 };
@@ -112,7 +113,8 @@ impl Learner {
         loop {
             let slot = self.chosen.slot.next();
             let Some((ballot, value)) = acceptor.log().get(slot) else { break };
-            let by_watermark = ballot == told_ballot && slot <= told.slot;
+            let vouched = ballot == told_ballot || planted!(WatermarkOfAnotherBallot);
+            let by_watermark = vouched && slot <= told.slot;
             if !(self.above.remove(&slot) || ballot == Ballot::CHOSEN || by_watermark) {
                 break;
             }
@@ -169,7 +171,8 @@ impl Learner {
             self.in_delivery.pop_front();
             self.bytes_in_delivery -= bytes;
         }
-        self.checkpoint.take_if(|checkpoint| checkpoint.slot <= durable)
+        let safe = if planted!(SessionsAheadOfState) { slot } else { durable };
+        self.checkpoint.take_if(|checkpoint| checkpoint.slot <= safe)
     }
 
     /// Bytes delivered and not yet applied.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::WriteId;
 use crate::{
     message::Record,
+    planted::planted,
     types::{Ballot, Slot, Value},
 };
 
@@ -93,7 +94,9 @@ impl Log {
     pub(super) fn evict(&mut self, chosen: Slot, persisted: WriteId, bytes_max: usize) {
         while self.bytes > bytes_max {
             let Some(first) = self.entries.first_entry() else { return };
-            if *first.key() > chosen || first.get().write > persisted {
+            if *first.key() > chosen
+                || first.get().write > persisted && !planted!(EvictedBeforeSync)
+            {
                 return;
             }
             let (slot, entry) = first.remove_entry();

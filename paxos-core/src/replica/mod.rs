@@ -69,8 +69,8 @@ use self::{
 };
 use crate::{
     config::{Config, ConfigError},
-    limits,
     message::{ChosenUpTo, Learn, Message, Prepare, Record},
+    planted::planted,
     port::Recovered,
     types::{Ballot, ClientId, Instant, NodeId, Slot, Value},
 };
@@ -187,7 +187,7 @@ impl Replica {
         };
         let acceptor = Acceptor::recovered(&mut recovered);
         let mut election = Election::begin(recovered.incarnation == 1, &mut cx);
-        election.saw(acceptor.promised());
+        election.saw(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
         Ok(Replica {
             client: ClientId { name: config.id.0, epoch: recovered.incarnation },
             config,
@@ -306,7 +306,8 @@ impl Replica {
             }
             Proposing::Leading(leading, followers) => {
                 let heard = followers.quorum_heard_at(cx.memberships.current());
-                if heard.is_some_and(|heard| now.since(heard) >= cx.config.election_timeout) {
+                let is_lost = |heard| now.since(heard) >= cx.config.election_timeout;
+                if heard.is_some_and(is_lost) && !planted!(QuorumLossIgnored) {
                     self.step_down(now);
                     return;
                 }
@@ -422,7 +423,7 @@ impl Replica {
         self.log_reads_issued.0 += 1;
         let id = self.log_reads_issued;
         let slots = from..=self.acceptor.log().on_disk();
-        self.out.read_log(LogRead { id, slots, bytes_max: limits::PAGE_BYTES_MAX });
+        self.out.read_log(LogRead { id, slots, bytes_max: self.config.page_bytes_max });
         self.log_reads.insert(id, purpose);
     }
 
@@ -484,6 +485,7 @@ impl Replica {
             Proposing::Preparing(preparing) => Some(preparing.next_deadline()),
             Proposing::Leading(leading, followers) => {
                 let heard = followers.quorum_heard_at(self.memberships.current());
+                let heard = heard.filter(|_| !planted!(QuorumLossIgnored));
                 let lost_at = heard.map(|heard| heard.after(config.election_timeout));
                 let deadlines = [Some(followers.next_beat()), lost_at, leading.next_deadline()];
                 deadlines.into_iter().flatten().min()

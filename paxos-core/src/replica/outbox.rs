@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use super::{Effects, Halt, WriteId, effect::LogRead};
 use crate::{
     message::{Accepted, Message, Prepare, Promise, Record, Watermark},
+    planted::planted,
     port::{SessionCheckpoint, WriteBatch},
     types::{Ballot, NodeId, Slot},
 };
@@ -120,7 +121,11 @@ impl Outbox {
     /// Sends `message` once every write so far, the batch in the making included, is durable.
     pub(super) fn send_after_persist(&mut self, to: NodeId, message: AfterPersist) {
         let after = self.last_write();
-        if after <= self.persisted {
+        if after <= self.persisted
+            || planted!(VoteBeforeSync) && matches!(message, AfterPersist::Accepted { .. })
+            || planted!(PromiseBeforeSync) && matches!(message, AfterPersist::Promise(_))
+            || planted!(PrepareBeforeSync) && matches!(message, AfterPersist::Prepare(_))
+        {
             self.release(to, message);
         } else {
             self.held.push_back(Held { after, to, message });

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     message::{Accept, Accepted, Message},
+    planted::planted,
     types::{Ballot, Instant, NodeId, Slot, Value},
 };
 
@@ -54,10 +55,11 @@ impl Leading {
         let Recovered { ballot, chosen: reported, mut values } = recovered;
         assert!(reported <= chosen, "slots up to {reported} are chosen and were not adopted");
         let recovered = values.split_off(&chosen.next());
+        let first = recovered.first_key_value().map(|(&slot, _)| slot);
         let recovered_last = recovered.last_key_value().map_or(chosen, |(&slot, _)| slot);
         Leading {
             ballot,
-            next: chosen.next(),
+            next: first.filter(|_| planted!(HoleNotFilled)).unwrap_or(chosen.next()),
             recovered,
             recovered_last,
             in_flight: BTreeMap::new(),
@@ -103,10 +105,12 @@ impl Leading {
             self.in_flight.pop_first();
         }
         self.next = self.next.max(chosen.next());
-        let window = cx.memberships.governing(self.next).window();
+        let window =
+            cx.memberships.governing(self.next).window() + u64::from(planted!(BeyondWindow));
         while self.next <= chosen.plus(window) {
             let value = if self.next <= self.recovered_last {
-                self.recovered.remove(&self.next).unwrap_or(Value::Noop)
+                let recovered = self.recovered.remove(&self.next);
+                recovered.filter(|_| !planted!(ReportedValueAsHole)).unwrap_or(Value::Noop)
             } else if self.may_cut(queue, cx)
                 && let Some(batch) = queue.cut(learner.sessions(), cx.config)
             {
@@ -139,7 +143,10 @@ impl Leading {
         self.announced = chosen.slot;
         let standing = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
         assert_eq!(standing, Standing::Current, "a leader's own promise is its ballot");
-        let votes = Tally::new(cx.memberships.governing(slot));
+        let mut votes = Tally::new(cx.memberships.governing(slot));
+        if planted!(OwnVoteBeforeSync) {
+            votes.add(cx.config.id);
+        }
         self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now });
     }
 
@@ -210,8 +217,10 @@ impl Leading {
     fn resend(&self, slot: Slot, peer: NodeId, learner: &Learner, cx: &mut Context<'_>) {
         if let Some(in_flight) = self.in_flight.get(&slot)
             && !in_flight.votes.has_voted(peer)
+            && !planted!(NothingSentAgain)
         {
-            let value = in_flight.value.clone();
+            let is_given_up = planted!(SlotProposedTwice);
+            let value = if is_given_up { Value::Noop } else { in_flight.value.clone() };
             let accept = Accept { ballot: self.ballot, slot, value, chosen: learner.chosen() };
             cx.out.send(peer, Message::Accept(accept));
         }

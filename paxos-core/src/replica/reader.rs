@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     limits,
     message::{Message, ReadReply, ReadRequest},
+    planted::planted,
     types::{ClientId, Instant, NodeId, Slot},
 };
 
@@ -60,16 +61,23 @@ enum Reading {
 /// What the leader adds to a read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LeaderView {
-    /// The round begun last.
-    round: u64,
+    /// The round that confirms a read that arrives now: the next one.
+    confirmed_by: u64,
     /// The index of a read that arrives now.
     index: Slot,
 }
 
 impl LeaderView {
     pub(super) fn of(leading: &Leading, followers: &Followers, learner: &Learner) -> LeaderView {
-        let index = learner.chosen().slot.max(leading.recovered_last());
-        LeaderView { round: followers.round(), index }
+        let index = learner.chosen().slot;
+        let recovered = leading.recovered_last();
+        let index = if planted!(ReadBeforeRecovered) { index } else { index.max(recovered) };
+        let confirmed_by = match () {
+            () if planted!(ReadUnconfirmed) => 0,
+            () if planted!(RoundReused) => followers.round(),
+            () => followers.round() + 1,
+        };
+        LeaderView { confirmed_by, index }
     }
 }
 
@@ -127,13 +135,15 @@ impl Reader {
         if self.confirming.len() < 2 * limits::READS_MAX {
             let (client, number) = (request.client, request.number);
             let reading = Reading::Peer { via, client, number };
-            self.confirming.push_back((leader.round + 1, leader.index, reading));
+            self.confirming.push_back((leader.confirmed_by, leader.index, reading));
         }
     }
 
     /// Takes the leader's answer.
     pub(super) fn on_reply(&mut self, number: u64, index: Slot) {
-        if let Some(asked) = self.asked.take_if(|asked| asked.number == number) {
+        if let Some(asked) =
+            self.asked.take_if(|asked| asked.number == number || planted!(AnswerToAnotherRead))
+        {
             self.indexed.entry(index).or_default().extend(asked.reads);
         }
     }
@@ -151,7 +161,7 @@ impl Reader {
             let asked = self.asked.take().into_iter().flat_map(|asked| asked.reads);
             let reads = asked.chain(self.gathering.drain(..));
             self.confirming
-                .extend(reads.map(|read| (leader.round + 1, leader.index, Reading::Own(read))));
+                .extend(reads.map(|read| (leader.confirmed_by, leader.index, Reading::Own(read))));
             return;
         }
         if self.asked.is_none() && !self.gathering.is_empty() && target.is_some() {
@@ -215,6 +225,7 @@ impl Reader {
 
     /// Reads whose index has been delivered.
     pub(super) fn take_ready(&mut self, delivered: Slot) -> Vec<u64> {
+        let delivered = if planted!(ReadBeforeApplied) { Slot(u64::MAX - 1) } else { delivered };
         let later = self.indexed.split_off(&delivered.next());
         let ready = std::mem::replace(&mut self.indexed, later);
         ready.into_values().flatten().filter(|number| self.alive.remove(number)).collect()

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     message::{Prepare, Promise, Record},
+    planted::planted,
     types::{Ballot, Instant, NodeId, Slot, Value},
 };
 
@@ -131,7 +132,9 @@ impl Preparing {
         cx: &mut Context<'_>,
     ) -> Progress {
         let page = self.pages.get(&acceptor).filter(|(from, _)| *from == promise.from);
-        let Some(&(_, watermark)) = page.filter(|_| promise.ballot == self.ballot) else {
+        let Some(&(_, watermark)) =
+            page.filter(|_| promise.ballot == self.ballot || planted!(PromiseOfAnotherBallot))
+        else {
             return Progress::Waiting;
         };
         let watermark = watermark.unwrap_or(promise.chosen);
@@ -146,11 +149,15 @@ impl Preparing {
             if slot <= promise.chosen {
                 adopt(slot, value.clone(), cx);
                 self.reported.insert(slot, (Ballot::CHOSEN, value));
-            } else if self.reported.get(&slot).is_none_or(|(reported, _)| ballot > *reported) {
+            } else if self
+                .reported
+                .get(&slot)
+                .is_none_or(|(reported, _)| ballot > *reported || planted!(LowerBallotProposed))
+            {
                 self.reported.insert(slot, (ballot, value));
             }
         }
-        if let Some(next) = promise.next {
+        if let Some(next) = promise.next.filter(|_| !planted!(FirstPageIsAll)) {
             self.pages.insert(acceptor, (next, Some(watermark)));
             self.expires_at = cx.now.after(cx.config.election_timeout);
             self.request(acceptor, cx);

@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     limits,
     message::{Message, Propose},
+    planted::planted,
     types::{Ballot, Batch, ClientId, Instant, NodeId, RequestId},
 };
 
@@ -88,7 +89,8 @@ impl Requests {
         self.bytes += command.len();
         self.waiting.insert(id, command);
         self.unsent.insert(id);
-        Ok(())
+        let is_refused = planted!(RefusedYetTaken) && self.waiting.len() > 2;
+        if is_refused { Err(Refusal::Busy) } else { Ok(()) }
     }
 
     fn is_own(&self, client: ClientId, cx: &Context<'_>) -> bool {
@@ -107,7 +109,8 @@ impl Requests {
     /// waiting at other nodes too, so there half a session window is allowed for.
     fn open_from(&self, id: RequestId, cx: &Context<'_>) -> u64 {
         if self.is_own(id.client, cx) {
-            self.lowest_of(id.client).unwrap_or(id.sequence)
+            let lowest = self.lowest_of(id.client).filter(|_| !planted!(OpenRequestsExpired));
+            lowest.unwrap_or(id.sequence)
         } else {
             id.sequence.saturating_sub(limits::SESSION_WINDOW / 2).max(1)
         }
@@ -204,13 +207,16 @@ impl Requests {
             let open_from = self.open_from(first, cx);
             while let Some(&id) = self.unsent.first()
                 && id.client == first.client
-                && bytes < limits::PAGE_BYTES_MAX
+                && bytes < cx.config.page_bytes_max
                 && commands.len() < limits::PAGE_RECORDS_MAX
             {
                 self.unsent.remove(&id);
                 let command = self.waiting[&id].clone();
                 bytes += command.len();
-                commands.push((id.sequence, command));
+                let is_renamed = planted!(RetryUnderNewId) && detour.is_some();
+                let sequence =
+                    id.sequence + if is_renamed { limits::SESSION_WINDOW / 4 } else { 0 };
+                commands.push((sequence, command));
                 self.sent.push_back((cx.now, id));
             }
             let client = first.client;

@@ -18,6 +18,7 @@ use crate::{
         Accept, Accepted, Heartbeat, HeartbeatReply, Learned, Message, Prepare, Promise, Propose,
         ReadReply, ReadRequest, Reject, Watermark,
     },
+    planted::planted,
     types::{Ballot, Instant, NodeId, RequestId, Slot, Value},
 };
 
@@ -57,8 +58,8 @@ impl Replica {
             Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, &heartbeat),
             Message::HeartbeatReply(reply) => self.on_heartbeat_reply(now, from, &reply),
             Message::Learn(learn) => {
-                let out = &mut self.out;
-                if !catchup::serve(from, &learn, &self.learner, &self.acceptor, out) {
+                let cx = &mut surroundings!(self, now);
+                if !catchup::serve(from, &learn, &self.learner, &self.acceptor, cx) {
                     self.read_log(Purpose::Learn(from, learn));
                 }
             }
@@ -77,7 +78,7 @@ impl Replica {
             Proposing::Preparing(preparing) => preparing.ballot(),
             Proposing::Leading(leading, _) => leading.ballot(),
         };
-        if ballot > own {
+        if ballot > own && !planted!(HigherBallotIgnored) {
             self.step_down(now);
         }
     }
@@ -88,6 +89,7 @@ impl Replica {
     fn yield_to_chosen(&mut self, now: Instant, slot: Slot, value: &Value) {
         if let Proposing::Leading(leading, _) = &self.proposing
             && leading.has_proposed_another(slot, value)
+            && !planted!(StaleLeaderVouches)
         {
             tracing::info!(node = %self.config.id, %slot, "a higher ballot has chosen a value");
             self.step_down(now);

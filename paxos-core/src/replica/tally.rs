@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, marker::PhantomData};
 
 use crate::{
     message::{Accepted, Promise},
+    planted::planted,
     types::{Membership, NodeId, Phase, Slot},
 };
 
@@ -35,13 +36,16 @@ pub(super) struct Quorum<V>(PhantomData<V>);
 
 impl<V: Vote> Tally<V> {
     pub(super) fn new(membership: &Membership) -> Tally<V> {
-        let needed = membership.quorum_size(V::PHASE);
+        let needed = membership.quorum_size(V::PHASE)
+            - usize::from(planted!(PhaseOneQuorumMinusOne) && V::PHASE == Phase::One)
+            - usize::from(planted!(PhaseTwoQuorumMinusOne) && V::PHASE == Phase::Two);
         Tally { voted: BTreeSet::new(), needed, vote: PhantomData }
     }
 
     /// Counts `node` once, however often it votes.
     pub(super) fn add(&mut self, node: NodeId) -> Option<Quorum<V>> {
-        self.voted.insert(node);
+        let is_repeated = !self.voted.insert(node);
+        self.needed -= usize::from(planted!(VoteCountedTwice) && is_repeated);
         (self.voted.len() >= self.needed).then_some(Quorum(PhantomData))
     }
 

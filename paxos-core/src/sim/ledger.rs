@@ -13,7 +13,7 @@ use super::{
 use crate::{
     message::{Accept, Accepted, Message, Promise, Watermark},
     port::WriteBatch,
-    types::{Ballot, NodeId, Slot, Value},
+    types::{Ballot, Membership, NodeId, Phase, Slot, Value},
 };
 
 /// The check that fails here, unless it says otherwise.
@@ -22,8 +22,10 @@ const CHECK: Check = Check::Log;
 /// The onlooker's knowledge of the log.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// Votes that choose.
-    quorum: usize,
+    /// Promises that let a leader propose, and votes that choose.
+    quorums: (usize, usize),
+    /// What each node has durably promised.
+    promised: BTreeMap<NodeId, Ballot>,
     /// What was proposed: one value per slot and ballot.
     proposals: BTreeMap<(Slot, Ballot), Value>,
     /// Who was sent it.
@@ -41,9 +43,11 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Nothing is proposed yet.
-    pub(super) fn new(quorum: usize) -> Ledger {
+    pub(super) fn new(membership: &Membership) -> Ledger {
+        let quorums = (membership.quorum_size(Phase::One), membership.quorum_size(Phase::Two));
         Ledger {
-            quorum,
+            quorums,
+            promised: BTreeMap::new(),
             proposals: BTreeMap::new(),
             asked: BTreeSet::new(),
             newest: BTreeMap::new(),
@@ -122,6 +126,11 @@ impl Ledger {
         ensure!(
             disk.promised >= ballot,
             "node {from} proposes at ballot {ballot}, which its own acceptor has not durably promised"
+        );
+        let promises = self.promised.values().filter(|&&promised| promised >= ballot).count();
+        ensure!(
+            promises >= self.quorums.0,
+            "node {from} proposes at ballot {ballot} with the promises of {promises}"
         );
         self.told_watermark(from, accept.chosen)?;
         if !self.asked.insert((slot, ballot, to)) {
@@ -225,6 +234,7 @@ impl Ledger {
             "the promise of node {node} falls from {} to {promised}",
             before.promised
         );
+        self.promised.insert(node, promised);
         let mut records = BTreeMap::new();
         for record in &batch.records {
             let (slot, ballot) = (record.slot, record.ballot);
@@ -279,7 +289,7 @@ impl Ledger {
         self.propose(slot, ballot, value, seen)?;
         let votes = self.votes.entry((slot, ballot)).or_default();
         votes.insert(node);
-        if votes.len() < self.quorum {
+        if votes.len() < self.quorums.1 {
             return Ok(());
         }
         let known = self.chosen.get(&slot);

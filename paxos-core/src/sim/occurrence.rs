@@ -117,6 +117,8 @@ occurrences! {
     EndedChained = "endings chained",
     /// It began with a leader that was deaf or mute.
     EndedOneWay = "endings one-way",
+    /// It was left without one direction of one link.
+    EndedWithHalfLink = "endings with half a link",
     /// A fault outside the core stayed to the end.
     LeftBroken = "faults left for good",
     /// A node polled the others before a ballot.

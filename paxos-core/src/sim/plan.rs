@@ -129,16 +129,20 @@ impl Plan {
 
 fn draw_membership(rng: &mut fastrand::Rng, nodes: usize) -> Membership {
     let voters = (1..=nodes as u64).map(|id| (id, format!("node-{id}")));
-    let quorums = if nodes > 1 && rng.u8(..4) == 0 {
-        let phase_two = rng.usize(1..=nodes);
-        Quorums::Flexible { phase_one: rng.usize(nodes + 1 - phase_two..=nodes), phase_two }
-    } else {
-        Quorums::Majority
-    };
-    Membership::new(voters)
-        .and_then(|membership| membership.with_quorums(quorums))
+    let majority = Membership::new(voters)
         .and_then(|membership| membership.with_window(pick(rng, &[1, 2, 5, 16, 64])))
-        .expect("drawn within the limits")
+        .expect("drawn within the limits");
+    if nodes == 1 || rng.u8(..4) > 0 {
+        return majority;
+    }
+    // Any sizes that are let pass.
+    loop {
+        let (phase_one, phase_two) = (rng.usize(1..=nodes), rng.usize(1..=nodes));
+        let quorums = Quorums::Flexible { phase_one, phase_two };
+        if let Ok(membership) = majority.clone().with_quorums(quorums) {
+            return membership;
+        }
+    }
 }
 
 fn draw_config(rng: &mut fastrand::Rng, membership: &Membership) -> Config {
@@ -156,6 +160,7 @@ fn draw_config(rng: &mut fastrand::Rng, membership: &Membership) -> Config {
         queue_bytes_max: pick(rng, &[600, default.queue_bytes_max, default.queue_bytes_max]),
         cache_bytes_max: pick(rng, &[1, 600, default.cache_bytes_max]),
         delivery_bytes_max: pick(rng, &[1, 2000, default.delivery_bytes_max]),
+        page_bytes_max: pick(rng, &[4000, default.page_bytes_max, default.page_bytes_max]),
         checkpoint_slots: pick(rng, &[3, 20, default.checkpoint_slots]),
         ..default
     }
@@ -185,12 +190,13 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "batches of {} commands and {} bytes, {} outstanding, {} cached, {} delivered, \
-             checkpoint every {}",
+             pages of {} bytes, checkpoint every {}",
             config.batch_commands_max,
             config.batch_bytes_max,
             config.outstanding_commands_max,
             config.cache_bytes_max,
             config.delivery_bytes_max,
+            config.page_bytes_max,
             config.checkpoint_slots
         )?;
         write!(

@@ -21,10 +21,7 @@ use super::{
     transcript,
     workload::{Action, Workload},
 };
-use crate::{
-    replica::Input,
-    types::{NodeId, Phase},
-};
+use crate::{replica::Input, types::NodeId};
 
 /// More happenings than any run needs: beyond them something goes round in circles.
 const EVENTS_MAX: u64 = 1_000_000;
@@ -96,7 +93,7 @@ impl<'a> World<'a> {
             client_rng: rng.fork(),
             ending_rng: rng.fork(),
             restriction: restriction.clone(),
-            ledger: Ledger::new(plan.membership.quorum_size(Phase::Two)),
+            ledger: Ledger::new(&plan.membership),
             plan,
             now: Duration::ZERO,
             agenda: Agenda::default(),

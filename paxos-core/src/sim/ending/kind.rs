@@ -29,6 +29,8 @@ pub(in crate::sim) enum Ending {
     Chained,
     /// The leader hears the others and is not heard, or the other way round.
     OneWay,
+    /// Everything works but the way from one node to another, which may be the leader.
+    HalfLink,
 }
 
 impl Ending {
@@ -53,6 +55,7 @@ impl Ending {
             7 if nodes > 2 && quorum < nodes => Ending::ConstrainedElection,
             8 if nodes > 2 && quorum <= 3 => Ending::Chained,
             9 if nodes > 2 && quorum < nodes => Ending::OneWay,
+            10 if nodes > 2 => Ending::HalfLink,
             _ => Ending::Healed,
         }
     }
@@ -69,6 +72,7 @@ impl Ending {
             Ending::ConstrainedElection => Occurrence::EndedInConstrainedElection,
             Ending::Chained => Occurrence::EndedChained,
             Ending::OneWay => Occurrence::EndedOneWay,
+            Ending::HalfLink => Occurrence::EndedWithHalfLink,
         }
     }
 
@@ -115,6 +119,10 @@ impl Remains {
         let follower = *order.iter().find(|&&node| node != leader).unwrap_or(&leader);
         let star = |center: usize| Links::of(nodes, move |from, to| from == center || to == center);
         let (links, center, demanded) = match ending {
+            Ending::HalfLink => {
+                let is_left = |from, to| (from, to) != (order[0], order[1]);
+                (Links::of(nodes, is_left), order[2], all)
+            }
             Ending::Healed => (Links::all(nodes), order[0], all),
             Ending::Core(core) | Ending::Survivors(core) | Ending::Fringe(core) => {
                 let inside = |from, to| core.contains(&from) && core.contains(&to);

@@ -122,7 +122,7 @@ impl Stage {
             flight: Vec::new(),
             shows_heartbeats: false,
             lines: Vec::new(),
-            ledger: Ledger::new(two),
+            ledger: Ledger::new(&membership),
             history: History::default(),
             seen: Occurrences::default(),
         };

@@ -1,0 +1,52 @@
+//! Bugs that the simulator does not reach, in the node most of them: each is caught by a test of its
+//! own.
+
+use std::{env, path::PathBuf, process::Command};
+
+use paxos_core::bug_bank::{Bug, VARIABLE};
+
+/// The tests of the replica.
+const REPLICA: &[&str] = &["--lib"];
+/// The tests of the node.
+const NODE: &[&str] = &["--test", "node"];
+
+/// The target and the test that catches a bug; `None` if the simulator has to.
+fn target_and_test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str)> {
+    Some(match bug {
+        Bug::StaleLeaderVouches => (
+            REPLICA,
+            "replica::tests::an_outdated_leader_does_not_vouch_for_what_its_successor_chose",
+        ),
+        Bug::DoubleApply => {
+            (NODE, "faults::a_durable_state_machine_is_not_given_twice_what_it_has_applied")
+        }
+        Bug::FailedSyncRetried => (NODE, "faults::a_failed_write_ends_the_node_and_says_so"),
+        _ => return None,
+    })
+}
+
+/// The test that catches a bug; `None` if the simulator has to.
+pub(super) fn test_of(bug: Bug) -> Option<&'static str> {
+    target_and_test_of(bug).map(|(_, test)| test)
+}
+
+/// Whether the bug's test fails with it and passes without.
+pub(super) fn catches(bug: Bug) -> bool {
+    let (target, test) = target_and_test_of(bug).expect("only called for those that have one");
+    let run = |planted: Option<Bug>| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["test", "--quiet", "--profile", "simulation", "--package", "paxos-core"]);
+        cargo.args(target).arg("--target-dir").arg(target_dir());
+        cargo.args(["--", "--exact", test]);
+        cargo.env_remove(VARIABLE).envs(planted.map(|bug| (VARIABLE, bug.name())));
+        let output = cargo.output().expect("cargo has started this program too");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    run(None).contains("1 passed; 0 failed") && run(Some(bug)).contains("0 passed; 1 failed")
+}
+
+/// Where this program was built.
+fn target_dir() -> PathBuf {
+    let program = env::current_exe().expect("the system knows it");
+    program.ancestors().nth(3).expect("target/profile/examples/program").to_owned()
+}

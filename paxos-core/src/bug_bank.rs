@@ -1,0 +1,275 @@
+//! Known bugs of consensus implementations, to be put back in one at a time and caught.
+//!
+//! A simulator that has never failed may be a good one or a blind one. So the mistakes that
+//! implementations of Paxos and Raft are known for stand here, each at the place where the code
+//! gets it right, behind one compile-time switch:
+//!
+//! - `RUSTFLAGS="--cfg paxos_bug_bank"` builds them in. It is a `cfg` and no feature of cargo,
+//!   because features add up over a whole build and this one must never come along unasked. With
+//!   optimised code it takes the profile `simulation`: a build without debug assertions, as a release
+//!   is, refuses to compile.
+//! - [`plant`] then puts one bug in, for the thread that calls it, until the guard is dropped.
+//!
+//! The example `bug_bank` hunts for all of them; what it found stands in `docs/PROOF.md`.
+
+use std::{cell::Cell, env, fmt, marker::PhantomData, sync::OnceLock};
+
+#[cfg(not(debug_assertions))]
+compile_error!(
+    "paxos_bug_bank plants bugs and must not reach a release: build with `--profile simulation`"
+);
+
+/// Names a bug for the whole process: for tests, which run on threads of their own.
+pub const VARIABLE: &str = "PAXOS_BUG";
+
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A known bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Bug {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &'static [Bug] = &[$(Bug::$name),*];
+
+            /// Its name, as in the code.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Bug::$name => stringify!($name),)*
+                }
+            }
+
+            /// What is wrong, in a line.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self {
+                    $(Bug::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    // The disk.
+
+    /// An acceptor says that it has accepted while its vote may still be lost with the power.
+    ///
+    /// Jepsen's analyses found it again and again; Lamport 2001, section 2.5, has the rule.
+    VoteBeforeSync = "a vote is acknowledged before it is synced",
+    /// The leader counts itself at once, beside its disk write.
+    ///
+    /// etcd issue 14370: a single node lost acknowledged writes for years.
+    OwnVoteBeforeSync = "the leader counts its own vote before it is synced",
+    /// An acceptor promises, crashes, and does not know it.
+    ///
+    /// Lamport 2001, section 2.5.
+    PromiseBeforeSync = "a promise leaves before it is synced",
+    /// A candidate asks for promises to a ballot that it may use a second time after a crash.
+    ///
+    /// Lamport 2001, section 2.5: "each proposer remembers, in stable storage, the
+    /// highest-numbered proposal it has tried to issue".
+    PrepareBeforeSync = "Prepare leaves before the candidate's own promise is synced",
+    /// A restart recovers the votes and not the promise.
+    ///
+    /// Chandra, Griesemer & Redstone 2007, section 5.1.
+    PromiseForgotten = "the promise is forgotten on restart",
+    /// After a restart ballots are numbered from what the others say, not from the own promise.
+    ///
+    /// Lamport 2001, section 2.5.
+    BallotReused = "a ballot is used again after a restart",
+    /// Values leave memory while only memory has them.
+    EvictedBeforeSync = "a record is evicted from memory before it is on disk",
+
+    // Quorums.
+
+    /// Half of an even number, or rounding down: two quorums that miss each other.
+    PhaseOneQuorumMinusOne = "a phase-1 quorum of one too few",
+    /// As above, for votes.
+    PhaseTwoQuorumMinusOne = "a phase-2 quorum of one too few",
+    /// Flexible quorums whose sizes add up to n, which need not intersect, are taken for sound.
+    ///
+    /// Howard, Malkhi & Spiegelman 2016: |Q1| + |Q2| > n.
+    QuorumsDisjoint = "flexible quorums of which two need not intersect",
+    /// Messages are counted instead of nodes, and the network repeats some.
+    VoteCountedTwice = "a vote that arrives twice counts twice",
+    /// A late promise to an earlier candidacy of the same node counts: the completion is matched by
+    /// its index alone.
+    PromiseOfAnotherBallot = "a promise is matched by its first slot, whatever its ballot",
+
+    // The acceptor.
+
+    /// An acceptor follows whoever speaks.
+    ///
+    /// Lamport 2001, section 2.2, P1a.
+    BallotBelowPromise = "a ballot below the promise is accepted",
+    /// The acceptor leaves out what *it* knows chosen, which the candidate may not know.
+    PromiseFromOwnWatermark = "a promise reports from the acceptor's own watermark on",
+    /// What is on disk only, or has been compacted, counts as never accepted.
+    EvictedAsEmpty = "slots that are not in memory are reported as empty",
+    /// A promise that takes several messages ends after the first.
+    PromisePagesLost = "a promise of several pages is sent as one",
+    /// A record that a leader with an old ballot writes over what is known to be chosen.
+    ChosenOverwritten = "a chosen record is overwritten by a vote",
+
+    // Phase 1 and the choice of values.
+
+    /// Of two reported values the one that comes last is proposed.
+    ///
+    /// Lamport 2001, section 2.2, P2c.
+    LowerBallotProposed = "a reported value of a lower ballot is proposed again",
+    /// The first message of a promise is taken for all of it.
+    FirstPageIsAll = "a promise counts at its first page",
+    /// A new leader begins at the first slot that has a value.
+    ///
+    /// Lamport 2001, section 3: the gap must be filled with no-ops.
+    HoleNotFilled = "a hole in the log is not filled",
+    /// A new leader fills every slot up to the last reported one with a no-op.
+    ReportedValueAsHole = "a reported value is replaced by a no-op",
+
+    // Phase 2.
+
+    /// A slot whose votes are overdue is closed with a no-op, at the same ballot.
+    SlotProposedTwice = "a leader proposes two values in one slot",
+    /// Off by one in Lamport's α, of which a change of membership relies.
+    ///
+    /// Lamport 2001, section 3.
+    BeyondWindow = "a leader proposes one slot beyond its window",
+    /// A leader that hears of a higher ballot goes on.
+    HigherBallotIgnored = "a leader does not step down for a higher ballot",
+    /// A leader suspended and replaced learns what its successor chose, and tells its followers a
+    /// watermark over slots in which they hold its own values.
+    StaleLeaderVouches = "an outdated leader vouches for what its successor chose",
+
+    // Learning.
+
+    /// A follower takes whatever it has accepted for chosen up to the leader's watermark.
+    ///
+    /// In Raft: advancing the commit index over entries that do not match the leader's.
+    WatermarkOfAnotherBallot = "the watermark is trusted for a slot accepted at another ballot",
+    /// Catching up is served from the log, chosen or not.
+    UnchosenTaught = "a value that is not chosen is taught as chosen",
+
+    // At most once.
+
+    /// The session table is not restored from its checkpoint.
+    ///
+    /// Ongaro 2014, section 6.3: sessions are part of the snapshot.
+    SessionsMissing = "the session table is missing after recovery",
+    /// The table is saved before the state that it belongs to is durable.
+    ///
+    /// Chandra, Griesemer & Redstone 2007, section 5.5: snapshot and log must fit each other.
+    SessionsAheadOfState = "the session table is saved ahead of the state machine",
+    /// A node counts its requests from one in every life, and the table does not tell lives apart.
+    EpochIgnored = "requests of a node's earlier life pass for those of this one",
+    /// A command that is sent again is another command.
+    RetryUnderNewId = "a retry gets a request id of its own",
+    /// What lies below the newest request counts as settled, although some still wait.
+    OpenRequestsExpired = "requests that still wait are taken for settled",
+    /// Refused, and yet it has effect: the client proposes it again under another name.
+    RefusedYetTaken = "a command is refused after it has been taken",
+
+    // Reads.
+
+    /// A leader answers from its own state, deposed or not.
+    ///
+    /// Kingsbury 2014, "Jepsen: etcd and Consul".
+    ReadUnconfirmed = "a read without a round of confirmation",
+    /// A read joins the round that is under way when it arrives.
+    ///
+    /// Ongaro 2014, section 6.4.
+    RoundReused = "a read is confirmed by a round that began before it",
+    /// Off by one: the leader itself counts twice.
+    ReadQuorumMinusOne = "a read is confirmed by one node too few",
+    /// A new leader answers before it knows what its predecessor had chosen.
+    ///
+    /// Ongaro 2014, section 6.4, step 1.
+    ReadBeforeRecovered = "the index of a read is fixed before what phase 1 recovered",
+    /// A follower takes the late answer to an earlier read.
+    AnswerToAnotherRead = "the answer to an earlier read serves a later one",
+    /// Ongaro 2014, section 6.4, step 4.
+    ReadBeforeApplied = "a read is served before its index is applied",
+
+    // Liveness.
+
+    /// Whoever asks may try to lead: a node that hears nobody deposes one leader after another.
+    ///
+    /// Ongaro 2014, section 9.6; Cloudflare's outage of 2020.
+    PollAlwaysGranted = "a poll is granted although there is a leader",
+    /// A leader that reaches nobody stays, and those who hear it do not look for another.
+    ///
+    /// Howard & Abraham 2020, "Raft does not guarantee liveness in the face of network faults".
+    QuorumLossIgnored = "a leader without a quorum does not step down",
+    /// What the network has lost stays lost.
+    NothingSentAgain = "an Accept is sent only once",
+    /// A node waits for the answer to its first request for ever.
+    PullGivenUp = "catching up waits for ever for a lost answer",
+    /// Always the first peer that is known to have the slots.
+    OnePeerAsked = "catching up asks one and the same peer",
+    /// Who is not connected to the leader looks for another one, in vain.
+    ///
+    /// Ng, Haridi & Carbone 2023: the chained case.
+    RouteIgnored = "a leader that only a peer hears is not made use of",
+    /// A leader that is heard and does not hear gets no requests.
+    NoDetour = "requests take no way but the direct one",
+
+    // The node.
+
+    /// The state machine's own durable position is passed over.
+    DoubleApply = "slots applied before a restart are applied again",
+    /// A write whose sync has failed is written again, and the kernel calls it clean.
+    ///
+    /// PostgreSQL's "fsyncgate" of 2018; Rebello et al. 2020.
+    FailedSyncRetried = "a failed sync is tried again",
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Bug {
+    /// The bug of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Bug> {
+        Bug::ALL.iter().copied().find(|bug| bug.name() == name)
+    }
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// Keeps a bug planted, on the thread that planted it.
+#[derive(Debug)]
+#[must_use = "the bug is gone with the guard"]
+pub struct Planted(PhantomData<*const ()>);
+
+/// Plants a bug on this thread, instead of any other.
+pub fn plant(bug: Bug) -> Planted {
+    PLANTED.set(Some(bug));
+    Planted(PhantomData)
+}
+
+impl Drop for Planted {
+    fn drop(&mut self) {
+        PLANTED.set(None);
+    }
+}
+
+pub(crate) fn is_planted(bug: Bug) -> bool {
+    PLANTED.get().or_else(of_the_process) == Some(bug)
+}
+
+/// The bug that [`VARIABLE`] names.
+fn of_the_process() -> Option<Bug> {
+    static BUG: OnceLock<Option<Bug>> = OnceLock::new();
+    *BUG.get_or_init(|| {
+        let name = env::var(VARIABLE).ok()?;
+        Some(Bug::named(&name).unwrap_or_else(|| panic!("{VARIABLE} names no bug: {name}")))
+    })
+}
