@@ -31,6 +31,10 @@ pub(super) enum Happening {
     DiskRecovers { node: usize },
     /// A clock runs at its speed again.
     ClockRecovers { node: usize },
+    /// A machine is suspended until then.
+    Suspend { node: usize, until: Duration },
+    /// Whoever leads, but for one node, crashes and starts again then.
+    LeaderCrashes { spared: usize, restart_at: Duration, rng: fastrand::Rng },
     /// A fault strikes.
     Fault,
     /// A client acts.

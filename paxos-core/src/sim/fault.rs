@@ -50,6 +50,9 @@ faults! {
     FullDisk = "full-disk",
     /// Processes stand still, or machines are suspended, their clocks included.
     Pause = "pause",
+    /// A leader is suspended among few, replaced by the others, and goes on when its successor is
+    /// gone.
+    Depose = "depose",
     /// Clocks run a little fast or slow.
     Drift = "drift",
     /// Clocks run up to twice as fast or as slow for a while.
@@ -71,6 +74,7 @@ impl Fault {
             | Fault::SlowDisk
             | Fault::FullDisk
             | Fault::Pause
+            | Fault::Depose
             | Fault::Warp
             | Fault::Jump => true,
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {

@@ -93,6 +93,8 @@ occurrences! {
     Suspended = "suspensions",
     /// A machine was suspended, and links that had been cut meanwhile came back after it went on.
     Stranded = "suspensions while links were cut",
+    /// A leader was suspended among few and went on when its successor was gone.
+    Deposed = "leaders replaced while suspended",
     /// A clock ran a little fast or slow.
     Drifted = "drifting clocks",
     /// A clock ran up to twice as fast or as slow for a while.

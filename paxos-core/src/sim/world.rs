@@ -154,6 +154,13 @@ impl<'a> World<'a> {
                 self.stations[node].disk_is_full = false;
                 Ok(())
             }
+            Happening::Suspend { node, until } if self.has_faults => {
+                self.suspend(node, until);
+                Ok(())
+            }
+            Happening::LeaderCrashes { spared, restart_at, rng } if self.has_faults => {
+                self.leader_crashes(spared, restart_at, rng)
+            }
             Happening::Fault if self.has_faults => self.strike(),
             Happening::Client if self.has_clients => self.client(),
             _ => Ok(()),

@@ -32,8 +32,7 @@ const TIMEOUTS_TO_GET_ON: u32 = 12;
 /// leader that all follow loses its links (Ng, Haridi & Carbone, EuroSys 2023).
 const TIMEOUTS_TO_RECOVER: u32 = 4;
 
-/// Election timeouts without any progress until everything that waits is done. Those in which a
-/// backlog is worked off do not count.
+/// Election timeouts in a row without any progress while something still waits to be done.
 const TIMEOUTS_TO_FINISH: u32 = 12;
 
 /// Election timeouts for which the leader must stay once everything is done.
@@ -240,21 +239,22 @@ impl World<'_> {
         ))
     }
 
-    /// Waits until nothing waits at these nodes; returns how many election timeouts went by
-    /// without progress.
+    /// Waits until nothing waits at these nodes; returns how many election timeouts in a row went by
+    /// without progress, at most.
     fn finish(&mut self, demanded: &[usize]) -> Result<u32, Violation> {
-        let mut taken = 0;
+        let (mut idle, mut longest) = (0, 0);
         while let Some(reason) = self.unfinished(demanded) {
             ensure!(
-                taken < TIMEOUTS_TO_FINISH,
-                "after {taken} election timeouts without faults ({:?}): {reason}",
+                idle < TIMEOUTS_TO_FINISH,
+                "{idle} election timeouts in a row without faults or progress ({:?}): {reason}",
                 self.plan.ending
             );
             let before = self.progress(demanded);
             self.run_until(self.now + self.plan.election_timeout())?;
-            taken += u32::from(self.progress(demanded) == before);
+            idle = if self.progress(demanded) == before { idle + 1 } else { 0 };
+            longest = longest.max(idle);
         }
-        Ok(taken)
+        Ok(longest)
     }
 
     /// How much has been applied, or passed over after a restart.

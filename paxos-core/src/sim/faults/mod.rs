@@ -1,6 +1,7 @@
 //! Faults that strike at a moment: which of them, when, and for how long.
 
 mod clock;
+mod depose;
 mod network;
 mod process;
 mod storage;
@@ -23,13 +24,15 @@ use crate::replica::Role;
 pub(super) struct Strikes {
     rng: fastrand::Rng,
     planned: u64,
+    /// No other fault strikes before: one that takes its time is under way, left out or not.
+    quiet_until: Duration,
     /// Those that took place.
     pub(super) done: Vec<Strike>,
 }
 
 impl Strikes {
     pub(super) fn new(rng: fastrand::Rng) -> Strikes {
-        Strikes { rng, planned: 0, done: Vec::new() }
+        Strikes { rng, planned: 0, quiet_until: Duration::ZERO, done: Vec::new() }
     }
 }
 
@@ -49,7 +52,12 @@ impl World<'_> {
         let Some(fault) = rng.choice(kinds) else { return Ok(()) };
         self.strikes.planned += 1;
         let strike = Strike { number: self.strikes.planned, at: self.now, fault };
-        if !self.restriction.allows(&strike) {
+        let is_quiet = self.now < self.strikes.quiet_until;
+        if fault == Fault::Depose && !is_quiet {
+            self.strikes.quiet_until =
+                self.now + depose::DURATION_TIMEOUTS * self.plan.election_timeout();
+        }
+        if is_quiet || !self.restriction.allows(&strike) {
             return Ok(());
         }
         self.strikes.done.push(strike);
@@ -66,6 +74,7 @@ impl World<'_> {
             Fault::SlowDisk => self.slow_disk(node, rng),
             Fault::FullDisk => self.fill_disk(node, rng),
             Fault::Pause => self.pause(node, rng),
+            Fault::Depose => self.depose(node, rng),
             Fault::Warp => self.warp(node, rng),
             Fault::Jump => self.jump(node, rng),
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {

@@ -1,6 +1,8 @@
 //! Faults of processes and machines: crashes, at every point of a step and of a start, and standing
 //! still.
 
+use std::time::Duration;
+
 use crate::{
     replica::Effects,
     sim::{
@@ -112,7 +114,7 @@ impl World<'_> {
 
     pub(super) fn pause(&mut self, node: usize, rng: &mut fastrand::Rng) {
         if rng.bool() {
-            return self.suspend(node, rng);
+            return self.suspend_for_a_while(node, rng);
         }
         self.seen.add(Occurrence::Paused);
         let until = self.now + self.while_lasting(rng);
@@ -125,7 +127,7 @@ impl World<'_> {
     /// Suspends a machine, its clock included. At times the network falls apart meanwhile, and its
     /// links come back one by one after the machine has gone on: it has missed everything, does not
     /// know it, and may hear of it in any order.
-    fn suspend(&mut self, node: usize, rng: &mut fastrand::Rng) {
+    fn suspend_for_a_while(&mut self, node: usize, rng: &mut fastrand::Rng) {
         let until = self.now + self.while_lasting(rng) + self.while_lasting(rng);
         let is_stranded = rng.bool();
         if is_stranded {
@@ -135,11 +137,15 @@ impl World<'_> {
             let longer = self.while_lasting(rng);
             self.network.trouble(&links, Trouble::Cut, || until + longer.mul_f64(rng.f64()));
         }
+        self.suspend(node, until);
+    }
+
+    /// Suspends a machine, its clock included.
+    pub(in crate::sim) fn suspend(&mut self, node: usize, until: Duration) {
         self.seen.add(Occurrence::Suspended);
         self.stations[node].pause(self.now, until, true);
-        self.trace.note(self.now, [17, node as u64, u64::from(is_stranded)], || {
-            let links = if is_stranded { " and links are cut" } else { "" };
-            format!("{} is suspended{links} until {:.6}", node + 1, until.as_secs_f64())
+        self.trace.note(self.now, [17, node as u64, 0], || {
+            format!("{} is suspended until {:.6}", node + 1, until.as_secs_f64())
         });
     }
 }
