@@ -114,6 +114,8 @@ impl Network {
         for link in &mut self.links {
             link.impairments.clear();
             link.busy_until = Duration::ZERO;
+            // What still queues on a narrow link must not hold up what comes after it.
+            link.last_arrival = Duration::ZERO;
         }
         self.uplinks_busy_until.fill(Duration::ZERO);
     }
