@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod corpus;
+mod log_reads;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
