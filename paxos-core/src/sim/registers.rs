@@ -68,20 +68,35 @@ impl Application for Registers {
 
     fn judge(&self, calls: &Calls) -> Result<(), String> {
         // What clients know is enough, but for runs in which so many answers were lost that too many
-        // orders are possible. Then the machines' own answers help out.
-        judge(calls, Knowing::Clients, STEPS_ALONE_MAX)
-            .or_else(|_| judge(calls, Knowing::Machines, STEPS_MAX))
+        // orders are possible. Then the machines' own answers stand in for those. Where clients
+        // know enough to tell that something is wrong, nothing excuses it.
+        match judge(calls, Knowing::Clients, STEPS_ALONE_MAX) {
+            Err(Doubt::Open(_)) => judge(calls, Knowing::Machines, STEPS_MAX),
+            judged => judged,
+        }
+        .map_err(|(Doubt::Broken(what) | Doubt::Open(what))| what)
     }
+}
+
+/// Why a history does not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// Nothing explains it.
+    Broken(String),
+    /// It takes too long to tell.
+    Open(String),
 }
 
 /// Whose answers count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Knowing {
+    /// Those that clients have heard.
     Clients,
+    /// And where they have heard none, those that the machines gave.
     Machines,
 }
 
-fn judge(calls: &Calls, knowing: Knowing, steps_max: u64) -> Result<(), String> {
+fn judge(calls: &Calls, knowing: Knowing, steps_max: u64) -> Result<(), Doubt> {
     let calls = settled(calls.iter().filter_map(|call| operation(call, knowing)).collect());
     let register = |operation: &Operation| operation.register;
     let checked = linearizability::check_apart(&Register::of(&calls), calls, register, steps_max);
@@ -91,10 +106,12 @@ fn judge(calls: &Calls, knowing: Knowing, steps_max: u64) -> Result<(), String> 
             let last = stuck.placed.iter().rev().take(3).rev();
             let last: Vec<_> = last.map(|&placed| &calls[placed]).collect();
             let stuck_at = &calls[stuck.call];
-            Err(format!("register {register}: nothing explains {stuck_at:?} after {last:?}"))
+            let what = format!("register {register}: nothing explains {stuck_at:?} after {last:?}");
+            Err(Doubt::Broken(what))
         }
         Verdict::Unknown | Verdict::Linearizable => {
-            Err(format!("register {register}: too much to search in {} calls", calls.len()))
+            let what = format!("register {register}: too much to search in {} calls", calls.len());
+            Err(Doubt::Open(what))
         }
     }
 }
@@ -178,7 +195,7 @@ fn operation(call: &super::application::Call, knowing: Knowing) -> Option<Regist
             let operation = Operation { register, writes: Some(value) };
             let outcome = match knowing {
                 Knowing::Clients => answer.filter(|_| swaps),
-                Knowing::Machines => call.effect.as_ref(),
+                Knowing::Machines => answer.or(call.effect.as_ref()),
             };
             let outcome = outcome.map(decoded);
             Some(Call { operation, began, ended, outcome })
@@ -224,7 +241,10 @@ fn settled(mut calls: Vec<RegisterCall>) -> Vec<RegisterCall> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::types::{ClientId, RequestId};
 
     fn call(
         writes: Option<u64>,
@@ -257,5 +277,26 @@ mod tests {
         let second = |found| call(Some(2), 2, Some(3), Some(found));
         assert!(verdict(vec![first.clone(), second(Some(1))]));
         assert!(!verdict(vec![first, second(None)]), "the first write is lost");
+    }
+
+    #[test]
+    fn what_a_client_was_told_counts_whatever_the_machines_did() {
+        let judged = |told: Held, did: Held| {
+            let mut calls = Calls::default();
+            for (sequence, told, did) in [(1, None, None), (2, told, did)] {
+                let client = ClientId { name: 1, epoch: 1 };
+                let id = RequestId { client, sequence };
+                let command =
+                    Command { register: 0, value: sequence, swaps: true, padding: Bytes::new() };
+                let began = Duration::from_nanos(2 * sequence);
+                calls.proposed(began, id, &command.encode());
+                calls.took_effect(id, &did.encode());
+                calls.applied(began + Duration::from_nanos(1), id, Some(told.encode()));
+            }
+            Registers::default().judge(&calls)
+        };
+        assert_eq!(judged(Some(1), Some(1)), Ok(()));
+        let told_wrong = judged(None, Some(1));
+        assert!(told_wrong.is_err_and(|what| what.contains("nothing explains")));
     }
 }
