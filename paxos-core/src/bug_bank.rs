@@ -58,11 +58,12 @@ bugs! {
 
     /// An acceptor says that it has accepted while its vote may still be lost with the power.
     ///
-    /// Jepsen's analyses found it again and again; Lamport 2001, section 2.5, has the rule.
+    /// Lamport 2001, section 2.5: "An acceptor records its intended response in stable storage before
+    /// actually sending the response."
     VoteBeforeSync = "a vote is acknowledged before it is synced",
     /// The leader counts itself at once, beside its disk write.
     ///
-    /// etcd issue 14370: a single node lost acknowledged writes for years.
+    /// etcd issue 14370: a cluster of one node could lose what it had acknowledged.
     OwnVoteBeforeSync = "the leader counts its own vote before it is synced",
     /// An acceptor promises, crashes, and does not know it.
     ///
@@ -96,6 +97,8 @@ bugs! {
     QuorumsDisjoint = "flexible quorums of which two need not intersect",
     /// Messages are counted instead of nodes, and the network repeats some.
     VoteCountedTwice = "a vote that arrives twice counts twice",
+    /// A late vote for an earlier leadership of the same node counts, for another value at times.
+    VoteOfAnotherBallot = "a vote is matched by its slot, whatever its ballot",
     /// A late promise to an earlier candidacy of the same node counts: the completion is matched by
     /// its index alone.
     PromiseOfAnotherBallot = "a promise is matched by its first slot, whatever its ballot",
@@ -134,7 +137,7 @@ bugs! {
 
     /// A slot whose votes are overdue is closed with a no-op, at the same ballot.
     SlotProposedTwice = "a leader proposes two values in one slot",
-    /// Off by one in Lamport's α, of which a change of membership relies.
+    /// Off by one in Lamport's α, on which a change of membership relies.
     ///
     /// Lamport 2001, section 3.
     BeyondWindow = "a leader proposes one slot beyond its window",

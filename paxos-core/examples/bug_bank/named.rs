@@ -17,6 +17,9 @@ fn target_and_test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str
             REPLICA,
             "replica::tests::an_outdated_leader_does_not_vouch_for_what_its_successor_chose",
         ),
+        Bug::VoteOfAnotherBallot => {
+            (REPLICA, "replica::tests::a_vote_at_another_ballot_does_not_count")
+        }
         Bug::DoubleApply => {
             (NODE, "faults::a_durable_state_machine_is_not_given_twice_what_it_has_applied")
         }

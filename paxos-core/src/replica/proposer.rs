@@ -153,7 +153,7 @@ impl Leading {
     /// Counts votes; returns the slots that they make chosen.
     pub(super) fn on_accepted(&mut self, from: NodeId, accepted: &Accepted) -> Vec<Chosen> {
         let mut chosen = Vec::new();
-        if accepted.ballot != self.ballot {
+        if accepted.ballot != self.ballot && !planted!(VoteOfAnotherBallot) {
             return chosen;
         }
         for &(first, last) in accepted.slots.iter().filter(|(first, last)| first <= last) {

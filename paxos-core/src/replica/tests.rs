@@ -400,6 +400,24 @@ fn an_outdated_leader_does_not_vouch_for_what_its_successor_chose() {
     }
 }
 
+/// Late, an acceptor's vote for an earlier leadership of the same node says nothing of this one.
+#[test]
+fn a_vote_at_another_ballot_does_not_count() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(2 * SECOND);
+    let [leader, voter, _] = cluster.leader_first()[..] else { panic!("three nodes") };
+    cluster.cut_off(leader);
+    cluster.propose(leader, 1, "undecided");
+    let status = cluster.replicas[&NodeId(leader)].status(cluster.now);
+    let (own, slot) = (status.ballot, status.highest_accepted);
+    for (round, count) in [(own.round - 1, 0), (own.round + 1, 0), (own.round, 1)] {
+        let ballot = Ballot { round, ..own };
+        let message = Message::Accepted(Accepted { ballot, slots: vec![(slot, slot)] });
+        cluster.step(leader, Input::Message { from: NodeId(voter), message });
+        assert_eq!(cluster.applied(leader).len(), count, "a vote at {ballot}, own is {own}");
+    }
+}
+
 fn follower() -> Replica {
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
     let config = Config::new(NodeId(1), membership);
