@@ -25,6 +25,8 @@ pub(super) enum Happening {
     LogRead { node: usize, life: u64, id: LogReadId, records: Vec<Record> },
     /// The state machine has done something.
     Worked { node: usize, life: u64 },
+    /// A process is gone in the midst of a write, and starts again later.
+    CrashInWrite { node: usize, life: u64, rng: fastrand::Rng },
     /// A node starts again, and crashes in the midst of that this many times.
     Restart { node: usize, relapses: u32, rng: fastrand::Rng },
     /// A disk is as fast as before, and has room.

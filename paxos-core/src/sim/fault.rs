@@ -48,6 +48,12 @@ faults! {
     SlowDisk = "slow-disk",
     /// Writes are refused for want of room.
     FullDisk = "full-disk",
+    /// Nothing that a disk is asked for comes to an end for a while.
+    HangingDisk = "hanging-disk",
+    /// A write or its sync fails, which ends the process.
+    FailedWrite = "failed-write",
+    /// The log cannot be read, which ends the process, or its start.
+    FailedRead = "failed-read",
     /// Processes stand still, or machines are suspended, their clocks included.
     Pause = "pause",
     /// A leader is suspended among few, replaced by the others, and goes on when its successor is
@@ -73,6 +79,9 @@ impl Fault {
             | Fault::Crash
             | Fault::SlowDisk
             | Fault::FullDisk
+            | Fault::HangingDisk
+            | Fault::FailedWrite
+            | Fault::FailedRead
             | Fault::Pause
             | Fault::Depose
             | Fault::Warp

@@ -75,6 +75,8 @@ occurrences! {
     CrashedWhileSending = "crashes between a step's messages",
     /// A node crashed when all messages of a step had left, before anything else of it.
     CrashedAfterSending = "crashes after a step's messages",
+    /// A node crashed in the midst of a write.
+    CrashedInWrite = "crashes during a write",
     /// A node crashed while it recovered.
     CrashedAtStart = "crashes while starting",
     /// A crash lost writes.
@@ -87,6 +89,16 @@ occurrences! {
     SlowedDisk = "slow disks",
     /// A disk was full for a while.
     FilledDisk = "full disks",
+    /// A disk did nothing for a while.
+    HungDisk = "hanging disks",
+    /// A write was done, or the log read, only when the disk went on.
+    HeldUpByDisk = "writes and reads held up by a hanging disk",
+    /// A write failed, and its process ended.
+    WriteFailed = "failed writes",
+    /// A read of the log failed, and its process ended.
+    ReadFailed = "failed reads",
+    /// A node could not start because its disk could not be read.
+    StartFailed = "starts that failed to read the disk",
     /// A process stood still for a while.
     Paused = "pauses",
     /// A machine was suspended for a while, its clock too.

@@ -82,11 +82,7 @@ impl World<'_> {
         }
         let life = self.stations[node].host.incarnation().expect("it has just made a step");
         for read in log_reads {
-            let station = &mut self.stations[node];
-            let at = self.now + self.plan.disk_latency(&mut station.rng);
-            let see_unfinished = station.rng.bool();
-            let records = station.host.read_log(&read, see_unfinished);
-            self.agenda.plan(at, Happening::LogRead { node, life, id: read.id, records });
+            self.plan_log_read(node, &read);
         }
         for (id, refusal) in refused {
             self.refused(node, id, refusal)?;

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{faults::CrashPoint, host::Host};
+use super::{
+    faults::{CrashPoint, FailingOperation},
+    host::Host,
+};
 use crate::{
     message::Message,
     replica::{Input, Role},
@@ -63,9 +66,17 @@ pub(super) struct Station {
     frozen_since: Option<Duration>,
     /// Where the process is about to crash.
     pub(super) crash_point: Option<CrashPoint>,
+    /// The process is about to crash in the midst of its next write, as these random numbers decide.
+    pub(super) crash_in_write: Option<fastrand::Rng>,
     /// Writes take this much longer.
     pub(super) disk_slowness: u32,
     pub(super) disk_is_full: bool,
+    /// Until then the disk does nothing that it is asked for.
+    pub(super) disk_hangs_until: Duration,
+    /// Which write is about to fail.
+    pub(super) failing_write: Option<FailingOperation>,
+    /// Which read of the log is about to fail; of a node that is down, its start.
+    pub(super) failing_read: Option<FailingOperation>,
     /// Whether the replica has been told that the disk is full.
     pub(super) full_is_told: bool,
     /// Whether the state machine is at work.
@@ -87,8 +98,12 @@ impl Station {
             paused_until: Duration::ZERO,
             frozen_since: None,
             crash_point: None,
+            crash_in_write: None,
             disk_slowness: 1,
             disk_is_full: false,
+            disk_hangs_until: Duration::ZERO,
+            failing_write: None,
+            failing_read: None,
             full_is_told: false,
             is_working: false,
             role: Role::Follower,
@@ -105,6 +120,9 @@ impl Station {
         self.paused_until = now;
         self.frozen_since = None;
         self.crash_point = None;
+        self.crash_in_write = None;
+        self.failing_write = None;
+        self.failing_read = None;
         self.full_is_told = false;
         self.is_working = false;
         self.role = Role::Follower;

@@ -134,12 +134,19 @@ impl<'a> World<'a> {
             Happening::Arrival(parcel) => self.arrive(parcel),
             Happening::Wake { node, life } if self.is_life(node, life) => self.wake(node),
             Happening::Tick { node, life } if self.is_life(node, life) => self.tick(node),
-            Happening::Written { node, life } if self.is_life(node, life) => self.written(node),
+            Happening::Written { node, life } if self.is_life(node, life) => {
+                self.written(node, life)
+            }
             Happening::LogRead { node, life, id, records } if self.is_life(node, life) => {
-                self.seen.add(Occurrence::LogRead);
-                self.give(node, Input::LogRead { id, records })
+                self.log_read(node, life, id, records)
             }
             Happening::Worked { node, life } if self.is_life(node, life) => self.worked(node),
+            Happening::CrashInWrite { node, life, mut rng }
+                if self.has_faults && self.is_life(node, life) =>
+            {
+                self.seen.add(Occurrence::CrashedInWrite);
+                self.crash_for_a_while(node, &mut rng)
+            }
             Happening::Restart { node, relapses, rng }
                 if self.has_faults && !self.is_running(node) =>
             {
@@ -315,43 +322,6 @@ impl<'a> World<'a> {
         let station = &mut self.stations[node];
         let effects = station.host.step(station.local(self.now), inputs);
         self.after_step(node, effects)
-    }
-
-    pub(super) fn plan_write(&mut self, node: usize) {
-        let station = &mut self.stations[node];
-        let rng = &mut station.rng;
-        let batches_max = if rng.bool() { usize::MAX } else { rng.usize(1..3) };
-        let Some(life) = station.host.incarnation() else { return };
-        if station.host.disk.begin(batches_max) {
-            let latency = self.plan.disk_latency(&mut station.rng) * station.disk_slowness;
-            self.agenda.plan(self.now + latency, Happening::Written { node, life });
-        }
-    }
-
-    fn written(&mut self, node: usize) -> Checked {
-        let station = &mut self.stations[node];
-        if station.disk_is_full {
-            let life = station.host.incarnation().expect("checked by the caller");
-            let retry = self.now + self.plan.election_timeout() / 4;
-            self.agenda.plan(retry, Happening::Written { node, life });
-            let is_told = std::mem::replace(&mut station.full_is_told, true);
-            return if is_told { Ok(()) } else { self.give(node, Input::DiskFull(true)) };
-        }
-        let (ledger, seen) = (&mut self.ledger, &mut self.seen);
-        let last = station
-            .host
-            .disk
-            .finish(|before, batch| ledger.written(id_of(node), batch, before, seen))?;
-        let Some(last) = last else { return Ok(()) };
-        self.trace.note(self.now, [8, node as u64, last.0], || {
-            format!("{} has written up to #{}", id_of(node), last.0)
-        });
-        if std::mem::replace(&mut self.stations[node].full_is_told, false) {
-            self.stations[node].push(Input::DiskFull(false));
-        }
-        self.give(node, Input::Persisted(last))?;
-        self.plan_write(node);
-        Ok(())
     }
 
     pub(super) fn plan_work(&mut self, node: usize) {

@@ -41,9 +41,6 @@ const TIMEOUTS_CALM: u32 = 6;
 /// How finely the time until something is chosen is measured, in parts of an election timeout.
 const STEPS_PER_TIMEOUT: u32 = 20;
 
-/// How many times as slow a disk is that hangs: nothing it is given comes to an end.
-const HANGING: u32 = 1_000_000;
-
 /// How long the cluster took when the faults had ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Recovery {
@@ -96,8 +93,12 @@ impl World<'_> {
             let station = &mut self.stations[node];
             station.disk_slowness = 1;
             station.disk_is_full = false;
+            station.disk_hangs_until = self.now;
+            station.failing_write = None;
+            station.failing_read = None;
             station.resume(self.now);
             station.crash_point = None;
+            station.crash_in_write = None;
             if !station.host.is_running() {
                 self.start(node)?;
             } else if self.stations[node].has_clock_beyond_bound() {
@@ -181,12 +182,13 @@ impl World<'_> {
             0 => station.pause(self.now, Duration::MAX, rng.bool()),
             _ if is_paused => station.pause(self.now, Duration::MAX, rng.bool()),
             1 => station.disk_is_full = true,
-            2 => station.disk_slowness = HANGING,
+            2 => station.disk_hangs_until = Duration::MAX,
             3 => self.set_clock_rate(node, (2.0 * rng.f64() - 1.0).exp2()),
             _ => {}
         }
         let station = &self.stations[node];
-        if station.disk_is_full || station.disk_slowness > 1 {
+        if station.disk_is_full || station.disk_slowness > 1 || station.disk_hangs_until > self.now
+        {
             let links = Links::of(self.plan.nodes, |from, _| from == node);
             self.network.trouble(&links, Trouble::Cut, || Duration::MAX);
         }

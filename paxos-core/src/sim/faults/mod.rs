@@ -9,6 +9,7 @@ mod storage;
 use std::time::Duration;
 
 pub(super) use process::CrashPoint;
+pub(super) use storage::FailingOperation;
 
 use super::{
     agenda::Happening,
@@ -73,6 +74,9 @@ impl World<'_> {
             Fault::Crash => return self.crash_some(node, rng),
             Fault::SlowDisk => self.slow_disk(node, rng),
             Fault::FullDisk => self.fill_disk(node, rng),
+            Fault::HangingDisk => self.hang_disk(node, rng),
+            Fault::FailedWrite => self.fail_write(node, rng),
+            Fault::FailedRead => self.fail_read(node, rng),
             Fault::Pause => self.pause(node, rng),
             Fault::Depose => self.depose(node, rng),
             Fault::Warp => self.warp(node, rng),
@@ -94,7 +98,7 @@ impl World<'_> {
     }
 
     /// How long a fault lasts: from a moment to several election timeouts.
-    fn while_lasting(&self, rng: &mut fastrand::Rng) -> Duration {
+    pub(super) fn while_lasting(&self, rng: &mut fastrand::Rng) -> Duration {
         let timeouts = if rng.bool() { 1.0 } else { 6.0 };
         self.plan.election_timeout().mul_f64(timeouts * rng.f64())
     }

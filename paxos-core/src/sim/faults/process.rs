@@ -41,10 +41,10 @@ impl CrashPoint {
 }
 
 impl World<'_> {
-    /// Crashes a node, all nodes, or the node that has most to lose; at once, or within one of its
-    /// next steps.
+    /// Crashes a node, all nodes, or the node that has most to lose; at once, within one of its
+    /// next steps, or in the midst of its next write.
     pub(super) fn crash_some(&mut self, node: usize, rng: &mut fastrand::Rng) -> Checked {
-        let node = match rng.u8(..9) {
+        let node = match rng.u8(..12) {
             0 => return self.crash_all(rng),
             1..=3 => {
                 let unfinished = |node: &usize| self.stations[*node].host.disk.unfinished().len();
@@ -54,6 +54,11 @@ impl World<'_> {
                 let at = CrashPoint { steps: rng.u32(..20), rng: rng.fork() };
                 let station = &mut self.stations[node];
                 station.crash_point = station.host.is_running().then_some(at);
+                return Ok(());
+            }
+            7..=9 => {
+                let station = &mut self.stations[node];
+                station.crash_in_write = station.host.is_running().then(|| rng.fork());
                 return Ok(());
             }
             _ => node,
@@ -95,6 +100,15 @@ impl World<'_> {
         relapses: u32,
         mut rng: fastrand::Rng,
     ) -> Checked {
+        let station = &mut self.stations[node];
+        if station.disk_hangs_until > self.now {
+            let at = station.disk_hangs_until;
+            self.agenda.plan(at, Happening::Restart { node, relapses, rng });
+            return Ok(());
+        }
+        if station.failing_read.take().is_some() {
+            return self.start_fails(node, relapses, rng);
+        }
         self.seen.add(Occurrence::Restarted);
         self.start(node)?;
         if relapses == 0 || !self.has_faults {

@@ -2,6 +2,8 @@
 //! them: what has not been reported durable survives a crash or does not, as the simulation
 //! decides, but always as a prefix of whole batches.
 
+mod operations;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::RangeInclusive,

@@ -1,0 +1,106 @@
+//! How what a disk is asked for comes to an end: after a while, when it goes on, when there is room,
+//! or with an error.
+
+use std::time::Duration;
+
+use crate::{
+    message::Record,
+    replica::{Input, LogRead, LogReadId},
+    sim::{
+        agenda::Happening,
+        faults::FailingOperation,
+        occurrence::Occurrence,
+        world::{Checked, World, id_of},
+    },
+};
+
+impl World<'_> {
+    /// Starts the next write of a node, if there is one and none is under way.
+    pub(in crate::sim) fn plan_write(&mut self, node: usize) {
+        let station = &mut self.stations[node];
+        let rng = &mut station.rng;
+        let batches_max = if rng.bool() { usize::MAX } else { rng.usize(1..3) };
+        let Some(life) = station.host.incarnation() else { return };
+        if station.host.disk.begin(batches_max) {
+            let latency = self.plan.disk_latency(&mut station.rng) * station.disk_slowness;
+            if let Some(mut rng) = station.crash_in_write.take() {
+                let at = self.now + latency.mul_f64(rng.f64());
+                self.agenda.plan(at, Happening::CrashInWrite { node, life, rng });
+            }
+            self.agenda.plan(self.now + latency, Happening::Written { node, life });
+        }
+    }
+
+    /// A node reads its log.
+    pub(in crate::sim) fn plan_log_read(&mut self, node: usize, read: &LogRead) {
+        let station = &mut self.stations[node];
+        let Some(life) = station.host.incarnation() else { return };
+        let at = self.now + self.plan.disk_latency(&mut station.rng);
+        let see_unfinished = station.rng.bool();
+        let records = station.host.read_log(read, see_unfinished);
+        self.agenda.plan(at, Happening::LogRead { node, life, id: read.id, records });
+    }
+
+    /// When the disk goes on with an operation that was to end now, if it hangs. What it was asked
+    /// for earlier ends earlier.
+    fn held_up_until(&mut self, node: usize) -> Option<Duration> {
+        let until = self.stations[node].disk_hangs_until;
+        let hangs = self.now < until;
+        if hangs {
+            self.seen.add(Occurrence::HeldUpByDisk);
+        }
+        hangs.then_some(until)
+    }
+
+    /// A read of the log comes to its end.
+    pub(in crate::sim) fn log_read(
+        &mut self,
+        node: usize,
+        life: u64,
+        id: LogReadId,
+        records: Vec<Record>,
+    ) -> Checked {
+        if let Some(until) = self.held_up_until(node) {
+            self.agenda.plan(until, Happening::LogRead { node, life, id, records });
+            return Ok(());
+        }
+        if let Some(rng) = FailingOperation::strike(&mut self.stations[node].failing_read) {
+            return self.disk_fails(node, Occurrence::ReadFailed, rng);
+        }
+        self.seen.add(Occurrence::LogRead);
+        self.give(node, Input::LogRead { id, records })
+    }
+
+    /// A write comes to its end.
+    pub(in crate::sim) fn written(&mut self, node: usize, life: u64) -> Checked {
+        if let Some(until) = self.held_up_until(node) {
+            self.agenda.plan(until, Happening::Written { node, life });
+            return Ok(());
+        }
+        let station = &mut self.stations[node];
+        if station.disk_is_full {
+            let retry = self.now + self.plan.election_timeout() / 4;
+            self.agenda.plan(retry, Happening::Written { node, life });
+            let is_told = std::mem::replace(&mut station.full_is_told, true);
+            return if is_told { Ok(()) } else { self.give(node, Input::DiskFull(true)) };
+        }
+        if let Some(rng) = FailingOperation::strike(&mut station.failing_write) {
+            return self.disk_fails(node, Occurrence::WriteFailed, rng);
+        }
+        let (ledger, seen) = (&mut self.ledger, &mut self.seen);
+        let last = station
+            .host
+            .disk
+            .finish(|before, batch| ledger.written(id_of(node), batch, before, seen))?;
+        let Some(last) = last else { return Ok(()) };
+        self.trace.note(self.now, [8, node as u64, last.0], || {
+            format!("{} has written up to #{}", id_of(node), last.0)
+        });
+        if std::mem::replace(&mut self.stations[node].full_is_told, false) {
+            self.stations[node].push(Input::DiskFull(false));
+        }
+        self.give(node, Input::Persisted(last))?;
+        self.plan_write(node);
+        Ok(())
+    }
+}
