@@ -42,7 +42,8 @@ faults! {
     Weaken = "weaken",
     /// Links or uplinks have little bandwidth.
     Throttle = "throttle",
-    /// Machines crash, between two steps or within one, and lose what was not durable.
+    /// Machines crash, between two steps or within one, and lose what was not durable, sector by
+    /// sector.
     Crash = "crash",
     /// Writes take long.
     SlowDisk = "slow-disk",

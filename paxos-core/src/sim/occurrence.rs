@@ -83,6 +83,12 @@ occurrences! {
     LostWrites = "crashes that lost writes",
     /// A crash kept writes that had not been reported durable.
     KeptWrites = "crashes that kept unreported writes",
+    /// A crash lost a sector in front of one that it kept.
+    LostSectorsInTheMiddle = "crashes that lost sectors out of the middle",
+    /// A crash kept a part of a write.
+    TornWrite = "crashes that tore a write",
+    /// A crash kept a whole write behind one that it lost.
+    CutOffWrite = "crashes that cut a write off",
     /// A node started again.
     Restarted = "restarts",
     /// A disk was slow for a while.

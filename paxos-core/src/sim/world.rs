@@ -8,7 +8,7 @@ use super::{
     application::{Application, Calls},
     check::{Check, Violation, ensure},
     fault::{Fault, Restriction},
-    faults::Strikes,
+    faults::{Strikes, sectors_kept},
     history::History,
     host::Host,
     ledger::Ledger,
@@ -209,17 +209,26 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Crashes a node: of what its disk was given, any prefix may survive.
+    /// Crashes a node: of what its disk was given and has not synced, any sectors may be left.
     pub(super) fn crash(&mut self, node: usize, rng: &mut fastrand::Rng) -> Checked {
         self.seen.add(Occurrence::Crashed);
         let station = &mut self.stations[node];
         let unfinished = station.host.disk.unfinished().len();
-        let survivors = if station.disk_is_full { 0 } else { rng.usize(..=unfinished) };
-        if survivors < unfinished {
-            self.seen.add(Occurrence::LostWrites);
-        }
-        if survivors > 0 {
-            self.seen.add(Occurrence::KeptWrites);
+        let is_full = station.disk_is_full;
+        let loss = station.host.disk.lose_power(|writes| {
+            if is_full { vec![false; writes] } else { sectors_kept(writes, rng) }
+        });
+        let survivors = loss.survivors;
+        for (occurrence, is_so) in [
+            (Occurrence::LostWrites, survivors < unfinished),
+            (Occurrence::KeptWrites, survivors > 0),
+            (Occurrence::LostSectorsInTheMiddle, loss.has_gap),
+            (Occurrence::TornWrite, loss.is_torn),
+            (Occurrence::CutOffWrite, loss.is_cut_off),
+        ] {
+            if is_so {
+                self.seen.add(occurrence);
+            }
         }
         self.trace.note(self.now, [2, node as u64, survivors as u64], || {
             format!("{} crashes; of {unfinished} writes {survivors} survive", id_of(node))

@@ -1,7 +1,9 @@
 //! A disk that keeps the guarantees of [`Storage`](crate::port::Storage) and gives nothing beyond
-//! them: what has not been reported durable survives a crash or does not, as the simulation
-//! decides, but always as a prefix of whole batches.
+//! them: what has not been reported durable survives a crash or does not, as the sectors decide that
+//! are left of it, but always as a prefix of whole batches.
 
+mod journal;
+mod medium;
 mod operations;
 
 use std::{
@@ -9,6 +11,7 @@ use std::{
     ops::RangeInclusive,
 };
 
+use self::journal::{Journal, Loss};
 use crate::{
     message::{Record, Watermark},
     port::{Recovered, SessionCheckpoint, WriteBatch},
@@ -46,6 +49,8 @@ pub(super) struct Disk {
     identity: Identity,
     incarnation: u64,
     durable: Image,
+    /// How what is durable, or about to be, got there.
+    journal: Journal,
     /// Handed over and not durable yet, in order.
     unfinished: VecDeque<(WriteId, WriteBatch)>,
     /// How many of the unfinished the write under way carries.
@@ -59,6 +64,7 @@ impl Disk {
             identity: Identity { cluster: ClusterId(1), node, store: StoreId(node.0) },
             incarnation: 0,
             durable: Image::default(),
+            journal: Journal::default(),
             unfinished: VecDeque::new(),
             under_way: 0,
         }
@@ -67,6 +73,7 @@ impl Disk {
     /// As [`Storage::recover`](crate::port::Storage::recover).
     pub(super) fn recover(&mut self) -> Recovered {
         self.incarnation += 1;
+        self.journal.begin(self.incarnation);
         let Image { promised, chosen, records, sessions, peers } = &self.durable;
         Recovered {
             identity: self.identity,
@@ -113,10 +120,18 @@ impl Disk {
         for (id, batch) in self.unfinished.drain(..self.under_way) {
             observe(&self.durable, &batch)?;
             self.durable.apply(&batch);
+            self.journal.append(self.incarnation, batch);
             last = Some(id);
         }
         self.under_way = 0;
         Ok(last)
+    }
+
+    /// Finds out what a crash leaves of the unfinished batches if all of them have been written and
+    /// none is synced: `keep` says of each of so many writes of a sector whether it is on the medium.
+    pub(super) fn lose_power(&mut self, keep: impl FnOnce(usize) -> Vec<bool>) -> Loss {
+        let unsynced = self.unfinished.iter().map(|(_, batch)| batch);
+        self.journal.lose_power(self.incarnation, unsynced, keep)
     }
 
     /// The machine crashes; the first `survivors` of the unfinished batches turn out to be

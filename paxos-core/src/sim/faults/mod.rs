@@ -8,7 +8,7 @@ mod storage;
 
 use std::time::Duration;
 
-pub(super) use process::CrashPoint;
+pub(super) use process::{CrashPoint, sectors_kept};
 pub(super) use storage::FailingOperation;
 
 use super::{

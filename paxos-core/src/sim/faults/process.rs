@@ -40,6 +40,22 @@ impl CrashPoint {
     }
 }
 
+/// Which writes of sectors that were not synced a crash keeps: all, the first ones, all but one, or
+/// any.
+pub(in crate::sim) fn sectors_kept(writes: usize, rng: &mut fastrand::Rng) -> Vec<bool> {
+    let mut kept = vec![true; writes];
+    match rng.u8(..4) {
+        0 => {}
+        1 => kept[rng.usize(..=writes)..].fill(false),
+        2 if writes > 0 => kept[rng.usize(..writes)] = false,
+        _ => {
+            let share = rng.f64();
+            kept.fill_with(|| rng.f64() < share);
+        }
+    }
+    kept
+}
+
 impl World<'_> {
     /// Crashes a node, all nodes, or the node that has most to lose; at once, within one of its
     /// next steps, or in the midst of its next write.
