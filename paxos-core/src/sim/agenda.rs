@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::network::Parcel;
+use super::{disk::Damage, network::Parcel};
 use crate::{message::Record, replica::LogReadId};
 
 /// Something that is going to happen. `life` is the incarnation of the process it belongs to: it
@@ -22,7 +22,7 @@ pub(super) enum Happening {
     /// A write ends.
     Written { node: usize, life: u64 },
     /// Records come back from the log.
-    LogRead { node: usize, life: u64, id: LogReadId, records: Vec<Record> },
+    LogRead { node: usize, life: u64, id: LogReadId, records: Result<Vec<Record>, Damage> },
     /// The state machine has done something.
     Worked { node: usize, life: u64 },
     /// A process is gone in the midst of a write, and starts again later.

@@ -55,6 +55,8 @@ faults! {
     FailedWrite = "failed-write",
     /// The log cannot be read, which ends the process, or its start.
     FailedRead = "failed-read",
+    /// A bit of what is durable flips: once it is read, the node ends for good.
+    Rot = "rot",
     /// Processes stand still, or machines are suspended, their clocks included.
     Pause = "pause",
     /// A leader is suspended among few, replaced by the others, and goes on when its successor is
@@ -83,6 +85,7 @@ impl Fault {
             | Fault::HangingDisk
             | Fault::FailedWrite
             | Fault::FailedRead
+            | Fault::Rot
             | Fault::Pause
             | Fault::Depose
             | Fault::Warp
@@ -91,6 +94,13 @@ impl Fault {
                 false
             }
         }
+    }
+}
+
+impl Fault {
+    /// Whether it takes a node away for good: not many seeds draw it.
+    pub(super) fn is_final(self) -> bool {
+        self == Fault::Rot
     }
 }
 

@@ -8,7 +8,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::{application::question, disk::Disk, history::ReadId, machine::Machine};
+use super::{
+    application::question,
+    disk::{Damage, Disk},
+    history::ReadId,
+    machine::Machine,
+};
 use crate::{
     config::Config,
     message::{Message, Record},
@@ -89,9 +94,9 @@ impl Host {
         Host { id: config.id, config, disk, machine, process: None }
     }
 
-    /// Starts the process from what the disk has kept.
-    pub(super) fn start(&mut self, now: Instant) -> Started {
-        let recovered = self.disk.recover();
+    /// Starts the process from what the disk has kept, if that can be read.
+    pub(super) fn start(&mut self, now: Instant) -> Result<Started, Damage> {
+        let recovered = self.disk.recover()?;
         let incarnation = recovered.incarnation;
         let delivered = recovered.sessions.slot;
         let log_end = recovered.records.last().map_or(recovered.chosen.slot, |last| last.slot);
@@ -100,7 +105,7 @@ impl Host {
         let replica = Replica::new(config, recovered, now).expect("the plan draws valid settings");
         let applied = self.machine.applied();
         self.process = Some(Process { replica, incarnation, applied, work: VecDeque::new() });
-        Started { incarnation, delivered, machine_is_ahead: applied > log_end }
+        Ok(Started { incarnation, delivered, machine_is_ahead: applied > log_end })
     }
 
     /// The process is gone, and with it everything that was not durable.
@@ -235,7 +240,11 @@ impl Host {
     }
 
     /// Answers a log read.
-    pub(super) fn read_log(&self, read: &LogRead, see_unfinished: bool) -> Vec<Record> {
+    pub(super) fn read_log(
+        &mut self,
+        read: &LogRead,
+        see_unfinished: bool,
+    ) -> Result<Vec<Record>, Damage> {
         self.disk.read(read.slots.clone(), read.bytes_max, see_unfinished)
     }
 }

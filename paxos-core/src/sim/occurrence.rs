@@ -105,6 +105,12 @@ occurrences! {
     ReadFailed = "failed reads",
     /// A node could not start because its disk could not be read.
     StartFailed = "starts that failed to read the disk",
+    /// A bit of what was durable flipped.
+    Rotted = "bits flipped at rest",
+    /// A read of the log met damage, and its node was gone for good.
+    DamageRead = "damage met by a read of the log",
+    /// A start met damage, and its node was gone for good.
+    DamageAtStart = "damage met by a start",
     /// A process stood still for a while.
     Paused = "pauses",
     /// A machine was suspended for a while, its clock too.

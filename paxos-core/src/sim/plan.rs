@@ -41,6 +41,14 @@ pub(super) struct Plan {
     pub(super) ending: Ending,
 }
 
+/// Of the seeds that draw any other kind of fault, how many draw one that takes nodes away for good.
+const FINAL_FAULTS: f64 = 0.4;
+
+/// As many nodes as a quorum of either phase takes.
+pub(super) fn quorum(membership: &Membership) -> usize {
+    membership.quorum_size(Phase::One).max(membership.quorum_size(Phase::Two))
+}
+
 fn between(rng: &mut fastrand::Rng, (low, high): (Duration, Duration)) -> Duration {
     low + (high - low).mul_f64(rng.f64())
 }
@@ -57,12 +65,13 @@ impl Plan {
         let config = draw_config(rng, &membership);
         let election = config.election_timeout;
         let density = rng.f64();
-        let drawn: Vec<_> = Fault::ALL.iter().copied().filter(|_| rng.f64() < density).collect();
+        let faults = Fault::ALL.iter().copied().filter(|fault| !fault.is_final());
+        let drawn: Vec<_> = faults.filter(|_| rng.f64() < density).collect();
         let latency_max = election / rng.u32(25..200);
         let disk_max = election / rng.u32(25..400);
-        Plan {
+        let mut plan = Plan {
             nodes,
-            faults: drawn.iter().copied().filter(|fault| !without.contains(fault)).collect(),
+            faults: Vec::new(),
             drawn,
             message_fault_rate: pick(rng, &[0.01, 0.05, 0.15, 0.3]),
             fault_interval: election.mul_f64(0.2 + 4.0 * rng.f64().powi(2)),
@@ -78,7 +87,18 @@ impl Plan {
             ending: Ending::draw(rng, &membership, nodes),
             membership,
             config,
-        }
+        };
+        // Drawn last: without them a plan is what it would be if they did not exist.
+        let faults = Fault::ALL.iter().copied().filter(|fault| fault.is_final());
+        plan.drawn.extend(faults.filter(|_| rng.f64() < density * FINAL_FAULTS));
+        let may_strike = |fault: &Fault| !without.contains(fault);
+        plan.faults = plan.drawn.iter().copied().filter(may_strike).collect();
+        plan
+    }
+
+    /// As many nodes as a quorum of either phase takes.
+    pub(super) fn quorum(&self) -> usize {
+        quorum(&self.membership)
     }
 
     /// Whether this fault may strike.

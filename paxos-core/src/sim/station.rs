@@ -77,6 +77,8 @@ pub(super) struct Station {
     pub(super) failing_write: Option<FailingOperation>,
     /// Which read of the log is about to fail; of a node that is down, its start.
     pub(super) failing_read: Option<FailingOperation>,
+    /// The node is never started again: what its disk held is damaged.
+    pub(super) is_lost: bool,
     /// Whether the replica has been told that the disk is full.
     pub(super) full_is_told: bool,
     /// Whether the state machine is at work.
@@ -104,6 +106,7 @@ impl Station {
             disk_hangs_until: Duration::ZERO,
             failing_write: None,
             failing_read: None,
+            is_lost: false,
             full_is_told: false,
             is_working: false,
             role: Role::Follower,

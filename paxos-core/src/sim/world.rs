@@ -148,7 +148,7 @@ impl<'a> World<'a> {
                 self.crash_for_a_while(node, &mut rng)
             }
             Happening::Restart { node, relapses, rng }
-                if self.has_faults && !self.is_running(node) =>
+                if self.has_faults && !self.is_running(node) && !self.stations[node].is_lost =>
             {
                 self.restart(node, relapses, rng)
             }
@@ -197,7 +197,10 @@ impl<'a> World<'a> {
             rate = 1.0;
         }
         station.reset(self.now, rate);
-        let started = station.host.start(station.local(self.now));
+        let started = match station.host.start(station.local(self.now)) {
+            Ok(started) => started,
+            Err(damage) => return self.is_damaged(node, damage, Occurrence::DamageAtStart),
+        };
         if started.machine_is_ahead {
             self.seen.add(Occurrence::MachineAheadOfLog);
         }

@@ -5,13 +5,18 @@
 mod journal;
 mod medium;
 mod operations;
+mod rot;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::RangeInclusive,
 };
 
-use self::journal::{Journal, Loss};
+pub(super) use self::rot::{Damage, Place};
+use self::{
+    journal::{Journal, Loss},
+    rot::Rot,
+};
 use crate::{
     message::{Record, Watermark},
     port::{Recovered, SessionCheckpoint, WriteBatch},
@@ -51,6 +56,8 @@ pub(super) struct Disk {
     durable: Image,
     /// How what is durable, or about to be, got there.
     journal: Journal,
+    /// What of it has rotted since.
+    rot: Option<Rot>,
     /// Handed over and not durable yet, in order.
     unfinished: VecDeque<(WriteId, WriteBatch)>,
     /// How many of the unfinished the write under way carries.
@@ -65,17 +72,24 @@ impl Disk {
             incarnation: 0,
             durable: Image::default(),
             journal: Journal::default(),
+            rot: None,
             unfinished: VecDeque::new(),
             under_way: 0,
         }
     }
 
-    /// As [`Storage::recover`](crate::port::Storage::recover).
-    pub(super) fn recover(&mut self) -> Recovered {
+    /// As [`Storage::recover`](crate::port::Storage::recover), which reads the state and the records
+    /// above the watermark.
+    pub(super) fn recover(&mut self) -> Result<Recovered, Damage> {
+        let watermark = self.durable.chosen.slot;
+        self.meet_rot(|place| match place {
+            Place::State => true,
+            Place::Record(slot) => slot > watermark,
+        })?;
         self.incarnation += 1;
         self.journal.begin(self.incarnation);
         let Image { promised, chosen, records, sessions, peers } = &self.durable;
-        Recovered {
+        Ok(Recovered {
             identity: self.identity,
             incarnation: self.incarnation,
             promised: *promised,
@@ -87,6 +101,24 @@ impl Disk {
                 .collect(),
             sessions: sessions.clone(),
             peers: peers.clone(),
+        })
+    }
+
+    /// A bit of what is durable flips, of a machine that is down or runs; says where.
+    pub(super) fn rot(&mut self, is_down: bool, rng: &mut fastrand::Rng) -> Place {
+        self.rot.insert(Rot::draw(&self.durable, is_down, rng)).place()
+    }
+
+    /// Whether something durable has rotted, and nobody has written it anew.
+    pub(super) fn is_rotten(&self) -> bool {
+        self.rot.is_some()
+    }
+
+    /// Fails if what has rotted is read.
+    fn meet_rot(&mut self, is_read: impl FnOnce(Place) -> bool) -> Result<(), Damage> {
+        match &mut self.rot {
+            Some(rot) if is_read(rot.place()) => Err(rot.read(&self.durable)),
+            _ => Ok(()),
         }
     }
 
@@ -120,6 +152,7 @@ impl Disk {
         for (id, batch) in self.unfinished.drain(..self.under_way) {
             observe(&self.durable, &batch)?;
             self.durable.apply(&batch);
+            self.rot = self.rot.filter(|rot| !rot.is_repaired_by(&batch));
             self.journal.append(self.incarnation, batch);
             last = Some(id);
         }
@@ -155,13 +188,13 @@ impl Disk {
     /// As [`Storage::read`](crate::port::Storage::read), which leaves open whether unfinished
     /// batches are seen.
     pub(super) fn read(
-        &self,
+        &mut self,
         slots: RangeInclusive<Slot>,
         bytes_max: usize,
         see_unfinished: bool,
-    ) -> Vec<Record> {
+    ) -> Result<Vec<Record>, Damage> {
         if slots.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let mut found: BTreeMap<Slot, &Record> = self
             .durable
@@ -186,7 +219,9 @@ impl Disk {
                 break;
             }
         }
-        records
+        let is_read = |slot| records.iter().any(|record| record.slot == slot);
+        self.meet_rot(|place| matches!(place, Place::Record(slot) if is_read(slot)))?;
+        Ok(records)
     }
 }
 
@@ -221,7 +256,8 @@ mod tests {
                 Ok(())
             });
             assert_eq!((counted, kept), (Ok(()), survivors));
-            let slots: Vec<_> = disk.recover().records.iter().map(|kept| kept.slot.0).collect();
+            let slots: Vec<_> =
+                disk.recover().expect("sound").records.iter().map(|kept| kept.slot.0).collect();
             let expected: Vec<_> =
                 (1..=survivors as u64).chain(11..11 + survivors as u64).collect();
             assert_eq!(slots, expected);
@@ -236,9 +272,9 @@ mod tests {
         disk.enqueue(WriteId(2), batch(vec![record(1, 2)]));
         assert!(!disk.begin(8), "one write at a time");
         assert!(disk.durable().records.is_empty());
-        assert_eq!(disk.read(Slot(1)..=Slot(9), 100, true), [record(1, 2)]);
+        assert_eq!(disk.read(Slot(1)..=Slot(9), 100, true), Ok(vec![record(1, 2)]));
         assert_eq!(finish(&mut disk), Some(WriteId(1)));
-        assert_eq!(disk.read(Slot(1)..=Slot(9), 100, false), [record(1, 1)]);
+        assert_eq!(disk.read(Slot(1)..=Slot(9), 100, false), Ok(vec![record(1, 1)]));
     }
 
     #[test]
@@ -247,7 +283,7 @@ mod tests {
         disk.enqueue(WriteId(1), batch((1..=5).map(|slot| record(slot, 1)).collect()));
         assert!(disk.begin(1));
         assert_eq!(finish(&mut disk), Some(WriteId(1)));
-        assert_eq!(disk.read(Slot(2)..=Slot(5), 2, false).len(), 2);
-        assert_eq!(disk.read(Slot(2)..=Slot(5), 0, false).len(), 1);
+        assert_eq!(disk.read(Slot(2)..=Slot(5), 2, false).expect("sound").len(), 2);
+        assert_eq!(disk.read(Slot(2)..=Slot(5), 0, false).expect("sound").len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::Damage;
 use crate::{
     message::Record,
     replica::{Input, LogRead, LogReadId},
@@ -58,7 +59,7 @@ impl World<'_> {
         node: usize,
         life: u64,
         id: LogReadId,
-        records: Vec<Record>,
+        records: Result<Vec<Record>, Damage>,
     ) -> Checked {
         if let Some(until) = self.held_up_until(node) {
             self.agenda.plan(until, Happening::LogRead { node, life, id, records });
@@ -67,6 +68,10 @@ impl World<'_> {
         if let Some(rng) = FailingOperation::strike(&mut self.stations[node].failing_read) {
             return self.disk_fails(node, Occurrence::ReadFailed, rng);
         }
+        let records = match records {
+            Ok(records) => records,
+            Err(damage) => return self.is_damaged(node, damage, Occurrence::DamageRead),
+        };
         self.seen.add(Occurrence::LogRead);
         self.give(node, Input::LogRead { id, records })
     }

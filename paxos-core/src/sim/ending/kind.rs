@@ -1,8 +1,8 @@
 //! What is left of the cluster in the liveness phase.
 
 use crate::{
-    sim::{occurrence::Occurrence, topology::Links},
-    types::{Membership, Phase},
+    sim::{occurrence::Occurrence, plan::quorum, topology::Links},
+    types::Membership,
 };
 
 /// What is left of the cluster in the liveness phase. The cases of Ng, Haridi & Carbone (EuroSys
@@ -40,7 +40,7 @@ impl Ending {
         membership: &Membership,
         nodes: usize,
     ) -> Ending {
-        let quorum = membership.quorum_size(Phase::One).max(membership.quorum_size(Phase::Two));
+        let quorum = quorum(membership);
         let mut core: Vec<_> = (0..nodes).collect();
         rng.shuffle(&mut core);
         let center = core[0];
@@ -57,6 +57,28 @@ impl Ending {
             9 if nodes > 2 && quorum < nodes => Ending::OneWay,
             10 if nodes > 2 => Ending::HalfLink,
             _ => Ending::Healed,
+        }
+    }
+
+    /// The same, or another one that counts on none but these nodes, of which there is a quorum.
+    pub(super) fn among(
+        self,
+        sound: &[usize],
+        nodes: usize,
+        quorum: usize,
+        rng: &mut fastrand::Rng,
+    ) -> Ending {
+        if self.working(nodes).iter().all(|node| sound.contains(node)) {
+            return self;
+        }
+        let mut core = sound.to_vec();
+        rng.shuffle(&mut core);
+        core.truncate(rng.usize(quorum..=core.len()));
+        core.sort_unstable();
+        match rng.u8(..4) {
+            0 => Ending::Core(core),
+            1 => Ending::Survivors(core),
+            _ => Ending::Fringe(core),
         }
     }
 
@@ -149,5 +171,24 @@ impl Remains {
             }
         };
         Remains { links, center, demanded }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_counts_on_sound_nodes_alone() {
+        let rng = &mut fastrand::Rng::with_seed(1);
+        let kept = Ending::Fringe(vec![0, 2, 3]);
+        assert_eq!(kept.clone().among(&[0, 2, 3], 5, 3, rng), kept);
+        for planned in [Ending::Healed, Ending::Chained, Ending::Star(1), Ending::Core(vec![1, 2])]
+        {
+            for _ in 0..20 {
+                let working = planned.clone().among(&[0, 2, 3, 4], 5, 3, rng).working(5);
+                assert!(working.len() >= 3 && !working.contains(&1), "{working:?}");
+            }
+        }
     }
 }

@@ -53,14 +53,17 @@ pub(super) struct Recovery {
 impl World<'_> {
     /// Heals what the plan says and waits until all is done.
     pub(super) fn liveness_phase(&mut self) -> Result<Recovery, Violation> {
-        let ending = self.plan.ending.clone();
+        let nodes = self.plan.nodes;
+        let sound: Vec<_> = (0..nodes).filter(|&node| self.is_sound(node)).collect();
+        let (quorum, planned) = (self.plan.quorum(), self.plan.ending.clone());
+        let ending = planned.among(&sound, nodes, quorum, &mut self.ending_rng);
+        self.plan.ending = ending.clone();
         self.seen.add(ending.occurrence());
         self.trace.note(self.now, [16, 0, 0], || format!("faults end: {ending:?}"));
         self.has_faults = false;
         self.has_clients = false;
         self.network.is_faulty = false;
         self.network.mend();
-        let nodes = self.plan.nodes;
         let working = ending.working(nodes);
         self.heal(&working)?;
         let leader = if ending.has_prelude() { self.prelude()? } else { 0 };

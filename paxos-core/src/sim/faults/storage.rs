@@ -2,9 +2,13 @@
 //!
 //! A storage reports an error once: what the real node does then, it does here. It ends, and what
 //! becomes of the writes that were not reported durable is as open as in a crash.
+//!
+//! A node whose disk is damaged must not be started on it again, and nobody can take its place, for
+//! memberships do not change yet. So no more nodes are lost than leave both quorums to the others.
 
 use crate::sim::{
     agenda::Happening,
+    disk::Damage,
     occurrence::Occurrence,
     world::{Checked, World},
 };
@@ -76,6 +80,51 @@ impl World<'_> {
     /// One of the next reads of the log fails, or the next start.
     pub(super) fn fail_read(&mut self, node: usize, rng: &mut fastrand::Rng) {
         self.stations[node].failing_read = Some(FailingOperation::draw(rng));
+    }
+
+    /// A bit of what is durable flips, with this node or one that is down.
+    pub(super) fn rot(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        let is_down = |node: &usize| !self.stations[*node].host.is_running();
+        let down = (0..self.plan.nodes).find(is_down);
+        let node = down.filter(|_| rng.bool()).unwrap_or(node);
+        if !self.may_lose(node) {
+            return;
+        }
+        self.seen.add(Occurrence::Rotted);
+        let place = self.stations[node].host.disk.rot(down == Some(node), rng);
+        self.trace.note(self.now, [21, node as u64, 0], || {
+            format!("a bit flips on the disk of {}, in {place}", node + 1)
+        });
+    }
+
+    /// Whether the disk of a node is sound, and it can be had back whatever happens to it.
+    pub(in crate::sim) fn is_sound(&self, node: usize) -> bool {
+        let station = &self.stations[node];
+        !station.is_lost && !station.host.disk.is_rotten()
+    }
+
+    /// Whether a node can be lost for good: the others have both quorums without it.
+    fn may_lose(&self, node: usize) -> bool {
+        let others = (0..self.plan.nodes).filter(|&other| other != node && self.is_sound(other));
+        self.is_sound(node) && others.count() >= self.plan.quorum()
+    }
+
+    /// Something that was written cannot be read back: the process ends, if it runs, and the node is
+    /// never started again.
+    pub(in crate::sim) fn is_damaged(
+        &mut self,
+        node: usize,
+        Damage(place): Damage,
+        met_by: Occurrence,
+    ) -> Checked {
+        self.seen.add(met_by);
+        self.trace.note(self.now, [22, node as u64, met_by as u64], || {
+            format!("{} finds {place} damaged and is gone for good", node + 1)
+        });
+        let station = &mut self.stations[node];
+        station.is_lost = true;
+        let mut rng = station.rng.fork();
+        if station.host.is_running() { self.crash(node, &mut rng) } else { Ok(()) }
     }
 
     /// A node cannot start because its disk cannot be read; it is tried again later.

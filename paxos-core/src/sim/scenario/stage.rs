@@ -194,7 +194,7 @@ impl Stage {
     fn start(&mut self, node: usize) {
         let clock = self.clock(node);
         let actor = &mut self.actors[node];
-        let started = actor.host.start(clock);
+        let started = actor.host.start(clock).expect("no disk rots here");
         actor.role = Role::Follower;
         self.history.started(id_of(node), started.delivered);
     }
@@ -295,7 +295,7 @@ impl Stage {
         let mut worked = false;
         for read in std::mem::take(&mut self.actors[node].log_reads) {
             worked = true;
-            let records = self.actors[node].host.read_log(&read, false);
+            let records = self.actors[node].host.read_log(&read, false).expect("no disk rots here");
             self.step(node, vec![Input::LogRead { id: read.id, records }])?;
         }
         let (done, input) = self.actors[node].host.work(usize::MAX, false);
