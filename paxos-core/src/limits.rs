@@ -31,6 +31,11 @@ pub const BATCH_COMMANDS_MAX: usize = 4096;
 /// years, while a flipped bit may leave no ballot above it: elections would end for good.
 pub const BALLOT_ROUNDS_AHEAD_MAX: u64 = 1 << 32;
 
+/// Election timeouts without the end of a write that is under way, after which a node takes its disk
+/// to hang: it grants no polls, and its leader does not count on its votes. More than one, since
+/// disks that are merely slow should not cost anybody the leadership.
+pub const DISK_SILENT_TIMEOUTS: u32 = 2;
+
 /// Values in one Promise, Learned or forwarded Propose, in bytes, unless a single one is larger.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
 

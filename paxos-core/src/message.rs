@@ -76,7 +76,8 @@ pub struct Poll {
 pub struct PollReply {
     /// The poll it answers.
     pub number: u64,
-    /// Whether the sender has heard of no live leader for the minimum timeout.
+    /// Whether the sender has heard of no live leader for the minimum timeout, and its promise
+    /// would become durable.
     pub granted: bool,
     /// The highest ballot the sender knows of: the candidate's has to be above.
     pub promised: Ballot,
@@ -199,6 +200,8 @@ pub struct HeartbeatReply {
     pub chosen: Slot,
     /// The highest slot the sender has accepted at any ballot: a lost last Accept shows here.
     pub highest_accepted: Slot,
+    /// Whether the sender's disk has room and brings writes to their end: it would vote.
+    pub can_write: bool,
 }
 
 /// See [`Message::Learn`].

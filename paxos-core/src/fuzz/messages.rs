@@ -58,6 +58,7 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             round: number(script, usual),
             chosen: script.slot(usual),
             highest_accepted: script.slot(usual),
+            can_write: script.below(4) > 0,
         }),
         10 => Message::Learn(Learn {
             number: number(script, usual),

@@ -5,7 +5,9 @@
 //! quorum falls silent within that time (see [`followers`](super::followers)). So a node that
 //! merely lost touch cannot depose a working leader, and one that is connected to a quorum can
 //! always replace one that is not: the cases of Ng, Haridi & Carbone (EuroSys 2023) included,
-//! because phase 1 learns whatever the winner lacks.
+//! because phase 1 learns whatever the winner lacks. Nor does a node grant a poll whose promise
+//! could not become durable: a candidate that only such nodes reach would disturb the leader of
+//! those that can write, and never be elected.
 
 use std::collections::BTreeSet;
 
@@ -129,12 +131,14 @@ impl Election {
         self.poll = None;
     }
 
-    /// Answers a poll. `leading` is this node's ballot, if it leads.
+    /// Answers a poll. `leading` is this node's ballot, if it leads; `promises` whether a promise
+    /// of its would become durable.
     pub(super) fn on_poll(
         &mut self,
         from: NodeId,
         poll: &Poll,
         leading: Option<Ballot>,
+        promises: bool,
         chosen: Slot,
         cx: &mut Context<'_>,
     ) {
@@ -144,9 +148,10 @@ impl Election {
         };
         let leader = leading.or(self.leader.filter(heard_recently).map(|(ballot, _)| ballot));
         let knows = self.leader.is_some() || cx.now >= self.grants_from;
+        let promises = promises || planted!(UselessPollGranted);
         let reply = PollReply {
             number: poll.number,
-            granted: leader.is_none() && knows || planted!(PollAlwaysGranted),
+            granted: leader.is_none() && knows && promises || planted!(PollAlwaysGranted),
             promised: self.highest,
             leader,
             chosen,

@@ -1,13 +1,16 @@
 //! What a leader knows of the others: who answers, and how far they are.
 //!
 //! A leader that has not heard from a quorum for an election timeout is not connected to one, steps
-//! down, and goes quiet. A round of heartbeats that a quorum has answered confirms that no higher
+//! down, and goes quiet. So does one whose followers answer and cannot write, if some quorum that it
+//! does not reach may be able to: otherwise it would keep those from electing another. Where none
+//! can, it stays, for the sake of reads. A round of heartbeats that a quorum has answered confirms that no higher
 //! ballot had been promised by a quorum when the round began.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::context::Context;
 use crate::{
+    config::Config,
     message::{Heartbeat, HeartbeatReply, Message, Watermark},
     planted::planted,
     replica::PeerStatus,
@@ -32,6 +35,7 @@ struct Follower {
     round: u64,
     chosen: Slot,
     highest_accepted: Slot,
+    can_write: bool,
 }
 
 impl Followers {
@@ -41,6 +45,7 @@ impl Followers {
             round: 0,
             chosen: Slot::ZERO,
             highest_accepted: Slot::ZERO,
+            can_write: true,
         };
         let peers = cx.memberships.current().peers_of(cx.config.id);
         Followers {
@@ -93,6 +98,7 @@ impl Followers {
         peer.round = peer.round.max(reply.round);
         peer.chosen = peer.chosen.max(reply.chosen);
         peer.highest_accepted = peer.highest_accepted.max(reply.highest_accepted);
+        peer.can_write = reply.can_write;
         self.started.iter().find(|(round, _)| *round == reply.round).map(|&(_, at)| at)
     }
 
@@ -106,13 +112,44 @@ impl Followers {
         rounds[rounds.len() - needed]
     }
 
-    /// When the last peer that the leader needs beside itself was heard; `None` if it needs none.
-    /// An election timeout later the quorum is lost.
-    pub(super) fn quorum_heard_at(&self, membership: &Membership) -> Option<Instant> {
+    /// When the leader will have lost its quorum, if nobody is heard: an election timeout after
+    /// the last peer that it needs beside itself was. `None` if it needs none.
+    pub(super) fn quorum_lost_at(
+        &self,
+        membership: &Membership,
+        config: &Config,
+    ) -> Option<Instant> {
+        if planted!(QuorumLossIgnored) {
+            return None;
+        }
         let peers_needed = membership.quorum_size(Phase::Two) - 1;
         let mut heard: Vec<_> = self.peers.values().map(|peer| peer.heard_at).collect();
         heard.sort_unstable_by(|a, b| b.cmp(a));
-        heard.get(peers_needed.checked_sub(1)?).copied()
+        let heard_at = heard.get(peers_needed.checked_sub(1)?)?;
+        Some(heard_at.after(config.election_timeout))
+    }
+
+    pub(super) fn is_quorum_lost(&self, cx: &Context<'_>) -> bool {
+        let lost_at = self.quorum_lost_at(cx.memberships.current(), cx.config);
+        lost_at.is_some_and(|lost_at| lost_at <= cx.now)
+    }
+
+    /// Whether too few of those that the leader hears can write, itself included, although others
+    /// could be enough to lead.
+    pub(super) fn cannot_write(&self, leader_can_write: bool, cx: &Context<'_>) -> bool {
+        let is_heard = |peer: &&Follower| cx.now.since(peer.heard_at) < cx.config.election_timeout;
+        let heard = self.peers.values().filter(is_heard).map(|peer| peer.can_write);
+        let (mut writers, mut may_write) = (0, self.peers.len() + 1);
+        for can_write in heard.chain([leader_can_write]) {
+            writers += usize::from(can_write);
+            may_write -= usize::from(!can_write);
+        }
+        let membership = cx.memberships.current();
+        let [phase_one, phase_two] =
+            [Phase::One, Phase::Two].map(|phase| membership.quorum_size(phase));
+        writers < phase_two
+            && may_write >= phase_one.max(phase_two)
+            && !planted!(UselessFollowersCount)
     }
 
     pub(super) fn status(&self, now: Instant) -> Vec<PeerStatus> {

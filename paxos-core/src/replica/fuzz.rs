@@ -145,6 +145,7 @@ impl Rig {
                 round: heartbeat.round,
                 chosen: Slot::ZERO,
                 highest_accepted: status.highest_accepted,
+                can_write: true,
             }),
             _ => return,
         };

@@ -69,6 +69,7 @@ use self::{
 };
 use crate::{
     config::{Config, ConfigError},
+    limits,
     message::{ChosenUpTo, Learn, Message, Prepare, Record},
     planted::planted,
     port::Recovered,
@@ -232,7 +233,7 @@ impl Replica {
             self.progress(now);
         }
         self.announce(now);
-        self.out.finish(self.learner.chosen())
+        self.out.finish(self.learner.chosen(), now)
     }
 
     fn take_in(&mut self, now: Instant, input: Input) {
@@ -259,7 +260,7 @@ impl Replica {
                 }
             }
             Input::GiveUpRead { number } => self.reader.give_up(number),
-            Input::Persisted(id) => self.out.on_persisted(id),
+            Input::Persisted(id) => self.out.on_persisted(id, now),
             Input::LogRead { id, records } => self.on_log_read(id, records),
             Input::Applied { slot, durable } => {
                 if let Some(checkpoint) = self.learner.on_applied(slot, durable) {
@@ -288,13 +289,14 @@ impl Replica {
 
     /// Works off deadlines.
     fn tick(&mut self, now: Instant) {
+        let can_write = self.can_write(now);
         let cx = &mut surroundings!(self, now);
         match &mut self.proposing {
             Proposing::Not if self.disk_full => {}
             Proposing::Not => {
                 let chosen = self.learner.chosen().slot;
                 if let Some(ballot) = self.election.tick(&mut self.numbers, chosen, cx) {
-                    self.prepare(now, ballot);
+                    self.stand(now, ballot);
                 }
             }
             Proposing::Preparing(preparing) => {
@@ -305,9 +307,7 @@ impl Replica {
                 }
             }
             Proposing::Leading(leading, followers) => {
-                let heard = followers.quorum_heard_at(cx.memberships.current());
-                let is_lost = |heard| now.since(heard) >= cx.config.election_timeout;
-                if heard.is_some_and(is_lost) && !planted!(QuorumLossIgnored) {
+                if followers.is_quorum_lost(cx) || followers.cannot_write(can_write, cx) {
                     self.step_down(now);
                     return;
                 }
@@ -316,6 +316,21 @@ impl Replica {
                     followers.beat(leading.ballot(), self.learner.chosen(), cx);
                 }
             }
+        }
+    }
+
+    /// Whether this node can make anything durable, as far as it knows.
+    fn can_write(&self, now: Instant) -> bool {
+        let patience = limits::DISK_SILENT_TIMEOUTS * self.config.election_timeout;
+        !self.disk_full && self.out.disk_silent_for(now) < patience
+    }
+
+    /// Begins a candidacy, unless this node's own promise could not become durable.
+    fn stand(&mut self, now: Instant, ballot: Ballot) {
+        if self.can_write(now) {
+            self.prepare(now, ballot);
+        } else {
+            self.election.back_off(&mut surroundings!(self, now));
         }
     }
 
@@ -484,9 +499,7 @@ impl Replica {
             Proposing::Not => Some(self.election.next_deadline()),
             Proposing::Preparing(preparing) => Some(preparing.next_deadline()),
             Proposing::Leading(leading, followers) => {
-                let heard = followers.quorum_heard_at(self.memberships.current());
-                let heard = heard.filter(|_| !planted!(QuorumLossIgnored));
-                let lost_at = heard.map(|heard| heard.after(config.election_timeout));
+                let lost_at = followers.quorum_lost_at(self.memberships.current(), config);
                 let deadlines = [Some(followers.next_beat()), lost_at, leading.next_deadline()];
                 deadlines.into_iter().flatten().min()
             }

@@ -7,14 +7,14 @@
 //! What is held back is bounded however long the disk takes: what waits already is not queued
 //! again, and what a higher promise has made useless is dropped.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{Effects, Halt, WriteId, effect::LogRead};
 use crate::{
     message::{Accepted, Message, Prepare, Promise, Record, Watermark},
     planted::planted,
     port::{SessionCheckpoint, WriteBatch},
-    types::{Ballot, NodeId, Slot},
+    types::{Ballot, Instant, NodeId, Slot},
 };
 
 /// What may be said only once it is durable.
@@ -70,6 +70,8 @@ pub(super) struct Outbox {
     /// The last write issued; the batch in the making gets the next number.
     issued: WriteId,
     persisted: WriteId,
+    /// When a write last came to its end, or was issued while no other was under way.
+    disk_moved_at: Instant,
     held: VecDeque<Held>,
     /// What this node says to itself: its own promise and its own votes.
     to_self: VecDeque<Message>,
@@ -85,6 +87,7 @@ impl Outbox {
             batch: WriteBatch::default(),
             issued: WriteId(0),
             persisted: WriteId(0),
+            disk_moved_at: Instant::ZERO,
             held: VecDeque::new(),
             to_self: VecDeque::new(),
             watermark_written,
@@ -167,10 +170,18 @@ impl Outbox {
         self.persisted
     }
 
+    /// How long the disk has been at work without bringing a write to its end.
+    pub(super) fn disk_silent_for(&self, now: Instant) -> Duration {
+        if self.persisted < self.issued { now.since(self.disk_moved_at) } else { Duration::ZERO }
+    }
+
     /// Takes note that writes up to `id` are durable and releases what waited for them.
-    pub(super) fn on_persisted(&mut self, id: WriteId) {
+    pub(super) fn on_persisted(&mut self, id: WriteId, now: Instant) {
         assert!(id <= self.issued, "write {id:?} was never issued, only up to {:?}", self.issued);
-        self.persisted = self.persisted.max(id);
+        if id > self.persisted {
+            self.persisted = id;
+            self.disk_moved_at = now;
+        }
         while self.held.front().is_some_and(|held| held.after <= self.persisted) {
             let Held { to, message, .. } = self.held.pop_front().expect("looked at it just now");
             self.release(to, message);
@@ -211,7 +222,7 @@ impl Outbox {
 
     /// The effects of the step. One that halts has no other effect: what the replica knows is
     /// wrong.
-    pub(super) fn finish(&mut self, watermark: Watermark) -> Effects {
+    pub(super) fn finish(&mut self, watermark: Watermark, now: Instant) -> Effects {
         if let Some(halt) = self.effects.halt.take() {
             return Effects { halt: Some(halt), ..Effects::default() };
         }
@@ -219,6 +230,9 @@ impl Outbox {
             if watermark != self.watermark_written {
                 self.batch.chosen = Some(watermark);
                 self.watermark_written = watermark;
+            }
+            if self.persisted == self.issued {
+                self.disk_moved_at = now;
             }
             self.issued = WriteId(self.issued.0 + 1);
             self.effects.persist = Some((self.issued, std::mem::take(&mut self.batch)));

@@ -36,15 +36,15 @@ impl Replica {
                 };
                 let chosen = self.learner.chosen().slot;
                 self.catchup.on_peer(from, poll.chosen);
-                self.election.on_poll(from, &poll, leading, chosen, &mut surroundings!(self, now));
+                let promises = self.can_write(now);
+                let cx = &mut surroundings!(self, now);
+                self.election.on_poll(from, &poll, leading, promises, chosen, cx);
             }
             Message::PollReply(reply) => {
                 self.catchup.on_peer(from, reply.chosen);
                 let cx = &surroundings!(self, now);
-                if let Some(ballot) = self.election.on_poll_reply(from, &reply, cx)
-                    && !self.disk_full
-                {
-                    self.prepare(now, ballot);
+                if let Some(ballot) = self.election.on_poll_reply(from, &reply, cx) {
+                    self.stand(now, ballot);
                 }
             }
             Message::Prepare(prepare) => self.on_prepare(now, from, prepare),
@@ -192,6 +192,7 @@ impl Replica {
                 round: heartbeat.round,
                 chosen: self.learner.chosen().slot,
                 highest_accepted: self.acceptor.log().highest(),
+                can_write: self.can_write(now),
             };
             self.out.send(from, Message::HeartbeatReply(reply));
         }

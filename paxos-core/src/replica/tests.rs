@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod corpus;
+mod hanging_disks;
 mod log_reads;
 
 use std::{
@@ -30,6 +31,8 @@ struct Cluster {
     reads_ready: BTreeMap<NodeId, Vec<u64>>,
     in_transit: VecDeque<(NodeId, NodeId, Message)>,
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// Nodes whose disks bring no write to its end.
+    hanging: BTreeSet<NodeId>,
     sent: Vec<Message>,
 }
 
@@ -61,6 +64,7 @@ impl Cluster {
             reads_ready: BTreeMap::new(),
             in_transit: VecDeque::new(),
             cut: BTreeSet::new(),
+            hanging: BTreeSet::new(),
             sent: Vec::new(),
         }
     }
@@ -76,7 +80,9 @@ impl Cluster {
         self.delivered.entry(node).or_default().append(&mut effects.deliver);
         self.reads_ready.entry(node).or_default().append(&mut effects.reads_ready);
         assert_eq!(effects.halt, None);
-        if let Some((id, _)) = effects.persist.take() {
+        if let Some((id, _)) = effects.persist.take()
+            && !self.hanging.contains(&node)
+        {
             self.step(node.0, Input::Persisted(id));
         }
         effects
@@ -136,10 +142,14 @@ impl Cluster {
         commands
     }
 
+    fn cut_link(&mut self, one: u64, other: u64) {
+        let (one, other) = (NodeId(one), NodeId(other));
+        self.cut.extend([(one, other), (other, one)]);
+    }
+
     fn cut_off(&mut self, node: u64) {
-        for &peer in self.replicas.keys() {
-            self.cut.insert((NodeId(node), peer));
-            self.cut.insert((peer, NodeId(node)));
+        for peer in self.replicas.keys().map(|peer| peer.0).collect::<Vec<_>>() {
+            self.cut_link(node, peer);
         }
     }
 }

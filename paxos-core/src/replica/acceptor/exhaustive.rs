@@ -329,7 +329,7 @@ impl Real {
 
     /// What leaves. A write is issued, and not durable yet.
     fn finish(&mut self) -> Vec<Answer> {
-        let effects = self.out.finish(Watermark { slot: self.watermark, hash: 0 });
+        let effects = self.out.finish(Watermark { slot: self.watermark, hash: 0 }, Instant::ZERO);
         if let Some((id, batch)) = effects.persist {
             self.issued = id;
             self.disk.last_write = Some(batch);
@@ -340,7 +340,7 @@ impl Real {
     /// The last write becomes durable; returns what leaves now.
     fn sync(&mut self) -> Vec<Answer> {
         self.disk.sync();
-        self.out.on_persisted(self.issued);
+        self.out.on_persisted(self.issued, Instant::ZERO);
         self.finish()
     }
 

@@ -176,8 +176,7 @@ impl World<'_> {
         }
     }
 
-    /// What is wrong with a node stays so; what is not may become so. Nobody hears a node whose disk
-    /// accepts nothing more: a leader that does takes it for one of its quorum.
+    /// What is wrong with a node stays so; what is not may become so.
     fn break_for_good(&mut self, node: usize, rng: &mut fastrand::Rng) {
         let station = &mut self.stations[node];
         let is_paused = station.is_paused(self.now);
@@ -188,12 +187,6 @@ impl World<'_> {
             2 => station.disk_hangs_until = Duration::MAX,
             3 => self.set_clock_rate(node, (2.0 * rng.f64() - 1.0).exp2()),
             _ => {}
-        }
-        let station = &self.stations[node];
-        if station.disk_is_full || station.disk_slowness > 1 || station.disk_hangs_until > self.now
-        {
-            let links = Links::of(self.plan.nodes, |from, _| from == node);
-            self.network.trouble(&links, Trouble::Cut, || Duration::MAX);
         }
     }
 
