@@ -224,6 +224,13 @@ bugs! {
     /// A leader that is heard and does not hear gets no requests.
     NoDetour = "requests take no way but the direct one",
 
+    // Identity.
+
+    /// A node that has lost its disk is let in again under its old id, without its promises.
+    ///
+    /// Chandra, Griesemer & Redstone 2007, section 5.1: a replica without its disk must not vote.
+    EmptyNodeWelcome = "peers do not check the data directory of a node that comes back empty",
+
     // The node.
 
     /// The state machine's own durable position is passed over.

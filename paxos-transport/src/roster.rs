@@ -11,7 +11,7 @@ use std::{
 
 use paxos_core::{
     port::Event,
-    types::{Identity, NodeId, Peer, StoreId},
+    types::{Acquaintance, Identity, NodeId, Peer, StoreId},
 };
 use tokio::time::Instant;
 
@@ -115,13 +115,13 @@ impl Roster {
         }
         let Identity { node, store: found, .. } = theirs;
         let mut inner = self.inner();
-        match inner.peers.get_mut(&node) {
-            None => Err(Refusal::Unknown { stranger: node, here: ours.node }),
-            Some(Some(known)) if *known != found => {
-                Err(Refusal::LostData { node, known: *known, found })
-            }
-            Some(Some(_)) => Ok(()),
-            Some(store @ None) => {
+        let Some(store) = inner.peers.get_mut(&node) else {
+            return Err(Refusal::Unknown { stranger: node, here: ours.node });
+        };
+        match found.acquaintance(*store) {
+            Acquaintance::LostData { known } => Err(Refusal::LostData { node, known, found }),
+            Acquaintance::Known => Ok(()),
+            Acquaintance::New => {
                 *store = Some(found);
                 tracing::info!(node = %ours.node, peer = %node, store = %found, "met a peer");
                 // Under the lock: whoever is admitted next finds it reported.

@@ -43,6 +43,21 @@ pub(super) enum Happening {
     Client,
 }
 
+impl Happening {
+    /// The node to whose process it happens.
+    fn is_of_process_at(&self) -> Option<usize> {
+        match *self {
+            Happening::Wake { node, .. }
+            | Happening::Tick { node, .. }
+            | Happening::Written { node, .. }
+            | Happening::LogRead { node, .. }
+            | Happening::Worked { node, .. }
+            | Happening::CrashInWrite { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     at: Duration,
@@ -82,6 +97,11 @@ impl Agenda {
     pub(super) fn plan(&mut self, at: Duration, happening: Happening) {
         self.planned += 1;
         self.entries.push(Reverse(Entry { at, number: self.planned, happening }));
+    }
+
+    /// What was planned for the processes that a node has had comes to nothing.
+    pub(super) fn forget_lives(&mut self, node: usize) {
+        self.entries.retain(|Reverse(entry)| entry.happening.is_of_process_at() != Some(node));
     }
 
     /// The next thing to happen, if it happens by `end`.

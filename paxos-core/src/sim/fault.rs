@@ -57,6 +57,8 @@ faults! {
     FailedRead = "failed-read",
     /// A bit of what is durable flips: once it is read, the node ends for good.
     Rot = "rot",
+    /// A whole disk is lost: the node comes back empty under its old identity, and is refused.
+    LostDisk = "lost-disk",
     /// Processes stand still, or machines are suspended, their clocks included.
     Pause = "pause",
     /// A leader is suspended among few, replaced by the others, and goes on when its successor is
@@ -86,6 +88,7 @@ impl Fault {
             | Fault::FailedWrite
             | Fault::FailedRead
             | Fault::Rot
+            | Fault::LostDisk
             | Fault::Pause
             | Fault::Depose
             | Fault::Warp
@@ -100,7 +103,7 @@ impl Fault {
 impl Fault {
     /// Whether it takes a node away for good: not many seeds draw it.
     pub(super) fn is_final(self) -> bool {
-        self == Fault::Rot
+        matches!(self, Fault::Rot | Fault::LostDisk)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     message::{Message, Record},
     replica::{Delivery, Effects, Halt, Input, LogRead, Refusal, Replica, Role, Status, Verdict},
-    types::{Instant, NodeId, RequestId, Slot, Value},
+    types::{Instant, NodeId, RequestId, Slot, StoreId, Value},
 };
 
 /// A simulated machine.
@@ -90,7 +90,7 @@ pub(super) enum Done {
 impl Host {
     /// A machine that has never been started.
     pub(super) fn new(config: Config, machine: Machine) -> Host {
-        let disk = Disk::new(config.id);
+        let disk = Disk::new(config.id, StoreId(config.id.0));
         Host { id: config.id, config, disk, machine, process: None }
     }
 
@@ -112,6 +112,12 @@ impl Host {
     pub(super) fn crash(&mut self) {
         self.process = None;
         self.machine.crash();
+    }
+
+    /// Everything that the machine, which is down, had on its disk is gone; it has another one now.
+    pub(super) fn lose_disk(&mut self, store: StoreId) {
+        self.disk = Disk::new(self.id, store);
+        self.machine.lose_disk();
     }
 
     /// Whether the process runs.
@@ -175,7 +181,7 @@ impl Host {
             halt,
         } = effects;
         if let Some((id, batch)) = persist {
-            self.disk.enqueue(id, batch);
+            self.disk.enqueue(Some(id), batch);
         }
         if let Some(process) = &mut self.process {
             process.work.extend(deliver.into_iter().map(Work::Apply));

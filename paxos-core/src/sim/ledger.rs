@@ -234,7 +234,9 @@ impl Ledger {
             "the promise of node {node} falls from {} to {promised}",
             before.promised
         );
-        self.promised.insert(node, promised);
+        // A leader may go on with a promise that was given and has been lost with its disk.
+        let given = self.promised.entry(node).or_default();
+        *given = promised.max(*given);
         let mut records = BTreeMap::new();
         for record in &batch.records {
             let (slot, ballot) = (record.slot, record.ballot);

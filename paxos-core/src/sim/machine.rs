@@ -73,6 +73,12 @@ impl Machine {
         }
     }
 
+    /// Nothing is left.
+    pub(super) fn lose_disk(&mut self) {
+        self.durable = self.durable.map(|_| Position::default());
+        self.crash();
+    }
+
     /// Equal states, reached by equal answers, have equal digests.
     pub(super) fn digest(&self) -> u64 {
         self.now.digest ^ self.guest.digest()

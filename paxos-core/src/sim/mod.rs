@@ -71,7 +71,7 @@
 //! | `plan` | what the seed decides before anything runs |
 //! | `world`, `agenda` | what happens, one thing after the other; `outcome`: what comes of a step |
 //! | `host`, `disk`, `machine`, `station` | one machine, and its circumstances |
-//! | `network`, `topology`, `fault`, `faults`, `workload` | what surrounds it |
+//! | `network`, `topology`, `handshake`, `fault`, `faults`, `workload` | what surrounds it |
 //! | `ledger`, `history`, `linearizability`, `check` | what it is held against |
 //! | `ending` | the liveness phase |
 //! | `shrink`, `trace`, `transcript` | for whoever looks into a failure |
@@ -85,6 +85,7 @@ mod disk;
 mod ending;
 mod fault;
 mod faults;
+mod handshake;
 mod history;
 mod host;
 mod ledger;

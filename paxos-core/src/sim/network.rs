@@ -11,7 +11,10 @@ use super::{
     plan::Plan,
     topology::Links,
 };
-use crate::message::{Encoded, Message};
+use crate::{
+    message::{Encoded, Message},
+    types::StoreId,
+};
 
 /// Old messages kept to come again.
 const MEMORY_MESSAGES_MAX: usize = 128;
@@ -21,6 +24,8 @@ const MEMORY_MESSAGES_MAX: usize = 128;
 pub(super) struct Parcel {
     pub(super) from: usize,
     pub(super) to: usize,
+    /// The disks of the two, when their processes connected.
+    pub(super) stores: [StoreId; 2],
     pub(super) message: Message,
 }
 

@@ -111,6 +111,10 @@ occurrences! {
     DamageRead = "damage met by a read of the log",
     /// A start met damage, and its node was gone for good.
     DamageAtStart = "damage met by a start",
+    /// A whole disk was lost, and an empty one took its place.
+    LostDisk = "disks lost",
+    /// A node that had come back empty was not let in by one that knew it, or let in none.
+    EmptyNodeRefused = "messages refused between an empty node and one that knew it",
     /// A process stood still for a while.
     Paused = "pauses",
     /// A machine was suspended for a while, its clock too.

@@ -147,7 +147,8 @@ impl World<'_> {
         let disk = self.stations[node].host.disk.durable();
         self.ledger.sent(from_id, to_id, &message, disk, &mut self.seen)?;
         self.note_message(&message);
-        let parcel = Parcel { from: node, to, message };
+        let Some(stores) = self.connect(node, to) else { return Ok(()) };
+        let parcel = Parcel { from: node, to, stores, message };
         for (at, parcel) in self.network.send(self.now, parcel, &self.plan, &mut self.seen) {
             self.agenda.plan(at, Happening::Arrival(parcel));
         }

@@ -1,7 +1,7 @@
 //! A host in its place: its clock, what has come in and is not taken in yet, and what is wrong
 //! with it at the moment.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     faults::{CrashPoint, FailingOperation},
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     message::Message,
     replica::{Input, Role},
-    types::Instant,
+    types::{Instant, NodeId, StoreId},
 };
 
 /// Messages that wait for a process before more are dropped, as a transport would.
@@ -79,6 +79,10 @@ pub(super) struct Station {
     pub(super) failing_read: Option<FailingOperation>,
     /// The node is never started again: what its disk held is damaged.
     pub(super) is_lost: bool,
+    /// The node has an empty disk in place of the one that it began with.
+    pub(super) has_lost_disk: bool,
+    /// The peers' disks, as far as they are known.
+    pub(super) roster: BTreeMap<NodeId, StoreId>,
     /// Whether the replica has been told that the disk is full.
     pub(super) full_is_told: bool,
     /// Whether the state machine is at work.
@@ -107,6 +111,8 @@ impl Station {
             failing_write: None,
             failing_read: None,
             is_lost: false,
+            has_lost_disk: false,
+            roster: BTreeMap::new(),
             full_is_told: false,
             is_working: false,
             role: Role::Follower,
@@ -128,6 +134,7 @@ impl Station {
         self.failing_read = None;
         self.full_is_told = false;
         self.is_working = false;
+        self.roster = self.host.disk.durable().peers.clone();
         self.role = Role::Follower;
     }
 
@@ -182,7 +189,7 @@ impl Station {
     }
 
     /// Puts a message into the inbox; a full one loses it.
-    pub(super) fn receive(&mut self, from: crate::types::NodeId, message: Message) -> bool {
+    pub(super) fn receive(&mut self, from: NodeId, message: Message) -> bool {
         let has_room = self.inbox.len() < INBOX_INPUTS_MAX;
         if has_room {
             self.inbox.push(Input::Message { from, message });

@@ -253,7 +253,7 @@ impl<'a> World<'a> {
     }
 
     /// Sees to it that a process looks into its inbox.
-    fn call(&mut self, node: usize) -> Checked {
+    pub(super) fn call(&mut self, node: usize) -> Checked {
         let station = &mut self.stations[node];
         if station.wake_at.is_some() {
             return Ok(());
@@ -313,12 +313,12 @@ impl<'a> World<'a> {
     }
 
     fn arrive(&mut self, parcel: Parcel) -> Checked {
-        let Parcel { from, to, message } = parcel;
+        let Parcel { from, to, stores, message } = parcel;
         if self.plan.cuts_messages_under_way && !self.network.is_up(self.now, from, to) {
             self.seen.add(Occurrence::Severed);
             return Ok(());
         }
-        if !self.stations[to].host.is_running() {
+        if !self.stations[to].host.is_running() || !self.admit_each_other(from, to, stores) {
             return Ok(());
         }
         let is_coded = self.stations[to].rng.u8(..8) == 0;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::planted::planted;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $format:literal) => {
         $(#[$doc])*
@@ -53,4 +55,34 @@ pub struct Identity {
     pub node: NodeId,
     /// Its data directory.
     pub store: StoreId,
+}
+
+/// How the data directory that a node names compares with what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquaintance {
+    /// It is met for the first time: its data directory has to be remembered, durably.
+    New,
+    /// It is the one that was met before.
+    Known,
+    /// It has come back with another data directory. It has forgotten its promises and must not be
+    /// heard, nor told anything.
+    LostData {
+        /// The data directory it was met with.
+        known: StoreId,
+    },
+}
+
+impl StoreId {
+    /// Whether a node that names this data directory may be let in by one that has met it with
+    /// `known`, if at all.
+    #[must_use]
+    pub fn acquaintance(self, known: Option<StoreId>) -> Acquaintance {
+        match known {
+            None => Acquaintance::New,
+            Some(known) if known != self && !planted!(EmptyNodeWelcome) => {
+                Acquaintance::LostData { known }
+            }
+            Some(_) => Acquaintance::Known,
+        }
+    }
 }

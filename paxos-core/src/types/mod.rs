@@ -10,7 +10,7 @@ mod time;
 mod value;
 
 pub use ballot::Ballot;
-pub use identity::{ClusterId, Identity, NodeId, StoreId};
+pub use identity::{Acquaintance, ClusterId, Identity, NodeId, StoreId};
 pub use membership::{Membership, MembershipError, Peer};
 pub use quorums::{Phase, Quorums, QuorumsError};
 pub use request::{ClientId, RequestId, Run};

@@ -7,6 +7,7 @@ mod cluster;
 mod ends;
 mod failover;
 mod faults;
+mod identity;
 mod limits;
 mod proposals;
 mod reads;

@@ -59,16 +59,17 @@ pub(super) struct Disk {
     /// What of it has rotted since.
     rot: Option<Rot>,
     /// Handed over and not durable yet, in order.
-    unfinished: VecDeque<(WriteId, WriteBatch)>,
+    /// What the node itself writes, and not its replica, has no id.
+    unfinished: VecDeque<(Option<WriteId>, WriteBatch)>,
     /// How many of the unfinished the write under way carries.
     under_way: usize,
 }
 
 impl Disk {
     /// A new, empty disk of `node`.
-    pub(super) fn new(node: NodeId) -> Disk {
+    pub(super) fn new(node: NodeId, store: StoreId) -> Disk {
         Disk {
-            identity: Identity { cluster: ClusterId(1), node, store: StoreId(node.0) },
+            identity: Identity { cluster: ClusterId(1), node, store },
             incarnation: 0,
             durable: Image::default(),
             journal: Journal::default(),
@@ -76,6 +77,11 @@ impl Disk {
             unfinished: VecDeque::new(),
             under_way: 0,
         }
+    }
+
+    /// What tells it from any other disk of the same node.
+    pub(super) fn store(&self) -> StoreId {
+        self.identity.store
     }
 
     /// As [`Storage::recover`](crate::port::Storage::recover), which reads the state and the records
@@ -128,7 +134,7 @@ impl Disk {
     }
 
     /// Takes a batch; nothing is written yet.
-    pub(super) fn enqueue(&mut self, id: WriteId, batch: WriteBatch) {
+    pub(super) fn enqueue(&mut self, id: Option<WriteId>, batch: WriteBatch) {
         self.unfinished.push_back((id, batch));
     }
 
@@ -142,7 +148,7 @@ impl Disk {
         true
     }
 
-    /// Makes the batches of the write under way durable and returns the id of the last one.
+    /// Makes the batches of the write under way durable and returns the id of the last that has one.
     /// `observe` sees each batch, and what was durable before it.
     pub(super) fn finish<E>(
         &mut self,
@@ -154,7 +160,7 @@ impl Disk {
             self.durable.apply(&batch);
             self.rot = self.rot.filter(|rot| !rot.is_repaired_by(&batch));
             self.journal.append(self.incarnation, batch);
-            last = Some(id);
+            last = id.or(last);
         }
         self.under_way = 0;
         Ok(last)
@@ -181,8 +187,8 @@ impl Disk {
     }
 
     /// What is unfinished, in order.
-    pub(super) fn unfinished(&self) -> impl ExactSizeIterator<Item = &(WriteId, WriteBatch)> {
-        self.unfinished.iter()
+    pub(super) fn unfinished(&self) -> impl ExactSizeIterator<Item = &WriteBatch> {
+        self.unfinished.iter().map(|(_, batch)| batch)
     }
 
     /// As [`Storage::read`](crate::port::Storage::read), which leaves open whether unfinished
@@ -246,9 +252,9 @@ mod tests {
     #[test]
     fn a_crash_keeps_a_prefix_of_whole_batches() {
         for survivors in 0..=3 {
-            let mut disk = Disk::new(NodeId(1));
+            let mut disk = Disk::new(NodeId(1), StoreId(1));
             for id in 1..=3 {
-                disk.enqueue(WriteId(id), batch(vec![record(id, 1), record(id + 10, 1)]));
+                disk.enqueue(Some(WriteId(id)), batch(vec![record(id, 1), record(id + 10, 1)]));
             }
             let mut kept = 0;
             let counted: Result<(), ()> = disk.crash(survivors, |_, _| {
@@ -266,10 +272,10 @@ mod tests {
 
     #[test]
     fn only_a_finished_write_is_durable() {
-        let mut disk = Disk::new(NodeId(1));
-        disk.enqueue(WriteId(1), batch(vec![record(1, 1)]));
+        let mut disk = Disk::new(NodeId(1), StoreId(1));
+        disk.enqueue(Some(WriteId(1)), batch(vec![record(1, 1)]));
         assert!(disk.begin(8));
-        disk.enqueue(WriteId(2), batch(vec![record(1, 2)]));
+        disk.enqueue(Some(WriteId(2)), batch(vec![record(1, 2)]));
         assert!(!disk.begin(8), "one write at a time");
         assert!(disk.durable().records.is_empty());
         assert_eq!(disk.read(Slot(1)..=Slot(9), 100, true), Ok(vec![record(1, 2)]));
@@ -279,8 +285,8 @@ mod tests {
 
     #[test]
     fn a_read_stops_after_the_record_that_reaches_the_limit() {
-        let mut disk = Disk::new(NodeId(1));
-        disk.enqueue(WriteId(1), batch((1..=5).map(|slot| record(slot, 1)).collect()));
+        let mut disk = Disk::new(NodeId(1), StoreId(1));
+        disk.enqueue(Some(WriteId(1)), batch((1..=5).map(|slot| record(slot, 1)).collect()));
         assert!(disk.begin(1));
         assert_eq!(finish(&mut disk), Some(WriteId(1)));
         assert_eq!(disk.read(Slot(2)..=Slot(5), 2, false).expect("sound").len(), 2);

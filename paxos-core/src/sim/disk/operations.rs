@@ -97,14 +97,18 @@ impl World<'_> {
             .host
             .disk
             .finish(|before, batch| ledger.written(id_of(node), batch, before, seen))?;
-        let Some(last) = last else { return Ok(()) };
-        self.trace.note(self.now, [8, node as u64, last.0], || {
-            format!("{} has written up to #{}", id_of(node), last.0)
-        });
-        if std::mem::replace(&mut self.stations[node].full_is_told, false) {
+        let room_again = std::mem::replace(&mut self.stations[node].full_is_told, false);
+        if room_again {
             self.stations[node].push(Input::DiskFull(false));
         }
-        self.give(node, Input::Persisted(last))?;
+        if let Some(last) = last {
+            self.trace.note(self.now, [8, node as u64, last.0], || {
+                format!("{} has written up to #{}", id_of(node), last.0)
+            });
+            self.give(node, Input::Persisted(last))?;
+        } else if room_again {
+            self.call(node)?;
+        }
         self.plan_write(node);
         Ok(())
     }

@@ -78,6 +78,7 @@ impl World<'_> {
             Fault::FailedWrite => self.fail_write(node, rng),
             Fault::FailedRead => self.fail_read(node, rng),
             Fault::Rot => self.rot(node, rng),
+            Fault::LostDisk => return self.lose_disk(node, rng),
             Fault::Pause => self.pause(node, rng),
             Fault::Depose => self.depose(node, rng),
             Fault::Warp => self.warp(node, rng),

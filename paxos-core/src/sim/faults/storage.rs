@@ -3,14 +3,21 @@
 //! A storage reports an error once: what the real node does then, it does here. It ends, and what
 //! becomes of the writes that were not reported durable is as open as in a crash.
 //!
-//! A node whose disk is damaged must not be started on it again, and nobody can take its place, for
-//! memberships do not change yet. So no more nodes are lost than leave both quorums to the others.
+//! A node whose disk is damaged must not be started on it again, one whose disk is lost is refused by
+//! all others, and nobody can take its place, for memberships do not change yet. So no more nodes are
+//! lost than leave both quorums to the others.
 
-use crate::sim::{
-    agenda::Happening,
-    disk::Damage,
-    occurrence::Occurrence,
-    world::{Checked, World},
+use crate::{
+    sim::{
+        agenda::Happening,
+        disk::Damage,
+        network::Trouble,
+        occurrence::Occurrence,
+        station::Station,
+        topology::Links,
+        world::{Checked, World, id_of},
+    },
+    types::StoreId,
 };
 
 /// An operation of a disk that is about to fail.
@@ -100,13 +107,65 @@ impl World<'_> {
     /// Whether the disk of a node is sound, and it can be had back whatever happens to it.
     pub(in crate::sim) fn is_sound(&self, node: usize) -> bool {
         let station = &self.stations[node];
-        !station.is_lost && !station.host.disk.is_rotten()
+        !station.is_lost && !station.has_lost_disk && !station.host.disk.is_rotten()
     }
 
     /// Whether a node can be lost for good: the others have both quorums without it.
     fn may_lose(&self, node: usize) -> bool {
         let others = (0..self.plan.nodes).filter(|&other| other != node && self.is_sound(other));
         self.is_sound(node) && others.count() >= self.plan.quorum()
+    }
+
+    /// The whole disk of a node is gone. The node comes back empty, and nobody lets it in.
+    ///
+    /// Only of a node that all others know: one that has never met it takes it for new, as it
+    /// does in reality (see "The faults" in `docs/PROOF.md`).
+    pub(super) fn lose_disk(&mut self, node: usize, rng: &mut fastrand::Rng) -> Checked {
+        if !self.may_lose(node) || !self.is_known_to_all(node) {
+            return Ok(());
+        }
+        self.seen.add(Occurrence::LostDisk);
+        let store = StoreId(rng.u64(..));
+        self.trace.note(self.now, [23, node as u64, store.0], || {
+            format!("the disk of {} is lost; an empty one takes its place", node + 1)
+        });
+        if self.stations[node].host.is_running() {
+            self.crash_for_a_while(node, rng)?;
+        }
+        self.agenda.forget_lives(node);
+        let station = &mut self.stations[node];
+        station.host.lose_disk(store);
+        station.has_lost_disk = true;
+        if rng.bool() {
+            self.leave_with_those_behind(node, rng);
+        }
+        Ok(())
+    }
+
+    /// Cuts a node off for a while together with as many as a quorum takes beside it, those who know
+    /// least: if they let it in, nobody is left who knows what it has forgotten.
+    fn leave_with_those_behind(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        let known = |node: &usize| self.stations[*node].host.disk.durable().chosen.slot;
+        let mut island: Vec<_> = (0..self.plan.nodes).filter(|&other| other != node).collect();
+        island.sort_by_key(known);
+        island.truncate(self.plan.quorum() - 1);
+        island.push(node);
+        let links =
+            Links::of(self.plan.nodes, |from, to| island.contains(&from) != island.contains(&to));
+        let until = self.now + self.while_lasting(rng) + self.while_lasting(rng);
+        self.network.trouble(&links, Trouble::Cut, || until);
+    }
+
+    /// Whether the disk of a node is known to all others that remember anything, and stays so if they
+    /// crash.
+    fn is_known_to_all(&self, node: usize) -> bool {
+        let knows = |station: &Station| {
+            station.is_lost
+                || station.has_lost_disk
+                || station.host.disk.durable().peers.contains_key(&id_of(node))
+        };
+        let others = (0..self.plan.nodes).filter(|&other| other != node);
+        others.map(|other| &self.stations[other]).all(knows)
     }
 
     /// Something that was written cannot be read back: the process ends, if it runs, and the node is

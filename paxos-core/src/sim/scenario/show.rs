@@ -14,7 +14,7 @@ impl Stage {
             .iter()
             .filter(|parcel| self.shows_heartbeats || !is_heartbeat(&parcel.message));
         let lines: Vec<_> = shown
-            .map(|Parcel { from, to, message }| {
+            .map(|Parcel { from, to, message, .. }| {
                 format!("{} -> {}  {}", id_of(*from), id_of(*to), transcript::message(message))
             })
             .collect();

@@ -254,7 +254,8 @@ impl Stage {
                 None => groups.push((is_up, vec![to_id], message.clone())),
             }
             if is_up {
-                self.flight.push(Parcel { from: node, to, message });
+                let stores = [node, to].map(|node| self.actors[node].host.disk.store());
+                self.flight.push(Parcel { from: node, to, stores, message });
             }
         }
         for (is_up, to, message) in groups {
@@ -495,7 +496,7 @@ impl Stage {
     }
 
     fn lose(&mut self, selection: &Selection) -> Performed {
-        for Parcel { from, to, message } in self.select(selection)? {
+        for Parcel { from, to, message, .. } in self.select(selection)? {
             if self.shows_heartbeats || !is_heartbeat(&message) {
                 let text = transcript::message(&message);
                 self.lines.push(format!("lost: {} -> {}  {text}", id_of(from), id_of(to)));
