@@ -13,10 +13,6 @@ const NODE: &[&str] = &["--test", "node"];
 /// The target and the test that catches a bug; `None` if the simulator has to.
 fn target_and_test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str)> {
     Some(match bug {
-        Bug::StaleLeaderVouches => (
-            REPLICA,
-            "replica::tests::an_outdated_leader_does_not_vouch_for_what_its_successor_chose",
-        ),
         Bug::VoteOfAnotherBallot => {
             (REPLICA, "replica::tests::a_vote_at_another_ballot_does_not_count")
         }

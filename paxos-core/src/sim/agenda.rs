@@ -37,6 +37,8 @@ pub(super) enum Happening {
     Suspend { node: usize, until: Duration },
     /// Whoever leads, but for one node, crashes and starts again then.
     LeaderCrashes { spared: usize, restart_at: Duration, rng: fastrand::Rng },
+    /// A client reads at a node.
+    Read { node: usize },
     /// A fault strikes.
     Fault,
     /// A client acts.

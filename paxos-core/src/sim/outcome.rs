@@ -191,6 +191,9 @@ impl World<'_> {
         });
         if status.role == Role::Leading {
             self.seen.add(Occurrence::Elected);
+            if self.has_faults {
+                self.strike_new_leader(node);
+            }
         } else if before == Role::Leading {
             self.seen.add(Occurrence::SteppedDown);
         }

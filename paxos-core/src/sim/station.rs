@@ -83,6 +83,8 @@ pub(super) struct Station {
     pub(super) has_lost_disk: bool,
     /// The peers' disks, as far as they are known.
     pub(super) roster: BTreeMap<NodeId, StoreId>,
+    /// Clients go elsewhere until then.
+    pub(super) shunned_until: Duration,
     /// Whether the replica has been told that the disk is full.
     pub(super) full_is_told: bool,
     /// Whether the state machine is at work.
@@ -113,6 +115,7 @@ impl Station {
             is_lost: false,
             has_lost_disk: false,
             roster: BTreeMap::new(),
+            shunned_until: Duration::ZERO,
             full_is_told: false,
             is_working: false,
             role: Role::Follower,

@@ -137,7 +137,14 @@ impl Workload {
         self.application.command(rng, plan.command_bytes_max)
     }
 
-    fn propose(&mut self, life: Life, count: u64, plan: &Plan, rng: &mut fastrand::Rng) -> Action {
+    /// So many new commands of this node, together.
+    pub(super) fn propose(
+        &mut self,
+        life: Life,
+        count: u64,
+        plan: &Plan,
+        rng: &mut fastrand::Rng,
+    ) -> Action {
         let client = ClientId { name: life.0.0, epoch: life.1 };
         let mut requests = Vec::new();
         for _ in 0..count {
@@ -150,7 +157,8 @@ impl Workload {
         Action::Propose(requests)
     }
 
-    fn read(&mut self, life: Life) -> Action {
+    /// A new read of this node.
+    pub(super) fn read(&mut self, life: Life) -> Action {
         let numbers = self.numbers.entry(life).or_default();
         numbers.read += 1;
         self.reads.insert((life.0, life.1, numbers.read));

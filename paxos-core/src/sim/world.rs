@@ -169,6 +169,7 @@ impl<'a> World<'a> {
                 self.leader_crashes(spared, restart_at, rng)
             }
             Happening::Fault if self.has_faults => self.strike(),
+            Happening::Read { node } if self.has_clients => self.read(node),
             Happening::Client if self.has_clients => self.client(),
             _ => Ok(()),
         }
@@ -376,8 +377,17 @@ impl<'a> World<'a> {
         self.plan_client();
         let node = self.client_rng.usize(..self.plan.nodes);
         let Some(life) = self.life(node) else { return Ok(()) };
+        if self.now < self.stations[node].shunned_until {
+            return Ok(());
+        }
         let actions = self.workload.act(life, &self.plan, &mut self.client_rng);
         self.act(node, actions)
+    }
+
+    fn read(&mut self, node: usize) -> Checked {
+        let Some(life) = self.life(node) else { return Ok(()) };
+        let read = self.workload.read(life);
+        self.act(node, vec![read])
     }
 
     /// Carries out what clients want.

@@ -3,9 +3,17 @@
 //! touch with all but the successor, while those of its island are still cut off. It has missed
 //! everything and does not know it, those who know cannot elect anybody, and those who are with it
 //! know nothing else.
+//!
+//! What the leader proposed last has reached its island alone, and the successor has chosen something
+//! else in its place. While it is away those who know ask for it, and clients for what is true now; or
+//! nobody asks it anything, so that it has no reason to ask whether it still leads.
+//!
+//! Or the successor crashes with the first thing that it does, so that nobody knows whether that is
+//! chosen, while the island holds an older proposal for the same slot.
 
 use std::time::Duration;
 
+use super::CrashPoint;
 use crate::{
     replica::Role,
     sim::{
@@ -17,42 +25,108 @@ use crate::{
     },
 };
 
-/// Nodes of which a leader and one other can be cut off while the rest goes on.
-const NODES_MIN: usize = 5;
+/// A leader and one other have to be on the island.
+const ISLANDERS_MIN: usize = 2;
 
 /// Election timeouts that it takes, during which no other fault strikes.
-pub(super) const DURATION_TIMEOUTS: u32 = 8;
+pub(super) const DURATION_TIMEOUTS: u32 = 10;
+
+/// What awaits the next leader.
+#[derive(Debug)]
+pub(super) struct Doom {
+    /// It is another one than this.
+    spared: usize,
+    rng: fastrand::Rng,
+}
+
+/// When what happens.
+struct Schedule {
+    suspended_at: Duration,
+    successor_crashes_at: Duration,
+    /// Whoever polls from then on is heard by the old leader when it goes on.
+    mended_at: Duration,
+    resumed_at: Duration,
+    island_mended_at: Duration,
+    successor_restarts_at: Duration,
+}
+
+impl Schedule {
+    fn draw(now: Duration, timeout: Duration, rng: &mut fastrand::Rng) -> Schedule {
+        let mut after = |before: Duration, low: f64, high: f64| {
+            before + timeout.mul_f64(low + (high - low) * rng.f64())
+        };
+        let suspended_at = after(now, 0.0, 0.5);
+        let successor_crashes_at = after(suspended_at, 2.5, 4.5);
+        let mended_at = after(successor_crashes_at, 0.1, 0.3);
+        let resumed_at = after(mended_at, 1.0, 2.7);
+        Schedule {
+            suspended_at,
+            successor_crashes_at,
+            mended_at,
+            resumed_at,
+            island_mended_at: after(resumed_at, 0.5, 2.0),
+            successor_restarts_at: after(resumed_at, 0.5, 2.0),
+        }
+    }
+}
 
 impl World<'_> {
-    /// Plans all that for whoever leads; if nobody does, this node is suspended alone.
-    pub(super) fn depose(&mut self, node: usize, rng: &mut fastrand::Rng) {
-        let timeout = self.plan.election_timeout();
-        let some = |rng: &mut fastrand::Rng, low: f64, high: f64| {
-            timeout.mul_f64(low + (high - low) * rng.f64())
-        };
-        let suspended_at = self.now + some(rng, 0.1, 0.6);
-        let until = suspended_at + some(rng, 3.0, 6.0);
+    /// Plans all that for whoever leads; if nobody does, or no more than a quorum there is, this
+    /// node is suspended alone.
+    pub(super) fn depose(&mut self, node: usize, rng: &mut fastrand::Rng) -> Checked {
+        let mut at = Schedule::draw(self.now, self.plan.election_timeout(), rng);
+        if rng.bool() {
+            // Before it can notice that nobody answers.
+            at.suspended_at = self.now;
+        }
         let leader = (0..self.plan.nodes).find(|&node| self.leads(node));
-        let Some(node) = leader.filter(|_| self.plan.nodes >= NODES_MIN) else {
-            return self.suspend(node, until);
+        let islanders = self.plan.nodes - self.plan.quorum();
+        let Some(node) = leader.filter(|_| islanders >= ISLANDERS_MIN) else {
+            self.suspend(node, at.resumed_at);
+            return Ok(());
         };
         self.seen.add(Occurrence::Deposed);
-        let others: Vec<_> = (0..self.plan.nodes).filter(|&other| other != node).collect();
-        let loyal = rng.choice(others).expect("there are four at least");
-        let is_inside = |end| end == node || end == loyal;
-        let away = |islander: usize| {
+        let mut others: Vec<_> = (0..self.plan.nodes).filter(|&other| other != node).collect();
+        rng.shuffle(&mut others);
+        let (loyal, rest) = others.split_at(islanders - 1);
+        let across = |islanders: &[usize]| {
             Links::of(self.plan.nodes, |from, to| {
-                (from == islander || to == islander) && is_inside(from) != is_inside(to)
+                islanders.contains(&from) && rest.contains(&to)
+                    || islanders.contains(&to) && rest.contains(&from)
             })
         };
-        let loyal_until = until + some(rng, 0.5, 2.0);
-        self.network.trouble(&away(node), Trouble::Cut, || until);
-        self.network.trouble(&away(loyal), Trouble::Cut, || loyal_until);
-        self.agenda.plan(suspended_at, Happening::Suspend { node, until });
-        let crash_at = until.saturating_sub(some(rng, 0.5, 2.0));
-        let restart_at = until + some(rng, 0.5, 2.0);
-        let rng = rng.fork();
-        self.agenda.plan(crash_at, Happening::LeaderCrashes { spared: node, restart_at, rng });
+        self.network.trouble(&across(&[node]), Trouble::Cut, || at.mended_at);
+        self.network.trouble(&across(loyal), Trouble::Cut, || at.island_mended_at);
+        for &asked in [node].iter().chain(rest) {
+            let Some(life) = self.life(asked) else { continue };
+            let proposal = self.workload.propose(life, 1, &self.plan, rng);
+            self.act(asked, vec![proposal])?;
+        }
+        self.agenda.plan(at.suspended_at, Happening::Suspend { node, until: at.resumed_at });
+        if rng.bool() {
+            self.stations[node].shunned_until = at.resumed_at + self.plan.election_timeout() / 2;
+        } else {
+            self.agenda.plan(at.mended_at, Happening::Read { node });
+        }
+        let is_soon = rng.u8(..3) == 0;
+        let (restart_at, rng) = (at.successor_restarts_at, rng.fork());
+        if is_soon {
+            self.strikes.doom = Some(Doom { spared: node, rng });
+        } else {
+            let crash = Happening::LeaderCrashes { spared: node, restart_at, rng };
+            self.agenda.plan(at.successor_crashes_at, crash);
+        }
+        Ok(())
+    }
+
+    /// A node has become leader: if it is the one that is to crash soon, it does so within one of its
+    /// next steps.
+    pub(in crate::sim) fn strike_new_leader(&mut self, node: usize) {
+        if let Some(doom) = self.strikes.doom.take_if(|doom| doom.spared != node) {
+            let mut rng = doom.rng;
+            let at = CrashPoint { steps: rng.u32(..6), rng };
+            self.stations[node].crash_point = Some(at);
+        }
     }
 
     fn leads(&self, node: usize) -> bool {

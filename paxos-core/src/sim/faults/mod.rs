@@ -27,13 +27,15 @@ pub(super) struct Strikes {
     planned: u64,
     /// No other fault strikes before: one that takes its time is under way, left out or not.
     quiet_until: Duration,
+    /// What awaits the next leader.
+    doom: Option<depose::Doom>,
     /// Those that took place.
     pub(super) done: Vec<Strike>,
 }
 
 impl Strikes {
     pub(super) fn new(rng: fastrand::Rng) -> Strikes {
-        Strikes { rng, planned: 0, quiet_until: Duration::ZERO, done: Vec::new() }
+        Strikes { rng, planned: 0, quiet_until: Duration::ZERO, doom: None, done: Vec::new() }
     }
 }
 
@@ -80,7 +82,7 @@ impl World<'_> {
             Fault::Rot => self.rot(node, rng),
             Fault::LostDisk => return self.lose_disk(node, rng),
             Fault::Pause => self.pause(node, rng),
-            Fault::Depose => self.depose(node, rng),
+            Fault::Depose => return self.depose(node, rng),
             Fault::Warp => self.warp(node, rng),
             Fault::Jump => self.jump(node, rng),
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {
