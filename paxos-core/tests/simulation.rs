@@ -1,5 +1,8 @@
 //! Clusters in virtual time, under faults, from seeds. More seeds, one again, or one that fails with
 //! fewer faults: `cargo run --profile simulation -p paxos-core --example simulate -- --help`.
+//!
+//! There is no list of seeds that have failed: a change of the simulator gives every seed another run.
+//! What a failure was about is kept as a scenario, a test of the replica or a known bug.
 
 use paxos_core::{
     port::StateMachine,
