@@ -6,7 +6,10 @@
 
 use paxos_core::{
     port::StateMachine,
-    sim::{self, Check, Failure, Fault, Occurrences, Restriction, Simulated, Simulation, Strike},
+    sim::{
+        self, Check, Failure, Fault, Occurrences, Question, Restriction, Simulated, Simulation,
+        Strike, linearizability::Call,
+    },
     types::Slot,
 };
 
@@ -78,6 +81,9 @@ struct Sum {
     last: Slot,
     has_gap: bool,
     forbids_gaps: bool,
+    /// Reads show the state before the last slot.
+    is_stale: bool,
+    before: i64,
 }
 
 impl StateMachine for Sum {
@@ -87,6 +93,7 @@ impl StateMachine for Sum {
     fn apply(&mut self, slot: Slot, commands: Vec<i64>) -> Vec<i64> {
         self.has_gap |= slot != self.last.next();
         self.last = slot;
+        self.before = self.total;
         let add = |number| {
             self.total += number;
             self.total
@@ -98,6 +105,33 @@ impl StateMachine for Sum {
 impl Simulated for Sum {
     fn command(rng: &mut fastrand::Rng) -> i64 {
         rng.i64(1..100)
+    }
+
+    /// More than any other command.
+    fn command_after(rng: &mut fastrand::Rng, _heard: &i64) -> i64 {
+        100 + Sum::command(rng)
+    }
+
+    fn read(&self, _question: u64) -> Option<i64> {
+        Some(if self.is_stale { self.before } else { self.total })
+    }
+
+    /// The total only grows.
+    fn judge(calls: Vec<Call<Question<i64>, &i64>>) -> Result<(), String> {
+        for call in &calls {
+            let has_missed = |earlier: &&Call<_, &i64>| {
+                earlier.ended.is_some_and(|ended| ended < call.began)
+                    && call.outcome.is_some_and(|found| Some(found) < earlier.outcome)
+            };
+            if let Some(earlier) = calls.iter().find(has_missed) {
+                return Err(format!("{call:?} has missed {earlier:?}"));
+            }
+        }
+        let builds = |call: &Call<_, _>| matches!(call.operation, Question::Command(100..));
+        match calls.iter().any(builds) {
+            true => Ok(()),
+            false => Err("nobody has proposed anything after an answer".to_owned()),
+        }
     }
 
     fn digest(&self) -> u64 {
@@ -132,6 +166,14 @@ fn a_machine_of_ones_own_is_simulated() {
     let failure = first_failure(&gapless());
     assert_eq!(failure.check, Check::StateMachine);
     assert!(failure.what.starts_with("a slot is missing"), "{failure}");
+}
+
+#[test]
+fn what_its_clients_have_seen_is_judged() {
+    let stale = Simulation::of(|| Sum { is_stale: true, ..Sum::default() });
+    let failure = first_failure(&stale);
+    assert_eq!(failure.check, Check::Linearizability);
+    assert!(failure.what.contains("has missed"), "{failure}");
 }
 
 #[test]

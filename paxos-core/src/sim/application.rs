@@ -1,6 +1,6 @@
 //! What is replicated in a simulation, seen as bytes in and bytes out, and who calls it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{any::Any, collections::BTreeMap, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 
@@ -12,8 +12,9 @@ pub(super) trait Application: Send + Sync {
     /// A machine in its first state.
     fn start(&self) -> Box<dyn Guest>;
 
-    /// What some client proposes next. Padding up to about `bytes_max` is welcome.
-    fn command(&self, rng: &mut fastrand::Rng, bytes_max: usize) -> Bytes;
+    /// What some client proposes next, given the last answer that any has heard. Padding up to
+    /// about `bytes_max` is welcome.
+    fn command(&self, rng: &mut fastrand::Rng, bytes_max: usize, heard: Option<&Answer>) -> Bytes;
 
     /// Judges at the end what the clients have seen.
     fn judge(&self, calls: &Calls) -> Result<(), String>;
@@ -22,11 +23,10 @@ pub(super) trait Application: Send + Sync {
 /// A state machine of one node.
 pub(super) trait Guest {
     /// As [`StateMachine::apply`](crate::port::StateMachine::apply): an answer for each command.
-    /// Equal answers have equal bytes.
-    fn apply(&mut self, slot: Slot, commands: Vec<Bytes>) -> Vec<Bytes>;
+    fn apply(&mut self, slot: Slot, commands: Vec<Bytes>) -> Vec<Answer>;
 
     /// What a read sees that asks this question.
-    fn read(&self, question: u64) -> Bytes;
+    fn read(&self, question: u64) -> Answer;
 
     /// Equal states have equal digests.
     fn digest(&self) -> u64;
@@ -35,31 +35,57 @@ pub(super) trait Guest {
     fn check(&self) -> Result<(), String>;
 }
 
-/// What a client asked for.
+/// What a state machine answers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answer {
+    /// Equal answers have equal bytes.
+    pub(super) bytes: Bytes,
+    /// What the machine returned, for who knows its type.
+    pub(super) response: Option<Rc<dyn Any>>,
+}
+
+impl From<Bytes> for Answer {
+    fn from(bytes: Bytes) -> Answer {
+        Answer { bytes, response: None }
+    }
+}
+
+/// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Question {
+pub enum Question<C> {
     /// To apply this command.
-    Command(Bytes),
-    /// To read.
+    Command(C),
+    /// To read what this number stands for.
     Read(u64),
 }
 
 /// A call as its client sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Call {
-    pub(super) question: Question,
+    pub(super) question: Question<Bytes>,
     /// When it began.
     pub(super) began: Duration,
     /// When it was answered, if it was, and with what. A command may be known to have been applied
     /// without its answer being known.
-    pub(super) answered: Option<(Duration, Option<Bytes>)>,
+    pub(super) answered: Option<(Duration, Option<Answer>)>,
     /// What the state machines answered, whether the client heard of it or not.
-    pub(super) effect: Option<Bytes>,
+    pub(super) effect: Option<Answer>,
 }
 
 impl Call {
-    fn begin(question: Question, began: Duration) -> Call {
+    fn begin(question: Question<Bytes>, began: Duration) -> Call {
         Call { question, began, answered: None, effect: None }
+    }
+
+    /// When it began and when it was answered, in nanoseconds.
+    pub(super) fn times(&self) -> (u64, Option<u64>) {
+        let nanos = |at: Duration| u64::try_from(at.as_nanos()).expect("a short run");
+        (nanos(self.began), self.answered.as_ref().map(|(at, _)| nanos(*at)))
+    }
+
+    /// What its client was answered.
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        self.answered.as_ref()?.1.as_ref()
     }
 }
 
@@ -83,14 +109,14 @@ impl Calls {
     }
 
     /// A command has had effect on some node.
-    pub(super) fn took_effect(&mut self, id: RequestId, answer: &Bytes) {
+    pub(super) fn took_effect(&mut self, id: RequestId, answer: &Answer) {
         if let Some(call) = self.commands.get_mut(&id) {
             call.effect.get_or_insert_with(|| answer.clone());
         }
     }
 
     /// A command has had effect, and the client knows.
-    pub(super) fn applied(&mut self, now: Duration, id: RequestId, answer: Option<Bytes>) {
+    pub(super) fn applied(&mut self, now: Duration, id: RequestId, answer: Option<Answer>) {
         if let Some(call) = self.commands.get_mut(&id) {
             call.answered.get_or_insert((now, answer));
         }
@@ -103,7 +129,7 @@ impl Calls {
     }
 
     /// A read is answered.
-    pub(super) fn served(&mut self, now: Duration, read: ReadId, answer: Bytes) {
+    pub(super) fn served(&mut self, now: Duration, read: ReadId, answer: Answer) {
         if let Some(call) = self.reads.get_mut(&read) {
             call.answered.get_or_insert((now, Some(answer)));
         }
@@ -128,7 +154,7 @@ impl Application for Nothing {
         Box::new(Nothing)
     }
 
-    fn command(&self, _: &mut fastrand::Rng, _: usize) -> Bytes {
+    fn command(&self, _: &mut fastrand::Rng, _: usize, _: Option<&Answer>) -> Bytes {
         Bytes::new()
     }
 
@@ -138,12 +164,12 @@ impl Application for Nothing {
 }
 
 impl Guest for Nothing {
-    fn apply(&mut self, _: Slot, commands: Vec<Bytes>) -> Vec<Bytes> {
-        vec![Bytes::new(); commands.len()]
+    fn apply(&mut self, _: Slot, commands: Vec<Bytes>) -> Vec<Answer> {
+        vec![Answer::default(); commands.len()]
     }
 
-    fn read(&self, _: u64) -> Bytes {
-        Bytes::new()
+    fn read(&self, _: u64) -> Answer {
+        Answer::default()
     }
 
     fn digest(&self) -> u64 {

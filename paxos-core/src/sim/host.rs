@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::{
-    application::question,
+    application::{Answer, question},
     disk::{Damage, Disk},
     history::ReadId,
     machine::Machine,
@@ -79,12 +79,12 @@ pub(super) enum Done {
         /// The slot.
         delivery: Delivery,
         /// The answers to those of its commands that have effect.
-        answers: BTreeMap<RequestId, Bytes>,
+        answers: BTreeMap<RequestId, Answer>,
         /// The digest of the state behind it.
         digest: u64,
     },
     /// It has served reads, with these answers, from the state up to a slot.
-    Served(Vec<(ReadId, Bytes)>, Slot),
+    Served(Vec<(ReadId, Answer)>, Slot),
 }
 
 impl Host {

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::application::{Application, Guest};
+use super::application::{Answer, Application, Guest};
 use crate::types::{RequestId, Slot};
 
 /// Where the machine stands; the commands are the first `commands` of the list.
@@ -38,13 +38,13 @@ impl Machine {
     }
 
     /// As [`StateMachine::apply`](crate::port::StateMachine::apply).
-    pub(super) fn apply(&mut self, slot: Slot, commands: Vec<(RequestId, Bytes)>) -> Vec<Bytes> {
+    pub(super) fn apply(&mut self, slot: Slot, commands: Vec<(RequestId, Bytes)>) -> Vec<Answer> {
         assert!(slot > self.now.slot, "slot {slot} applied after slot {}", self.now.slot);
         let first = self.commands.len();
         self.commands.extend(commands.into_iter().map(|(id, command)| (slot, id, command)));
         let answers = apply(&mut *self.guest, slot, &self.commands[first..]);
         for ((_, id, command), answer) in self.commands[first..].iter().zip(&answers) {
-            for fact in [&id.sequence.to_le_bytes()[..], command, answer] {
+            for fact in [&id.sequence.to_le_bytes()[..], command, &answer.bytes] {
                 self.now.digest = xxh3_64_with_seed(fact, self.now.digest);
             }
         }
@@ -85,7 +85,7 @@ impl Machine {
     }
 
     /// What a read sees.
-    pub(super) fn read(&self, question: u64) -> Bytes {
+    pub(super) fn read(&self, question: u64) -> Answer {
         self.guest.read(question)
     }
 
@@ -100,7 +100,7 @@ impl Machine {
     }
 }
 
-fn apply(guest: &mut dyn Guest, slot: Slot, commands: &[(Slot, RequestId, Bytes)]) -> Vec<Bytes> {
+fn apply(guest: &mut dyn Guest, slot: Slot, commands: &[(Slot, RequestId, Bytes)]) -> Vec<Answer> {
     let answers = guest.apply(slot, commands.iter().map(|(.., command)| command.clone()).collect());
     let (asked, answered) = (commands.len(), answers.len());
     assert_eq!(answered, asked, "the state machine answers {answered} of {asked} commands");

@@ -24,7 +24,8 @@
 //! # A state machine of one's own
 //!
 //! [`Simulated`] is all it takes; without one, [`run`] simulates a few registers and holds what
-//! their clients have seen against [`linearizability`].
+//! their clients have seen against [`linearizability`]. A machine of one's own can have that
+//! done, too: [`Simulated::judge`].
 //!
 //! ```
 //! use paxos_core::{port::StateMachine, sim::{Simulated, Simulation}, types::Slot};
@@ -106,6 +107,7 @@ mod transcript;
 mod workload;
 mod world;
 
+pub use application::Question;
 pub use check::Check;
 pub use fault::{Fault, Restriction, Strike};
 pub use occurrence::{Occurrence, Occurrences};

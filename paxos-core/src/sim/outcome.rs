@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use super::{
     agenda::Happening,
+    application::Answer,
     check::{Check, Violation, ensure},
     faults::CrashPoint,
     history::Waiting,
@@ -224,6 +223,7 @@ impl World<'_> {
                 for (read, answer) in reads {
                     self.workload.read_ended(read);
                     if self.history.read_served(read, applied)? {
+                        self.workload.hears(&answer);
                         self.calls.served(self.now, read, answer);
                         self.seen.add(Occurrence::ReadServed);
                     }
@@ -238,14 +238,16 @@ impl World<'_> {
         &mut self,
         node: usize,
         delivery: &Delivery,
-        mut answers: BTreeMap<RequestId, Bytes>,
+        mut answers: BTreeMap<RequestId, Answer>,
     ) -> Checked {
         let life = self.life(node).expect("its state machine has just worked");
         for id in Host::answered(delivery) {
             if self.workload.answered(life, id) {
                 self.seen.add(Occurrence::Acknowledged);
                 self.history.acknowledge(id)?;
-                self.calls.applied(self.now, id, answers.remove(&id));
+                let answer = answers.remove(&id);
+                answer.iter().for_each(|answer| self.workload.hears(answer));
+                self.calls.applied(self.now, id, answer);
             }
         }
         Ok(())

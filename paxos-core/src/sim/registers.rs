@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
-    application::{Application, Calls, Guest, Question},
+    application::{Answer, Application, Calls, Guest, Question},
     linearizability::{self, Call, Model, Unexplained, Verdict},
 };
 use crate::{port::Codec, types::Slot};
@@ -56,7 +56,7 @@ impl Application for Registers {
         Box::new(Registers::default())
     }
 
-    fn command(&self, rng: &mut fastrand::Rng, bytes_max: usize) -> Bytes {
+    fn command(&self, rng: &mut fastrand::Rng, bytes_max: usize, _: Option<&Answer>) -> Bytes {
         let command = Command {
             register: rng.u8(..REGISTERS),
             value: rng.u64(..),
@@ -117,16 +117,16 @@ fn judge(calls: &Calls, knowing: Knowing, steps_max: u64) -> Result<(), Doubt> {
 }
 
 impl Guest for Registers {
-    fn apply(&mut self, _: Slot, commands: Vec<Bytes>) -> Vec<Bytes> {
+    fn apply(&mut self, _: Slot, commands: Vec<Bytes>) -> Vec<Answer> {
         let apply = |command: &Bytes| {
             let Command { register, value, .. } = decoded(command);
-            self.held.insert(register, value).encode()
+            Answer::from(self.held.insert(register, value).encode())
         };
         commands.iter().map(apply).collect()
     }
 
-    fn read(&self, question: u64) -> Bytes {
-        self.held.get(&register_of(question)).copied().encode()
+    fn read(&self, question: u64) -> Answer {
+        self.held.get(&register_of(question)).copied().encode().into()
     }
 
     fn digest(&self) -> u64 {
@@ -186,9 +186,8 @@ impl Model for Register {
 type RegisterCall = Call<Operation, Held>;
 
 fn operation(call: &super::application::Call, knowing: Knowing) -> Option<RegisterCall> {
-    let nanos = |at: std::time::Duration| u64::try_from(at.as_nanos()).expect("a short run");
-    let (began, ended) = (nanos(call.began), call.answered.as_ref().map(|(at, _)| nanos(*at)));
-    let answer = call.answered.as_ref().and_then(|(_, answer)| answer.as_ref());
+    let (began, ended) = call.times();
+    let answer = call.answer();
     match &call.question {
         Question::Command(command) => {
             let Command { register, value, swaps, .. } = decoded(command);
@@ -197,12 +196,12 @@ fn operation(call: &super::application::Call, knowing: Knowing) -> Option<Regist
                 Knowing::Clients => answer.filter(|_| swaps),
                 Knowing::Machines => answer.or(call.effect.as_ref()),
             };
-            let outcome = outcome.map(decoded);
+            let outcome = outcome.map(|answer| decoded(&answer.bytes));
             Some(Call { operation, began, ended, outcome })
         }
         Question::Read(question) => {
             let operation = Operation { register: register_of(*question), writes: None };
-            let outcome = Some(decoded(answer?));
+            let outcome = Some(decoded(&answer?.bytes));
             Some(Call { operation, began, ended, outcome })
         }
     }
@@ -290,8 +289,8 @@ mod tests {
                     Command { register: 0, value: sequence, swaps: true, padding: Bytes::new() };
                 let began = Duration::from_nanos(2 * sequence);
                 calls.proposed(began, id, &command.encode());
-                calls.took_effect(id, &did.encode());
-                calls.applied(began + Duration::from_nanos(1), id, Some(told.encode()));
+                calls.took_effect(id, &did.encode().into());
+                calls.applied(began + Duration::from_nanos(1), id, Some(told.encode().into()));
             }
             Registers::default().judge(&calls)
         };

@@ -1,8 +1,10 @@
 //! Simulations of a state machine, the embedder's or one of our own.
 
 use std::{
+    any::Any,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -11,8 +13,9 @@ use bytes::Bytes;
 
 use super::{
     Fault, Occurrences, Restriction, Strike,
-    application::{Application, Calls, Guest},
+    application::{self, Answer, Application, Calls, Guest, Question},
     check::{Check, Violation},
+    linearizability::Call,
     registers::Registers,
     trace::Sink,
     world::World,
@@ -27,6 +30,34 @@ use crate::{
 pub trait Simulated: StateMachine<Response: fmt::Debug> + Sized {
     /// A command that some client proposes.
     fn command(rng: &mut fastrand::Rng) -> Self::Command;
+
+    /// A command that some client proposes, when the last answer that any client has heard is
+    /// `heard`: for those that build on what was seen, as a compare-and-swap does.
+    fn command_after(rng: &mut fastrand::Rng, heard: &Self::Response) -> Self::Command {
+        let _ = heard;
+        Self::command(rng)
+    }
+
+    /// What a read finds. The question is any number; it may stand for a key, for example. With
+    /// `None`, the default, nobody looks at what is read.
+    fn read(&self, question: u64) -> Option<Self::Response> {
+        let _ = question;
+        None
+    }
+
+    /// Whether one machine can have answered so, at the end of a run: all that clients have seen,
+    /// with times in nanoseconds, in no order. A call that has not ended may have had effect or
+    /// not; a command that has ended had effect, though its answer may have got lost. Commands that
+    /// were refused are left out, as they must have no effect; so are reads without an answer. What
+    /// to do with it: see [`linearizability`](super::linearizability).
+    ///
+    /// # Errors
+    ///
+    /// If it cannot; the text says why.
+    fn judge(calls: Vec<Call<Question<Self::Command>, &Self::Response>>) -> Result<(), String> {
+        let _ = calls;
+        Ok(())
+    }
 
     /// A digest of the state. Replicas that have applied the same slots must have equal ones.
     fn digest(&self) -> u64;
@@ -202,27 +233,54 @@ impl<M: Simulated, F: Fn() -> M + Send + Sync> Application for Embedded<F> {
         Box::new(EmbeddedGuest((self.0)()))
     }
 
-    fn command(&self, rng: &mut fastrand::Rng, _: usize) -> Bytes {
-        M::command(rng).encode()
+    fn command(&self, rng: &mut fastrand::Rng, _: usize, heard: Option<&Answer>) -> Bytes {
+        match heard.and_then(response::<M>) {
+            Some(heard) => M::command_after(rng, heard).encode(),
+            None => M::command(rng).encode(),
+        }
     }
 
-    fn judge(&self, _: &Calls) -> Result<(), String> {
-        Ok(())
+    fn judge(&self, calls: &Calls) -> Result<(), String> {
+        M::judge(calls.iter().filter_map(seen::<M>).collect())
     }
+}
+
+fn command<M: Simulated>(bytes: Bytes) -> M::Command {
+    M::Command::decode(bytes).expect("a command it has encoded itself")
+}
+
+fn response<M: Simulated>(answer: &Answer) -> Option<&M::Response> {
+    answer.response.as_ref()?.downcast_ref()
+}
+
+/// A call, if it tells anything, in the embedder's own types.
+fn seen<M: Simulated>(
+    call: &application::Call,
+) -> Option<Call<Question<M::Command>, &M::Response>> {
+    let (began, ended) = call.times();
+    let outcome = call.answer().and_then(response::<M>);
+    let operation = match &call.question {
+        Question::Command(bytes) => Question::Command(command::<M>(bytes.clone())),
+        Question::Read(question) => outcome.map(|_| Question::Read(*question))?,
+    };
+    Some(Call { operation, began, ended, outcome })
 }
 
 struct EmbeddedGuest<M>(M);
 
 impl<M: Simulated> Guest for EmbeddedGuest<M> {
-    fn apply(&mut self, slot: Slot, commands: Vec<Bytes>) -> Vec<Bytes> {
-        let decode =
-            |command| M::Command::decode(command).expect("a command it has encoded itself");
-        let responses = self.0.apply(slot, commands.into_iter().map(decode).collect());
-        responses.iter().map(|response| format!("{response:?}").into()).collect()
+    fn apply(&mut self, slot: Slot, commands: Vec<Bytes>) -> Vec<Answer> {
+        let responses = self.0.apply(slot, commands.into_iter().map(command::<M>).collect());
+        let answer = |response: M::Response| Answer {
+            bytes: format!("{response:?}").into(),
+            response: Some(Rc::new(response)),
+        };
+        responses.into_iter().map(answer).collect()
     }
 
-    fn read(&self, _: u64) -> Bytes {
-        Bytes::new()
+    fn read(&self, question: u64) -> Answer {
+        let response = self.0.read(question);
+        Answer { bytes: Bytes::new(), response: response.map(|it| Rc::new(it) as Rc<dyn Any>) }
     }
 
     fn digest(&self) -> u64 {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    application::{Application, Calls},
+    application::{Answer, Application, Calls},
     history::{ReadId, Waiting},
     plan::Plan,
 };
@@ -67,6 +67,8 @@ pub(super) struct Workload {
     waiting: BTreeMap<RequestId, Life>,
     reads: BTreeSet<ReadId>,
     roamers: Vec<Roamer>,
+    /// The last answer that any client has heard.
+    heard: Option<Answer>,
 }
 
 impl Waiting for Workload {
@@ -100,6 +102,7 @@ impl Workload {
             waiting: BTreeMap::new(),
             reads: BTreeSet::new(),
             roamers: (0..ROAMING_CLIENTS).map(roamer).collect(),
+            heard: None,
         }
     }
 
@@ -134,7 +137,7 @@ impl Workload {
     }
 
     fn command(&self, plan: &Plan, rng: &mut fastrand::Rng) -> Bytes {
-        self.application.command(rng, plan.command_bytes_max)
+        self.application.command(rng, plan.command_bytes_max, self.heard.as_ref())
     }
 
     /// So many new commands of this node, together.
@@ -227,6 +230,11 @@ impl Workload {
             }
             None => false,
         }
+    }
+
+    /// Some client has heard an answer.
+    pub(super) fn hears(&mut self, answer: &Answer) {
+        self.heard = Some(answer.clone());
     }
 
     /// A node has refused a command; a roaming client may come again.
