@@ -1,91 +1,226 @@
 //! The real store in the simulator: whole clusters of it in virtual time, under faults.
 //!
-//! Nodes that have applied the same slots must have given the same answers and hold the same keys,
-//! with the same revisions and versions; and since every change takes a revision of its own, the
-//! revision of a node's store must be one more than the changes that it has answered.
+//! Its clients put, get, compare and swap, move, delete, compact and read ranges. What they have
+//! seen must be what one store could have told them, by the same check that judges the clients of
+//! real servers. Besides, nodes that have applied the same slots must have given the same answers
+//! and hold the same keys, with the same revisions and versions; and since every change takes a
+//! revision of its own, the revision of a node's store must be one more than the changes that it
+//! has answered.
+
+#[path = "common/api.rs"]
+mod api;
+#[path = "common/history.rs"]
+mod history;
+#[path = "common/witness.rs"]
+mod witness;
 
 use bytes::Bytes;
 use paxos_core::{
     port::StateMachine,
-    sim::{Simulated, Simulation},
+    sim::{Check, Question, Simulated, Simulation, linearizability::Call},
     types::Slot,
 };
 use paxos_kv::{
-    proto::etcdserverpb::{
-        DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
-    },
+    proto::etcdserverpb::RangeRequest,
     store::{Backend, Command, KvError, Reader, Response, Store},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::{
+    api::Sent,
+    history::{Answer, Operation, Outcome, Request, key},
+};
+
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 30;
 
-/// The keys that clients fight over.
-const KEYS: u8 = 6;
+/// Within so many seeds a wrong store is found.
+const SEEDS_OF_WRONG: u64 = 30;
+
+/// The keys that clients fight over, all of one group.
+const KEYS: u64 = 6;
+const GROUP: u64 = 0;
+
+/// Of so many requests one is for compaction.
+const COMPACTION_EACH: u64 = 100;
+
+/// What is wrong with a store: something that all nodes do alike, so that only clients notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    Nothing,
+    /// Every so many slots, the first command is answered and not carried out.
+    LosesWrites,
+    /// Every so many slots, the first command is carried out twice.
+    RepeatsWrites,
+    /// What is read is as it was before the last slot that held commands.
+    ReadsLate,
+    /// A condition is taken to hold, whatever it says.
+    IgnoresConditions,
+}
+
+/// Of so many slots, a wrong store treats one wrongly.
+const WRONG_EACH: u64 = 7;
 
 struct SimulatedStore {
+    wrong: Wrong,
     store: Store,
     reader: Reader,
+    /// What each question would have been answered before the last slot, if that is what is wrong.
+    before: Vec<Outcome>,
     /// Changes that were answered.
     changes: i64,
 }
 
 impl SimulatedStore {
-    fn open() -> SimulatedStore {
+    fn open(wrong: Wrong) -> SimulatedStore {
         let store = Store::open(Backend::Memory).expect("a store in memory");
-        SimulatedStore { reader: store.reader(), store, changes: 0 }
+        let reader = store.reader();
+        let before = Vec::new();
+        let mut store = SimulatedStore { wrong, store, reader, before, changes: 0 };
+        store.before = store.all_reads();
+        store
+    }
+
+    /// The answer to every question, if a later read is to be given it.
+    fn all_reads(&self) -> Vec<Outcome> {
+        match self.wrong {
+            Wrong::ReadsLate => (0..=KEYS).map(|question| self.answer(question)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn answer(&self, question: u64) -> Outcome {
+        let Sent::Range(request) = Sent::from(&read(question)) else {
+            unreachable!("reads are ranges")
+        };
+        outcome(self.reader.range(&request).map(Answer::from))
+    }
+
+    /// What the store makes of a slot, and what a wrong one makes of it.
+    fn carry_out(&mut self, slot: Slot, requests: &[Request]) -> Vec<Result<Response, KvError>> {
+        let mut commands: Vec<_> = requests.iter().map(command).collect();
+        let is_wrong = slot.0.is_multiple_of(WRONG_EACH);
+        match self.wrong {
+            Wrong::LosesWrites if is_wrong => {
+                let answers = self.store.apply(slot, commands.split_off(1));
+                let lost = SimulatedStore::open(Wrong::Nothing).store.apply(slot, commands);
+                lost.into_iter().chain(answers).collect()
+            }
+            Wrong::RepeatsWrites if is_wrong => {
+                commands.insert(0, commands[0].clone());
+                self.store.apply(slot, commands).split_off(1)
+            }
+            Wrong::IgnoresConditions => {
+                let unconditional = |command| match command {
+                    Command::Txn(mut request) => {
+                        request.compare.clear();
+                        Command::Txn(request)
+                    }
+                    command => command,
+                };
+                let commands = commands.into_iter().map(unconditional).collect();
+                self.store.apply(slot, commands)
+            }
+            _ => self.store.apply(slot, commands),
+        }
     }
 }
 
-/// How many revisions a command took, by its answer.
-fn revisions(answer: &Result<Response, KvError>) -> i64 {
+fn command(request: &Request) -> Command {
+    match Sent::from(request) {
+        Sent::Put(request) => Command::Put(request),
+        Sent::DeleteRange(request) => Command::DeleteRange(request),
+        Sent::Txn(request) => Command::Txn(request),
+        Sent::Compact(request) => Command::Compact(request),
+        Sent::Range(_) => unreachable!("reads are no commands"),
+    }
+}
+
+/// What a read asks for: one key, or all of them.
+fn read(question: u64) -> Request {
+    match question % (KEYS + 1) {
+        KEYS => Request::Range { group: GROUP },
+        number => Request::Get { key: key(GROUP, number), serializable: false },
+    }
+}
+
+fn outcome(answer: Result<Answer, KvError>) -> Outcome {
     match answer {
-        Ok(Response::Put(_)) => 1,
-        Ok(Response::DeleteRange(response)) => i64::from(response.deleted > 0),
-        // Each transaction here writes in both of its branches.
-        Ok(Response::Txn(_)) => 1,
-        _ => 0,
+        Ok(answer) => Outcome::Answered(answer),
+        Err(error) => Outcome::Failed(error.message()),
     }
 }
 
-fn key(rng: &mut fastrand::Rng) -> Bytes {
-    vec![b'a' + rng.u8(..KEYS)].into()
-}
-
-fn put(rng: &mut fastrand::Rng) -> PutRequest {
-    let value = rng.u32(..).to_le_bytes().to_vec().into();
-    PutRequest { key: key(rng), value, prev_kv: rng.bool(), ..PutRequest::default() }
+/// How many revisions a request took, by its answer.
+fn revisions(request: &Request, outcome: &Outcome) -> i64 {
+    let Outcome::Answered(answer) = outcome else { return 0 };
+    i64::from(match request {
+        Request::Put { .. } | Request::Move { .. } => true,
+        Request::CompareAndSwap { .. } => answer.succeeded,
+        Request::Delete { .. } => answer.deleted > 0,
+        Request::Get { .. } | Request::Range { .. } | Request::Compact { .. } => false,
+    })
 }
 
 impl StateMachine for SimulatedStore {
-    type Command = Command;
-    type Response = Result<Response, KvError>;
+    type Command = Request;
+    type Response = Outcome;
 
-    fn apply(&mut self, slot: Slot, commands: Vec<Command>) -> Vec<Self::Response> {
-        let answers = self.store.apply(slot, commands);
-        self.changes += answers.iter().map(revisions).sum::<i64>();
-        answers
+    fn apply(&mut self, slot: Slot, requests: Vec<Request>) -> Vec<Outcome> {
+        self.before = self.all_reads();
+        let answer = |response| match response {
+            Response::Put(response) => response.into(),
+            Response::DeleteRange(response) => response.into(),
+            Response::Txn(response) => response.into(),
+            Response::Compact(response) => response.into(),
+            Response::MemberAttributes => unreachable!("nobody sends any"),
+        };
+        let answers = self.carry_out(slot, &requests).into_iter();
+        let outcomes: Vec<_> = answers.map(|answered| outcome(answered.map(answer))).collect();
+        let changes = requests.iter().zip(&outcomes);
+        self.changes += changes.map(|(request, outcome)| revisions(request, outcome)).sum::<i64>();
+        outcomes
     }
 }
 
 impl Simulated for SimulatedStore {
-    fn command(rng: &mut fastrand::Rng) -> Command {
-        match rng.u8(..8) {
-            0 => Command::DeleteRange(DeleteRangeRequest {
-                key: key(rng),
-                prev_kv: true,
-                ..DeleteRangeRequest::default()
-            }),
-            1 => {
-                let both = |rng: &mut fastrand::Rng| RequestOp {
-                    request: Some(Request::RequestPut(put(rng))),
-                };
-                let (success, failure) = (vec![both(rng)], vec![both(rng)]);
-                Command::Txn(TxnRequest { compare: Vec::new(), success, failure })
-            }
-            _ => Command::Put(put(rng)),
+    fn command(rng: &mut fastrand::Rng) -> Request {
+        let key_of = |number: u64| key(GROUP, number % KEYS);
+        let number = rng.u64(..KEYS);
+        let key = key_of(number);
+        let value = format!("{:016x}", rng.u64(..));
+        if rng.u64(..COMPACTION_EACH) == 0 {
+            return Request::Compact { revision: rng.i64(1..50) };
         }
+        match rng.u8(..8) {
+            0 => Request::Delete { key },
+            1 => Request::Move { from: key, to: key_of(number + rng.u64(1..KEYS)), value },
+            2 | 3 => Request::CompareAndSwap { key, expected: None, value },
+            _ => Request::Put { key, value },
+        }
+    }
+
+    /// At times, a swap of what somebody has just found.
+    fn command_after(rng: &mut fastrand::Rng, heard: &Outcome) -> Request {
+        let value = format!("{:016x}", rng.u64(..));
+        match heard {
+            Outcome::Answered(Answer { found, .. }) if !found.is_empty() && rng.bool() => {
+                let found = found[rng.usize(..found.len())].clone();
+                Request::CompareAndSwap { key: found.key, expected: Some(found.value), value }
+            }
+            _ => SimulatedStore::command(rng),
+        }
+    }
+
+    fn read(&self, question: u64) -> Option<Outcome> {
+        let question = question % (KEYS + 1);
+        let before = usize::try_from(question).ok().and_then(|number| self.before.get(number));
+        Some(before.cloned().unwrap_or_else(|| self.answer(question)))
+    }
+
+    fn judge(calls: Vec<Call<Question<Request>, &Outcome>>) -> Result<(), String> {
+        let history: Vec<_> = calls.into_iter().map(operation).collect();
+        witness::check(&history)
     }
 
     fn digest(&self) -> u64 {
@@ -97,20 +232,53 @@ impl Simulated for SimulatedStore {
 
     fn check(&self) -> Result<(), String> {
         let (revision, changes) = (self.reader.revision(), self.changes);
-        if revision == 1 + changes {
+        if self.wrong != Wrong::Nothing || revision == 1 + changes {
             return Ok(());
         }
         Err(format!("revision {revision} after {changes} changes"))
     }
 }
 
+/// A call as the history has it. Without an answer, whether it had effect is not known.
+fn operation(call: Call<Question<Request>, &Outcome>) -> Operation {
+    let request = match call.operation {
+        Question::Command(request) => request,
+        Question::Read(question) => read(question),
+    };
+    let unknown = || Outcome::Unknown("no answer".to_owned());
+    Operation {
+        client: 0,
+        server: 0,
+        began: call.began,
+        ended: call.ended.unwrap_or(call.began),
+        request,
+        outcome: call.outcome.cloned().unwrap_or_else(unknown),
+    }
+}
+
 #[test]
 fn clusters_of_the_store_agree_under_faults() {
-    let simulation = Simulation::of(SimulatedStore::open);
+    let simulation = Simulation::of(|| SimulatedStore::open(Wrong::Nothing));
     let mut calls = 0;
     for seed in 0..SEEDS {
         let report = simulation.run(seed).unwrap_or_else(|failure| panic!("{failure}"));
         calls += report.calls;
     }
     assert!(calls > 100 * SEEDS, "only {calls} calls in {SEEDS} seeds");
+}
+
+#[test]
+fn a_wrong_store_is_found_by_what_its_clients_have_seen() {
+    for (wrong, verdict) in [
+        (Wrong::LosesWrites, "two changes at revision"),
+        (Wrong::RepeatsWrites, "did not write"),
+        (Wrong::ReadsLate, "is stale"),
+        (Wrong::IgnoresConditions, "held"),
+    ] {
+        let simulation = Simulation::of(move || SimulatedStore::open(wrong));
+        let failure = (0..SEEDS_OF_WRONG).find_map(|seed| simulation.run(seed).err());
+        let failure = failure.unwrap_or_else(|| panic!("{wrong:?} has not been found"));
+        assert_eq!(failure.check, Check::Linearizability, "{failure}");
+        assert!(failure.what.contains(verdict), "{wrong:?}: {failure}");
+    }
 }

@@ -1,9 +1,9 @@
 //! Shows that the checks of histories bite: a right history passes, and each wrong one does not.
 
 use super::{
-    check::check,
     history::{Answer, Found, Operation, Outcome, Request, key},
     linearizability,
+    witness::check,
 };
 
 /// A wrong history: a name, what is done to the right one, and what the check says.

@@ -11,7 +11,8 @@ use tonic::transport::Channel;
 use super::{
     clients::Clients,
     cluster::Cluster,
-    history::{Answer, Found, Operation, Outcome, Request, group, key},
+    history::{Answer, Found, Operation, Outcome, Request, key},
+    linearizability::group,
     nemesis::Nemesis,
     wire::{everything, perform},
 };

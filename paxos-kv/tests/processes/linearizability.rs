@@ -1,6 +1,6 @@
 //! Whether a history is linearizable, by what clients were told of keys and values alone.
 //!
-//! The revisions that [`check`](super::check) relies on come from the servers. The search of
+//! The revisions that [`witness`](super::witness) relies on come from the servers. The search of
 //! [`paxos_core::sim::linearizability`] does without them: for each group of keys it looks for an
 //! order of the requests that agrees with real time and with every answer.
 
@@ -19,6 +19,24 @@ type State<'a> = BTreeMap<&'a str, &'a str>;
 /// The keys of a group.
 struct Keys<'a>(PhantomData<&'a Request>);
 
+/// The group of a key.
+pub(crate) fn group(key: &str) -> Option<u64> {
+    key.strip_prefix('g')?.split('/').next()?.parse().ok()
+}
+
+/// The group of the keys that a request concerns; none by compaction.
+pub(crate) fn group_of(request: &Request) -> Option<u64> {
+    match request {
+        Request::Put { key, .. }
+        | Request::Get { key, .. }
+        | Request::CompareAndSwap { key, .. }
+        | Request::Delete { key }
+        | Request::Move { from: key, .. } => group(key),
+        Request::Range { group } => Some(*group),
+        Request::Compact { .. } => None,
+    }
+}
+
 /// Searches an order for each group.
 ///
 /// # Errors
@@ -26,7 +44,7 @@ struct Keys<'a>(PhantomData<&'a Request>);
 /// A group without one, or one whose search takes too long.
 pub(crate) fn check(history: &[Operation]) -> Result<(), String> {
     let calls = history.iter().filter_map(call).collect();
-    let group = |request: &&Request| request.group();
+    let group = |request: &&Request| group_of(request);
     check_apart(&Keys(PhantomData), calls, group, STEPS_MAX).map_err(|unexplained| {
         let group = unexplained.object.unwrap_or_default();
         match unexplained.verdict {
@@ -44,7 +62,7 @@ pub(crate) fn check(history: &[Operation]) -> Result<(), String> {
 /// A request, if it says anything of the keys of a group.
 fn call(operation: &Operation) -> Option<Call<&Request, &Answer>> {
     let request = &operation.request;
-    request.group()?;
+    group_of(request)?;
     let (ended, outcome) = match &operation.outcome {
         Outcome::Answered(_) if request.is_serializable() => return None,
         Outcome::Answered(answer) => (Some(operation.ended), Some(answer)),

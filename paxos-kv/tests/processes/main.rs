@@ -11,12 +11,14 @@
 //! cargo test -p paxos-kv --test processes -- --minutes 60    # as long as there is time
 //! ```
 
-mod check;
+#[path = "../common/api.rs"]
+mod api;
 mod clients;
 mod cluster;
 mod doctored;
 mod ending;
 mod faults;
+#[path = "../common/history.rs"]
 mod history;
 mod linearizability;
 mod nemesis;
@@ -31,6 +33,8 @@ mod tcp;
 mod tmpfs;
 mod udp;
 mod wire;
+#[path = "../common/witness.rs"]
+mod witness;
 
 use std::{
     io,

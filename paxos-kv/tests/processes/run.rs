@@ -3,23 +3,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
-    fs, io,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use super::{
-    check,
     clients::Clients,
     cluster::Cluster,
     ending,
     faults::{Fault, Schedule, effect},
-    history::{self, Operation, Outcome},
-    linearizability,
+    history::{Operation, Outcome},
+    linearizability::{self, group_of},
     nemesis::Nemesis,
     options::Setup,
     progress::Progress,
     wire::connect,
+    witness,
 };
 
 /// What a server says when its disk has no more room.
@@ -199,14 +200,14 @@ async fn attempt(
     let start = clients.start_time();
     evidence.history = clients.stop().await;
     let clock = || u64::try_from(start.elapsed().as_nanos()).expect("below centuries");
-    let groups = evidence.history.iter().filter_map(|operation| operation.request.group());
+    let groups = evidence.history.iter().filter_map(|operation| group_of(&operation.request));
     let groups = groups.collect();
     let reads = ending::all_hold_the_same(&channels, clock, groups, cluster).await?;
     evidence.history.extend(reads);
     end(cluster).await?;
     let effects = effects(setup, cluster)?;
     let began = Instant::now();
-    check::check(&evidence.history)?;
+    witness::check(&evidence.history)?;
     linearizability::check(&evidence.history)?;
     println!("  checked in {:.1} s", began.elapsed().as_secs_f64());
     Ok(Report {
@@ -269,6 +270,16 @@ fn keep(
     let at = |name: &str| -> PathBuf { directory.join(name) };
     fs::write(at("reason"), reason)?;
     fs::write(at("faults"), evidence.log.join("\n"))?;
-    history::write(&at("history.jsonl"), &evidence.history)?;
+    write(&at("history.jsonl"), &evidence.history)?;
     cluster.keep_small_disks()
+}
+
+/// Writes operations down, one JSON object per line.
+fn write(path: &Path, operations: &[Operation]) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for operation in operations {
+        serde_json::to_writer(&mut file, operation)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()
 }

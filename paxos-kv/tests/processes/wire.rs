@@ -1,15 +1,11 @@
-//! Requests of the history as requests of etcd's API, and their answers back.
+//! Requests of the history, sent to a server, and what comes of them.
 
 use std::{error::Error, io, time::Duration};
 
 use paxos_kv::proto::{
     etcdserverpb::{
-        CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
-        ResponseHeader, StatusRequest, StatusResponse, TxnRequest,
-        compare::{CompareResult, CompareTarget, TargetUnion},
-        kv_client::KvClient,
+        RangeRequest, StatusRequest, StatusResponse, kv_client::KvClient,
         maintenance_client::MaintenanceClient,
-        request_op, response_op,
     },
     mvccpb::KeyValue,
 };
@@ -18,7 +14,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::history::{Answer, Found, Outcome, Request, prefix};
+use super::{
+    api::Sent,
+    history::{Answer, Outcome, Request},
+};
 
 /// A connection to one server, made when it is first used, and again if it is lost.
 pub(crate) fn connect(endpoint: &str) -> Channel {
@@ -59,133 +58,19 @@ pub(crate) async fn everything(
     };
     let mut client = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
     let response = client.range(request).await?.into_inner();
-    Ok((revision_of(response.header.as_ref()), response.kvs))
+    let header = response.header.expect("every answer has a header");
+    Ok((header.revision, response.kvs))
 }
 
 async fn send(channel: &Channel, request: &Request) -> Result<Answer, Status> {
     let mut client = KvClient::new(channel.clone());
-    match request {
-        Request::Put { key, value } => {
-            let response = client.put(put(key, value)).await?.into_inner();
-            Ok(Answer { revision: revision_of(response.header.as_ref()), ..Answer::default() })
-        }
-        Request::Get { key, serializable } => {
-            let request = RangeRequest { serializable: *serializable, ..get(key) };
-            let response = client.range(request).await?.into_inner();
-            let revision = revision_of(response.header.as_ref());
-            Ok(Answer { revision, found: found(response.kvs), ..Answer::default() })
-        }
-        Request::Range { group } => {
-            let response = client.range(range(&prefix(*group))).await?.into_inner();
-            let revision = revision_of(response.header.as_ref());
-            Ok(Answer { revision, found: found(response.kvs), ..Answer::default() })
-        }
-        Request::Delete { key } => {
-            let response = client.delete_range(delete(key)).await?.into_inner();
-            let revision = revision_of(response.header.as_ref());
-            Ok(Answer { revision, deleted: response.deleted, ..Answer::default() })
-        }
-        Request::Compact { revision } => {
-            let request = CompactionRequest { revision: *revision, physical: false };
-            let response = client.compact(request).await?.into_inner();
-            Ok(Answer { revision: revision_of(response.header.as_ref()), ..Answer::default() })
-        }
-        Request::CompareAndSwap { key, expected, value } => {
-            let success = vec![operation(request_op::Request::RequestPut(put(key, value)))];
-            let failure = vec![operation(request_op::Request::RequestRange(get(key)))];
-            let compare = vec![compare(key, expected.as_deref())];
-            transact(&mut client, TxnRequest { compare, success, failure }).await
-        }
-        Request::Move { from, to, value } => {
-            let is_there =
-                Compare { result: CompareResult::NotEqual.into(), ..compare(from, None) };
-            let success = vec![
-                operation(request_op::Request::RequestDeleteRange(delete(from))),
-                operation(request_op::Request::RequestPut(put(to, value))),
-            ];
-            let failure = vec![operation(request_op::Request::RequestPut(put(from, value)))];
-            transact(&mut client, TxnRequest { compare: vec![is_there], success, failure }).await
-        }
-    }
-}
-
-async fn transact(client: &mut KvClient<Channel>, request: TxnRequest) -> Result<Answer, Status> {
-    let response = client.txn(request).await?.into_inner();
-    let mut answer = Answer {
-        revision: revision_of(response.header.as_ref()),
-        succeeded: response.succeeded,
-        ..Answer::default()
-    };
-    for response in response.responses {
-        match response.response {
-            Some(response_op::Response::ResponseRange(range)) => {
-                answer.found.extend(found(range.kvs))
-            }
-            Some(response_op::Response::ResponseDeleteRange(delete)) => {
-                answer.deleted += delete.deleted;
-            }
-            _ => {}
-        }
-    }
-    Ok(answer)
-}
-
-fn put(key: &str, value: &str) -> PutRequest {
-    PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() }
-}
-
-fn get(key: &str) -> RangeRequest {
-    RangeRequest { key: key.to_owned().into(), ..RangeRequest::default() }
-}
-
-fn delete(key: &str) -> DeleteRangeRequest {
-    DeleteRangeRequest { key: key.to_owned().into(), ..DeleteRangeRequest::default() }
-}
-
-fn range(prefix: &str) -> RangeRequest {
-    let mut range_end = prefix.as_bytes().to_vec();
-    *range_end.last_mut().expect("a prefix is not empty") += 1;
-    RangeRequest { range_end: range_end.into(), ..get(prefix) }
-}
-
-fn operation(request: request_op::Request) -> RequestOp {
-    RequestOp { request: Some(request) }
-}
-
-/// Holds if the key has the value, or is absent if none is given.
-fn compare(key: &str, expected: Option<&str>) -> Compare {
-    let (target, union) = match expected {
-        Some(value) => (CompareTarget::Value, TargetUnion::Value(value.to_owned().into())),
-        None => (CompareTarget::Create, TargetUnion::CreateRevision(0)),
-    };
-    Compare {
-        result: CompareResult::Equal.into(),
-        target: target.into(),
-        key: key.to_owned().into(),
-        target_union: Some(union),
-        ..Compare::default()
-    }
-}
-
-fn revision_of(header: Option<&ResponseHeader>) -> i64 {
-    header.expect("every answer has a header").revision
-}
-
-fn found(kvs: Vec<KeyValue>) -> Vec<Found> {
-    kvs.into_iter().map(Found::from).collect()
-}
-
-impl From<KeyValue> for Found {
-    fn from(kv: KeyValue) -> Found {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Found {
-            key: text(&kv.key),
-            value: text(&kv.value),
-            create_revision: kv.create_revision,
-            mod_revision: kv.mod_revision,
-            version: kv.version,
-        }
-    }
+    Ok(match Sent::from(request) {
+        Sent::Put(request) => client.put(request).await?.into_inner().into(),
+        Sent::Range(request) => client.range(request).await?.into_inner().into(),
+        Sent::DeleteRange(request) => client.delete_range(request).await?.into_inner().into(),
+        Sent::Txn(request) => client.txn(request).await?.into_inner().into(),
+        Sent::Compact(request) => client.compact(request).await?.into_inner().into(),
+    })
 }
 
 /// Whether the server says that it has not even begun, or was never reached.

@@ -1,15 +1,9 @@
 //! What clients asked for, when, and what they were told: the evidence.
 
-use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::Path,
-};
-
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a client asked for. No value is written twice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
     /// Writes a key.
@@ -29,19 +23,6 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// The group of the keys that are concerned; none by compaction.
-    pub(crate) fn group(&self) -> Option<u64> {
-        match self {
-            Request::Put { key, .. }
-            | Request::Get { key, .. }
-            | Request::CompareAndSwap { key, .. }
-            | Request::Delete { key }
-            | Request::Move { from: key, .. } => group(key),
-            Request::Range { group } => Some(*group),
-            Request::Compact { .. } => None,
-        }
-    }
-
     /// Whether no key is another one afterwards, whatever happens.
     pub(crate) fn changes_nothing(&self) -> bool {
         matches!(self, Request::Get { .. } | Request::Range { .. } | Request::Compact { .. })
@@ -56,11 +37,6 @@ impl Request {
 /// What all keys of a group begin with.
 pub(crate) fn prefix(group: u64) -> String {
     format!("g{group:06}/")
-}
-
-/// The group of a key.
-pub(crate) fn group(key: &str) -> Option<u64> {
-    key.strip_prefix('g')?.split('/').next()?.parse().ok()
 }
 
 /// A key of a group.
@@ -122,14 +98,4 @@ impl Operation {
             Outcome::Failed(_) | Outcome::Unknown(_) => None,
         }
     }
-}
-
-/// Writes operations down, one JSON object per line.
-pub(crate) fn write(path: &Path, operations: &[Operation]) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    for operation in operations {
-        serde_json::to_writer(&mut file, operation)?;
-        file.write_all(b"\n")?;
-    }
-    file.flush()
 }
