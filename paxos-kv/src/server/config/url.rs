@@ -83,7 +83,10 @@ impl FromStr for Url {
         let scheme = uri.scheme_str().ok_or_else(form)?.to_ascii_lowercase();
         let authority = uri.authority().ok_or_else(form)?;
         let host = authority.host();
-        if host.is_empty() || authority.as_str().contains('@') {
+        // `Uri` lets brackets pass that are not around an address.
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let has_stray_brackets = address.unwrap_or(host).contains(['[', ']']);
+        if host.is_empty() || has_stray_brackets || authority.as_str().contains('@') {
             return Err(form());
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
@@ -123,6 +126,13 @@ mod tests {
         assert!("http://h:99999".parse::<Url>().is_err());
         assert!(matches!("http://h:1/path".parse::<Url>(), Err(UrlError::Path(_))));
         assert!(matches!("http://h:1/?q".parse::<Url>(), Err(UrlError::Path(_))));
+    }
+
+    #[test]
+    fn brackets_stand_around_an_address_only() {
+        for text in ["http://a[:1", "http://a[b:1", "http://[::1]a[:1", "http://a[[::1]:1"] {
+            assert!(text.parse::<Url>().is_err(), "{text}");
+        }
     }
 
     #[test]
