@@ -1,0 +1,97 @@
+//! The disk of a node: what is durable, and what is written and not yet durable.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use paxos_core::{
+    message::{Record, Watermark},
+    port::{Recovered, SessionCheckpoint, WriteBatch},
+    replica::{LogRead, WriteId},
+    types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId, Value},
+};
+
+/// A vote that has become durable.
+#[derive(Clone, Debug)]
+pub(crate) struct Vote {
+    pub(crate) node: NodeId,
+    pub(crate) slot: Slot,
+    pub(crate) ballot: Ballot,
+    pub(crate) value: Value,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    incarnation: u64,
+    promised: Ballot,
+    chosen: Watermark,
+    records: BTreeMap<Slot, Record>,
+    sessions: SessionCheckpoint,
+    unsynced: VecDeque<(WriteId, WriteBatch)>,
+}
+
+impl Disk {
+    /// What a node finds when it starts.
+    pub(crate) fn recover(&mut self, node: NodeId) -> Recovered {
+        self.incarnation += 1;
+        let above = self.records.range(self.chosen.slot.next()..);
+        Recovered {
+            identity: Identity { cluster: ClusterId(1), node, store: StoreId(node.0) },
+            incarnation: self.incarnation,
+            promised: self.promised,
+            chosen: self.chosen,
+            floor: Slot::ZERO,
+            records: above.map(|(_, record)| record.clone()).collect(),
+            sessions: self.sessions.clone(),
+            peers: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn write(&mut self, id: WriteId, batch: WriteBatch) {
+        self.unsynced.push_back((id, batch));
+    }
+
+    /// How many writes are not durable yet.
+    pub(crate) fn unsynced(&self) -> usize {
+        self.unsynced.len()
+    }
+
+    /// The power fails: of the writes that are not durable the first `kept` are there afterwards.
+    pub(crate) fn crash(&mut self, node: NodeId, kept: usize) -> Result<Vec<Vote>, String> {
+        let mut votes = Vec::new();
+        for _ in 0..kept {
+            votes.extend(self.sync(node)?.map(|(_, votes)| votes).unwrap_or_default());
+        }
+        self.unsynced.clear();
+        Ok(votes)
+    }
+
+    /// Makes the next write durable, if there is one. Fails if the promise has become lower or a
+    /// vote lies below it.
+    pub(crate) fn sync(&mut self, node: NodeId) -> Result<Option<(WriteId, Vec<Vote>)>, String> {
+        let Some((id, batch)) = self.unsynced.pop_front() else { return Ok(None) };
+        if let Some(promised) = batch.promised.filter(|promised| *promised < self.promised) {
+            return Err(format!(
+                "the promise of node {node}, {}, sinks to {promised}",
+                self.promised
+            ));
+        }
+        let mut votes = Vec::new();
+        for Record { slot, ballot, value } in batch.records.iter().cloned() {
+            if ballot < self.promised {
+                return Err(format!("node {node} votes at {ballot}, below its {}", self.promised));
+            }
+            if ballot.is_proposable() {
+                votes.push(Vote { node, slot, ballot, value });
+            }
+        }
+        self.promised = batch.promised.unwrap_or(self.promised);
+        self.chosen = batch.chosen.unwrap_or(self.chosen);
+        self.sessions = batch.sessions.unwrap_or(std::mem::take(&mut self.sessions));
+        self.records.extend(batch.records.into_iter().map(|record| (record.slot, record)));
+        Ok(Some((id, votes)))
+    }
+
+    /// Answers a read of the log.
+    pub(crate) fn read(&self, read: &LogRead) -> Vec<Record> {
+        self.records.range(read.slots.clone()).map(|(_, record)| record.clone()).collect()
+    }
+}
