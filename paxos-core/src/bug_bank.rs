@@ -209,8 +209,6 @@ bugs! {
     /// Followers whose disks hang answer their leader: it stays, and those who could write hear it
     /// and do not look for another.
     UselessFollowersCount = "a leader whose followers cannot write does not step down",
-    /// Nodes that cannot promise grant polls: whoever only they hear tries to lead, again and again.
-    UselessPollGranted = "a poll is granted by a node whose disk hangs",
     /// What the network has lost stays lost.
     NothingSentAgain = "an Accept is sent only once",
     /// A node waits for the answer to its first request for ever.

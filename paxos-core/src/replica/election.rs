@@ -148,7 +148,6 @@ impl Election {
         };
         let leader = leading.or(self.leader.filter(heard_recently).map(|(ballot, _)| ballot));
         let knows = self.leader.is_some() || cx.now >= self.grants_from;
-        let promises = promises || planted!(UselessPollGranted);
         let reply = PollReply {
             number: poll.number,
             granted: leader.is_none() && knows && promises || planted!(PollAlwaysGranted),
