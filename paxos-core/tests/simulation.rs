@@ -14,7 +14,7 @@ use paxos_core::{
 };
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 400;
 
 fn fail(failure: &Failure) -> ! {
     panic!(
