@@ -182,9 +182,26 @@ impl Learner {
 }
 
 /// The hash of the chosen prefix up to `slot`, from the one before it.
-fn chain(previous: u64, slot: Slot, value: &Value) -> u64 {
+pub(super) fn chain(previous: u64, slot: Slot, value: &Value) -> u64 {
     let mut hasher = Xxh3::with_seed(previous);
     hasher.update(&slot.0.to_le_bytes());
     hasher.update(&value.encoded());
     hasher.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_depends_on_everything_before() {
+        let empty = Value::Noop;
+        let first = chain(0, Slot(1), &empty);
+        assert_ne!(first, chain(1, Slot(1), &empty));
+        assert_ne!(first, chain(0, Slot(2), &empty));
+        let mut builder = crate::types::BatchBuilder::default();
+        let client = crate::types::ClientId { name: 1, epoch: 1 };
+        builder.push(crate::types::RequestId { client, sequence: 1 }, 1, bytes::Bytes::new());
+        assert_ne!(first, chain(0, Slot(1), &Value::Batch(builder.build().expect("a command"))));
+    }
 }

@@ -105,3 +105,52 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: usize = 1;
+
+    /// Slots 1 to 4, one byte each, each written by the write of its number.
+    fn log() -> Log {
+        let mut log = Log::recovered(Slot::ZERO, Slot::ZERO, Vec::new());
+        assert_eq!(Value::Noop.encoded_len(), SIZE);
+        for number in 1..=4 {
+            log.insert(Slot(number), Ballot::CHOSEN, Value::Noop, WriteId(number));
+        }
+        log
+    }
+
+    #[test]
+    fn only_what_is_chosen_and_durable_leaves_memory_and_no_more_than_must() {
+        for (chosen, persisted, bytes_max, left) in [
+            (4, 4, 4, 0),
+            (4, 4, 2, 2),
+            (4, 4, 0, 4),
+            (1, 4, 0, 1),
+            (2, 4, 0, 2),
+            (4, 1, 0, 1),
+            (4, 3, 0, 3),
+            (0, 4, 0, 0),
+            (4, 0, 0, 0),
+        ] {
+            let mut log = log();
+            log.evict(Slot(chosen), WriteId(persisted), bytes_max * SIZE);
+            assert_eq!(log.on_disk(), Slot(left), "{chosen} chosen, {persisted} durable");
+            assert_eq!(log.ballots_from(Slot::ZERO).count() as u64, 4 - left);
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_replaced_takes_no_memory() {
+        for (bytes_max, left) in [(4, 0), (3, 1)] {
+            let mut log = log();
+            for _ in 0..3 {
+                log.insert(Slot(2), Ballot::CHOSEN, Value::Noop, WriteId(4));
+            }
+            log.evict(Slot(4), WriteId(4), bytes_max * SIZE);
+            assert_eq!(log.on_disk(), Slot(left));
+        }
+    }
+}

@@ -302,6 +302,38 @@ mod tests {
         assert_eq!(verdicts(&mut table, &[(id(3, 1, 1), 1)]), [Verdict::Fresh], "a node's own");
     }
 
+    #[test]
+    fn verdicts_are_given_on_ranges() {
+        let mut table = table();
+        let mut take_in = |ids: &[RequestId]| {
+            let mut builder = BatchBuilder::default();
+            ids.iter().for_each(|&id| builder.push(id, 1, Bytes::new()));
+            table.take_in(table.slot().next(), builder.build().as_ref())
+        };
+        take_in(&[id(1, 1, 2)]);
+        let expected = [(0..1, Verdict::Fresh), (1..2, Verdict::Duplicate), (2..4, Verdict::Fresh)];
+        assert_eq!(take_in(&[1, 2, 3, 4].map(|sequence| id(1, 1, sequence))), expected);
+        let of_the_past = [1, 2, 3].map(|sequence| id(1000, 0, sequence));
+        let expected = [(0..1, Verdict::Fresh), (1..4, Verdict::Expired), (4..5, Verdict::Fresh)];
+        let [first, second, third] = of_the_past;
+        assert_eq!(take_in(&[id(1, 1, 9), first, second, third, id(2, 1, 1)]), expected);
+    }
+
+    #[test]
+    fn settling_forgets_what_is_below_and_nothing_else() {
+        let mut table = table();
+        let done: Vec<_> = (5..10).map(|sequence| (id(1, 1, sequence), 1)).collect();
+        verdicts(&mut table, &done);
+        assert_eq!(verdicts(&mut table, &[(id(1, 1, 8), 7)]), [Verdict::Duplicate]);
+        assert_eq!(table.refusal(id(1, 1, 6)), Some(Refusal::Expired));
+        assert_eq!(table.refusal(id(1, 1, 4)), Some(Refusal::Expired), "done or not");
+        assert_eq!(table.refusal(id(1, 1, 9)), Some(Refusal::AlreadyApplied));
+        assert_eq!(table.refusal(id(1, 1, 10)), None);
+        let far = 10 + limits::SESSION_WINDOW;
+        assert_eq!(verdicts(&mut table, &[(id(1, 1, far), 10)]), [Verdict::Expired]);
+        assert_eq!(table.clients.sessions[&1].done, BTreeMap::new(), "all of it is settled");
+    }
+
     proptest! {
         /// Ranges and settling agree with remembering every request; a checkpoint loses nothing.
         #[test]

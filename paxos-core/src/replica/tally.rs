@@ -70,3 +70,19 @@ impl Chosen {
         self.slot
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_counts_once_however_often_it_votes() {
+        let membership = Membership::new((1..=5).map(|id| (id, ""))).expect("five voters");
+        let mut tally = Tally::<Accepted>::new(&membership);
+        for node in [1, 1, 2, 2, 1] {
+            assert!(tally.add(NodeId(node)).is_none());
+        }
+        assert!(tally.has_voted(NodeId(2)) && !tally.has_voted(NodeId(3)));
+        assert!(tally.add(NodeId(3)).is_some());
+    }
+}

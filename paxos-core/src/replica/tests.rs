@@ -1,10 +1,19 @@
 //! A few replicas in one thread, driven by hand: the network delivers at once or loses, the disk
 //! writes at once, time moves when told to.
 
+mod alone;
 mod bad_input;
+mod candidacy;
 mod corpus;
+mod delivery;
 mod hanging_disks;
+mod held_back;
+mod leadership;
 mod log_reads;
+mod own_requests;
+mod pages;
+mod passing_on;
+mod pulling;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -1,0 +1,150 @@
+//! Polls and candidacies that do not go as usual.
+
+use super::{
+    alone::{Alone, ballot, heartbeat, poll_reply, promise, request, sent_to},
+    *,
+};
+use crate::message::{Learn, Poll, Prepare, Reject};
+
+fn prepares(effects: &Effects) -> Vec<(u64, u64)> {
+    let prepare = |(to, message): &(NodeId, Message)| match message {
+        Message::Prepare(prepare) => Some((to.0, prepare.from.0)),
+        _ => None,
+    };
+    effects.send.iter().filter_map(prepare).collect()
+}
+
+#[test]
+fn a_candidate_asks_those_again_that_do_not_answer() {
+    let mut alone = Alone::new(|_, _| {});
+    alone.prepare();
+    let timeout = limits::RETRANSMIT_TIMEOUT;
+    assert_eq!(alone.deadline(), timeout);
+    assert_eq!(prepares(&alone.wait(timeout - Duration::from_millis(1))), []);
+    assert_eq!(prepares(&alone.wait(Duration::from_millis(1))), [(2, 1), (3, 1)]);
+    assert_eq!(alone.deadline(), timeout);
+    alone.wait(timeout);
+    alone.wait(timeout);
+    assert_eq!(alone.deadline(), limits::ELECTION_TIMEOUT - 3 * timeout, "then it gives up");
+    alone.wait(alone.deadline());
+    assert_eq!(alone.role(), Role::Follower);
+}
+
+/// Counting one would mean to trust what cannot be right.
+#[test]
+fn a_promise_that_repeats_a_slot_or_a_page_is_no_promise() {
+    let mut alone = Alone::new(|_, _| {});
+    let ballot = alone.prepare();
+    let vote = Ballot { round: 0, node: NodeId(3) };
+    let record = Record { slot: Slot(1), ballot: vote, value: Value::Noop };
+    let effects = alone.hear(2, promise(ballot, vec![record.clone(), record.clone()]));
+    assert_eq!((effects.send, alone.role()), (vec![], Role::Preparing));
+    let Message::Promise(page) = promise(ballot, vec![record]) else { unreachable!() };
+    let page = Promise { next: Some(Slot(1)), ..page };
+    let effects = alone.hear(2, Message::Promise(page));
+    assert_eq!((effects.send, alone.role()), (vec![], Role::Preparing));
+}
+
+/// Then it catches up first, with the one that it lacks something of.
+#[test]
+fn a_candidate_behind_a_floor_pulls_what_is_above() {
+    let mut alone = Alone::new(|_, _| {});
+    let ballot = alone.prepare();
+    let Message::Promise(promise) = promise(ballot, vec![]) else { unreachable!() };
+    let promise = Promise { chosen: Slot(9), floor: Slot(5), ..promise };
+    alone.hear(2, Message::Promise(promise));
+    assert_eq!(alone.role(), Role::Follower);
+    let effects = alone.wait(limits::GAP_PATIENCE);
+    let [Message::Learn(Learn { from: Slot(1), to: Slot(9), .. })] = sent_to(&effects, 2)[..]
+    else {
+        panic!("{effects:?}")
+    };
+}
+
+/// The record of a chosen slot may have left memory by the time that another reports it.
+#[test]
+fn a_chosen_slot_reported_twice_is_recorded_once() {
+    let mut alone = Alone::new(|config, _| config.cache_bytes_max = 1);
+    let ballot = alone.prepare();
+    let record =
+        Record { slot: Slot(1), ballot: Ballot::CHOSEN, value: super::alone::value(1, 10) };
+    let Message::Promise(page) = promise(ballot, vec![record]) else { unreachable!() };
+    let page = Promise { chosen: Slot(1), ..page };
+    let first = Promise { next: Some(Slot(2)), ..page.clone() };
+    assert!(alone.hear(2, Message::Promise(first)).persist.is_some());
+    alone.persist();
+    let effects = alone.hear(3, Message::Promise(page));
+    assert_eq!((effects.persist, alone.role()), (None, Role::Leading));
+}
+
+/// Somebody it could reach heard a leader when it polled. It has led itself since, so that says
+/// nothing any more.
+#[test]
+fn a_deposed_leader_knows_no_leader() {
+    let mut alone = Alone::new(|_, _| {});
+    let poll = alone.poll();
+    alone.hear(3, poll_reply(&poll, false, Some(ballot(1))));
+    let own = alone.granted(&poll);
+    alone.hear(2, promise(own, vec![]));
+    assert_eq!(alone.role(), Role::Leading);
+    let promised = own.next_of(NodeId(3));
+    alone.hear(3, Message::Reject(Reject { ballot: own, promised }));
+    assert_eq!(alone.role(), Role::Follower);
+    let effects = alone.propose(request(1, 1), 1);
+    assert_eq!(effects.send, [], "it waits until it hears of one");
+}
+
+#[test]
+fn a_poll_is_granted_once_the_leader_is_silent_for_the_election_timeout() {
+    for (missing, expected) in [(1, false), (0, true)] {
+        let mut alone = Alone::following(|_| {});
+        alone.now = alone.now.after(limits::ELECTION_TIMEOUT - Duration::from_millis(missing));
+        let effects = alone.hear(3, Message::Poll(Poll { number: 1, chosen: Slot::ZERO }));
+        let [Message::PollReply(reply)] = &sent_to(&effects, 3)[..] else { panic!("{effects:?}") };
+        assert_eq!(reply.granted, expected);
+    }
+}
+
+#[test]
+fn neither_a_leader_nor_a_candidate_is_believed_what_cannot_be() {
+    let prepare = |ballot, from| Message::Prepare(Prepare { ballot, from: Slot(from) });
+    let of_node_3 = Ballot { round: 9, node: NodeId(3) };
+    let heartbeat_at =
+        |ballot| Message::Heartbeat(Heartbeat { ballot, round: 1, chosen: Watermark::default() });
+    let accept = super::alone::accept(0, Value::Noop, 0);
+    for message in [
+        prepare(ballot(9), 0),
+        prepare(Ballot::ZERO, 1),
+        heartbeat_at(of_node_3),
+        heartbeat_at(Ballot { round: u64::MAX - 1, node: NodeId(2) }),
+        accept,
+    ] {
+        let mut alone = Alone::new(|_, _| {});
+        let effects = alone.hear(2, message.clone());
+        assert_eq!((effects.send, effects.persist), (vec![], None), "{message:?}");
+        assert_eq!(alone.replica.status(alone.now).leader, None, "{message:?}");
+    }
+}
+
+#[test]
+fn a_node_with_a_full_disk_promises_and_accepts_nothing() {
+    for message in [
+        Message::Prepare(Prepare { ballot: ballot(1), from: Slot(1) }),
+        super::alone::accept(1, Value::Noop, 0),
+    ] {
+        let mut alone = Alone::new(|_, _| {});
+        alone.step(Input::DiskFull(true));
+        assert_eq!(alone.hear(2, message.clone()).persist, None, "{message:?}");
+        alone.step(Input::DiskFull(false));
+        assert!(alone.hear(2, message).persist.is_some());
+    }
+}
+
+#[test]
+fn a_follower_hears_its_leader_again_after_all() {
+    let mut alone = Alone::following(|_| {});
+    alone.wait(2 * limits::ELECTION_TIMEOUT);
+    assert_eq!(alone.role(), Role::Polling);
+    alone.hear(2, heartbeat(0));
+    assert_eq!(alone.role(), Role::Follower);
+}

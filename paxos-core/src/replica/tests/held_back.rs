@@ -1,0 +1,72 @@
+//! The outbox: what waits for the disk waits once, and what becomes durable together travels
+//! together.
+
+use super::{
+    alone::{ballot, promise},
+    *,
+};
+use crate::{
+    message::Prepare,
+    replica::outbox::{AfterPersist, Outbox},
+};
+
+const TO: NodeId = NodeId(2);
+
+/// What leaves when the disk is done, of messages that all waited for it.
+fn released(messages: &[AfterPersist]) -> Vec<Message> {
+    let mut outbox = Outbox::new(NodeId(1), Watermark::default());
+    outbox.persist_record(Record { slot: Slot(1), ballot: ballot(1), value: Value::Noop });
+    for message in messages {
+        outbox.repeat_after_persist(TO, message.clone());
+    }
+    let now = Instant::ZERO;
+    let effects = outbox.finish(Watermark::default(), now);
+    assert_eq!(effects.send, []);
+    let (id, _) = effects.persist.expect("a write");
+    outbox.on_persisted(id, now);
+    let effects = outbox.finish(Watermark::default(), now);
+    effects.send.into_iter().map(|(_, message)| message).collect()
+}
+
+fn vote(round: u64, slot: u64) -> AfterPersist {
+    AfterPersist::Accepted { ballot: ballot(round), slot: Slot(slot) }
+}
+
+/// The ranges of slots in each message.
+fn votes(messages: &[AfterPersist]) -> Vec<Vec<(u64, u64)>> {
+    let slots = |message| match message {
+        Message::Accepted(Accepted { slots, .. }) => {
+            slots.into_iter().map(|(first, last): (Slot, Slot)| (first.0, last.0)).collect()
+        }
+        _ => panic!("no vote, but {message:?}"),
+    };
+    released(messages).into_iter().map(slots).collect()
+}
+
+/// A range that covers a slot in between would be a vote that nobody gave.
+#[test]
+fn votes_travel_together_and_none_is_made_up() {
+    assert_eq!(votes(&[vote(1, 1), vote(1, 2)]), [[(1, 2)]]);
+    assert_eq!(votes(&[vote(1, 1), vote(1, 3)]), [[(1, 1), (3, 3)]]);
+    assert_eq!(votes(&[vote(1, 2), vote(1, 1)]), [[(2, 2), (1, 1)]]);
+    assert_eq!(votes(&[vote(1, 1), vote(2, 2)]), [[(1, 1)], [(2, 2)]]);
+}
+
+#[test]
+fn what_waits_is_not_queued_again_and_everything_else_is() {
+    assert_eq!(votes(&[vote(1, 1), vote(1, 1)]), [[(1, 1)]]);
+    assert_eq!(votes(&[vote(1, 1), vote(2, 1)]), [[(1, 1)], [(1, 1)]]);
+
+    let promise_from = |round, from| {
+        let Message::Promise(promise) = promise(ballot(round), vec![]) else { unreachable!() };
+        AfterPersist::Promise(Promise { from: Slot(from), ..promise })
+    };
+    let prepare =
+        |round, from| AfterPersist::Prepare(Prepare { ballot: ballot(round), from: Slot(from) });
+    for message in [promise_from, prepare] {
+        assert_eq!(released(&[message(1, 1), message(1, 1)]).len(), 1);
+        assert_eq!(released(&[message(1, 1), message(2, 1)]).len(), 2);
+        assert_eq!(released(&[message(1, 1), message(1, 2)]).len(), 2);
+    }
+    assert_eq!(released(&[promise_from(1, 1), prepare(1, 1), vote(1, 1)]).len(), 3);
+}

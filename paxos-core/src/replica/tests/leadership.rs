@@ -1,0 +1,172 @@
+//! What a leader proposes and sends again, and what makes it stay or step down.
+
+use super::{
+    alone::{Alone, accepted, heartbeat_reply, promise, request, sent_to, value},
+    *,
+};
+use crate::message::{Learned, Reject};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// The slots of the Accepts among `effects` that go to `to`.
+fn proposed(effects: &Effects, to: u64) -> Vec<u64> {
+    let accept = |message| match message {
+        Message::Accept(accept) => Some(accept.slot.0),
+        _ => None,
+    };
+    sent_to(effects, to).into_iter().filter_map(accept).collect()
+}
+
+fn command(alone: &mut Alone, sequence: u64) -> Vec<u64> {
+    proposed(&alone.propose(request(1, sequence), 1), 2)
+}
+
+#[test]
+fn the_more_slots_are_undecided_the_more_commands_make_a_batch() {
+    let (mut alone, _) = Alone::leading(|_| {});
+    assert_eq!(command(&mut alone, 1), [1]);
+    assert_eq!(command(&mut alone, 2), [2]);
+    assert_eq!(command(&mut alone, 3), [], "two slots are undecided");
+    assert_eq!(command(&mut alone, 4), [3]);
+    let (mut alone, _) = Alone::leading(|config| config.batch_commands_max = 1);
+    for sequence in 1..=4 {
+        assert_eq!(command(&mut alone, sequence), [sequence], "a full batch waits for nothing");
+    }
+}
+
+/// Of its own promise and another's, the value of the higher ballot is proposed.
+#[test]
+fn the_value_of_the_highest_ballot_reported_is_proposed() {
+    for (own, other, expected) in [(1, 2, 20), (2, 1, 10), (1, 1, 10)] {
+        let record = |round, size| {
+            let ballot = Ballot { round, node: NodeId(3) };
+            Record { slot: Slot(1), ballot, value: value(1, size) }
+        };
+        let mut alone = Alone::new(|_, recovered| {
+            recovered.promised = Ballot { round: 2, node: NodeId(3) };
+            recovered.records = vec![record(own, 10)];
+        });
+        let ballot = alone.prepare();
+        let other = if own == other { record(other, 10) } else { record(other, 20) };
+        let effects = alone.hear(2, promise(ballot, vec![other]));
+        let proposed = sent_to(&effects, 3).into_iter().find_map(|message| match message {
+            Message::Accept(accept) => Some(accept.value),
+            _ => None,
+        });
+        assert_eq!(proposed, Some(value(1, expected)));
+    }
+}
+
+/// A read that arrives before what phase 1 reported is chosen has to see it.
+#[test]
+fn a_read_waits_for_what_earlier_leaders_may_have_acknowledged() {
+    let mut alone = Alone::new(|_, _| {});
+    let ballot = alone.prepare();
+    let vote = Ballot { round: 0, node: NodeId(3) };
+    let record = Record { slot: Slot(1), ballot: vote, value: value(1, 10) };
+    alone.hear(2, promise(ballot, vec![record]));
+    alone.step(Input::Read { number: 7 });
+    alone.hear(2, heartbeat_reply(ballot, 1, 0));
+    let ready = |effects: Effects| effects.reads_ready;
+    assert_eq!(ready(alone.hear(2, heartbeat_reply(ballot, 2, 0))), [0; 0], "slot 1 is not chosen");
+    alone.persist();
+    assert_eq!(ready(alone.hear(2, accepted(ballot, 1))), [7]);
+}
+
+#[test]
+fn what_is_overdue_is_sent_again_to_those_who_have_not_voted() {
+    let (mut alone, ballot) = Alone::leading(|_| {});
+    alone.wait(200 * MILLISECOND);
+    alone.hear(2, heartbeat_reply(ballot, 1, 0));
+    assert_eq!(command(&mut alone, 1), [1]);
+    alone.hear(2, accepted(ballot, 1));
+    for (time, expected) in [(100, vec![]), (200, vec![]), (100, vec![1]), (100, vec![])] {
+        let effects = alone.wait(time * MILLISECOND);
+        assert_eq!(proposed(&effects, 3), expected, "{:?}", alone.now);
+        assert_eq!(proposed(&effects, 2), [0; 0], "node 2 has voted");
+    }
+}
+
+#[test]
+fn a_peer_that_has_missed_a_proposal_gets_it_at_once() {
+    let (mut alone, ballot) = Alone::leading(|_| {});
+    assert_eq!(command(&mut alone, 1), [1]);
+    let resent = |alone: &mut Alone, round, highest| {
+        proposed(&alone.hear(2, heartbeat_reply(ballot, round, highest)), 2)
+    };
+    assert_eq!(resent(&mut alone, 1, 0), [], "it was sent after the first round");
+    alone.wait(100 * MILLISECOND);
+    alone.wait(100 * MILLISECOND);
+    assert_eq!(resent(&mut alone, 2, 1), [], "it has it");
+    assert_eq!(resent(&mut alone, 2, 0), [1], "it has answered the second round without it");
+    assert_eq!(resent(&mut alone, 4, 0), [], "there is no such round");
+}
+
+/// A value that it proposed itself is no sign of another leader.
+#[test]
+fn a_leader_that_learns_another_value_than_its_own_steps_down() {
+    for (size, role) in [(1, Role::Leading), (2, Role::Follower)] {
+        let (mut alone, _) = Alone::leading(|_| {});
+        let own = alone.propose(request(1, 1), 1);
+        let [Message::Accept(accept), ..] = &sent_to(&own, 2)[..] else { panic!("{own:?}") };
+        let own = accept.value.clone();
+        let value = if size == 1 { own } else { value(1, size) };
+        let values = vec![(Slot(1), value)];
+        let learned = Learned { number: 0, values, chosen: Slot(1), floor: Slot::ZERO };
+        alone.hear(2, Message::Learned(learned));
+        assert_eq!(alone.role(), role);
+    }
+}
+
+/// Only a promise above what was refused says anything.
+#[test]
+fn a_refusal_that_makes_no_sense_fells_no_leader() {
+    let at = |round| Ballot { round, node: NodeId(3) };
+    for (ballot, promised, role) in [
+        (at(9), at(9), Role::Leading),
+        (at(9), at(8), Role::Leading),
+        (at(1), at(9), Role::Follower),
+    ] {
+        let (mut alone, _) = Alone::leading(|_| {});
+        alone.hear(3, Message::Reject(Reject { ballot, promised }));
+        assert_eq!(alone.role(), role, "{ballot} refused for {promised}");
+    }
+}
+
+#[test]
+fn votes_show_that_a_follower_is_there() {
+    let (mut alone, ballot) = Alone::leading(|_| {});
+    for time in [500, 499, 2] {
+        alone.wait(time * MILLISECOND);
+        assert_eq!(alone.role(), Role::Leading);
+        alone.hear(2, accepted(ballot, 1));
+    }
+    let silent: Vec<_> = alone.replica.status(alone.now).peers;
+    let silent: Vec<_> = silent.iter().map(|peer| (peer.id.0, peer.silent_for)).collect();
+    assert_eq!(silent, [(2, Duration::ZERO), (3, 1001 * MILLISECOND)]);
+    alone.wait(999 * MILLISECOND);
+    let earlier = Ballot { round: 0, ..ballot };
+    alone.hear(2, accepted(earlier, 1));
+    alone.wait(MILLISECOND);
+    assert_ne!(alone.role(), Role::Leading, "a vote for an earlier leadership shows nothing");
+}
+
+/// It wakes for it, between two heartbeats.
+#[test]
+fn a_leader_that_hears_nobody_steps_down_on_time() {
+    let timeout = 350 * MILLISECOND;
+    let (mut alone, _) = Alone::leading(|config| config.election_timeout = timeout);
+    let since = alone.now;
+    while alone.role() == Role::Leading {
+        alone.wait(alone.deadline());
+    }
+    assert_eq!(alone.now.since(since), timeout);
+}
+
+#[test]
+fn a_leader_wakes_to_send_again_what_is_undecided() {
+    let (mut alone, _) = Alone::leading(|config| config.retransmit_timeout = 50 * MILLISECOND);
+    assert_eq!(alone.deadline(), 100 * MILLISECOND, "the next heartbeat");
+    command(&mut alone, 1);
+    assert_eq!(alone.deadline(), 50 * MILLISECOND);
+}

@@ -1,0 +1,104 @@
+//! What a node takes of its own clients' commands, and how it sends them to the leader.
+
+use super::{
+    alone::{Alone, heartbeat, request, sent_to},
+    *,
+};
+
+const HALF_WINDOW: u64 = limits::SESSION_WINDOW / 2;
+
+/// A client of the embedder's.
+const EMBEDDERS: u64 = 100;
+
+/// Of each message to the leader: the lowest open sequence number, and those of its commands.
+fn forwarded(effects: &Effects) -> Vec<(u64, Vec<u64>)> {
+    let propose = |message| match message {
+        Message::Propose(propose) => {
+            let sequences = propose.commands.iter().map(|(sequence, _)| *sequence).collect();
+            Some((propose.open_from, sequences))
+        }
+        _ => None,
+    };
+    sent_to(effects, 2).into_iter().filter_map(propose).collect()
+}
+
+fn refusal(effects: &Effects) -> Option<Refusal> {
+    effects.refused.first().map(|(_, refusal)| *refusal)
+}
+
+#[test]
+fn a_command_may_be_as_large_as_the_limit() {
+    let mut alone = Alone::following(|config| config.command_bytes_max = 10);
+    assert_eq!(refusal(&alone.propose(request(1, 1), 10)), None);
+    assert_eq!(refusal(&alone.propose(request(1, 2), 11)), Some(Refusal::TooLarge));
+    assert_eq!(refusal(&alone.propose(request(1, 3), 12)), Some(Refusal::TooLarge));
+}
+
+#[test]
+fn each_bound_on_what_waits_refuses_by_itself() {
+    let mut alone = Alone::following(|config| config.outstanding_commands_max = 3);
+    for (sequence, expected) in [(1, None), (2, None), (3, None), (4, Some(Refusal::Busy))] {
+        assert_eq!(refusal(&alone.propose(request(1, sequence), 1)), expected);
+    }
+
+    let mut alone = Alone::following(|config| config.outstanding_bytes_max = 10);
+    assert_eq!(refusal(&alone.propose(request(1, 1), 6)), None);
+    assert_eq!(refusal(&alone.propose(request(1, 2), 5)), Some(Refusal::Busy));
+    assert_eq!(refusal(&alone.propose(request(1, 3), 8)), Some(Refusal::Busy));
+    assert_eq!(refusal(&alone.propose(request(1, 4), 4)), None);
+    alone.step(Input::GiveUp(request(1, 1)));
+    assert_eq!(refusal(&alone.propose(request(1, 5), 7)), Some(Refusal::Busy));
+    assert_eq!(refusal(&alone.propose(request(1, 6), 6)), None, "what is given up makes room");
+
+    let mut alone = Alone::following(|_| {});
+    assert_eq!(refusal(&alone.propose(request(1, 1), 1)), None);
+    assert_eq!(refusal(&alone.propose(request(1, HALF_WINDOW), 1)), None);
+    let beyond = request(1, 1 + HALF_WINDOW);
+    assert_eq!(refusal(&alone.propose(beyond, 1)), Some(Refusal::Busy));
+    assert_eq!(refusal(&alone.propose(request(EMBEDDERS, 1 + HALF_WINDOW), 1)), None, "another");
+}
+
+/// Of an embedder's client it knows only what waits here.
+#[test]
+fn a_number_of_its_own_is_used_once() {
+    for (name, expected) in [(1, Some(Refusal::IdUsed)), (EMBEDDERS, None)] {
+        let mut alone = Alone::following(|_| {});
+        alone.propose(request(name, 5), 1);
+        assert_eq!(refusal(&alone.propose(request(name, 5), 1)), Some(Refusal::IdUsed));
+        alone.step(Input::GiveUp(request(name, 5)));
+        assert_eq!(refusal(&alone.propose(request(name, 5), 1)), expected);
+    }
+}
+
+/// What is below is settled everywhere, and would be refused for ever.
+#[test]
+fn the_lowest_number_that_may_still_want_a_result_is_told() {
+    let mut alone = Alone::following(|_| {});
+    assert_eq!(forwarded(&alone.propose(request(1, 5), 1)), [(5, vec![5])]);
+    assert_eq!(forwarded(&alone.propose(request(1, 7), 1)), [(5, vec![7])], "5 waits");
+    alone.step(Input::GiveUp(request(1, 5)));
+    assert_eq!(forwarded(&alone.propose(request(1, 9), 1)), [(7, vec![9])]);
+
+    let mut alone = Alone::following(|_| {});
+    assert_eq!(forwarded(&alone.propose(request(EMBEDDERS, 5), 1)), [(1, vec![5])]);
+    alone.step(Input::GiveUp(request(EMBEDDERS, 5)));
+    let (sequence, open_from) = (HALF_WINDOW + 7000, 7000);
+    let forwarded = forwarded(&alone.propose(request(EMBEDDERS, sequence), 1));
+    assert_eq!(forwarded, [(open_from, vec![sequence])], "others may wait at other nodes");
+}
+
+#[test]
+fn what_has_gathered_goes_to_a_new_leader_in_bounded_messages() {
+    let gathered = |count: u64, size| {
+        let mut alone = Alone::new(|config, _| config.page_bytes_max = 10);
+        for sequence in 1..=count {
+            alone.propose(request(1, sequence), size);
+        }
+        let messages = forwarded(&alone.hear(2, heartbeat(0)));
+        messages.into_iter().map(|(_, sequences)| sequences.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(gathered(5, 5), [2, 2, 1]);
+    assert_eq!(gathered(4, 6), [2, 2], "the one that fills it is in");
+    let records_max = limits::PAGE_RECORDS_MAX;
+    assert_eq!(gathered(records_max as u64 + 1, 0), [records_max, 1]);
+}
