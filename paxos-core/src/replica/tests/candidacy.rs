@@ -4,7 +4,7 @@ use super::{
     alone::{Alone, ballot, heartbeat, poll_reply, promise, request, sent_to},
     *,
 };
-use crate::message::{Learn, Poll, Prepare, Reject};
+use crate::message::{ChosenUpTo, Learn, Poll, Prepare, Reject};
 
 fn prepares(effects: &Effects) -> Vec<(u64, u64)> {
     let prepare = |(to, message): &(NodeId, Message)| match message {
@@ -105,19 +105,42 @@ fn a_poll_is_granted_once_the_leader_is_silent_for_the_election_timeout() {
     }
 }
 
+/// Whoever took it over would leave no ballot above it for anybody.
+const OUT_OF_REACH: Ballot = Ballot { round: u64::MAX - 1, node: NodeId(2) };
+
+#[test]
+fn a_poll_is_not_answered_by_what_cannot_be() {
+    let mut alone = Alone::new(|_, _| {});
+    let poll = alone.poll();
+    let Message::PollReply(reply) = poll_reply(&poll, true, None) else { unreachable!() };
+    for reply in [
+        PollReply { promised: OUT_OF_REACH, ..reply.clone() },
+        PollReply { leader: Some(OUT_OF_REACH), ..reply },
+    ] {
+        alone.hear(2, Message::PollReply(reply));
+        assert_eq!(alone.role(), Role::Polling);
+    }
+}
+
 #[test]
 fn neither_a_leader_nor_a_candidate_is_believed_what_cannot_be() {
     let prepare = |ballot, from| Message::Prepare(Prepare { ballot, from: Slot(from) });
     let of_node_3 = Ballot { round: 9, node: NodeId(3) };
     let heartbeat_at =
         |ballot| Message::Heartbeat(Heartbeat { ballot, round: 1, chosen: Watermark::default() });
-    let accept = super::alone::accept(0, Value::Noop, 0);
+    let accept_at = |ballot, slot| {
+        let (slot, value, chosen) = (Slot(slot), Value::Noop, Watermark::default());
+        Message::Accept(Accept { ballot, slot, value, chosen })
+    };
+    let chosen = ChosenUpTo { ballot: OUT_OF_REACH, chosen: Watermark::default() };
     for message in [
         prepare(ballot(9), 0),
         prepare(Ballot::ZERO, 1),
         heartbeat_at(of_node_3),
-        heartbeat_at(Ballot { round: u64::MAX - 1, node: NodeId(2) }),
-        accept,
+        heartbeat_at(OUT_OF_REACH),
+        accept_at(ballot(1), 0),
+        accept_at(OUT_OF_REACH, 1),
+        Message::Chosen(chosen),
     ] {
         let mut alone = Alone::new(|_, _| {});
         let effects = alone.hear(2, message.clone());

@@ -2,7 +2,7 @@
 //! together.
 
 use super::{
-    alone::{ballot, promise},
+    alone::{Alone, accept, ballot, heartbeat, promise, sent_to},
     *,
 };
 use crate::{
@@ -69,4 +69,20 @@ fn what_waits_is_not_queued_again_and_everything_else_is() {
         assert_eq!(released(&[message(1, 1), message(1, 2)]).len(), 2);
     }
     assert_eq!(released(&[promise_from(1, 1), prepare(1, 1), vote(1, 1)]).len(), 3);
+}
+
+/// From then on it does not vouch for its disk any more.
+#[test]
+fn a_disk_is_waited_for_a_number_of_election_timeouts() {
+    let patience = limits::DISK_SILENT_TIMEOUTS * limits::ELECTION_TIMEOUT;
+    for (missing, expected) in [(1, true), (0, false)] {
+        let mut alone = Alone::following(|_| {});
+        assert!(alone.hear(2, accept(1, Value::Noop, 0)).persist.is_some());
+        alone.now = alone.now.after(patience - Duration::from_millis(missing));
+        let effects = alone.hear(2, heartbeat(0));
+        let [Message::HeartbeatReply(reply)] = &sent_to(&effects, 2)[..] else {
+            panic!("{effects:?}")
+        };
+        assert_eq!(reply.can_write, expected);
+    }
 }

@@ -1,10 +1,10 @@
 //! What a leader proposes and sends again, and what makes it stay or step down.
 
 use super::{
-    alone::{Alone, accepted, heartbeat_reply, promise, request, sent_to, value},
+    alone::{Alone, accepted, heartbeat_reply, poll_reply, promise, request, sent_to, value},
     *,
 };
-use crate::message::{Learned, Reject};
+use crate::message::{HeartbeatReply, Learned, Reject};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -169,4 +169,51 @@ fn a_leader_wakes_to_send_again_what_is_undecided() {
     assert_eq!(alone.deadline(), 100 * MILLISECOND, "the next heartbeat");
     command(&mut alone, 1);
     assert_eq!(alone.deadline(), 50 * MILLISECOND);
+}
+
+fn reply(ballot: Ballot, can_write: bool) -> Message {
+    let Message::HeartbeatReply(reply) = heartbeat_reply(ballot, 1, 0) else { unreachable!() };
+    Message::HeartbeatReply(HeartbeatReply { can_write, ..reply })
+}
+
+/// Node 2 cannot write; whether node 3 can counts for as long as it is heard.
+#[test]
+fn a_follower_that_falls_silent_is_not_counted_among_those_that_can_write() {
+    let (mut alone, ballot) = Alone::leading(|_| {});
+    alone.hear(3, reply(ballot, true));
+    let heard = alone.now;
+    while alone.role() == Role::Leading {
+        alone.hear(2, reply(ballot, false));
+        alone.wait(100 * MILLISECOND);
+    }
+    assert_eq!(alone.now.since(heard), limits::ELECTION_TIMEOUT);
+}
+
+/// Of four, two cannot write, so no others could lead, and the leader stays for the sake of reads:
+/// until it cannot confirm those either.
+#[test]
+fn a_leader_that_hears_no_quorum_steps_down_although_nobody_could_lead() {
+    let four = Membership::new((1..=4).map(|id| (id, ""))).expect("four");
+    let mut alone = Alone::new(|config, _| config.membership = four);
+    let poll = alone.poll();
+    alone.hear(3, poll_reply(&poll, true, None));
+    let ballot = alone.granted(&poll);
+    alone.hear(2, promise(ballot, vec![]));
+    alone.hear(3, promise(ballot, vec![]));
+    command(&mut alone, 1);
+    let began = alone.now;
+    let patience = limits::DISK_SILENT_TIMEOUTS * limits::ELECTION_TIMEOUT;
+    while alone.now < began.after(2 * patience) {
+        let is_hanging = alone.now >= began.after(patience);
+        alone.hear(3, reply(ballot, true));
+        alone.hear(4, reply(ballot, true));
+        alone.hear(2, reply(ballot, !is_hanging));
+        alone.wait(100 * MILLISECOND);
+        assert_eq!(alone.role(), Role::Leading);
+    }
+    for _ in 0..10 {
+        alone.hear(2, reply(ballot, false));
+        alone.wait(100 * MILLISECOND);
+    }
+    assert_eq!(alone.role(), Role::Follower);
 }

@@ -55,3 +55,15 @@ fn a_piece_of_the_log_is_read_once_for_each_who_wants_it() {
     let effects = replica.step(Instant::ZERO, Input::LogRead { id: first[0], records: records() });
     assert_eq!(effects.send, [], "an answer counts once");
 }
+
+#[test]
+fn a_peer_gets_no_more_than_it_asked_for() {
+    let (mut replica, _) = restarted();
+    let message = Message::Learn(Learn { number: 1, from: Slot(1), to: Slot(2) });
+    let effects = replica.step(Instant::ZERO, Input::Message { from: NodeId(2), message });
+    let id = effects.log_reads.first().expect("it is on disk").id;
+    let records = (1..=3).map(record).collect();
+    let effects = replica.step(Instant::ZERO, Input::LogRead { id, records });
+    let [(_, Message::Learned(learned))] = &effects.send[..] else { panic!("{effects:?}") };
+    assert_eq!(learned.values, [(Slot(1), Value::Noop), (Slot(2), Value::Noop)]);
+}

@@ -1,7 +1,7 @@
 //! Which peer a node asks for what it misses, when, and what it makes of the answer.
 
 use super::{
-    alone::{Alone, accept, heartbeat},
+    alone::{Alone, accept, heartbeat, sent_to, value},
     *,
 };
 use crate::message::{Learn, Learned};
@@ -164,4 +164,44 @@ fn the_clock_is_needed_unless_a_write_ends_the_wait() {
     let (_, request) = learn(&effects).expect("asked");
     alone.hear(2, learned(request.number, &[1], 9));
     assert!(alone.deadline() > TIMEOUT, "the write ends this wait");
+}
+
+/// The answers to a request for the slots from `from` on, and what is read from disk for it.
+fn served(alone: &mut Alone, from: u64) -> (Vec<Learned>, usize) {
+    let learn = Learn { number: 1, from: Slot(from), to: Slot(9) };
+    let effects = alone.hear(3, Message::Learn(learn));
+    let learned = |message| match message {
+        Message::Learned(learned) => Some(learned),
+        _ => None,
+    };
+    let answers = sent_to(&effects, 3).into_iter().filter_map(learned).collect();
+    (answers, effects.log_reads.len())
+}
+
+#[test]
+fn a_page_of_chosen_slots_ends_with_the_one_that_fills_it() {
+    let size = value(1, 100).encoded_len();
+    let mut alone = Alone::following(|config| config.page_bytes_max = 2 * size);
+    for slot in 1..=5 {
+        alone.hear(2, accept(slot, value(slot, 100), 9));
+    }
+    for (from, expected) in [(1, &[1, 2][..]), (3, &[3, 4]), (5, &[5])] {
+        let (answers, _) = served(&mut alone, from);
+        let slots: Vec<_> = answers[0].values.iter().map(|(slot, _)| slot.0).collect();
+        assert_eq!(slots, expected);
+    }
+}
+
+#[test]
+fn what_is_compacted_is_not_looked_for_on_disk() {
+    let mut alone = Alone::new(|_, recovered| {
+        recovered.incarnation = 2;
+        recovered.chosen = Watermark { slot: Slot(5), hash: 7 };
+        recovered.floor = Slot(2);
+        recovered.sessions.slot = Slot(5);
+    });
+    let nothing = |number| Learned { number, values: vec![], chosen: Slot(5), floor: Slot(2) };
+    assert_eq!(served(&mut alone, 2), (vec![nothing(1)], 0));
+    assert_eq!(served(&mut alone, 3), (vec![], 1));
+    assert_eq!(served(&mut alone, 6), (vec![nothing(1)], 0));
 }
