@@ -4,12 +4,14 @@
 mod alone;
 mod bad_input;
 mod candidacy;
+mod chosen_records;
 mod corpus;
 mod delivery;
 mod hanging_disks;
 mod held_back;
 mod leadership;
 mod log_reads;
+mod observed;
 mod own_requests;
 mod pages;
 mod passing_on;

@@ -71,14 +71,17 @@ fn what_waits_is_not_queued_again_and_everything_else_is() {
     assert_eq!(released(&[promise_from(1, 1), prepare(1, 1), vote(1, 1)]).len(), 3);
 }
 
-/// From then on it does not vouch for its disk any more.
+/// From then on it does not vouch for its disk any more, whatever was written before.
 #[test]
 fn a_disk_is_waited_for_a_number_of_election_timeouts() {
     let patience = limits::DISK_SILENT_TIMEOUTS * limits::ELECTION_TIMEOUT;
     for (missing, expected) in [(1, true), (0, false)] {
         let mut alone = Alone::following(|_| {});
-        assert!(alone.hear(2, accept(1, Value::Noop, 0)).persist.is_some());
+        alone.hear(2, accept(1, Value::Noop, 0));
+        alone.persist();
+        assert!(alone.hear(2, accept(2, Value::Noop, 0)).persist.is_some());
         alone.now = alone.now.after(patience - Duration::from_millis(missing));
+        alone.step(Input::Persisted(WriteId(1)));
         let effects = alone.hear(2, heartbeat(0));
         let [Message::HeartbeatReply(reply)] = &sent_to(&effects, 2)[..] else {
             panic!("{effects:?}")
