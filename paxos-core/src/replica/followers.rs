@@ -137,6 +137,9 @@ impl Followers {
     /// Whether too few of those that the leader hears can write, itself included, although others
     /// could be enough to lead.
     pub(super) fn cannot_write(&self, leader_can_write: bool, cx: &Context<'_>) -> bool {
+        if planted!(QuorumLossIgnored) {
+            return false;
+        }
         let is_heard = |peer: &&Follower| cx.now.since(peer.heard_at) < cx.config.election_timeout;
         let heard = self.peers.values().filter(is_heard).map(|peer| peer.can_write);
         let (mut writers, mut may_write) = (0, self.peers.len() + 1);
