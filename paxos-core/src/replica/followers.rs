@@ -3,8 +3,10 @@
 //! A leader that has not heard from a quorum for an election timeout is not connected to one, steps
 //! down, and goes quiet. So does one whose followers answer and cannot write, if some quorum that it
 //! does not reach may be able to: otherwise it would keep those from electing another. Where none
-//! can, it stays, for the sake of reads. A round of heartbeats that a quorum has answered confirms that no higher
-//! ballot had been promised by a quorum when the round began.
+//! can, it stays, for the sake of reads.
+//!
+//! A round of heartbeats that a quorum has answered confirms that no higher ballot had been promised
+//! by a quorum when the round began.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -47,7 +47,7 @@ pub(super) enum Happening {
 
 impl Happening {
     /// The node to whose process it happens.
-    fn is_of_process_at(&self) -> Option<usize> {
+    fn process_at(&self) -> Option<usize> {
         match *self {
             Happening::Wake { node, .. }
             | Happening::Tick { node, .. }
@@ -103,7 +103,7 @@ impl Agenda {
 
     /// What was planned for the processes that a node has had comes to nothing.
     pub(super) fn forget_lives(&mut self, node: usize) {
-        self.entries.retain(|Reverse(entry)| entry.happening.is_of_process_at() != Some(node));
+        self.entries.retain(|Reverse(entry)| entry.happening.process_at() != Some(node));
     }
 
     /// The next thing to happen, if it happens by `end`.
