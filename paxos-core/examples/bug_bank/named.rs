@@ -16,11 +16,6 @@ fn target_and_test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str
         Bug::VoteOfAnotherBallot => {
             (REPLICA, "replica::tests::a_vote_at_another_ballot_does_not_count")
         }
-        Bug::UselessFollowersCount => (
-            REPLICA,
-            "replica::tests::hanging_disks::\
-             a_leader_whose_followers_cannot_write_makes_room_for_one_whose_can",
-        ),
         Bug::DoubleApply => {
             (NODE, "faults::a_durable_state_machine_is_not_given_twice_what_it_has_applied")
         }

@@ -27,6 +27,8 @@ pub(super) enum Happening {
     Worked { node: usize, life: u64 },
     /// A process is gone in the midst of a write, and starts again later.
     CrashInWrite { node: usize, life: u64, rng: fastrand::Rng },
+    /// The power of a machine fails while its log hangs.
+    PowerFails { node: usize, life: u64, rng: fastrand::Rng },
     /// A node starts again, and crashes in the midst of that this many times.
     Restart { node: usize, relapses: u32, rng: fastrand::Rng },
     /// A disk is as fast as before, and has room.
@@ -54,7 +56,8 @@ impl Happening {
             | Happening::Written { node, .. }
             | Happening::LogRead { node, .. }
             | Happening::Worked { node, .. }
-            | Happening::CrashInWrite { node, .. } => Some(node),
+            | Happening::CrashInWrite { node, .. }
+            | Happening::PowerFails { node, .. } => Some(node),
             _ => None,
         }
     }

@@ -149,6 +149,8 @@ occurrences! {
     EndedOneWay = "endings one-way",
     /// It was left without one direction of one link.
     EndedWithHalfLink = "endings with half a link",
+    /// It began with a leader too few of whose followers could write.
+    EndedWithHungDisks = "endings with hung disks",
     /// A fault outside the core stayed to the end.
     LeftBroken = "faults left for good",
     /// A node polled the others before a ballot.

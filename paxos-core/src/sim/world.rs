@@ -147,6 +147,11 @@ impl<'a> World<'a> {
                 self.seen.add(Occurrence::CrashedInWrite);
                 self.crash_for_a_while(node, &mut rng)
             }
+            Happening::PowerFails { node, life, rng }
+                if self.has_faults && self.is_life(node, life) =>
+            {
+                self.power_fails(node, rng)
+            }
             Happening::Restart { node, relapses, rng }
                 if self.has_faults && !self.is_running(node) && !self.stations[node].is_lost =>
             {
@@ -215,13 +220,22 @@ impl<'a> World<'a> {
 
     /// Crashes a node: of what its disk was given and has not synced, any sectors may be left.
     pub(super) fn crash(&mut self, node: usize, rng: &mut fastrand::Rng) -> Checked {
+        if self.stations[node].disk_is_full {
+            return self.crash_keeping_nothing(node);
+        }
+        self.crash_keeping(node, |writes| sectors_kept(writes, rng))
+    }
+
+    /// Crashes a node: nothing is left of what its disk was given and has not synced.
+    pub(super) fn crash_keeping_nothing(&mut self, node: usize) -> Checked {
+        self.crash_keeping(node, |writes| vec![false; writes])
+    }
+
+    fn crash_keeping(&mut self, node: usize, keep: impl FnOnce(usize) -> Vec<bool>) -> Checked {
         self.seen.add(Occurrence::Crashed);
         let station = &mut self.stations[node];
         let unfinished = station.host.disk.unfinished().len();
-        let is_full = station.disk_is_full;
-        let loss = station.host.disk.lose_power(|writes| {
-            if is_full { vec![false; writes] } else { sectors_kept(writes, rng) }
-        });
+        let loss = station.host.disk.lose_power(keep);
         let survivors = loss.survivors;
         for (occurrence, is_so) in [
             (Occurrence::LostWrites, survivors < unfinished),

@@ -1,9 +1,14 @@
 //! What is left of the cluster in the liveness phase.
 
 use crate::{
+    limits,
     sim::{occurrence::Occurrence, plan::quorum, topology::Links},
-    types::Membership,
+    types::{Membership, Phase},
 };
+
+/// Election timeouts within which a node that is connected to a quorum has its command done when a
+/// leader that all follow loses its links (Ng, Haridi & Carbone, EuroSys 2023).
+const TIMEOUTS_TO_RECOVER: u32 = 4;
 
 /// What is left of the cluster in the liveness phase. The cases of Ng, Haridi & Carbone (EuroSys
 /// 2023) begin with a leader that all follow; the others with whatever the faults have left.
@@ -31,6 +36,9 @@ pub(in crate::sim) enum Ending {
     OneWay,
     /// Everything works but the way from one node to another, which may be the leader.
     HalfLink,
+    /// The leader hears a quorum, too few of which have a disk that does anything, while a quorum
+    /// whose disks work is connected, and not all of it to the leader.
+    HungDisks,
 }
 
 impl Ending {
@@ -46,7 +54,7 @@ impl Ending {
         let center = core[0];
         core.truncate(rng.usize(quorum..=nodes));
         core.sort_unstable();
-        match rng.u8(..12) {
+        match rng.u8(..13) {
             0 => Ending::Core(core),
             1 => Ending::Survivors(core),
             2..=4 => Ending::Fringe(core),
@@ -56,6 +64,7 @@ impl Ending {
             8 if nodes > 2 && quorum <= 3 => Ending::Chained,
             9 if nodes > 2 && quorum < nodes => Ending::OneWay,
             10 if nodes > 2 => Ending::HalfLink,
+            11 if nodes > 2 && quorum < nodes => Ending::HungDisks,
             _ => Ending::Healed,
         }
     }
@@ -95,15 +104,21 @@ impl Ending {
             Ending::Chained => Occurrence::EndedChained,
             Ending::OneWay => Occurrence::EndedOneWay,
             Ending::HalfLink => Occurrence::EndedWithHalfLink,
+            Ending::HungDisks => Occurrence::EndedWithHungDisks,
         }
     }
 
-    /// Whether it is one of those that begin with a leader that all follow.
-    pub(super) fn has_prelude(&self) -> bool {
-        matches!(
-            self,
-            Ending::QuorumLoss | Ending::ConstrainedElection | Ending::Chained | Ending::OneWay
-        )
+    /// If it is one of those that begin with a leader that all follow: the election timeouts within
+    /// which a node that is connected to a quorum has its command done.
+    pub(super) fn timeouts_to_recover(&self) -> Option<u32> {
+        match self {
+            Ending::QuorumLoss | Ending::ConstrainedElection | Ending::Chained | Ending::OneWay => {
+                Some(TIMEOUTS_TO_RECOVER)
+            }
+            // That a disk hangs is known by its silence alone.
+            Ending::HungDisks => Some(limits::DISK_SILENT_TIMEOUTS + TIMEOUTS_TO_RECOVER),
+            _ => None,
+        }
     }
 
     /// The nodes that work.
@@ -124,12 +139,15 @@ pub(super) struct Remains {
     pub(super) center: usize,
     /// The nodes that have to get everything done.
     pub(super) demanded: Vec<usize>,
+    /// The nodes whose disks do nothing any more.
+    pub(super) hung: Vec<usize>,
 }
 
 impl Remains {
     /// What an ending leaves of a cluster that `leader` leads, if it is one with a leader.
     pub(super) fn of(
         ending: &Ending,
+        membership: &Membership,
         nodes: usize,
         leader: usize,
         rng: &mut fastrand::Rng,
@@ -169,8 +187,36 @@ impl Remains {
                 let is_left = |from, to| leader != if is_heard { to } else { from };
                 (Links::of(nodes, is_left), follower, but_leader)
             }
+            Ending::HungDisks => return Remains::with_hung_disks(membership, nodes, leader, rng),
         };
-        Remains { links, center, demanded }
+        Remains { links, center, demanded, hung: Vec::new() }
+    }
+
+    /// What leaves the leader as many that answer as it needs, fewer of which can write, itself
+    /// included.
+    fn with_hung_disks(
+        membership: &Membership,
+        nodes: usize,
+        leader: usize,
+        rng: &mut fastrand::Rng,
+    ) -> Remains {
+        let mut writers: Vec<_> = (0..nodes).filter(|&node| node != leader).collect();
+        rng.shuffle(&mut writers);
+        let mut hung = writers.split_off(quorum(membership));
+        let needed = membership.quorum_size(Phase::Two);
+        let leader_hangs = hung.is_empty() || needed == 1 || rng.bool();
+        let heard_min = (needed - 1).saturating_sub(hung.len());
+        let heard_max = if leader_hangs { needed - 1 } else { needed - 2 };
+        let heard = writers[..rng.usize(heard_min..=heard_max)].to_vec();
+        if leader_hangs {
+            hung.push(leader);
+        }
+        let reaches_leader = |node| heard.contains(&node) || !writers.contains(&node);
+        let is_left = |from, to| {
+            (from != leader || reaches_leader(to)) && (to != leader || reaches_leader(from))
+        };
+        let links = Links::of(nodes, is_left);
+        Remains { links, center: writers[rng.usize(..writers.len())], demanded: writers, hung }
     }
 }
 

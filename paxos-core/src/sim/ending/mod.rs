@@ -28,10 +28,6 @@ const CHECK: Check = Check::Liveness;
 /// they have left.
 const TIMEOUTS_TO_GET_ON: u32 = 12;
 
-/// Election timeouts within which a node that is connected to a quorum has its command done when a
-/// leader that all follow loses its links (Ng, Haridi & Carbone, EuroSys 2023).
-const TIMEOUTS_TO_RECOVER: u32 = 4;
-
 /// Election timeouts in a row without any progress while something still waits to be done.
 const TIMEOUTS_TO_FINISH: u32 = 12;
 
@@ -66,9 +62,9 @@ impl World<'_> {
         self.network.mend();
         let working = ending.working(nodes);
         self.heal(&working)?;
-        let leader = if ending.has_prelude() { self.prelude()? } else { 0 };
+        let leader = if ending.timeouts_to_recover().is_some() { self.prelude()? } else { 0 };
         let rng = &mut self.ending_rng.fork();
-        let remains = Remains::of(&ending, nodes, leader, rng);
+        let remains = Remains::of(&ending, &self.plan.membership, nodes, leader, rng);
         if ending == Ending::ConstrainedElection {
             self.leave_behind(remains.center, leader)?;
         }
@@ -148,6 +144,9 @@ impl World<'_> {
             Ending::Fringe(_) => self.fray(&others, rng),
             _ => self.network.trouble(&others, Trouble::Cut, || Duration::MAX),
         }
+        for &node in &remains.hung {
+            self.stations[node].disk_hangs_until = Duration::MAX;
+        }
         let working = ending.working(self.plan.nodes);
         for node in (0..self.plan.nodes).filter(|node| !working.contains(node)) {
             self.seen.add(Occurrence::LeftBroken);
@@ -206,15 +205,14 @@ impl World<'_> {
     /// A node that is connected to a quorum wants something done: waits until it is, or, if the
     /// faults have left a backlog, until something new is chosen; returns how long that took.
     fn get_on(&mut self, ending: &Ending, center: usize) -> Result<Duration, Violation> {
-        let timeouts_max =
-            if ending.has_prelude() { TIMEOUTS_TO_RECOVER } else { TIMEOUTS_TO_GET_ON };
+        let has_backlog = ending.timeouts_to_recover().is_none();
+        let timeouts_max = ending.timeouts_to_recover().unwrap_or(TIMEOUTS_TO_GET_ON);
         let (began, end) = (self.now, self.ledger.prefix());
         let mut wish = self.wish(center)?;
         let mut idle_steps = 0;
         while idle_steps < timeouts_max * STEPS_PER_TIMEOUT {
             let life = self.life(center);
             let waits = life.zip(wish).is_some_and(|(life, id)| self.workload.is_new(life, id));
-            let has_backlog = !ending.has_prelude();
             if if has_backlog { self.ledger.prefix() > end } else { !waits } {
                 return Ok(self.now - began);
             }

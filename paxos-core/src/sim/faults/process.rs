@@ -93,10 +93,14 @@ impl World<'_> {
         node: usize,
         rng: &mut fastrand::Rng,
     ) -> Checked {
+        self.restart_later(node, rng);
+        self.crash(node, rng)
+    }
+
+    pub(super) fn restart_later(&mut self, node: usize, rng: &mut fastrand::Rng) {
         let relapses = if rng.u8(..4) == 0 { rng.u32(1..4) } else { 0 };
         let at = self.now + self.while_lasting(rng);
         self.agenda.plan(at, Happening::Restart { node, relapses, rng: rng.fork() });
-        self.crash(node, rng)
     }
 
     fn crash_all(&mut self, rng: &mut fastrand::Rng) -> Checked {

@@ -11,6 +11,7 @@ use crate::{
     sim::{
         agenda::Happening,
         disk::Damage,
+        fault::Fault,
         network::Trouble,
         occurrence::Occurrence,
         station::Station,
@@ -76,6 +77,19 @@ impl World<'_> {
         self.trace.note(self.now, [19, node as u64, 0], || {
             format!("the disk of {} hangs until {:.6}", node + 1, until.as_secs_f64())
         });
+        let Some(life) = self.stations[node].host.incarnation() else { return };
+        if rng.u8(..4) == 0 && self.plan.has(Fault::Crash) {
+            self.agenda.plan(until, Happening::PowerFails { node, life, rng: rng.fork() });
+        }
+    }
+
+    /// The power of a machine fails while its log hangs: nothing is left of what the log was asked
+    /// to write. The state machine, whose state need not be on the same disk, has made durable all that
+    /// it has applied, and may be ahead of the log when the node comes back.
+    pub(in crate::sim) fn power_fails(&mut self, node: usize, mut rng: fastrand::Rng) -> Checked {
+        self.stations[node].host.machine.flush();
+        self.restart_later(node, &mut rng);
+        self.crash_keeping_nothing(node)
     }
 
     /// One of the next writes fails.
