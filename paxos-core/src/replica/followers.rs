@@ -97,10 +97,12 @@ impl Followers {
         }
         self.heard(from, now);
         let peer = self.peers.get_mut(&from)?;
-        peer.round = peer.round.max(reply.round);
+        if reply.round >= peer.round {
+            peer.round = reply.round;
+            peer.can_write = reply.can_write;
+        }
         peer.chosen = peer.chosen.max(reply.chosen);
         peer.highest_accepted = peer.highest_accepted.max(reply.highest_accepted);
-        peer.can_write = reply.can_write;
         self.started.iter().find(|(round, _)| *round == reply.round).map(|&(_, at)| at)
     }
 

@@ -172,7 +172,11 @@ fn a_leader_wakes_to_send_again_what_is_undecided() {
 }
 
 fn reply(ballot: Ballot, can_write: bool) -> Message {
-    let Message::HeartbeatReply(reply) = heartbeat_reply(ballot, 1, 0) else { unreachable!() };
+    reply_in_round(ballot, 1, can_write)
+}
+
+fn reply_in_round(ballot: Ballot, round: u64, can_write: bool) -> Message {
+    let Message::HeartbeatReply(reply) = heartbeat_reply(ballot, round, 0) else { unreachable!() };
     Message::HeartbeatReply(HeartbeatReply { can_write, ..reply })
 }
 
@@ -187,6 +191,18 @@ fn a_follower_that_falls_silent_is_not_counted_among_those_that_can_write() {
         alone.wait(100 * MILLISECOND);
     }
     assert_eq!(alone.now.since(heard), limits::ELECTION_TIMEOUT);
+}
+
+/// Node 3 is silent, so that the leader needs node 2.
+#[test]
+fn that_a_follower_could_not_write_long_ago_does_not_count() {
+    let (mut alone, ballot) = Alone::leading(|_| {});
+    for round in 2..20 {
+        alone.wait(100 * MILLISECOND);
+        alone.hear(2, reply_in_round(ballot, round, true));
+        alone.hear(2, reply_in_round(ballot, round - 1, false));
+        assert_eq!(alone.role(), Role::Leading, "in round {round}");
+    }
 }
 
 /// Of four, two cannot write, so no others could lead, and the leader stays for the sake of reads:
