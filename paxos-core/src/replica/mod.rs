@@ -348,6 +348,7 @@ impl Replica {
     fn step_down(&mut self, now: Instant) {
         if !matches!(self.proposing, Proposing::Not) {
             self.proposing = Proposing::Not;
+            self.out.withdraw_prepares();
             self.queue.clear();
             self.reader.on_deposed();
             self.election.back_off(&mut surroundings!(self, now));

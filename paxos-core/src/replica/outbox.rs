@@ -149,6 +149,11 @@ impl Outbox {
         self.held.retain(|held| held.message.ballot() >= promised);
     }
 
+    /// Keeps back the Prepares that still wait for the disk: whoever sent them has given up.
+    pub(super) fn withdraw_prepares(&mut self) {
+        self.held.retain(|held| !matches!(held.message, AfterPersist::Prepare(_)));
+    }
+
     pub(super) fn persist_record(&mut self, record: Record) {
         self.batch.records.push(record);
     }

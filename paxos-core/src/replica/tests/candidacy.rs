@@ -31,6 +31,18 @@ fn a_candidate_asks_those_again_that_do_not_answer() {
 }
 
 /// Counting one would mean to trust what cannot be right.
+/// Its Prepare would only depose whoever has been elected meanwhile.
+#[test]
+fn a_candidate_that_gave_up_before_its_disk_was_done_asks_nobody() {
+    let mut alone = Alone::new(|_, _| {});
+    let poll = alone.poll();
+    alone.hear(2, poll_reply(&poll, true, None));
+    while alone.role() == Role::Preparing {
+        alone.wait(alone.deadline());
+    }
+    assert_eq!(prepares(&alone.persist()), []);
+}
+
 #[test]
 fn a_promise_that_repeats_a_slot_or_a_page_is_no_promise() {
     let mut alone = Alone::new(|_, _| {});
