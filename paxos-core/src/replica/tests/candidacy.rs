@@ -30,7 +30,6 @@ fn a_candidate_asks_those_again_that_do_not_answer() {
     assert_eq!(alone.role(), Role::Follower);
 }
 
-/// Counting one would mean to trust what cannot be right.
 /// Its Prepare would only depose whoever has been elected meanwhile.
 #[test]
 fn a_candidate_that_gave_up_before_its_disk_was_done_asks_nobody() {
@@ -43,6 +42,7 @@ fn a_candidate_that_gave_up_before_its_disk_was_done_asks_nobody() {
     assert_eq!(prepares(&alone.persist()), []);
 }
 
+/// Counting one would mean to trust what cannot be right.
 #[test]
 fn a_promise_that_repeats_a_slot_or_a_page_is_no_promise() {
     let mut alone = Alone::new(|_, _| {});

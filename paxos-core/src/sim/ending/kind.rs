@@ -207,13 +207,12 @@ impl Remains {
         let leader_hangs = hung.is_empty() || needed == 1 || rng.bool();
         let heard_min = (needed - 1).saturating_sub(hung.len());
         let heard_max = if leader_hangs { needed - 1 } else { needed - 2 };
-        let heard = writers[..rng.usize(heard_min..=heard_max)].to_vec();
+        let unheard = &writers[rng.usize(heard_min..=heard_max)..];
         if leader_hangs {
             hung.push(leader);
         }
-        let reaches_leader = |node| heard.contains(&node) || !writers.contains(&node);
         let is_left = |from, to| {
-            (from != leader || reaches_leader(to)) && (to != leader || reaches_leader(from))
+            !(from == leader && unheard.contains(&to) || to == leader && unheard.contains(&from))
         };
         let links = Links::of(nodes, is_left);
         Remains { links, center: writers[rng.usize(..writers.len())], demanded: writers, hung }
