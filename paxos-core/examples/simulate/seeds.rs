@@ -1,7 +1,7 @@
 //! Many seeds, on many cores.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::IsTerminal,
     process::ExitCode,
     sync::{
@@ -15,7 +15,7 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use paxos_core::sim::{Failure, Fault, Occurrences, Report, Simulation};
+use paxos_core::sim::{Failure, Fault, Occurrence, Occurrences, Report, Simulation};
 
 use super::{LeftOut, replay_command, shrink};
 
@@ -57,6 +57,8 @@ struct Summary {
     slowest: u32,
     faults: BTreeSet<Fault>,
     occurrences: Occurrences,
+    /// Election timeouts until something new was chosen, of every run with this ending.
+    first_progress: BTreeMap<Occurrence, Vec<f64>>,
 }
 
 impl Summary {
@@ -69,6 +71,8 @@ impl Summary {
         self.slowest = self.slowest.max(report.recovery_timeouts);
         self.faults.extend(&report.faults);
         self.occurrences.merge(&report.occurrences);
+        let first = report.first_progress.as_secs_f64() / report.election_timeout.as_secs_f64();
+        self.first_progress.entry(report.ending).or_default().push(first);
     }
 
     fn line(&self) -> String {
@@ -77,8 +81,19 @@ impl Summary {
         format!("{seeds} seeds, {hours:.1} simulated hours, {slots} slots, {calls} calls checked")
     }
 
+    fn print_first_progress(&self) {
+        println!("election timeouts until something new was chosen, median and worst, of");
+        for (ending, timeouts) in &self.first_progress {
+            let mut timeouts = timeouts.clone();
+            timeouts.sort_by(f64::total_cmp);
+            let (median, worst) = (timeouts[timeouts.len() / 2], timeouts[timeouts.len() - 1]);
+            println!("{:>12}  {ending}: {median:.1}, {worst:.1}", timeouts.len());
+        }
+    }
+
     fn print(&self, elapsed: Duration, jobs: usize) {
         print!("{}", self.occurrences);
+        self.print_first_progress();
         println!("{}", self.line());
         println!("{} strikes of faults; {} kinds of faults", self.strikes, self.faults.len());
         println!("at most {} idle election timeouts until all was done", self.slowest);

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Fault, Occurrences, Restriction, Strike,
+    Fault, Occurrence, Occurrences, Restriction, Strike,
     application::{self, Answer, Application, Calls, Guest, Question},
     check::{Check, Violation},
     linearizability::Call,
@@ -133,6 +133,7 @@ impl Simulation {
             Ok(Ok(recovery)) => {
                 return Ok(Report {
                     trace_hash: world.trace.hash(),
+                    ending: world.plan.ending.occurrence(),
                     first_progress: recovery.first,
                     election_timeout: world.plan.election_timeout(),
                     recovery_timeouts: recovery.idle_timeouts,
@@ -182,6 +183,8 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// What happened how often.
     pub occurrences: Occurrences,
+    /// Which of the endings it had: what was wrong for good when the faults ended.
+    pub ending: Occurrence,
     /// Virtual time from the end of the faults until something new was chosen.
     pub first_progress: Duration,
     /// The election timeout of the cluster.

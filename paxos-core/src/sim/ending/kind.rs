@@ -91,8 +91,8 @@ impl Ending {
         }
     }
 
-    /// Counts it.
-    pub(super) fn occurrence(&self) -> Occurrence {
+    /// What counts it.
+    pub(in crate::sim) fn occurrence(&self) -> Occurrence {
         match self {
             Ending::Healed => Occurrence::EndedHealed,
             Ending::Core(_) => Occurrence::EndedWithCore,
