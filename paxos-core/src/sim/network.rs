@@ -80,6 +80,8 @@ pub(super) struct Network {
     /// Faults of single messages stop when the liveness phase begins.
     pub(super) is_faulty: bool,
     memory: VecDeque<Parcel>,
+    /// The last promise sent on each link.
+    promises: Vec<Option<Parcel>>,
 }
 
 impl Network {
@@ -91,10 +93,11 @@ impl Network {
             last_arrival: Duration::ZERO,
             busy_until: Duration::ZERO,
         };
-        let links = (0..nodes * nodes).map(link).collect();
+        let links: Vec<_> = (0..nodes * nodes).map(link).collect();
         let uplinks_busy_until = vec![Duration::ZERO; nodes];
+        let promises = vec![None; links.len()];
         let memory = VecDeque::new();
-        Network { nodes, links, uplinks_busy_until, is_faulty: true, memory }
+        Network { nodes, links, uplinks_busy_until, is_faulty: true, memory, promises }
     }
 
     fn link(&mut self, from: usize, to: usize) -> &mut Link {
@@ -149,6 +152,17 @@ impl Network {
         {
             seen.add(Occurrence::Resurrected);
             arrivals.push((now + plan.latency(rng), old.clone()));
+        }
+        if is_faulty
+            && plan.has(Fault::Resurrect)
+            && let Some(old) = self.earlier_promise(&parcel)
+            && rng.bool()
+        {
+            seen.add(Occurrence::PromiseRepeated);
+            arrivals.push((now + plan.latency(rng), old.clone()));
+        }
+        if let Message::Promise(_) = parcel.message {
+            self.promises[parcel.from * self.nodes + parcel.to] = Some(parcel.clone());
         }
         let queue_max = plan.election_timeout();
         let Some(left) = self.leave(now, &parcel, queue_max, rng, seen) else { return arrivals };
@@ -231,6 +245,17 @@ impl Network {
             }
         }
         Some(left)
+    }
+
+    /// If this is a Prepare, what was promised to its sender in an earlier candidacy. By chance alone
+    /// an old promise hardly ever arrives while it can be mistaken for a new one.
+    fn earlier_promise(&self, parcel: &Parcel) -> Option<&Parcel> {
+        let Message::Prepare(prepare) = &parcel.message else { return None };
+        let last = self.promises[parcel.to * self.nodes + parcel.from].as_ref()?;
+        match &last.message {
+            Message::Promise(promise) if promise.ballot < prepare.ballot => Some(last),
+            _ => None,
+        }
     }
 
     fn remember(&mut self, parcel: Parcel, rng: &mut fastrand::Rng) {

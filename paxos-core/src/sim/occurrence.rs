@@ -35,6 +35,8 @@ occurrences! {
     Delayed = "messages delayed",
     /// A message came once more, long after.
     Resurrected = "very old messages repeated",
+    /// A promise to an earlier candidacy arrived in the next one of the same node.
+    PromiseRepeated = "promises repeated to a later candidacy",
     /// A message met a cut link.
     Severed = "messages lost to a cut",
     /// The cluster was split into groups.
