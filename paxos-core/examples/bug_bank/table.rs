@@ -17,7 +17,8 @@ pub(super) fn row(bug: Bug, hunts: &[Hunt]) -> String {
     let mut seeds: Vec<_> = hunts.iter().map(|hunt| hunt.seeds).collect();
     seeds.sort_unstable_by_key(|seeds| seeds.unwrap_or(u64::MAX));
     let text = |seeds: Option<u64>| seeds.map_or(SURVIVES.to_owned(), |seeds| seeds.to_string());
-    let median = text(seeds[seeds.len() / 2]);
+    let [below, above] = [seeds[(seeds.len() - 1) / 2], seeds[seeds.len() / 2]];
+    let median = text(below.zip(above).map(|(below, above)| below.midpoint(above)));
     let most = text(seeds[seeds.len() - 1]);
     format!("| `{bug}` | {} | {median} | {most} | {} |", bug.text(), checks(hunts))
 }

@@ -60,7 +60,7 @@ fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
 impl Plan {
     /// The plan that the random numbers decide, without some faults.
     pub(super) fn draw(rng: &mut fastrand::Rng, without: &BTreeSet<Fault>) -> Plan {
-        let nodes = pick(rng, &[1, 3, 3, 3, 5, 5, 5, 5, 7, 7]);
+        let nodes = pick(rng, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 7]);
         let membership = draw_membership(rng, nodes);
         let config = draw_config(rng, &membership);
         let election = config.election_timeout;

@@ -182,6 +182,7 @@ impl World<'_> {
         match rng.u8(..6) {
             0 => station.pause(self.now, Duration::MAX, rng.bool()),
             _ if is_paused => station.pause(self.now, Duration::MAX, rng.bool()),
+            _ if station.disk_hangs_until > self.now => station.disk_hangs_until = Duration::MAX,
             1 => station.disk_is_full = true,
             2 => station.disk_hangs_until = Duration::MAX,
             3 => self.set_clock_rate(node, (2.0 * rng.f64() - 1.0).exp2()),
@@ -209,8 +210,8 @@ impl World<'_> {
         let timeouts_max = ending.timeouts_to_recover().unwrap_or(TIMEOUTS_TO_GET_ON);
         let (began, end) = (self.now, self.ledger.prefix());
         let mut wish = self.wish(center)?;
-        let mut idle_steps = 0;
-        while idle_steps < timeouts_max * STEPS_PER_TIMEOUT {
+        let mut steps = 0;
+        while steps < timeouts_max * STEPS_PER_TIMEOUT {
             let life = self.life(center);
             let waits = life.zip(wish).is_some_and(|(life, id)| self.workload.is_new(life, id));
             if if has_backlog { self.ledger.prefix() > end } else { !waits } {
@@ -222,7 +223,8 @@ impl World<'_> {
             }
             let before = self.progress(&[center]);
             self.run_until(self.now + self.plan.election_timeout() / STEPS_PER_TIMEOUT)?;
-            idle_steps += u32::from(self.progress(&[center]) == before);
+            // With a backlog, what counts is that it shrinks.
+            steps += u32::from(!has_backlog || self.progress(&[center]) == before);
         }
         Err(Violation::of(
             CHECK,
