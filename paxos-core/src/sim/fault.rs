@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
+use super::occurrence::Occurrence;
+
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// A kind of fault. Each run draws a subset.
@@ -101,6 +103,49 @@ impl Fault {
 }
 
 impl Fault {
+    /// What may happen by it and by no other fault: if none of it has, it was not there.
+    #[must_use]
+    pub fn signs(self) -> &'static [Occurrence] {
+        use Occurrence as O;
+        match self {
+            Fault::Drop => &[O::Dropped],
+            Fault::Duplicate => &[O::Duplicated],
+            Fault::Delay => &[O::Delayed],
+            Fault::Resurrect => &[O::Resurrected, O::PromiseRepeated],
+            Fault::Partition => &[O::CutIntoIslands],
+            Fault::Cut => &[
+                O::CutOneWay,
+                O::CutToBridge,
+                O::CutToChain,
+                O::CutToHub,
+                O::CutToRing,
+                O::CutAtRandom,
+            ],
+            Fault::Weaken => &[O::LostOnFlakyLink, O::HeldUpOnSlowLink],
+            Fault::Throttle => &[O::QueuedOnNarrowLink, O::LostOnNarrowLink],
+            Fault::Crash => &[
+                O::CrashedBeforeWriting,
+                O::CrashedBeforeSending,
+                O::CrashedWhileSending,
+                O::CrashedAfterSending,
+                O::CrashedInWrite,
+                O::CrashedAtStart,
+            ],
+            Fault::SlowDisk => &[O::SlowedDisk],
+            Fault::FullDisk => &[O::FilledDisk],
+            Fault::HangingDisk => &[O::HungDisk],
+            Fault::FailedWrite => &[O::WriteFailed],
+            Fault::FailedRead => &[O::ReadFailed, O::StartFailed],
+            Fault::Rot => &[O::Rotted],
+            Fault::LostDisk => &[O::LostDisk],
+            Fault::Pause => &[O::Paused, O::Stranded],
+            Fault::Depose => &[O::Deposed],
+            Fault::Drift => &[O::Drifted],
+            Fault::Warp => &[O::Warped],
+            Fault::Jump => &[O::Jumped],
+        }
+    }
+
     /// Whether it takes a node away for good: not many seeds draw it.
     pub(super) fn is_final(self) -> bool {
         matches!(self, Fault::Rot | Fault::LostDisk)

@@ -123,7 +123,7 @@ occurrences! {
     Suspended = "suspensions",
     /// A machine was suspended, and links that had been cut meanwhile came back after it went on.
     Stranded = "suspensions while links were cut",
-    /// A leader was suspended among few and went on when its successor was gone.
+    /// A leader was suspended among few, and its successor crashed.
     Deposed = "leaders replaced while suspended",
     /// A clock ran a little fast or slow.
     Drifted = "drifting clocks",

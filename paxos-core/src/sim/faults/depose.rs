@@ -85,7 +85,6 @@ impl World<'_> {
             self.suspend(node, at.resumed_at);
             return Ok(());
         };
-        self.seen.add(Occurrence::Deposed);
         let mut others: Vec<_> = (0..self.plan.nodes).filter(|&other| other != node).collect();
         rng.shuffle(&mut others);
         let (loyal, rest) = others.split_at(islanders - 1);
@@ -123,6 +122,7 @@ impl World<'_> {
     /// next steps.
     pub(in crate::sim) fn strike_new_leader(&mut self, node: usize) {
         if let Some(doom) = self.strikes.doom.take_if(|doom| doom.spared != node) {
+            self.seen.add(Occurrence::Deposed);
             let mut rng = doom.rng;
             let at = CrashPoint { steps: rng.u32(..6), rng };
             self.stations[node].crash_point = Some(at);
@@ -143,6 +143,7 @@ impl World<'_> {
     ) -> Checked {
         let leader = (0..self.plan.nodes).find(|&node| node != spared && self.leads(node));
         let Some(leader) = leader else { return Ok(()) };
+        self.seen.add(Occurrence::Deposed);
         let restart = Happening::Restart { node: leader, relapses: 0, rng: rng.fork() };
         self.agenda.plan(restart_at, restart);
         self.crash(leader, &mut rng)

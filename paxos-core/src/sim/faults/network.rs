@@ -14,17 +14,24 @@ use crate::sim::{
 impl World<'_> {
     /// Splits the cluster into groups.
     pub(super) fn partition(&mut self, rng: &mut fastrand::Rng) {
-        let links = Shape::Islands.draw(self.plan.nodes, 0, rng).others();
-        self.seen.add(Shape::Islands.occurrence());
+        let links = self.lost_to(Shape::Islands, 0, rng);
         self.impair(&links, Trouble::Cut, rng);
     }
 
     /// Cuts links so that some nodes may still reach each other only by way of others.
     pub(super) fn cut(&mut self, node: usize, rng: &mut fastrand::Rng) {
         let shape = rng.choice(Shape::PARTIAL).expect("there are some");
-        let links = shape.draw(self.plan.nodes, node, rng).others();
-        self.seen.add(shape.occurrence());
+        let links = self.lost_to(shape, node, rng);
         self.impair(&links, Trouble::Cut, rng);
+    }
+
+    /// The links that a cut to this shape takes away; counted if there are any.
+    fn lost_to(&mut self, shape: Shape, node: usize, rng: &mut fastrand::Rng) -> Links {
+        let links = shape.draw(self.plan.nodes, node, rng).others();
+        if links.iter().next().is_some() {
+            self.seen.add(shape.occurrence());
+        }
+        links
     }
 
     /// Makes links lose much or take long.

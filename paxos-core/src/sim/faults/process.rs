@@ -134,8 +134,8 @@ impl World<'_> {
         if relapses == 0 || !self.has_faults {
             return Ok(());
         }
-        self.seen.add(Occurrence::CrashedAtStart);
         if rng.bool() {
+            self.seen.add(Occurrence::CrashedAtStart);
             let at = self.now + self.plan.disk_latency(&mut rng);
             self.agenda
                 .plan(at, Happening::Restart { node, relapses: relapses - 1, rng: rng.fork() });
@@ -165,10 +165,12 @@ impl World<'_> {
         let until = self.now + self.while_lasting(rng) + self.while_lasting(rng);
         let is_stranded = rng.bool();
         if is_stranded {
-            self.seen.add(Occurrence::Stranded);
             let shape = if rng.bool() { Shape::Islands } else { Shape::Random };
             let links = shape.draw(self.plan.nodes, node, rng).others();
             let longer = self.while_lasting(rng);
+            if links.iter().next().is_some() {
+                self.seen.add(Occurrence::Stranded);
+            }
             self.network.trouble(&links, Trouble::Cut, || until + longer.mul_f64(rng.f64()));
         }
         self.suspend(node, until);
