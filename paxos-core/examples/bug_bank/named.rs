@@ -1,41 +1,27 @@
-//! Bugs that the simulator does not reach, in the node most of them: each is caught by a test of its
-//! own.
+//! Bugs of the node, which the simulator does without: each is caught by a test of its own.
 
 use std::{env, path::PathBuf, process::Command};
 
 use paxos_core::bug_bank::{Bug, VARIABLE};
 
-/// The tests of the replica.
-const REPLICA: &[&str] = &["--lib"];
-/// The tests of the node.
-const NODE: &[&str] = &["--test", "node"];
-
-/// The target and the test that catches a bug; `None` if the simulator has to.
-fn target_and_test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str)> {
-    Some(match bug {
-        Bug::VoteOfAnotherBallot => {
-            (REPLICA, "replica::tests::a_vote_at_another_ballot_does_not_count")
-        }
-        Bug::DoubleApply => {
-            (NODE, "faults::a_durable_state_machine_is_not_given_twice_what_it_has_applied")
-        }
-        Bug::FailedSyncRetried => (NODE, "faults::a_failed_write_ends_the_node_and_says_so"),
-        _ => return None,
-    })
-}
-
 /// The test that catches a bug; `None` if the simulator has to.
 pub(super) fn test_of(bug: Bug) -> Option<&'static str> {
-    target_and_test_of(bug).map(|(_, test)| test)
+    match bug {
+        Bug::DoubleApply => {
+            Some("faults::a_durable_state_machine_is_not_given_twice_what_it_has_applied")
+        }
+        Bug::FailedSyncRetried => Some("faults::a_failed_write_ends_the_node_and_says_so"),
+        _ => None,
+    }
 }
 
 /// Whether the bug's test fails with it and passes without.
 pub(super) fn catches(bug: Bug) -> bool {
-    let (target, test) = target_and_test_of(bug).expect("only called for those that have one");
+    let test = test_of(bug).expect("only called for those that have one");
     let run = |planted: Option<Bug>| {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["test", "--quiet", "--profile", "simulation", "--package", "paxos-core"]);
-        cargo.args(target).arg("--target-dir").arg(target_dir());
+        cargo.args(["--test", "node", "--target-dir"]).arg(target_dir());
         cargo.args(["--", "--exact", test]);
         cargo.env_remove(VARIABLE).envs(planted.map(|bug| (VARIABLE, bug.name())));
         let output = cargo.output().expect("cargo has started this program too");

@@ -111,7 +111,7 @@ impl Fault {
             Fault::Drop => &[O::Dropped],
             Fault::Duplicate => &[O::Duplicated],
             Fault::Delay => &[O::Delayed],
-            Fault::Resurrect => &[O::Resurrected, O::PromiseRepeated],
+            Fault::Resurrect => &[O::Resurrected, O::PromiseRepeated, O::VoteRepeated],
             Fault::Partition => &[O::CutIntoIslands],
             Fault::Cut => &[
                 O::CutOneWay,
@@ -166,6 +166,18 @@ pub struct Restriction {
     pub without: BTreeSet<Fault>,
     /// Strikes that do not take place, by their [number](Strike::number).
     pub skipped: BTreeSet<u64>,
+}
+
+/// As the options of the example `simulate`, each with a space before it.
+impl fmt::Display for Restriction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut option = |name: &str, values: Vec<String>| match values.is_empty() {
+            true => Ok(()),
+            false => write!(f, " --{name} {}", values.join(",")),
+        };
+        option("without", self.without.iter().map(Fault::to_string).collect())?;
+        option("skip", self.skipped.iter().map(u64::to_string).collect())
+    }
 }
 
 impl Restriction {

@@ -82,6 +82,8 @@ pub(super) struct Network {
     memory: VecDeque<Parcel>,
     /// The last promise sent on each link.
     promises: Vec<Option<Parcel>>,
+    /// The last vote sent on each link.
+    votes: Vec<Option<Parcel>>,
 }
 
 impl Network {
@@ -95,9 +97,9 @@ impl Network {
         };
         let links: Vec<_> = (0..nodes * nodes).map(link).collect();
         let uplinks_busy_until = vec![Duration::ZERO; nodes];
-        let promises = vec![None; links.len()];
+        let [promises, votes] = [(); 2].map(|()| vec![None; links.len()]);
         let memory = VecDeque::new();
-        Network { nodes, links, uplinks_busy_until, is_faulty: true, memory, promises }
+        Network { nodes, links, uplinks_busy_until, is_faulty: true, memory, promises, votes }
     }
 
     fn link(&mut self, from: usize, to: usize) -> &mut Link {
@@ -155,14 +157,17 @@ impl Network {
         }
         if is_faulty
             && plan.has(Fault::Resurrect)
-            && let Some(old) = self.earlier_promise(&parcel)
+            && let Some((old, occurrence)) = self.earlier_answer(&parcel)
             && rng.bool()
         {
-            seen.add(Occurrence::PromiseRepeated);
+            seen.add(occurrence);
             arrivals.push((now + plan.latency(rng), old.clone()));
         }
-        if let Message::Promise(_) = parcel.message {
-            self.promises[parcel.from * self.nodes + parcel.to] = Some(parcel.clone());
+        let link = parcel.from * self.nodes + parcel.to;
+        match parcel.message {
+            Message::Promise(_) => self.promises[link] = Some(parcel.clone()),
+            Message::Accepted(_) => self.votes[link] = Some(parcel.clone()),
+            _ => {}
         }
         let queue_max = plan.election_timeout();
         let Some(left) = self.leave(now, &parcel, queue_max, rng, seen) else { return arrivals };
@@ -247,13 +252,26 @@ impl Network {
         Some(left)
     }
 
-    /// If this is a Prepare, what was promised to its sender in an earlier candidacy. By chance alone
-    /// an old promise hardly ever arrives while it can be mistaken for a new one.
-    fn earlier_promise(&self, parcel: &Parcel) -> Option<&Parcel> {
-        let Message::Prepare(prepare) = &parcel.message else { return None };
-        let last = self.promises[parcel.to * self.nodes + parcel.from].as_ref()?;
-        match &last.message {
-            Message::Promise(promise) if promise.ballot < prepare.ballot => Some(last),
+    /// What its receiver answered to the like of it at an earlier ballot of its sender: the promise
+    /// to an earlier candidacy if this is a Prepare, the vote for the same slot if it is an Accept. By
+    /// chance alone an old answer hardly ever arrives while it can be mistaken for a new one.
+    fn earlier_answer(&self, parcel: &Parcel) -> Option<(&Parcel, Occurrence)> {
+        let link = parcel.to * self.nodes + parcel.from;
+        match &parcel.message {
+            Message::Prepare(prepare) => {
+                let last = self.promises[link].as_ref()?;
+                let Message::Promise(promise) = &last.message else { return None };
+                let is_earlier = promise.ballot < prepare.ballot;
+                is_earlier.then_some((last, Occurrence::PromiseRepeated))
+            }
+            Message::Accept(accept) => {
+                let last = self.votes[link].as_ref()?;
+                let Message::Accepted(accepted) = &last.message else { return None };
+                let mut slots = accepted.slots.iter();
+                let is_earlier = accepted.ballot < accept.ballot
+                    && slots.any(|(first, last)| (first..=last).contains(&&accept.slot));
+                is_earlier.then_some((last, Occurrence::VoteRepeated))
+            }
             _ => None,
         }
     }

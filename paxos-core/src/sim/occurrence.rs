@@ -37,6 +37,9 @@ occurrences! {
     Resurrected = "very old messages repeated",
     /// A promise to an earlier candidacy arrived in the next one of the same node.
     PromiseRepeated = "promises repeated to a later candidacy",
+    /// A vote for an earlier leadership arrived in the next one of the same node, which proposed
+    /// something in the same slot.
+    VoteRepeated = "votes repeated to a later leadership",
     /// A message met a cut link.
     Severed = "messages lost to a cut",
     /// The cluster was split into groups.
