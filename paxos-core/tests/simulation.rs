@@ -19,11 +19,12 @@ const SEEDS: u64 = 400;
 /// Seeds that have failed, each in the simulator of its day.
 const ONCE_FAILED: [u64; 8] = [305, 10_334, 22_189, 22_600, 31_941, 107_843, 200_183, 403_097];
 
+/// Of the registers, which the command simulates too.
 fn fail(failure: &Failure) -> ! {
+    let Failure { seed, restriction, .. } = failure;
     panic!(
         "{failure}; show it: cargo run --profile simulation -p paxos-core --example simulate -- \
-         replay {}",
-        failure.seed
+         replay {seed}{restriction}"
     )
 }
 
@@ -163,7 +164,7 @@ fn first_failure(simulation: &Simulation) -> Failure {
 fn a_machine_of_ones_own_is_simulated() {
     let simulation = Simulation::of(Sum::default);
     for seed in 0..20 {
-        let report = simulation.run(seed).unwrap_or_else(|failure| fail(&failure));
+        let report = simulation.run(seed).unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.calls > 0, "seed {seed}");
     }
     let failure = first_failure(&gapless());

@@ -14,10 +14,12 @@ mod history;
 #[path = "common/witness.rs"]
 mod witness;
 
+use std::env;
+
 use bytes::Bytes;
 use paxos_core::{
     port::StateMachine,
-    sim::{Check, Question, Simulated, Simulation, linearizability::Call},
+    sim::{Check, Failure, Question, Simulated, Simulation, linearizability::Call},
     types::Slot,
 };
 use paxos_kv::{
@@ -256,15 +258,43 @@ fn operation(call: Call<Question<Request>, &Outcome>) -> Operation {
     }
 }
 
+fn of_the_store() -> Simulation {
+    Simulation::of(|| SimulatedStore::open(Wrong::Nothing))
+}
+
+fn fail(failure: &Failure) -> ! {
+    panic!(
+        "{failure}; show it: {SEED}={} cargo test -p paxos-kv --test simulation -- --ignored \
+         --nocapture replay",
+        failure.seed
+    )
+}
+
 #[test]
 fn clusters_of_the_store_agree_under_faults() {
-    let simulation = Simulation::of(|| SimulatedStore::open(Wrong::Nothing));
     let mut calls = 0;
     for seed in 0..SEEDS {
-        let report = simulation.run(seed).unwrap_or_else(|failure| panic!("{failure}"));
+        let report = of_the_store().run(seed).unwrap_or_else(|failure| fail(&failure));
         calls += report.calls;
     }
     assert!(calls > 100 * SEEDS, "only {calls} calls in {SEEDS} seeds");
+}
+
+/// Names the seed to [`replay`].
+const SEED: &str = "SEED";
+
+/// Prints all that happens in one seed; if it fails, in the run of it that needs the fewest faults.
+#[test]
+#[ignore = "shows one seed, which the variable SEED names, instead of testing many"]
+fn replay() {
+    let seed = env::var(SEED).ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| panic!("which seed? Set {SEED} to a number"));
+    let restriction = of_the_store().shrink(seed).map(|shrunk| shrunk.failure.restriction);
+    let simulation = of_the_store().restricted(restriction.unwrap_or_default());
+    match simulation.replay(seed, |line| println!("{line}")) {
+        Ok(report) => println!("seed {seed} passes, trace {:016x}", report.trace_hash),
+        Err(failure) => panic!("{failure}"),
+    }
 }
 
 #[test]

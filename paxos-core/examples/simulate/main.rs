@@ -73,20 +73,11 @@ impl LeftOut {
 
 /// The command that shows a failure again.
 fn replay_command(failure: &Failure) -> String {
-    let Restriction { without, skipped } = &failure.restriction;
-    let mut command = format!(
-        "cargo run --profile simulation -p paxos-core --example simulate -- replay {}",
-        failure.seed
-    );
-    if !without.is_empty() {
-        let names: Vec<_> = without.iter().map(|fault| fault.name()).collect();
-        command += &format!(" --without {}", names.join(","));
-    }
-    if !skipped.is_empty() {
-        let numbers: Vec<_> = skipped.iter().map(u64::to_string).collect();
-        command += &format!(" --skip {}", numbers.join(","));
-    }
-    command
+    let Failure { seed, restriction, .. } = failure;
+    format!(
+        "cargo run --profile simulation -p paxos-core --example simulate -- \
+         replay {seed}{restriction}"
+    )
 }
 
 /// Prints the simplest failing run of a seed that is found.
