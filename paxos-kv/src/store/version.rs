@@ -118,6 +118,9 @@ pub(super) fn is_deleted(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

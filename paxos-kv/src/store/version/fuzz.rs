@@ -1,0 +1,49 @@
+//! A fuzz target for what the tables hold of a key. `docs/PROOF.md` has the commands.
+
+use std::{env, fs, path::Path};
+
+use super::*;
+
+/// Versions of each kind.
+fn seeds() -> [(&'static str, Version); 3] {
+    let position = Position { revision: 7, index: 1 };
+    let live = |value: &'static str| Live {
+        create_revision: 5,
+        version: 2,
+        lease: 0,
+        value: Bytes::from(value),
+    };
+    [
+        ("deleted", Version { position, live: None }),
+        ("empty", Version { position, live: Some(live("")) }),
+        ("live", Version { position, live: Some(live("value")) }),
+    ]
+}
+
+/// Bytes are refused, or are exactly what is written for the version that they hold.
+#[test]
+fn versions() {
+    bolero::check!().for_each(|bytes: &[u8]| match Version::decode("file", bytes) {
+        Ok(version) => {
+            assert_eq!(version.encode(), bytes);
+            assert_eq!(position(bytes), Some(version.position));
+            assert_eq!(is_deleted(bytes), version.live.is_none());
+        }
+        Err(error) => assert!(matches!(error, StoreError::Damaged { .. }), "{error}"),
+    });
+}
+
+/// The seeds of the corpus; `UPDATE_CORPUS=1` writes them.
+#[test]
+fn the_corpus_is_of_the_present_format() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/store/version/__fuzz__/store__version__fuzz__versions/corpus");
+    for (name, version) in seeds() {
+        if env::var_os("UPDATE_CORPUS").is_some() {
+            fs::create_dir_all(&directory).expect("a directory");
+            fs::write(directory.join(name), version.encode()).expect("a file");
+        }
+        let bytes = fs::read(directory.join(name)).expect("the seed");
+        assert_eq!(Version::decode("file", &bytes), Ok(version));
+    }
+}
