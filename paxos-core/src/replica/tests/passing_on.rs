@@ -45,6 +45,25 @@ fn reads_are_passed_on_to_the_leader_and_answers_to_who_reads() {
     assert_eq!(passed_on(2, reply(1)), [], "for another life of this node");
 }
 
+/// The quorum may take longer than the patience of the one who reads.
+#[test]
+fn a_read_that_is_asked_for_again_is_served_by_the_answer_to_the_first_request() {
+    let mut alone = Alone::following(|_| {});
+    let requests = |effects: Effects| -> Vec<ReadRequest> {
+        let request = |message| match message {
+            Message::Read(request) => Some(request),
+            _ => None,
+        };
+        sent_to(&effects, 2).into_iter().filter_map(request).collect()
+    };
+    let first = requests(alone.step(Input::Read { number: 0 }));
+    let again = requests(alone.wait(limits::RETRANSMIT_TIMEOUT));
+    assert_eq!((first.len(), &first), (1, &again));
+    let ReadRequest { client, number, .. } = first[0];
+    let reply = ReadReply { client, number, index: Slot::ZERO };
+    assert_eq!(alone.hear(2, Message::ReadReply(reply)).reads_ready, [0]);
+}
+
 /// What exceeds the bound is dropped, and asked for again.
 #[test]
 fn a_leader_holds_a_bounded_number_of_its_peers_reads() {
