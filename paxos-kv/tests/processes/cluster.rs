@@ -27,6 +27,7 @@ use tokio::{
 };
 
 use super::{
+    faults::effect,
     network::Network,
     options::{Setup, Transport},
     ports::free_port,
@@ -40,6 +41,12 @@ const END_MAX: Duration = Duration::from_secs(30);
 
 /// The program in the directory of a run.
 const PROGRAM: &str = "paxos-kv";
+
+/// What a server says when its disk has no more room.
+const DISK_FULL: &str = "the disk is full";
+
+/// What a server says when its tables wait for room.
+const TABLES_WAIT: &str = "no space left: changes wait";
 
 /// What a server says at its end if there was no room.
 const NO_ROOM: &str = "no space left";
@@ -73,7 +80,7 @@ pub(crate) struct Cluster {
     setup: Setup,
     directory: PathBuf,
     /// Servers that ended because there was no room.
-    pub(crate) ended_without_room: u64,
+    ended_without_room: u64,
     _proxies: JoinSet<()>,
 }
 
@@ -133,6 +140,21 @@ impl Cluster {
     /// What a server has logged since the beginning.
     pub(crate) fn log(&self, index: usize) -> io::Result<String> {
         fs::read_to_string(log(&self.directory, self.name(index)))
+    }
+
+    /// What the faults have led to since the beginning: what the proxies did, and what servers said.
+    pub(crate) fn effects(&self) -> io::Result<BTreeMap<&'static str, u64>> {
+        let mut effects: BTreeMap<_, _> = self.network.effects.list().into();
+        let (mut full, mut waits) = (0, 0);
+        for index in 0..self.servers.len() {
+            let log = self.log(index)?;
+            full += log.matches(DISK_FULL).count() as u64;
+            waits += log.matches(TABLES_WAIT).count() as u64;
+        }
+        effects.insert(effect::DISKS_FOUND_FULL, full);
+        effects.insert(effect::TABLES_WAITED, waits);
+        effects.insert(effect::ENDED_WITHOUT_ROOM, self.ended_without_room);
+        Ok(effects)
     }
 
     /// Starts every server that is down, on the data it has.

@@ -140,19 +140,21 @@ impl Fault {
         NETWORK.contains(&self)
     }
 
-    /// By what it is known to have done something, where that can be counted.
-    pub(crate) fn effect(self) -> Option<&'static str> {
+    /// By what it is known to have done something. A signal that was sent to a process leaves
+    /// nothing to be counted.
+    pub(crate) fn effects(self) -> &'static [&'static str] {
         match self {
             CutOneWay | CutMute | CutDeaf | CutIsland | CutHalves | CutHub | CutChain | CutRing
-            | CutAny => Some(effect::STOPPED_BY_CUT),
-            Delay => Some(effect::DELAYED),
-            Loss => Some(effect::LOST),
-            Duplication => Some(effect::DUPLICATED),
-            Reordering => Some(effect::OVERTAKEN),
-            Bandwidth => Some(effect::THROTTLED),
-            Sever => Some(effect::SEVERED),
-            FillDisk | FillDisks | FillAndKill => Some(effect::DISKS_FOUND_FULL),
-            KillOne | KillMajority | KillAll | FreezeOne | FreezeMajority | FreezeAndKill => None,
+            | CutAny => &[effect::STOPPED_BY_CUT],
+            Delay => &[effect::DELAYED],
+            Loss => &[effect::LOST],
+            Duplication => &[effect::DUPLICATED],
+            Reordering => &[effect::OVERTAKEN],
+            Bandwidth => &[effect::THROTTLED],
+            Sever => &[effect::SEVERED],
+            FillDisk | FillDisks => &[effect::DISKS_FOUND_FULL],
+            FillAndKill => &[effect::DISKS_FOUND_FULL, effect::ENDED_WITHOUT_ROOM],
+            KillOne | KillMajority | KillAll | FreezeOne | FreezeMajority | FreezeAndKill => &[],
         }
     }
 

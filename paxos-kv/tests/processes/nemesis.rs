@@ -35,6 +35,10 @@ pub(crate) struct Nemesis {
     channels: Vec<Channel>,
     /// How often each fault happened.
     pub(crate) counts: BTreeMap<Fault, u64>,
+    /// How often something came of each fault.
+    pub(crate) consequences: BTreeMap<Fault, u64>,
+    /// What had come of all faults when each that is under way began.
+    effects_before: BTreeMap<Fault, u64>,
     /// What happened, and when.
     pub(crate) log: Vec<String>,
     /// The process fault that is under way, and the servers in its order.
@@ -47,6 +51,8 @@ impl Nemesis {
             start: Instant::now(),
             channels,
             counts: BTreeMap::new(),
+            consequences: BTreeMap::new(),
+            effects_before: BTreeMap::new(),
             log: Vec::new(),
             process_fault: None,
         }
@@ -67,13 +73,9 @@ impl Nemesis {
         self.start = Instant::now();
         for moment in moments(schedule) {
             self.wait_until(moment.at, cluster, progress).await?;
-            let changed = match (moment.begins, moment.step.fault.is_of_network()) {
-                (true, _) => self.begin(moment.step, cluster).await,
-                (false, true) => {
-                    cluster.network.heal();
-                    Ok(())
-                }
-                (false, false) => self.end_process_fault(cluster),
+            let changed = match moment.begins {
+                true => self.begin(moment.step, cluster).await,
+                false => self.end(moment.step.fault, cluster),
             };
             changed.map_err(|error| format!("a fault could not be made to happen: {error}"))?;
         }
@@ -114,6 +116,7 @@ impl Nemesis {
             order.swap(0, place);
         }
         self.note(fault, &order, cluster);
+        self.effects_before.insert(fault, effects_like_those_of(fault, cluster)?);
         *self.counts.entry(fault).or_default() += 1;
         if fault.is_of_network() {
             begin_network_fault(fault, &order, mask, cluster);
@@ -144,6 +147,17 @@ impl Nemesis {
         Ok(())
     }
 
+    fn end(&mut self, fault: Fault, cluster: &mut Cluster) -> io::Result<()> {
+        let before = self.effects_before.remove(&fault).expect("it has begun");
+        let effects = effects_like_those_of(fault, cluster)? - before;
+        *self.consequences.entry(fault).or_default() += effects;
+        if fault.is_of_network() {
+            cluster.network.heal();
+            return Ok(());
+        }
+        self.end_process_fault(cluster)
+    }
+
     fn end_process_fault(&mut self, cluster: &mut Cluster) -> io::Result<()> {
         if let Some((Fault::FreezeAndKill, order)) = self.process_fault.take() {
             cluster.kill(order[0])?;
@@ -170,6 +184,16 @@ impl Nemesis {
         let seconds = self.start.elapsed().as_secs_f64();
         self.log.push(format!("{seconds:8.3} s  {fault}: {}", names.join(" ")));
     }
+}
+
+/// Effects of the kinds that a fault has. On its track no other fault happens meanwhile, and the
+/// other track has other kinds.
+fn effects_like_those_of(fault: Fault, cluster: &Cluster) -> io::Result<u64> {
+    if fault.effects().is_empty() {
+        return Ok(0);
+    }
+    let effects = cluster.effects()?;
+    Ok(fault.effects().iter().map(|effect| effects[effect]).sum())
 }
 
 fn begin_network_fault(fault: Fault, order: &[usize], mask: u64, cluster: &Cluster) {

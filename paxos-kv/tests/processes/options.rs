@@ -41,7 +41,7 @@ impl fmt::Display for Transport {
 #[command(disable_version_flag = true)]
 pub(crate) struct Options {
     /// Go on for so many minutes, with another cluster and another seed after each round
-    #[arg(long, help_heading = "Long runs")]
+    #[arg(long, help_heading = "Long runs", value_parser = time)]
     pub(crate) minutes: Option<f64>,
     /// Servers in a cluster; 3 and 5 in turns without it
     #[arg(long, help_heading = "Long runs", value_parser = clap::value_parser!(u64).range(1..=9))]
@@ -53,13 +53,22 @@ pub(crate) struct Options {
     #[arg(long, help_heading = "Long runs")]
     pub(crate) seed: Option<u64>,
     /// How long servers fail in one round, in seconds
-    #[arg(long, help_heading = "Long runs", default_value_t = 120)]
-    pub(crate) round_seconds: u64,
+    #[arg(long, help_heading = "Long runs", default_value = "120", value_parser = time)]
+    pub(crate) round_seconds: f64,
     /// Only this fault, by its name in the summary with dashes; may be given several times
     #[arg(long = "fault", value_name = "FAULT", help_heading = "Long runs")]
     pub(crate) faults: Vec<Fault>,
     #[command(flatten)]
     pub(crate) harness: libtest_mimic::Arguments,
+}
+
+/// A time, in whatever unit, that can be waited for.
+fn time(text: &str) -> Result<f64, String> {
+    let time: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    match time > 0.0 && time <= 1e6 {
+        true => Ok(time),
+        false => Err("it has to be above 0 and at most 1000000".to_owned()),
+    }
 }
 
 /// One cluster, and for how long it suffers.
@@ -104,12 +113,13 @@ impl Setup {
 
     /// The command that runs the same again.
     pub(crate) fn command(&self) -> String {
-        let seconds = self.duration.as_secs();
+        let seconds = self.duration.as_secs_f64();
+        // Rounded up: the round has to fit in.
+        let minutes = (seconds / 60.0 * 100.0).ceil() / 100.0;
         let only = self.only.iter().map(|fault| format!(" --fault {}", fault.name()));
         format!(
-            "cargo test -p paxos-kv --test processes -- --minutes {:.1} --round-seconds {seconds} \
-             --nodes {} --transport {} --seed {}{}",
-            self.duration.as_secs_f64() / 60.0,
+            "cargo test -p paxos-kv --test processes -- --minutes {minutes} \
+             --round-seconds {seconds} --nodes {} --transport {} --seed {}{}",
             self.nodes,
             self.transport,
             self.seed,

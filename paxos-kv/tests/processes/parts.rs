@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use clap::Parser;
 use paxos_core::types::{ClusterId, Identity, NodeId, StoreId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,7 +14,7 @@ use tokio::{
 use super::{
     faults::{Fault, Schedule},
     network::Network,
-    options::{Setup, Transport},
+    options::{Options, Setup, Transport},
     tcp, udp,
 };
 
@@ -133,6 +134,25 @@ pub(crate) fn the_seed_decides_about_faults() {
     }
     let setup = |seed| Setup::new(5, Transport::Quic, seed, super::SHORT, true);
     assert_ne!(Schedule::new(&setup(1)).network, Schedule::new(&setup(2)).network);
+}
+
+/// A run can be had again as it was, also one that was cut short at the end of a long one.
+pub(crate) fn the_command_of_a_run_repeats_its_faults() {
+    let duration = Duration::new(119, 987_654_321);
+    let setup = Setup {
+        only: vec![Fault::CutHub, Fault::KillOne],
+        ..Setup::new(5, Transport::Quic, 7, duration, true)
+    };
+    let command = setup.command();
+    let (_, arguments) = command.split_once(" -- ").expect("options for this program");
+    let options = Options::try_parse_from(format!("processes {arguments}").split(' '));
+    let options = options.unwrap_or_else(|error| panic!("{command}: {error}"));
+    assert_eq!((options.nodes, options.seed), (Some(5), Some(7)), "{command}");
+    assert_eq!((options.transport, options.faults), (Some(setup.transport), setup.only));
+    assert_eq!(Duration::from_secs_f64(options.round_seconds), duration, "{command}");
+    let minutes = options.minutes.expect("a long run");
+    let all = Duration::from_secs_f64(60.0 * minutes);
+    assert!(duration <= all && all < duration + super::SHORT, "{command}: one round, and whole");
 }
 
 /// Each kind of cut leaves the links that its name says.

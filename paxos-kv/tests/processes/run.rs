@@ -13,7 +13,7 @@ use super::{
     clients::Clients,
     cluster::Cluster,
     ending,
-    faults::{Fault, Schedule, effect},
+    faults::{Fault, Schedule},
     history::{Operation, Outcome},
     linearizability::{self, group_of},
     nemesis::Nemesis,
@@ -22,12 +22,6 @@ use super::{
     wire::connect,
     witness,
 };
-
-/// What a server says when its disk has no more room.
-const DISK_FULL: &str = "the disk is full";
-
-/// What a server says when its tables wait for room.
-const TABLES_WAIT: &str = "no space left: changes wait";
 
 /// What a thread says that panics.
 const PANIC: &str = "panicked at";
@@ -39,9 +33,11 @@ pub(crate) struct Report {
     /// Every fault there was to be.
     possible: BTreeSet<Fault>,
     /// How often each fault happened.
-    pub(crate) faults: BTreeMap<Fault, u64>,
+    faults: BTreeMap<Fault, u64>,
+    /// How often something came of each fault.
+    consequences: BTreeMap<Fault, u64>,
     /// What the proxies did, and what servers said.
-    pub(crate) effects: BTreeMap<&'static str, u64>,
+    effects: BTreeMap<&'static str, u64>,
     pub(crate) answered: u64,
     pub(crate) failed: u64,
     pub(crate) unknown: u64,
@@ -60,6 +56,9 @@ impl Report {
         self.possible.extend(other.possible);
         for (fault, count) in other.faults {
             *self.faults.entry(fault).or_default() += count;
+        }
+        for (fault, count) in other.consequences {
+            *self.consequences.entry(fault).or_default() += count;
         }
         for (effect, count) in other.effects {
             *self.effects.entry(effect).or_default() += count;
@@ -92,9 +91,9 @@ impl Report {
     ///
     /// If one showed none.
     pub(crate) fn check_effects(&self) -> Result<(), String> {
-        let lacks = |effect: &str| self.effects.get(effect).is_none_or(|count| *count == 0);
-        let without = self.possible.iter().find(|fault| fault.effect().is_some_and(lacks));
-        match without {
+        let is_counted = |fault: &&Fault| !fault.effects().is_empty();
+        let is_idle = |fault: &&Fault| self.consequences.get(fault).is_none_or(|count| *count == 0);
+        match self.possible.iter().filter(is_counted).find(is_idle) {
             Some(fault) => Err(format!("{fault} happened without effect")),
             None => Ok(()),
         }
@@ -205,7 +204,8 @@ async fn attempt(
     let reads = ending::all_hold_the_same(&channels, clock, groups, cluster).await?;
     evidence.history.extend(reads);
     end(cluster).await?;
-    let effects = effects(setup, cluster)?;
+    nobody_panicked(setup, cluster)?;
+    let effects = cluster.effects().map_err(|error| error.to_string())?;
     let began = Instant::now();
     witness::check(&evidence.history)?;
     linearizability::check(&evidence.history)?;
@@ -214,6 +214,7 @@ async fn attempt(
         runs: 1,
         possible: Schedule::possible(setup).collect(),
         faults: nemesis.counts,
+        consequences: nemesis.consequences,
         effects,
         answered,
         failed,
@@ -242,22 +243,14 @@ async fn end(cluster: &mut Cluster) -> Result<(), String> {
     }
 }
 
-/// What the faults led to.
-fn effects(setup: &Setup, cluster: &Cluster) -> Result<BTreeMap<&'static str, u64>, String> {
-    let mut effects: BTreeMap<_, _> = cluster.network.effects.list().into();
-    let (mut full, mut waits) = (0, 0);
+fn nobody_panicked(setup: &Setup, cluster: &Cluster) -> Result<(), String> {
     for index in 0..setup.nodes {
         let log = cluster.log(index).map_err(|error| error.to_string())?;
         if let Some(line) = log.lines().find(|line| line.contains(PANIC)) {
             return Err(format!("{}: {line}", cluster.name(index)));
         }
-        full += log.matches(DISK_FULL).count() as u64;
-        waits += log.matches(TABLES_WAIT).count() as u64;
     }
-    effects.insert(effect::DISKS_FOUND_FULL, full);
-    effects.insert(effect::TABLES_WAITED, waits);
-    effects.insert(effect::ENDED_WITHOUT_ROOM, cluster.ended_without_room);
-    Ok(effects)
+    Ok(())
 }
 
 /// Leaves everything where it can be looked at.
