@@ -92,6 +92,12 @@ pub(crate) fn small() -> Vec<World> {
             ..world("a crash", 6_832, &[CHOSEN, REPLACED, OVERWRITTEN])
         },
         World {
+            commands: [2, 0, 0],
+            crashes: [0, 0, 1],
+            carries: by_way_of_3,
+            ..world("two slots and a crash", 149_782, &[CHOSEN, REPLACED, HOLE_FILLED, OVERWRITTEN])
+        },
+        World {
             candidacies: [2, 1, 0],
             carries: first_in_vain,
             ..world("three ballots", 8_950, &[CHOSEN, REPLACED, CHOSEN_AGAIN, OVERWRITTEN])
