@@ -60,6 +60,10 @@ struct Link {
     last_arrival: Duration,
     /// When the last message has passed, if it is narrow.
     busy_until: Duration,
+    /// The last promise sent on it.
+    promise: Option<Parcel>,
+    /// The last vote sent on it.
+    vote: Option<Parcel>,
 }
 
 impl Link {
@@ -80,10 +84,6 @@ pub(super) struct Network {
     /// Faults of single messages stop when the liveness phase begins.
     pub(super) is_faulty: bool,
     memory: VecDeque<Parcel>,
-    /// The last promise sent on each link.
-    promises: Vec<Option<Parcel>>,
-    /// The last vote sent on each link.
-    votes: Vec<Option<Parcel>>,
 }
 
 impl Network {
@@ -94,12 +94,13 @@ impl Network {
             rng: rng.fork(),
             last_arrival: Duration::ZERO,
             busy_until: Duration::ZERO,
+            promise: None,
+            vote: None,
         };
         let links: Vec<_> = (0..nodes * nodes).map(link).collect();
         let uplinks_busy_until = vec![Duration::ZERO; nodes];
-        let [promises, votes] = [(); 2].map(|()| vec![None; links.len()]);
         let memory = VecDeque::new();
-        Network { nodes, links, uplinks_busy_until, is_faulty: true, memory, promises, votes }
+        Network { nodes, links, uplinks_busy_until, is_faulty: true, memory }
     }
 
     fn link(&mut self, from: usize, to: usize) -> &mut Link {
@@ -155,19 +156,22 @@ impl Network {
             seen.add(Occurrence::Resurrected);
             arrivals.push((now + plan.latency(rng), old.clone()));
         }
-        if is_faulty
-            && plan.has(Fault::Resurrect)
-            && let Some((old, occurrence)) = self.earlier_answer(&parcel)
-            && rng.bool()
-        {
-            seen.add(occurrence);
-            arrivals.push((now + plan.latency(rng), old.clone()));
-        }
-        let link = parcel.from * self.nodes + parcel.to;
-        match parcel.message {
-            Message::Promise(_) => self.promises[link] = Some(parcel.clone()),
-            Message::Accepted(_) => self.votes[link] = Some(parcel.clone()),
-            _ => {}
+        if is_faulty && plan.has(Fault::Resurrect) {
+            if let Some((old, occurrence)) = self.earlier_answer(&parcel)
+                && rng.bool()
+            {
+                seen.add(occurrence);
+                arrivals.push((now + plan.latency(rng), old.clone()));
+            }
+            match parcel.message {
+                Message::Promise(_) => {
+                    self.link(parcel.from, parcel.to).promise = Some(parcel.clone());
+                }
+                Message::Accepted(_) => {
+                    self.link(parcel.from, parcel.to).vote = Some(parcel.clone());
+                }
+                _ => {}
+            }
         }
         let queue_max = plan.election_timeout();
         let Some(left) = self.leave(now, &parcel, queue_max, rng, seen) else { return arrivals };
@@ -255,17 +259,17 @@ impl Network {
     /// What its receiver answered to the like of it at an earlier ballot of its sender: the promise
     /// to an earlier candidacy if this is a Prepare, the vote for the same slot if it is an Accept. By
     /// chance alone an old answer hardly ever arrives while it can be mistaken for a new one.
-    fn earlier_answer(&self, parcel: &Parcel) -> Option<(&Parcel, Occurrence)> {
-        let link = parcel.to * self.nodes + parcel.from;
+    fn earlier_answer(&mut self, parcel: &Parcel) -> Option<(&Parcel, Occurrence)> {
+        let back = self.link(parcel.to, parcel.from);
         match &parcel.message {
             Message::Prepare(prepare) => {
-                let last = self.promises[link].as_ref()?;
+                let last = back.promise.as_ref()?;
                 let Message::Promise(promise) = &last.message else { return None };
                 let is_earlier = promise.ballot < prepare.ballot;
                 is_earlier.then_some((last, Occurrence::PromiseRepeated))
             }
             Message::Accept(accept) => {
-                let last = self.votes[link].as_ref()?;
+                let last = back.vote.as_ref()?;
                 let Message::Accepted(accepted) = &last.message else { return None };
                 let mut slots = accepted.slots.iter();
                 let is_earlier = accepted.ballot < accept.ballot
