@@ -142,19 +142,19 @@ impl Cluster {
         fs::read_to_string(log(&self.directory, self.name(index)))
     }
 
-    /// What the faults have led to since the beginning: what the proxies did, and what servers said.
-    pub(crate) fn effects(&self) -> io::Result<BTreeMap<&'static str, u64>> {
-        let mut effects: BTreeMap<_, _> = self.network.effects.list().into();
+    /// What full disks have led to since the beginning, each with its name.
+    pub(crate) fn disk_effects(&self) -> io::Result<[(&'static str, u64); 3]> {
         let (mut full, mut waits) = (0, 0);
         for index in 0..self.servers.len() {
             let log = self.log(index)?;
             full += log.matches(DISK_FULL).count() as u64;
             waits += log.matches(TABLES_WAIT).count() as u64;
         }
-        effects.insert(effect::DISKS_FOUND_FULL, full);
-        effects.insert(effect::TABLES_WAITED, waits);
-        effects.insert(effect::ENDED_WITHOUT_ROOM, self.ended_without_room);
-        Ok(effects)
+        Ok([
+            (effect::DISKS_FOUND_FULL, full),
+            (effect::TABLES_WAITED, waits),
+            (effect::ENDED_WITHOUT_ROOM, self.ended_without_room),
+        ])
     }
 
     /// Starts every server that is down, on the data it has.

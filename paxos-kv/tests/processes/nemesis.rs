@@ -192,8 +192,12 @@ fn effects_like_those_of(fault: Fault, cluster: &Cluster) -> io::Result<u64> {
     if fault.effects().is_empty() {
         return Ok(0);
     }
-    let effects = cluster.effects()?;
-    Ok(fault.effects().iter().map(|effect| effects[effect]).sum())
+    let effects = match fault.is_of_network() {
+        true => cluster.network.effects.list().to_vec(),
+        false => cluster.disk_effects()?.to_vec(),
+    };
+    let alike = effects.iter().filter(|(effect, _)| fault.effects().contains(effect));
+    Ok(alike.map(|(_, count)| count).sum())
 }
 
 fn begin_network_fault(fault: Fault, order: &[usize], mask: u64, cluster: &Cluster) {

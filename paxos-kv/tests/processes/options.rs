@@ -53,7 +53,7 @@ pub(crate) struct Options {
     #[arg(long, help_heading = "Long runs")]
     pub(crate) seed: Option<u64>,
     /// How long servers fail in one round, in seconds
-    #[arg(long, help_heading = "Long runs", default_value = "120", value_parser = time)]
+    #[arg(long, help_heading = "Long runs", default_value_t = 120.0, value_parser = time)]
     pub(crate) round_seconds: f64,
     /// Only this fault, by its name in the summary with dashes; may be given several times
     #[arg(long = "fault", value_name = "FAULT", help_heading = "Long runs")]

@@ -54,19 +54,11 @@ impl Report {
     pub(crate) fn add(&mut self, other: Report) {
         self.runs += other.runs;
         self.possible.extend(other.possible);
-        for (fault, count) in other.faults {
-            *self.faults.entry(fault).or_default() += count;
-        }
-        for (fault, count) in other.consequences {
-            *self.consequences.entry(fault).or_default() += count;
-        }
-        for (effect, count) in other.effects {
-            *self.effects.entry(effect).or_default() += count;
-        }
+        add_counts(&mut self.faults, other.faults);
+        add_counts(&mut self.consequences, other.consequences);
+        add_counts(&mut self.effects, other.effects);
+        add_counts(&mut self.reasons, other.reasons);
         self.answered += other.answered;
-        for (reason, count) in other.reasons {
-            *self.reasons.entry(reason).or_default() += count;
-        }
         self.failed += other.failed;
         self.unknown += other.unknown;
         self.silence_max = self.silence_max.max(other.silence_max);
@@ -113,6 +105,12 @@ impl Report {
         println!("  faults: {}", listed(&self.faults));
         println!("  effects: {}", listed(&self.effects));
         println!("  instead of answers: {}", listed(&self.reasons));
+    }
+}
+
+fn add_counts<K: Ord>(sums: &mut BTreeMap<K, u64>, counts: BTreeMap<K, u64>) {
+    for (key, count) in counts {
+        *sums.entry(key).or_default() += count;
     }
 }
 
@@ -205,7 +203,8 @@ async fn attempt(
     evidence.history.extend(reads);
     end(cluster).await?;
     nobody_panicked(setup, cluster)?;
-    let effects = cluster.effects().map_err(|error| error.to_string())?;
+    let disk_effects = cluster.disk_effects().map_err(|error| error.to_string())?;
+    let effects = cluster.network.effects.list().into_iter().chain(disk_effects).collect();
     let began = Instant::now();
     witness::check(&evidence.history)?;
     linearizability::check(&evidence.history)?;
