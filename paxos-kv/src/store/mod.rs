@@ -24,6 +24,8 @@
 //! background, some thousand rows to a transaction, so that it delays nobody.
 
 mod command;
+#[cfg(test)]
+mod corpus;
 mod disk;
 mod error;
 mod flusher;

@@ -6,7 +6,7 @@ use paxos_core::port::Codec;
 use prost::Message;
 
 use super::*;
-use crate::store::{RequestLimits, is_read_only};
+use crate::store::{RequestLimits, corpus, is_read_only};
 
 /// Requests of every kind, with what is special about each.
 fn seeds() -> Vec<(&'static str, Command)> {
@@ -114,17 +114,11 @@ fn damaged_requests() {
     });
 }
 
-/// The seeds of the corpus; `UPDATE_CORPUS=1` writes them.
 #[test]
 fn the_corpus_is_of_the_present_format() {
-    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src/store/tests/__fuzz__/store__tests__fuzz__requests/corpus");
+    let target = "tests/__fuzz__/store__tests__fuzz__requests";
     for (name, command) in seeds() {
-        if std::env::var_os("UPDATE_CORPUS").is_some() {
-            std::fs::create_dir_all(&directory).expect("a directory");
-            std::fs::write(directory.join(name), Codec::encode(&command)).expect("a file");
-        }
-        let bytes = std::fs::read(directory.join(name)).expect("the seed");
+        let bytes = corpus::committed(target, name, &Codec::encode(&command));
         assert_eq!(<Command as Codec>::decode(bytes.into()), Ok(command));
     }
 }

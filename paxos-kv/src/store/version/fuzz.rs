@@ -1,8 +1,7 @@
 //! A fuzz target for what the tables hold of a key. `docs/PROOF.md` has the commands.
 
-use std::{env, fs, path::Path};
-
 use super::*;
+use crate::store::corpus;
 
 /// Versions of each kind.
 fn seeds() -> [(&'static str, Version); 3] {
@@ -33,17 +32,11 @@ fn versions() {
     });
 }
 
-/// The seeds of the corpus; `UPDATE_CORPUS=1` writes them.
 #[test]
 fn the_corpus_is_of_the_present_format() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src/store/version/__fuzz__/store__version__fuzz__versions/corpus");
+    let target = "version/__fuzz__/store__version__fuzz__versions";
     for (name, version) in seeds() {
-        if env::var_os("UPDATE_CORPUS").is_some() {
-            fs::create_dir_all(&directory).expect("a directory");
-            fs::write(directory.join(name), version.encode()).expect("a file");
-        }
-        let bytes = fs::read(directory.join(name)).expect("the seed");
+        let bytes = corpus::committed(target, name, &version.encode());
         assert_eq!(Version::decode("file", &bytes), Ok(version));
     }
 }
