@@ -16,7 +16,7 @@ use std::{
 use async_trait::async_trait;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch},
+    port::{Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch, WriteError},
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId, Value},
 };
 use tokio::sync::{Notify, oneshot};
@@ -170,7 +170,7 @@ impl MemoryStorage {
         }
     }
 
-    /// While `full`, writes fail with [`StorageError::Full`].
+    /// While `full`, writes fail with [`WriteError::Full`].
     pub fn set_full(&self, full: bool) {
         self.disk.lock().full = full;
     }
@@ -192,9 +192,18 @@ impl MemoryStorage {
     }
 
     /// Makes a batch durable, or holds it back.
-    fn submit(&self, batch: WriteBatch) -> Result<Option<oneshot::Receiver<()>>, StorageError> {
+    fn submit(&self, batch: WriteBatch) -> Result<Write, WriteError> {
         let mut state = self.open_state("write")?;
-        state.check_faults()?;
+        if state.failed {
+            return Err(StorageError::Failed.into());
+        }
+        if state.full {
+            return Err(WriteError::Full { path: PATH.to_owned(), batch: Box::new(batch) });
+        }
+        if std::mem::take(&mut state.fail_next) {
+            state.failed = true;
+            return Err(refused("sync", "a fault was asked for").into());
+        }
         match state.cut_at.take() {
             Some(0) => state.power_off(),
             Some(1) => {
@@ -204,15 +213,17 @@ impl MemoryStorage {
             _ => {
                 let Some(held) = &mut state.held else {
                     state.apply(batch);
-                    return Ok(None);
+                    return Ok(Write::Done(Ok(())));
                 };
                 let (done, waiting) = oneshot::channel();
                 held.push_back(HeldWrite { batch, done });
                 self.disk.held.notify_waiters();
-                return Ok(Some(waiting));
+                return Ok(Write::under_way(async {
+                    waiting.await.map_err(|_| crashed("write").into())
+                }));
             }
         }
-        Err(crashed("write"))
+        Err(crashed("write").into())
     }
 
     /// Makes the record of `slot` vanish.
@@ -263,11 +274,8 @@ impl Storage for MemoryStorage {
         Ok(recovered)
     }
 
-    async fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
-        match self.submit(batch)? {
-            None => Ok(()),
-            Some(waiting) => waiting.await.map_err(|_| crashed("write")),
-        }
+    fn write(&self, batch: WriteBatch) -> Write {
+        self.submit(batch).unwrap_or_else(|error| Write::Done(Err(error)))
     }
 
     async fn read(
@@ -312,20 +320,6 @@ impl State {
         let records = self.read(chosen.slot.next()..=Slot(u64::MAX), usize::MAX)?;
         let floor = Slot::ZERO;
         Ok(Recovered { identity, incarnation, promised, chosen, floor, records, sessions, peers })
-    }
-
-    fn check_faults(&mut self) -> Result<(), StorageError> {
-        if self.failed {
-            return Err(StorageError::Failed);
-        }
-        if self.full {
-            return Err(StorageError::Full { path: PATH.to_owned() });
-        }
-        if std::mem::take(&mut self.fail_next) {
-            self.failed = true;
-            return Err(refused("sync", "a fault was asked for"));
-        }
-        Ok(())
     }
 
     fn apply(&mut self, batch: WriteBatch) {
@@ -430,8 +424,8 @@ mod tests {
         disk.wait_for_held(1).await;
         disk.crash();
         let (lost, late) = waiting.await.expect("no panic");
-        assert_eq!(lost, Err(crashed("write")));
-        assert_eq!(late, Err(crashed("write")));
+        assert_eq!(lost, Err(crashed("write").into()));
+        assert_eq!(late, Err(crashed("write").into()));
         let (_after, recovered) = open(&disk).await;
         assert_eq!(recovered.promised.round, 1);
         assert_eq!(recovered.incarnation, 2);
@@ -451,7 +445,7 @@ mod tests {
         }
         disk.crash_keeping(2);
         while let Some(result) = writes.join_next().await {
-            assert_eq!(result.expect("no panic"), Err(crashed("write")), "nobody was told");
+            assert_eq!(result.expect("no panic"), Err(crashed("write").into()), "nobody was told");
         }
         let (_after, recovered) = open(&disk).await;
         assert_eq!(recovered.promised.round, 2);

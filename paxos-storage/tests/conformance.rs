@@ -42,7 +42,7 @@ impl Disk for MemoryDisk {
 
 fn assert_complete(report: &Report) {
     assert_eq!(report.skipped, [""; 0]);
-    assert_eq!(report.passed.len(), 17);
+    assert_eq!(report.passed.len(), 18);
 }
 
 #[tokio::test]
@@ -75,6 +75,6 @@ async fn redb_keeps_the_contract_in_a_directory() {
         move || RedbStorage::open(directory.path().join("data"))
     })
     .await;
-    assert_eq!(report.passed.len() + report.skipped.len(), 17);
-    assert_eq!(report.passed.len(), 11, "{report:?}");
+    assert_eq!(report.passed.len() + report.skipped.len(), 18);
+    assert_eq!(report.passed.len(), 12, "{report:?}");
 }

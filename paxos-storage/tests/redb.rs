@@ -8,7 +8,7 @@ use std::{fs, path::Path, sync::Arc};
 use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch},
+    port::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch, WriteError},
     types::{Ballot, ClusterId, NodeId, Slot, StoreId, Value},
 };
 use paxos_storage::{
@@ -252,7 +252,7 @@ async fn reads_do_not_notice_that_the_disk_is_full() {
             let record = Record { slot: Slot(201), ballot, value: Value::Noop };
             let batch = WriteBatch { records: vec![record], ..WriteBatch::default() };
             let full = writer.write(batch).await;
-            assert!(matches!(full, Err(StorageError::Full { .. })), "{full:?}");
+            assert!(matches!(full, Err(WriteError::Full { .. })), "{full:?}");
         }
     });
     while !writes.is_finished() {

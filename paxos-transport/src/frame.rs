@@ -6,7 +6,7 @@
 //! Values leave as they are, one slice each for a vectored write; only what is small is copied
 //! together, since copying it is cheaper than another slice.
 
-use std::{collections::VecDeque, io, io::IoSlice};
+use std::{collections::VecDeque, io, io::IoSlice, mem};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use paxos_core::{
@@ -39,17 +39,17 @@ pub(crate) enum FrameError {
     Io(#[from] io::Error),
 }
 
-/// Encoded messages on their way out, as slices in order.
+/// Makes a [`Run`] of messages.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
-    parts: VecDeque<Bytes>,
+pub(crate) struct Encoder {
+    parts: Vec<Bytes>,
     parts_bytes: usize,
     /// What comes behind `parts`.
     small: BytesMut,
 }
 
-impl Batch {
-    /// Appends a message; one over the limit is refused and leaves the batch as it was.
+impl Encoder {
+    /// Appends a message; one over the limit is refused and leaves everything as it was.
     pub(crate) fn push(&mut self, message: &Message) -> Result<(), FrameError> {
         let encoded = message.encode();
         let (length, bytes_max) = (encoded.len(), limits::MESSAGE_BYTES_MAX);
@@ -63,29 +63,68 @@ impl Batch {
             } else {
                 self.seal();
                 self.parts_bytes += part.len();
-                self.parts.push_back(part.clone());
+                self.parts.push(part.clone());
             }
         }
         Ok(())
     }
 
-    /// Makes everything pushed so far readable.
-    pub(crate) fn seal(&mut self) {
+    fn seal(&mut self) {
         if !self.small.is_empty() {
             self.parts_bytes += self.small.len();
-            self.parts.push_back(self.small.split().freeze());
+            self.parts.push(self.small.split().freeze());
         }
+    }
+
+    /// The length of what has been pushed, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.parts_bytes + self.small.len()
+    }
+
+    /// What has been pushed since the last time.
+    pub(crate) fn take(&mut self) -> Run {
+        self.seal();
+        let (parts, bytes) = (mem::take(&mut self.parts), mem::take(&mut self.parts_bytes));
+        Run { parts, bytes }
+    }
+}
+
+/// Encoded messages that follow each other. Clones share the bytes, so that what goes to several
+/// peers is encoded and checksummed once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Run {
+    parts: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Run {
+    /// In bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Runs on their way out, as slices in order.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    parts: VecDeque<Bytes>,
+    parts_bytes: usize,
+}
+
+impl Batch {
+    /// Appends a run.
+    pub(crate) fn push(&mut self, run: Run) {
+        self.parts_bytes += run.bytes;
+        self.parts.extend(run.parts);
     }
 
     /// The parts, for a stream that takes them over.
     #[cfg(feature = "quic")]
-    pub(crate) fn into_parts(mut self) -> Vec<Bytes> {
-        self.seal();
+    pub(crate) fn into_parts(self) -> Vec<Bytes> {
         self.parts.into()
     }
 }
 
-/// Reads what is sealed.
 impl Buf for Batch {
     fn remaining(&self) -> usize {
         self.parts_bytes
@@ -160,7 +199,7 @@ impl Frames {
     }
 
     /// The next frame of what has been read, and room for more if there is none.
-    fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         let Some(length) = self.buffer.first_chunk::<4>() else {
             self.buffer.reserve(CHUNK_BYTES);
             return Ok(None);
@@ -232,10 +271,16 @@ pub(crate) mod tests {
         })
     }
 
-    fn joined(messages: &[Message]) -> Vec<u8> {
+    pub(crate) fn batch(messages: &[Message]) -> Batch {
+        let mut encoder = Encoder::default();
+        messages.iter().for_each(|message| encoder.push(message).expect("within the limit"));
         let mut batch = Batch::default();
-        messages.iter().for_each(|message| batch.push(message).expect("within the limit"));
-        batch.seal();
+        batch.push(encoder.take());
+        batch
+    }
+
+    fn joined(messages: &[Message]) -> Vec<u8> {
+        let mut batch = batch(messages);
         let mut bytes = vec![0; batch.remaining()];
         batch.copy_to_slice(&mut bytes);
         bytes
@@ -271,19 +316,17 @@ pub(crate) mod tests {
     #[test]
     fn large_values_are_not_copied() {
         let message = accept(100_000);
-        let mut batch = Batch::default();
-        batch.push(&message).expect("within the limit");
+        let batch = batch(std::slice::from_ref(&message));
         let Message::Accept(Accept { value, .. }) = &message else { panic!("an accept") };
         assert_eq!(batch.parts.back().expect("the value").as_ptr(), value.encoded().as_ptr());
     }
 
     #[test]
     fn a_message_over_the_limit_does_not_leave() {
-        let mut batch = Batch::default();
-        let error = batch.push(&accept(limits::MESSAGE_BYTES_MAX)).expect_err("too large");
+        let mut encoder = Encoder::default();
+        let error = encoder.push(&accept(limits::MESSAGE_BYTES_MAX)).expect_err("too large");
         assert!(matches!(error, FrameError::TooLarge { .. }), "{error}");
-        batch.seal();
-        assert!(!batch.has_remaining(), "nothing of it was kept");
+        assert_eq!((encoder.len(), encoder.take().len()), (0, 0), "nothing of it was kept");
     }
 
     #[test]

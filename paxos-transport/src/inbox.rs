@@ -1,17 +1,26 @@
-//! What has come in and waits for [`Transport::recv`](paxos_core::port::Transport::recv).
+//! What has come in and waits for [`Transport::poll_recv`](paxos_core::port::Transport::poll_recv).
 //!
 //! Control comes out before log and log before bulk, so that a heartbeat never waits behind a
-//! catch-up. Bounded, because every message in it holds a share of a budget.
+//! catch-up. Bounded: what waits is counted by sender and lane, across all connections of a sender,
+//! under the lock that is taken anyhow. Each side takes it once for all the messages it has, and
+//! whoever waits is woken once.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use paxos_core::{message::Message, port::Event, types::NodeId};
-use tokio::{sync::Notify, time::Instant};
+#[cfg(any(feature = "tcp", feature = "quic"))]
+use tokio::sync::Notify;
+#[cfg(feature = "memory")]
+use tokio::time::Instant;
 
-use crate::budget::Share;
+use crate::{
+    budget::{fits, weight},
+    delayed::Delayed,
+};
 
 /// News other than messages that may wait. Beyond it, further refusals are only logged.
 const NEWS_MAX: usize = 256;
@@ -19,7 +28,9 @@ const NEWS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     queues: Mutex<Queues>,
-    changed: Notify,
+    /// Rung when there is room again, for those who have found none.
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    room: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -29,49 +40,71 @@ struct Queues {
     news: VecDeque<Event>,
     /// One queue per lane, most urgent first.
     lanes: [VecDeque<Letter>; 3],
-    /// Messages still on their way, by the time at which they arrive, then by when they left.
-    delayed: BTreeMap<(Instant, u64), Letter>,
-    #[cfg(feature = "memory")]
-    delayed_count: u64,
+    /// Bytes in each lane, and on their way into it, by sender.
+    waiting: BTreeMap<NodeId, [usize; 3]>,
+    /// Messages still on their way.
+    delayed: Delayed<Letter>,
+    /// Whoever waits for something to come in.
+    receiver: Option<Waker>,
+    /// Somebody waits for room.
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    is_cramped: bool,
 }
 
 #[derive(Debug)]
 struct Letter {
     from: NodeId,
     message: Message,
-    _share: Share,
+    bytes: usize,
 }
 
 impl Queues {
-    /// The next event that has arrived by `now`.
-    fn pop(&mut self, now: impl FnOnce() -> Instant) -> Option<Event> {
-        if !self.delayed.is_empty() {
-            self.arrive(now());
+    /// The message as a letter, its bytes counted, or itself if there is no room for it.
+    fn admit(&mut self, from: NodeId, message: Message) -> Result<Letter, Message> {
+        let (lane, bytes) = (message.lane(), weight(&message));
+        let waiting = &mut self.waiting.entry(from).or_default()[lane as usize];
+        if !fits(*waiting, bytes, lane) {
+            return Err(message);
         }
-        if let Some(event) = self.news.pop_front() {
-            return Some(event);
-        }
-        let letter = self.lanes.iter_mut().find_map(VecDeque::pop_front)?;
-        Some(Event::Message { from: letter.from, message: letter.message })
+        *waiting += bytes;
+        Ok(Letter { from, message, bytes })
     }
 
-    /// Moves what is due into its lane.
-    fn arrive(&mut self, now: Instant) {
-        while let Some(entry) = self.delayed.first_entry() {
-            if entry.key().0 > now {
-                break;
+    fn put(&mut self, letter: Letter) {
+        self.lanes[letter.message.lane() as usize].push_back(letter);
+    }
+
+    /// Moves what has arrived to the end of `events`, at most `limit`, and says how many.
+    fn take(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
+        while let Some(letter) = self.delayed.pop() {
+            self.put(letter);
+        }
+        let Queues { news, lanes, waiting, .. } = self;
+        let mut left = limit;
+        let count = left.min(news.len());
+        events.extend(news.drain(..count));
+        left -= count;
+        for (lane, letters) in lanes.iter_mut().enumerate() {
+            let count = left.min(letters.len());
+            left -= count;
+            // Of one sender's messages in a row, all bytes are given back together.
+            let (mut sender, mut freed) = (NodeId::default(), 0);
+            let mut give_back = |sender, freed| {
+                if let Some(waiting) = waiting.get_mut(&sender) {
+                    waiting[lane] -= freed;
+                }
+            };
+            for Letter { from, message, bytes } in letters.drain(..count) {
+                if from != sender {
+                    give_back(sender, std::mem::take(&mut freed));
+                    sender = from;
+                }
+                freed += bytes;
+                events.push(Event::Message { from, message });
             }
-            let letter = entry.remove();
-            self.lanes[letter.message.lane() as usize].push_back(letter);
+            give_back(sender, freed);
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.news.is_empty() && self.lanes.iter().all(VecDeque::is_empty)
-    }
-
-    fn next_arrival(&self) -> Option<Instant> {
-        self.delayed.first_key_value().map(|(&(due, _), _)| due)
+        limit - left
     }
 }
 
@@ -80,30 +113,64 @@ impl Inbox {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a message in.
-    pub(crate) fn deliver(&self, from: NodeId, message: Message, share: Share) {
-        let lane = message.lane() as usize;
+    /// Puts in what there is room for, and drops the rest.
+    #[cfg(feature = "memory")]
+    pub(crate) fn offer(&self, from: NodeId, messages: impl Iterator<Item = Message>) {
         let mut queues = self.queues();
         if queues.closed {
             return;
         }
-        queues.lanes[lane].push_back(Letter { from, message, _share: share });
-        drop(queues);
-        self.changed.notify_one();
+        for message in messages {
+            if let Ok(letter) = queues.admit(from, message) {
+                queues.put(letter);
+            }
+        }
+        wake(queues);
     }
 
-    /// Puts a message in that arrives at `due`.
+    /// Puts a message in that arrives at `due`, or drops it if there is no room.
     #[cfg(feature = "memory")]
-    pub(crate) fn deliver_at(&self, due: Instant, from: NodeId, message: Message, share: Share) {
+    pub(crate) fn offer_at(&self, due: Instant, from: NodeId, message: Message) {
         let mut queues = self.queues();
         if queues.closed {
             return;
         }
-        queues.delayed_count += 1;
-        let key = (due, queues.delayed_count);
-        queues.delayed.insert(key, Letter { from, message, _share: share });
-        drop(queues);
-        self.changed.notify_one();
+        if let Ok(letter) = queues.admit(from, message) {
+            queues.delayed.push(due, letter);
+            wake(queues);
+        }
+    }
+
+    /// Puts all of `messages` in, in order, as soon as there is room for each.
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    pub(crate) async fn deliver(&self, from: NodeId, messages: &mut VecDeque<Message>) {
+        while !messages.is_empty() {
+            // Before looking, so that no room is missed.
+            let room = self.room.notified();
+            self.deliver_what_fits(from, messages);
+            if !messages.is_empty() {
+                room.await;
+            }
+        }
+    }
+
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    fn deliver_what_fits(&self, from: NodeId, messages: &mut VecDeque<Message>) {
+        let mut queues = self.queues();
+        if queues.closed {
+            messages.clear();
+        }
+        while let Some(message) = messages.pop_front() {
+            match queues.admit(from, message) {
+                Ok(letter) => queues.put(letter),
+                Err(message) => {
+                    messages.push_front(message);
+                    queues.is_cramped = true;
+                    break;
+                }
+            }
+        }
+        wake(queues);
     }
 
     /// Puts in something other than a message.
@@ -115,36 +182,38 @@ impl Inbox {
         if queues.news.len() < NEWS_MAX || matches!(event, Event::Met { .. }) {
             queues.news.push_back(event);
         }
-        drop(queues);
-        self.changed.notify_one();
+        wake(queues);
     }
 
-    /// The next event; `None` once closed. Cancel safe: nothing is taken out before it is returned.
-    pub(crate) async fn recv(&self) -> Option<Event> {
-        loop {
-            let changed = self.changed.notified();
-            let next_arrival = {
-                let mut queues = self.queues();
-                if queues.closed {
-                    return None;
-                }
-                if let Some(event) = queues.pop(Instant::now) {
-                    if !queues.is_empty() {
-                        // Another receiver may have missed its turn.
-                        self.changed.notify_one();
-                    }
-                    return Some(event);
-                }
-                queues.next_arrival()
-            };
-            match next_arrival {
-                None => changed.await,
-                Some(due) => tokio::select! {
-                    () = changed => {}
-                    () = tokio::time::sleep_until(due) => {}
-                },
-            }
+    /// What [`Transport::poll_recv`](paxos_core::port::Transport::poll_recv) does.
+    pub(crate) fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        events: &mut Vec<Event>,
+        limit: usize,
+    ) -> Poll<usize> {
+        assert!(limit > 0, "whoever receives takes one event at least");
+        let mut queues = self.queues();
+        if queues.closed {
+            return Poll::Ready(0);
         }
+        let mut count = queues.take(events, limit);
+        while count == 0 && queues.delayed.poll_due(cx).is_ready() {
+            count = queues.take(events, limit);
+        }
+        if count == 0 {
+            match &mut queues.receiver {
+                Some(receiver) => receiver.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        #[cfg(any(feature = "tcp", feature = "quic"))]
+        if std::mem::take(&mut queues.is_cramped) {
+            drop(queues);
+            self.room.notify_waiters();
+        }
+        Poll::Ready(count)
     }
 
     /// Whether it has been closed.
@@ -155,77 +224,23 @@ impl Inbox {
 
     /// Drops what waits and ends every `recv`.
     pub(crate) fn close(&self) {
-        *self.queues() = Queues { closed: true, ..Queues::default() };
-        self.changed.notify_waiters();
-        self.changed.notify_one();
+        let mut queues = self.queues();
+        let receiver = queues.receiver.take();
+        *queues = Queues { closed: true, receiver, ..Queues::default() };
+        wake(queues);
+        #[cfg(any(feature = "tcp", feature = "quic"))]
+        self.room.notify_waiters();
+    }
+}
+
+/// Wakes whoever waits for something to come in, once the lock is released.
+fn wake(mut queues: MutexGuard<'_, Queues>) {
+    let receiver = queues.receiver.take();
+    drop(queues);
+    if let Some(receiver) = receiver {
+        receiver.wake();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use paxos_core::{
-        message::{Learn, Poll, Propose},
-        types::{ClientId, Slot, StoreId},
-    };
-
-    use super::*;
-    use crate::budget::Budget;
-
-    fn poll(number: u64) -> Message {
-        Message::Poll(Poll { number, chosen: Slot::ZERO })
-    }
-
-    #[tokio::test]
-    async fn news_come_first_and_lanes_by_urgency() {
-        let (inbox, budget, from) = (Inbox::default(), Budget::new(1000), NodeId(2));
-        let bulk = Message::Learn(Learn { number: 1, from: Slot(1), to: Slot(1) });
-        let client = ClientId::default();
-        let log = Message::Propose(Propose { client, open_from: 1, commands: Vec::new(), hops: 0 });
-        for message in [bulk.clone(), log.clone(), poll(1), poll(2)] {
-            inbox.deliver(from, message, budget.try_take(1).expect("room"));
-        }
-        let met = Event::Met { peer: from, store: StoreId(1) };
-        inbox.report(met.clone());
-        assert_eq!(inbox.recv().await, Some(met));
-        for message in [poll(1), poll(2), log, bulk] {
-            assert_eq!(inbox.recv().await, Some(Event::Message { from, message }));
-        }
-        budget.try_take(1000).expect("every share was given back");
-    }
-
-    #[tokio::test]
-    async fn two_receivers_share_what_comes() {
-        let (inbox, budget) = (Inbox::default(), Budget::new(1000));
-        let receive = async || {
-            let mut count = 0;
-            while inbox.recv().await.is_some() {
-                count += 1;
-            }
-            count
-        };
-        let send = async {
-            for number in 0..100 {
-                let share = budget.try_take(1).expect("room for all of them");
-                inbox.deliver(NodeId(2), poll(number), share);
-            }
-            while budget.try_take(1000).is_none() {
-                tokio::task::yield_now().await;
-            }
-            inbox.close();
-            inbox.deliver(NodeId(2), poll(0), budget.try_take(1).expect("room"));
-        };
-        let (one, two, ()) = tokio::join!(receive(), receive(), send);
-        assert_eq!(one + two, 100);
-        budget.try_take(1000).expect("nothing is kept after close");
-    }
-
-    #[tokio::test]
-    async fn refusals_are_bounded_and_meetings_are_kept() {
-        let inbox = Inbox::default();
-        for _ in 0..NEWS_MAX * 2 {
-            inbox.report(Event::Refused { peer: None, reason: String::new() });
-        }
-        inbox.report(Event::Met { peer: NodeId(2), store: StoreId(1) });
-        assert_eq!(inbox.queues().news.len(), NEWS_MAX + 1);
-    }
-}
+mod tests;

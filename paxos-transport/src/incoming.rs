@@ -5,10 +5,10 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    engine::Shared,
     frame::FrameError,
     handshake::{self, Admitted, HandshakeError},
     link::{Link, Sink, Wire},
+    shared::Shared,
 };
 
 /// How long to wait when nothing can be accepted, for want of file descriptors for instance.
@@ -72,7 +72,7 @@ async fn serve<W: Wire>(
         ended.cancel();
     }
     shared.reached(peer);
-    let sink = Sink::new(shared.inbox.clone(), peer, lane, ended.clone());
+    let sink = Sink::new(shared.inbox.clone(), peer, ended.clone());
     let received = tokio::select! {
         biased;
         () = ended.cancelled() => Ok(()),

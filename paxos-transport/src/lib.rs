@@ -15,7 +15,7 @@
 //!
 //! The map: TCP and QUIC differ in how a connection is made and how frames travel on it (`tcp`,
 //! `quic`, `tls`, behind the traits of `link`). Everything else they share: the engine (`engine`,
-//! which connects by `outgoing` and lets in by `incoming`), the wire format (`frame`), the first
+//! which connects by `outgoing` and lets in by `incoming`, both over `shared`), the wire format (`frame`), the first
 //! words of a connection (`handshake`). Who may talk to whom (`roster`) and what has come in
 //! (`inbox`) are the same in memory too. What is deliberately not here: retransmission, ordering
 //! and deduplication, which the replica does by itself; and authentication of a single node, for a
@@ -39,7 +39,7 @@
 //! }
 //!
 //! let message = Message::Poll(Poll { number: 1, chosen: Slot::ZERO });
-//! one.send(NodeId(2), message.clone());
+//! one.send(&[NodeId(2)], &mut vec![message.clone()]);
 //! let met = Event::Met { peer: NodeId(1), store: StoreId(101) };
 //! assert_eq!(two.recv().await, Some(met));
 //! assert_eq!(two.recv().await, Some(Event::Message { from: NodeId(1), message }));
@@ -53,6 +53,8 @@ mod backoff;
 #[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod budget;
 pub mod conformance;
+#[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
+mod delayed;
 #[cfg(any(feature = "tcp", feature = "quic"))]
 mod engine;
 #[cfg(any(feature = "tcp", feature = "quic"))]
@@ -75,6 +77,8 @@ mod queue;
 mod quic;
 #[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod roster;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod shared;
 #[cfg(feature = "tcp")]
 mod tcp;
 #[cfg(any(feature = "tcp", feature = "quic"))]

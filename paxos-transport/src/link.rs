@@ -1,6 +1,6 @@
 //! What TCP and QUIC differ in: how a connection is made, and how frames travel on it.
 
-use std::{future::Future, io, sync::Arc};
+use std::{collections::VecDeque, future::Future, io, sync::Arc};
 
 use paxos_core::{
     message::{Lane, Message},
@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     address::Address,
-    budget::{Budget, bytes_max, weight},
     frame::{Batch, FrameError, Frames},
     inbox::Inbox,
 };
@@ -64,41 +63,53 @@ pub(crate) trait Link: Send + 'static {
     -> impl Future<Output = Result<(), FrameError>> + Send;
 }
 
-/// Where the messages of a peer in a lane go.
+/// Where the messages of a peer go that come on one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Sink {
     inbox: Arc<Inbox>,
     from: NodeId,
-    budget: Budget,
     ended: CancellationToken,
 }
 
 impl Sink {
     /// For messages of `from`, until `ended`.
-    pub(crate) fn new(
-        inbox: Arc<Inbox>,
-        from: NodeId,
-        lane: Lane,
-        ended: CancellationToken,
-    ) -> Sink {
-        Sink { inbox, from, budget: Budget::new(bytes_max(lane)), ended }
+    pub(crate) fn new(inbox: Arc<Inbox>, from: NodeId, ended: CancellationToken) -> Sink {
+        Sink { inbox, from, ended }
     }
 
-    /// Delivers the messages of a stream until it ends. While the receiver is slow, nothing is
-    /// read.
+    /// Delivers the messages of a stream until it ends, all that come together at once. While the
+    /// receiver is slow, nothing is read.
     pub(crate) async fn drain(
         &self,
         stream: &mut (impl AsyncRead + Unpin),
     ) -> Result<(), FrameError> {
         let mut frames = Frames::new(paxos_core::limits::MESSAGE_BYTES_MAX);
-        while let Some(frame) = frames.read(stream).await? {
-            let message = Message::decode(frame)?;
-            let share = self.budget.take(weight(&message)).await;
+        let mut messages = VecDeque::new();
+        loop {
+            let more = read(&mut frames, stream, &mut messages).await;
             if self.ended.is_cancelled() {
-                break;
+                return Ok(());
             }
-            self.inbox.deliver(self.from, message, share);
+            // Those before a bad one count.
+            self.inbox.deliver(self.from, &mut messages).await;
+            if !more? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
+}
+
+/// Waits for a message and takes those that have come with it; `false` where the stream ends.
+async fn read(
+    frames: &mut Frames,
+    stream: &mut (impl AsyncRead + Unpin),
+    messages: &mut VecDeque<Message>,
+) -> Result<bool, FrameError> {
+    let mut next = frames.read(stream).await?;
+    let more = next.is_some();
+    while let Some(frame) = next {
+        messages.push_back(Message::decode(frame)?);
+        next = frames.next()?;
+    }
+    Ok(more)
 }

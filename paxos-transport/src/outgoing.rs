@@ -9,12 +9,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     address::Address,
     backoff::Backoff,
-    engine::{FLUSH_MAX, Shared},
     frame::Batch,
     handshake::{self, HandshakeError},
     link::{Link, Wire},
     queue,
+    shared::Shared,
 };
+
+/// How long a peer that is let go is still sent what waits for it.
+pub(crate) const FLUSH_MAX: Duration = Duration::from_secs(1);
 
 /// A connection younger than this is not made anew because the peer has dialled: it may be the
 /// answer to that, and two nodes must not go on answering each other.
@@ -117,19 +120,13 @@ impl<W: Wire> Outgoing<W> {
     }
 
     async fn send_all(&mut self, link: &mut W::Link) -> io::Result<()> {
-        let mut messages = Vec::new();
         loop {
+            let mut batch = Batch::default();
             tokio::select! {
                 biased;
                 error = link.gone() => return Err(error),
-                more = self.queue.next(&mut messages, W::Link::BATCH_BYTES_MAX) => if !more {
+                more = self.queue.next(&mut batch, W::Link::BATCH_BYTES_MAX) => if !more {
                     return Ok(());
-                }
-            }
-            let mut batch = Batch::default();
-            for message in messages.drain(..) {
-                if let Err(error) = batch.push(&message) {
-                    tracing::error!(peer = %self.peer, %error, "a message cannot be sent");
                 }
             }
             link.send(self.lane, batch).await?;

@@ -13,6 +13,7 @@ use std::{
     io,
     net::{SocketAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -36,9 +37,10 @@ use tokio::{
 
 use crate::{
     address::Address,
-    engine::{Engine, Settings},
+    engine::Engine,
     frame::{Batch, FrameError},
     link::{Link, Sink, Wire},
+    shared::Settings,
     tls::Tls,
 };
 
@@ -133,12 +135,17 @@ impl Transport for QuicTransport {
         self.engine.update_peers(&peers)
     }
 
-    fn send(&self, to: NodeId, message: Message) {
-        self.engine.send(to, message);
+    fn send(&self, to: &[NodeId], messages: &mut Vec<Message>) {
+        self.engine.send(to, messages);
     }
 
-    async fn recv(&self) -> Option<Event> {
-        self.engine.recv().await
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        events: &mut Vec<Event>,
+        limit: usize,
+    ) -> Poll<usize> {
+        self.engine.poll_recv(cx, events, limit)
     }
 
     async fn close(&self) {

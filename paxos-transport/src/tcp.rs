@@ -4,7 +4,12 @@
 //! once (`TCP_NODELAY`). A peer that vanishes is noticed by the kernel's keep-alive while the
 //! connection is idle, and by a deadline while there is something to send.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Buf;
@@ -22,9 +27,10 @@ use tokio::{
 
 use crate::{
     address::Address,
-    engine::{Engine, Settings},
+    engine::Engine,
     frame::{Batch, FrameError},
     link::{Link, Sink, Wire},
+    shared::Settings,
     tls::Tls,
 };
 
@@ -98,12 +104,17 @@ impl Transport for TcpTransport {
         self.engine.update_peers(&peers)
     }
 
-    fn send(&self, to: NodeId, message: Message) {
-        self.engine.send(to, message);
+    fn send(&self, to: &[NodeId], messages: &mut Vec<Message>) {
+        self.engine.send(to, messages);
     }
 
-    async fn recv(&self) -> Option<Event> {
-        self.engine.recv().await
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        events: &mut Vec<Event>,
+        limit: usize,
+    ) -> Poll<usize> {
+        self.engine.poll_recv(cx, events, limit)
     }
 
     async fn close(&self) {
@@ -195,7 +206,6 @@ impl Link for TcpLink {
     }
 
     async fn send(&mut self, _: Lane, mut batch: Batch) -> io::Result<()> {
-        batch.seal();
         while batch.has_remaining() {
             let written = tokio::time::timeout(STALL_MAX, self.0.write_buf(&mut batch)).await;
             if written?? == 0 {

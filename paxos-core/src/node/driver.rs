@@ -4,7 +4,13 @@
 //! bound, steps the replica once and carries out the effects. So under load a pass is long and its
 //! batches are large, and an idle node sleeps until its replica's next deadline.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::{self, Future},
+    mem,
+    pin::Pin,
+    sync::Arc,
+};
 
 use futures::FutureExt;
 use tokio::{
@@ -23,16 +29,19 @@ use super::{
     writer::{Progress, Writer},
 };
 use crate::{
-    message::Record,
+    message::{Message, Record},
     port::{Event, StateMachine, StorageError, Transport, WriteBatch},
     replica::{Effects, Input, LogReadId, Replica, Status},
-    types::{ClientId, Instant, RequestId, Value},
+    types::{ClientId, Instant, NodeId, RequestId, Value},
 };
 
 /// Messages taken in by one pass.
 const MESSAGES_PER_PASS_MAX: usize = 512;
 
-/// Bytes of values taken in by one pass, unless one message is larger.
+/// Messages taken over from the transport at once.
+const EVENTS_AT_ONCE_MAX: usize = 64;
+
+/// Bytes of values after which a pass takes over no more messages.
 const MESSAGE_BYTES_PER_PASS_MAX: usize = 8 << 20;
 
 /// Requests taken in by one pass.
@@ -63,6 +72,10 @@ pub(super) struct Driver<S: StateMachine> {
     /// What the next step takes in.
     inputs: Vec<Input>,
     arrived: Vec<Request<S>>,
+    /// What has been taken over from the transport.
+    events: Vec<Event>,
+    /// What a step sends, by recipient; empty between two steps.
+    outgoing: BTreeMap<NodeId, Vec<Message>>,
     message_bytes: usize,
     messages: usize,
     sequence: u64,
@@ -88,6 +101,8 @@ impl<S: StateMachine> Driver<S> {
             refusals: RefusalLog::default(),
             inputs: Vec::new(),
             arrived: Vec::new(),
+            events: Vec::new(),
+            outgoing: BTreeMap::new(),
             message_bytes: 0,
             messages: 0,
             sequence: 0,
@@ -135,7 +150,7 @@ impl<S: StateMachine> Driver<S> {
                 // The applier has failed, and tells why itself.
                 Err(_) => return Ok(Next::Stop),
             },
-            event = wiring.transport.recv() => self.on_event(event)?,
+            count = events(&*wiring.transport, &mut self.events) => self.on_events(count)?,
             count = wiring.requests.recv_many(&mut self.arrived, REQUESTS_PER_PASS_MAX) => {
                 if count == 0 {
                     return Ok(Next::Stop);
@@ -178,8 +193,11 @@ impl<S: StateMachine> Driver<S> {
             {
                 break false;
             }
-            let Some(event) = self.wiring.transport.recv().now_or_never() else { break true };
-            self.on_event(event)?;
+            let Some(count) = events(&*self.wiring.transport, &mut self.events).now_or_never()
+            else {
+                break true;
+            };
+            self.on_events(count)?;
         };
         self.messages = 0;
         self.message_bytes = 0;
@@ -222,34 +240,42 @@ impl<S: StateMachine> Driver<S> {
         Ok(())
     }
 
-    fn on_event(&mut self, event: Option<Event>) -> Result<(), NodeError> {
+    fn on_events(&mut self, count: usize) -> Result<(), NodeError> {
+        if count == 0 {
+            return Err(NodeError::TransportClosed);
+        }
+        let mut events = mem::take(&mut self.events);
+        events.drain(..).for_each(|event| self.on_event(event));
+        self.events = events;
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: Event) {
         self.messages += 1;
         match event {
-            None => return Err(NodeError::TransportClosed),
-            Some(Event::Message { from, message }) => {
+            Event::Message { from, message } => {
                 // The network may lose messages, so the node may: better than to grow.
                 if self.wiring.writer.is_overloaded() && inbox::carries_values(&message) {
-                    return Ok(());
+                    return;
                 }
                 self.message_bytes += inbox::payload_bytes(&message);
                 self.inputs.push(Input::Message { from, message });
             }
-            Some(Event::Met { peer, store }) => {
+            Event::Met { peer, store } => {
                 tracing::info!(%peer, %store, "met a peer for the first time");
                 let batch = WriteBatch { peers: [(peer, store)].into(), ..WriteBatch::default() };
                 self.wiring.writer.push(None, batch);
             }
-            Some(Event::Refused { peer, reason }) => {
+            Event::Refused { peer, reason } => {
                 let now = self.now();
                 self.refusals.refused(now, peer, &reason);
             }
         }
-        Ok(())
     }
 
     /// Turns the requests that have arrived into inputs.
     fn take_requests(&mut self, now: Instant) {
-        let mut arrived = std::mem::take(&mut self.arrived);
+        let mut arrived = mem::take(&mut self.arrived);
         for request in arrived.drain(..) {
             match request {
                 Request::Propose(proposal, share) => {
@@ -297,7 +323,11 @@ impl<S: StateMachine> Driver<S> {
             return Err(halt.into());
         }
         for (to, message) in effects.send {
-            self.wiring.transport.send(to, message);
+            self.outgoing.entry(to).or_default().push(message);
+        }
+        for (to, messages) in self.outgoing.iter_mut().filter(|(_, messages)| !messages.is_empty())
+        {
+            self.wiring.transport.send(&[*to], messages);
         }
         if let Some((id, batch)) = effects.persist {
             self.wiring.writer.push(Some(id), batch);
@@ -346,6 +376,12 @@ impl<S: StateMachine> Driver<S> {
         });
         self.wiring.status.send_replace(status);
     }
+}
+
+/// Waits for events and takes over those that are there; none only once the transport is closed.
+/// Cancel safe.
+fn events(transport: &dyn Transport, events: &mut Vec<Event>) -> impl Future<Output = usize> {
+    future::poll_fn(move |cx| transport.poll_recv(cx, events, EVENTS_AT_ONCE_MAX))
 }
 
 /// Waits until a handle asks, or the last one is gone.

@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        port::{Recovered, WriteBatch},
+        port::{Recovered, Write, WriteBatch},
         types::{ClusterId, NodeId, Slot},
     };
 
@@ -85,8 +85,8 @@ mod tests {
             Err(StorageError::Failed)
         }
 
-        async fn write(&self, _: WriteBatch) -> Result<(), StorageError> {
-            Err(StorageError::Failed)
+        fn write(&self, _: WriteBatch) -> Write {
+            Write::Done(Err(StorageError::Failed.into()))
         }
 
         async fn read(

@@ -3,13 +3,13 @@
 //! A batch that meets a full disk is kept and written again every second until there is room; what
 //! comes later queues behind it. Any other failure is final.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
 use crate::{
     planted::planted,
-    port::{Storage, StorageError, WriteBatch},
+    port::{Storage, StorageError, Write, WriteBatch, WriteError},
     replica::WriteId,
 };
 
@@ -31,17 +31,27 @@ pub(super) enum Progress {
     Full,
 }
 
-#[derive(Default)]
-struct Pending {
+/// What a write is to the driver.
+#[derive(Clone, Copy, Default)]
+struct Ticket {
     last: Option<WriteId>,
-    batch: WriteBatch,
     bytes: usize,
 }
 
 enum State {
     Idle,
-    Writing { pending: Pending, full: bool, write: BoxFuture<'static, Result<(), StorageError>> },
-    Full { pending: Pending, retry: BoxFuture<'static, ()> },
+    /// The storage has the batch. `full` if it has refused it before.
+    Writing {
+        ticket: Ticket,
+        full: bool,
+        write: Write,
+    },
+    /// The storage has given it back.
+    Full {
+        ticket: Ticket,
+        batch: WriteBatch,
+        retry: BoxFuture<'static, ()>,
+    },
 }
 
 /// Owns the order of writes.
@@ -49,22 +59,32 @@ pub(super) struct Writer {
     storage: Arc<dyn Storage>,
     state: State,
     /// What has come since the write under way began.
-    next: Pending,
+    next: WriteBatch,
+    next_ticket: Ticket,
     backlog_bytes: usize,
+    /// What a failed write is tried again with; only for a planted bug.
+    copy: Option<WriteBatch>,
 }
 
 impl Writer {
     pub(super) fn new(storage: Arc<dyn Storage>) -> Writer {
-        Writer { storage, state: State::Idle, next: Pending::default(), backlog_bytes: 0 }
+        Writer {
+            storage,
+            state: State::Idle,
+            next: WriteBatch::default(),
+            next_ticket: Ticket::default(),
+            backlog_bytes: 0,
+            copy: None,
+        }
     }
 
     /// Queues a batch. The driver's own batches have no id.
     pub(super) fn push(&mut self, id: Option<WriteId>, batch: WriteBatch) {
         let bytes = size(&batch);
         self.backlog_bytes += bytes;
-        self.next.bytes += bytes;
-        self.next.last = id.or(self.next.last);
-        self.next.batch.merge(batch);
+        self.next_ticket.bytes += bytes;
+        self.next_ticket.last = id.or(self.next_ticket.last);
+        self.next.merge(batch);
         if matches!(self.state, State::Idle) {
             self.start_next();
         }
@@ -82,14 +102,14 @@ impl Writer {
                 State::Idle => std::future::pending().await,
                 State::Full { retry, .. } => {
                     retry.as_mut().await;
-                    if let State::Full { pending, .. } =
-                        std::mem::replace(&mut self.state, State::Idle)
+                    if let State::Full { ticket, batch, .. } =
+                        mem::replace(&mut self.state, State::Idle)
                     {
-                        self.start(pending, true);
+                        self.start(ticket, batch, true);
                     }
                 }
                 State::Writing { write, .. } => {
-                    let result = write.as_mut().await;
+                    let result = write.await;
                     if let Some(progress) = self.finished(result)? {
                         return Ok(progress);
                     }
@@ -101,9 +121,9 @@ impl Writer {
     /// Waits for the write under way, not for those behind it, nor for room on a full disk.
     pub(super) async fn finish(mut self) -> Result<(), StorageError> {
         match &mut self.state {
-            State::Writing { write, .. } => match write.as_mut().await {
-                Err(StorageError::Full { .. }) | Ok(()) => Ok(()),
-                Err(error) => Err(error),
+            State::Writing { write, .. } => match write.await {
+                Err(WriteError::Full { .. }) | Ok(()) => Ok(()),
+                Err(WriteError::Failed(error)) => Err(error),
             },
             State::Idle | State::Full { .. } => Ok(()),
         }
@@ -111,48 +131,45 @@ impl Writer {
 
     fn finished(
         &mut self,
-        result: Result<(), StorageError>,
+        result: Result<(), WriteError>,
     ) -> Result<Option<Progress>, StorageError> {
-        let State::Writing { pending, full, .. } = std::mem::replace(&mut self.state, State::Idle)
-        else {
+        let State::Writing { ticket, full, .. } = mem::replace(&mut self.state, State::Idle) else {
             unreachable!("only a write under way finishes");
         };
-        match result {
+        let (path, batch) = match result {
             Ok(()) => {
-                self.backlog_bytes -= pending.bytes;
+                self.backlog_bytes -= ticket.bytes;
                 self.start_next();
                 if full {
                     tracing::info!("there is room on the disk again");
                 }
-                Ok(Some(Progress::Written { last: pending.last, room_again: full }))
+                return Ok(Some(Progress::Written { last: ticket.last, room_again: full }));
             }
-            Err(error)
-                if matches!(error, StorageError::Full { .. }) || planted!(FailedSyncRetried) =>
-            {
-                let retry = Box::pin(tokio::time::sleep(FULL_RETRY_INTERVAL));
-                self.state = State::Full { pending, retry };
-                if full {
-                    return Ok(None);
-                }
-                tracing::error!(%error, "the disk is full: no proposals are taken");
-                Ok(Some(Progress::Full))
-            }
-            Err(error) => Err(error),
+            Err(WriteError::Full { path, batch }) => (path, *batch),
+            Err(WriteError::Failed(error)) => match self.copy.take() {
+                Some(batch) => (error.to_string(), batch),
+                None => return Err(error),
+            },
+        };
+        let retry = Box::pin(tokio::time::sleep(FULL_RETRY_INTERVAL));
+        self.state = State::Full { ticket, batch, retry };
+        if full {
+            return Ok(None);
         }
+        tracing::error!(path, "the disk is full: no proposals are taken");
+        Ok(Some(Progress::Full))
     }
 
     fn start_next(&mut self) {
-        if !self.next.batch.is_empty() {
-            let pending = std::mem::take(&mut self.next);
-            self.start(pending, false);
+        if !self.next.is_empty() {
+            let (ticket, batch) = (mem::take(&mut self.next_ticket), mem::take(&mut self.next));
+            self.start(ticket, batch, false);
         }
     }
 
-    fn start(&mut self, pending: Pending, full: bool) {
-        let storage = Arc::clone(&self.storage);
-        let batch = pending.batch.clone();
-        let write = Box::pin(async move { storage.write(batch).await });
-        self.state = State::Writing { pending, full, write };
+    fn start(&mut self, ticket: Ticket, batch: WriteBatch, full: bool) {
+        self.copy = planted!(FailedSyncRetried).then(|| batch.clone());
+        self.state = State::Writing { ticket, full, write: self.storage.write(batch) };
     }
 }
 
@@ -179,8 +196,13 @@ mod tests {
     /// Answers each write from a script, `Ok` after its end, and remembers what was written.
     #[derive(Default)]
     struct Scripted {
-        answers: Mutex<VecDeque<StorageError>>,
-        written: Mutex<Vec<WriteBatch>>,
+        answers: Mutex<VecDeque<Answer>>,
+        written: Arc<Mutex<Vec<WriteBatch>>>,
+    }
+
+    enum Answer {
+        Full,
+        Failed,
     }
 
     #[async_trait]
@@ -189,16 +211,23 @@ mod tests {
             Err(StorageError::Failed)
         }
 
-        async fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
-            // As on a disk, nothing is done at once.
-            tokio::task::yield_now().await;
-            match self.answers.lock().expect("no panic").pop_front() {
-                Some(error) => Err(error),
-                None => {
-                    self.written.lock().expect("no panic").push(batch);
-                    Ok(())
+        fn write(&self, batch: WriteBatch) -> Write {
+            let answer = self.answers.lock().expect("no panic").pop_front();
+            let written = self.written.clone();
+            Write::under_way(async move {
+                // As on a disk, nothing is done at once.
+                tokio::task::yield_now().await;
+                match answer {
+                    Some(Answer::Full) => {
+                        Err(WriteError::Full { path: "here".to_owned(), batch: Box::new(batch) })
+                    }
+                    Some(Answer::Failed) => Err(StorageError::Failed.into()),
+                    None => {
+                        written.lock().expect("no panic").push(batch);
+                        Ok(())
+                    }
                 }
-            }
+            })
         }
 
         async fn read(
@@ -220,10 +249,6 @@ mod tests {
     fn slots(storage: &Scripted) -> Vec<Vec<u64>> {
         let written = storage.written.lock().expect("no panic");
         written.iter().map(|batch| batch.records.iter().map(|r| r.slot.0).collect()).collect()
-    }
-
-    fn full() -> StorageError {
-        StorageError::Full { path: "here".to_owned() }
     }
 
     fn written(last: u64) -> Result<Progress, StorageError> {
@@ -250,7 +275,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_batch_that_meets_a_full_disk_is_written_before_any_other_once_there_is_room() {
         let storage = Arc::new(Scripted::default());
-        storage.answers.lock().expect("no panic").extend([full(), full()]);
+        storage.answers.lock().expect("no panic").extend([Answer::Full, Answer::Full]);
         let mut writer = Writer::new(storage.clone());
         let start = tokio::time::Instant::now();
         writer.push(Some(WriteId(1)), record(1));
@@ -266,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn any_other_failure_is_final() {
         let storage = Arc::new(Scripted::default());
-        storage.answers.lock().expect("no panic").push_back(StorageError::Failed);
+        storage.answers.lock().expect("no panic").push_back(Answer::Failed);
         let mut writer = Writer::new(storage.clone());
         writer.push(Some(WriteId(1)), record(1));
         writer.push(Some(WriteId(2)), record(2));

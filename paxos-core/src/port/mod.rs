@@ -6,7 +6,9 @@
 mod state_machine;
 mod storage;
 mod transport;
+mod write;
 
 pub use state_machine::{Codec, CodecError, StateMachine};
-pub use storage::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch};
+pub use storage::{Recovered, SessionCheckpoint, Storage, StorageError};
 pub use transport::{Event, Transport, TransportError};
+pub use write::{Write, WriteBatch, WriteError};

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::{Write, WriteBatch};
 use crate::{
     message::{Record, Watermark},
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
@@ -14,24 +15,29 @@ use crate::{
 ///
 /// An implementation guarantees:
 ///
-/// 1. **Durable.** When [`write`](Storage::write) resolves with `Ok`, the whole batch survives a
-///    crash of the machine at any later time.
+/// 1. **Durable.** When a [`write`](Storage::write) ends with `Ok`, the whole batch survives a crash
+///    of the machine at any later time.
 /// 2. **Atomic.** After a crash, of every batch either everything is there or nothing.
-/// 3. **Ordered.** Batches take effect in the order in which `write` was called; if one is there
-///    after a crash, so is every earlier one.
+/// 3. **Ordered.** Batches take effect in the order in which `write` was called, whether and in
+///    whatever order the [`Write`]s are polled, and even if they are dropped; if one is there after
+///    a crash, so is every earlier one that was not refused.
 /// 4. **Last record wins.** A record replaces an earlier one of the same slot; promise, watermark
 ///    and session checkpoint replace the earlier ones; peers are added to.
-/// 5. **Read your writes.** [`read`](Storage::read) sees every batch whose `write` has resolved.
+/// 5. **Read your writes.** [`read`](Storage::read) sees every batch whose `write` has ended.
 /// 6. **Unreadable is an error, never empty.** A record, promise or identity that was written and
 ///    cannot be read back is [`StorageError::Damaged`]. Only an unfinished last batch, which was
 ///    never acknowledged, is dropped silently; an implementation that cannot tell it from a
 ///    finished one which has decayed since says so in its documentation.
 /// 7. **Bound to one node.** [`recover`](Storage::recover) refuses a directory of another cluster
 ///    or node; opening refuses a directory that another process has open.
-/// 8. **Failure is final.** After a `write` has failed with anything but [`StorageError::Full`],
-///    every later `write` fails too: a failed sync is never retried.
-/// 9. **Full is survivable.** A `write` that fails with [`StorageError::Full`] has changed nothing;
-///    the same batch may be written again when there is room.
+/// 8. **Failure is final.** After a `write` has ended with [`WriteError::Failed`], every later
+///    `write` does so too: a failed sync is never retried.
+/// 9. **Full is survivable.** A `write` that ends with [`WriteError::Full`] has changed nothing and
+///    gives its batch back unchanged, to be written again when there is room. Later batches may
+///    have been written meanwhile, if their `write` was called before it ended.
+///
+/// [`WriteError::Failed`]: super::WriteError::Failed
+/// [`WriteError::Full`]: super::WriteError::Full
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
     /// Opens the state for `node` of `cluster`, or starts it if there is none, and counts the
@@ -42,12 +48,13 @@ pub trait Storage: Send + Sync + 'static {
     /// If the state belongs to somebody else, is damaged, or was written by a newer version.
     async fn recover(&self, cluster: ClusterId, node: NodeId) -> Result<Recovered, StorageError>;
 
-    /// Makes a batch durable. One call is under way at a time; the next batch gathers meanwhile.
+    /// Begins to make a batch durable: the write has begun when this returns, and waiting for what
+    /// it returns is all that is left to do. Never blocks. A node has one write under way; its next
+    /// batch gathers meanwhile.
     ///
-    /// # Errors
-    ///
-    /// See guarantees 8 and 9.
-    async fn write(&self, batch: WriteBatch) -> Result<(), StorageError>;
+    /// What is durable at once, as in memory, is [`Write::Done`] and costs no allocation. For the
+    /// errors see guarantees 8 and 9.
+    fn write(&self, batch: WriteBatch) -> Write;
 
     /// The records of `slots` in ascending order, without those that were never written, cut off
     /// after the record with which their encoded values reach `bytes_max`. So there is at least
@@ -62,7 +69,7 @@ pub trait Storage: Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<Vec<Record>, StorageError>;
 
-    /// Releases files and locks after the last write has resolved. Dropping does the same, but
+    /// Releases files and locks after the last write has ended. Dropping does the same, but
     /// cannot be waited for.
     async fn close(&self);
 }
@@ -95,42 +102,6 @@ pub struct SessionCheckpoint {
     pub slot: Slot,
     /// The table; empty for an empty one.
     pub table: Bytes,
-}
-
-/// Changes to the durable state, written together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WriteBatch {
-    /// A new promise.
-    pub promised: Option<Ballot>,
-    /// A new chosen watermark.
-    pub chosen: Option<Watermark>,
-    /// Accepted or learned values.
-    pub records: Vec<Record>,
-    /// A new session checkpoint.
-    pub sessions: Option<SessionCheckpoint>,
-    /// Data directories of peers met for the first time.
-    pub peers: BTreeMap<NodeId, StoreId>,
-}
-
-impl WriteBatch {
-    /// Whether there is nothing to write.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.promised.is_none()
-            && self.chosen.is_none()
-            && self.records.is_empty()
-            && self.sessions.is_none()
-            && self.peers.is_empty()
-    }
-
-    /// Appends a later batch, so that one write carries both.
-    pub fn merge(&mut self, later: WriteBatch) {
-        self.promised = later.promised.or(self.promised);
-        self.chosen = later.chosen.or(self.chosen);
-        self.records.extend(later.records);
-        self.sessions = later.sessions.or(self.sessions.take());
-        self.peers.extend(later.peers);
-    }
 }
 
 /// Why a storage cannot do what it was asked.
@@ -176,7 +147,7 @@ pub enum StorageError {
         /// What is damaged, with its slot if it has one.
         what: String,
     },
-    /// No room.
+    /// No room to start.
     #[error("no space left for {path}: free some, and writing goes on")]
     Full {
         /// The file or directory.

@@ -1,5 +1,10 @@
 //! The network between the nodes.
 
+use std::{
+    future,
+    task::{Context, Poll},
+};
+
 use async_trait::async_trait;
 
 use crate::{
@@ -15,8 +20,8 @@ use crate::{
 ///    and it had this node's cluster and its own id. It may be lost, late, repeated or out of
 ///    order.
 /// 2. **Fair.** Between two nodes that stay connected and keep sending, messages arrive.
-/// 3. **Never blocks.** [`send`](Transport::send) returns at once; when a peer's queue is full, the
-///    message is dropped.
+/// 3. **Never blocks.** [`send`](Transport::send) returns at once; what a peer's queue has no room
+///    for is dropped.
 /// 4. **Bounded.** Queues are bounded in bytes, each lane of each peer by itself.
 /// 5. **Lanes.** A message of a lane never waits behind one of a lower lane to the same peer:
 ///    control before log before bulk.
@@ -43,11 +48,31 @@ pub trait Transport: Send + Sync + 'static {
     /// If an address cannot be understood; then the list stays as it was.
     fn update_peers(&self, peers: Vec<Peer>) -> Result<(), TransportError>;
 
-    /// Queues a message. To an unknown node it is dropped.
-    fn send(&self, to: NodeId, message: Message);
+    /// Queues `messages` for each node in `to`, in this order, and leaves the vector empty, with its
+    /// capacity. For an unknown node they are dropped; one that is named twice may get them twice.
+    ///
+    /// One call carries all that one step has for the same nodes, so that what a message costs on
+    /// its way out is shared: by the call, and by those who are sent the same.
+    fn send(&self, to: &[NodeId], messages: &mut Vec<Message>);
+
+    /// Moves what has arrived to the end of `events`, at most `limit` of them, and says how many
+    /// that were; zero only after [`close`](Transport::close).
+    ///
+    /// While nothing is there, it is pending, and the task is woken as soon as something is. One
+    /// task waits at a time: of several, the last one that polled is woken.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is zero.
+    fn poll_recv(&self, cx: &mut Context<'_>, events: &mut Vec<Event>, limit: usize)
+    -> Poll<usize>;
 
     /// The next event; `None` after [`close`](Transport::close). Cancel safe.
-    async fn recv(&self) -> Option<Event>;
+    async fn recv(&self) -> Option<Event> {
+        let mut events = Vec::new();
+        future::poll_fn(|cx| self.poll_recv(cx, &mut events, 1)).await;
+        events.pop()
+    }
 
     /// Sends what is queued, for a moment at most, and closes every connection.
     async fn close(&self);

@@ -1,4 +1,4 @@
-//! What is written is what is found: guarantees 1, 4 and 5, and the limits of a read.
+//! What is written is what is found: guarantees 1 and 3 to 5, and the limits of a read.
 
 use paxos_core::{
     message::{Record, Watermark},
@@ -36,6 +36,26 @@ pub async fn everything_survives_a_restart<D: Disk>(new_disk: impl Fn() -> D) ->
     expect_state(&recovered, &[&first, &second], "1 (durable)");
     let all: Vec<Record> = first.records.into_iter().chain(second.records).collect();
     assert_eq!(read_all(&*storage).await, all, "1 (durable): the log below the watermark");
+    Outcome::Passed
+}
+
+/// Guarantee 3: in the order of the calls, whoever waits for what.
+pub async fn writes_take_effect_in_order<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {
+    let disk = new_disk();
+    let (storage, _) = start(&disk).await;
+    // All of them write the same slots.
+    let batches = [1, 2, 3, 4, 5].map(|seed| full_batch(1, seed));
+    let [first, second, third, fourth, fifth] = batches.clone().map(|batch| storage.write(batch));
+    drop(third);
+    fifth.await.expect("3 (ordered): a write that is waited for first");
+    let read = read_all(&*storage).await;
+    assert_eq!(read, batches[4].records, "3 (ordered): the last one that was begun is there");
+    second.await.expect("3 (ordered): a write that is waited for later");
+    first.await.expect("3 (ordered): a write that is waited for last");
+    let (_storage, recovered) = restart(&disk, storage).await;
+    // The peers tell whether any of them is missing.
+    expect_state(&recovered, &batches.each_ref(), "3 (ordered), one that was never waited for");
+    drop(fourth);
     Outcome::Passed
 }
 

@@ -2,7 +2,7 @@
 
 use paxos_core::{
     message::Watermark,
-    port::{StorageError, WriteBatch},
+    port::{StorageError, WriteBatch, WriteError},
     types::Slot,
 };
 
@@ -87,13 +87,13 @@ pub async fn a_failed_sync_is_final<D: Disk>(new_disk: impl Fn() -> D) -> Outcom
     }
     let failed = storage.write(second.clone()).await;
     assert!(
-        matches!(failed, Err(StorageError::Io { .. })),
+        matches!(failed, Err(WriteError::Failed(StorageError::Io { .. }))),
         "8: a failed sync is reported as one: {failed:?}"
     );
     for _ in 0..3 {
         let refused = storage.write(second.clone()).await;
         let refused = refused.expect_err("8 (failure is final): a write after a failed sync");
-        assert!(!matches!(refused, StorageError::Full { .. }), "8: {refused}");
+        assert!(matches!(refused, WriteError::Failed(_)), "8: {refused}");
     }
     let (storage, recovered) = restart(&disk, storage).await;
     let known = holds(&recovered, &[&first]) || holds(&recovered, &[&first, &second]);
@@ -114,9 +114,13 @@ pub async fn a_full_disk_is_survived<D: Disk>(new_disk: impl Fn() -> D) -> Outco
             return Outcome::Skipped;
         }
         let before = read_all(&*storage).await;
+        let mut batch = refused.clone();
         for _ in 0..3 {
-            let full = storage.write(refused.clone()).await;
-            assert!(matches!(full, Err(StorageError::Full { .. })), "9 (full): {full:?}");
+            match storage.write(batch).await {
+                Err(WriteError::Full { batch: back, .. }) => batch = *back,
+                other => panic!("9 (full): {other:?}"),
+            }
+            assert_eq!(&batch, refused, "9 (full): the batch comes back unchanged");
             let read = read_all(&*storage).await;
             assert_eq!(read, before, "9 (full): a refused write changes nothing");
         }

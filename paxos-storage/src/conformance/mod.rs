@@ -42,6 +42,7 @@ use paxos_core::{
 pub use contents::{
     everything_survives_a_restart, large_values_survive, many_records_survive,
     reads_are_cut_off_by_bytes, reads_see_every_write, starts_empty, the_last_record_wins,
+    writes_take_effect_in_order,
 };
 pub use failures::{
     a_damaged_record_is_an_error, a_failed_sync_is_final, a_full_disk_is_survived,
@@ -140,6 +141,7 @@ pub async fn check<D: Disk>(new_disk: impl Fn() -> D) -> Report {
         &new_disk,
         starts_empty,
         everything_survives_a_restart,
+        writes_take_effect_in_order,
         the_last_record_wins,
         reads_see_every_write,
         reads_are_cut_off_by_bytes,

@@ -22,7 +22,7 @@ use std::{fmt, io, ops::RangeInclusive, path::Path};
 use async_trait::async_trait;
 use paxos_core::{
     message::Record,
-    port::{Recovered, Storage, StorageError, WriteBatch},
+    port::{Recovered, Storage, StorageError, Write, WriteBatch},
     types::{ClusterId, NodeId, Slot},
 };
 use redb::StorageBackend;
@@ -82,8 +82,8 @@ impl Storage for RedbStorage {
         self.workers.recover(cluster, node).await
     }
 
-    async fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
-        self.workers.write(batch).await
+    fn write(&self, batch: WriteBatch) -> Write {
+        self.workers.write(batch)
     }
 
     async fn read(

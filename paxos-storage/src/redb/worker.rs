@@ -14,24 +14,21 @@ use std::{
 
 use paxos_core::{
     message::Record,
-    port::{Recovered, StorageError, WriteBatch},
+    port::{Recovered, StorageError, Write, WriteBatch, WriteError},
     types::{ClusterId, NodeId, Slot},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{database::OpenDatabase, source::Source};
 
-/// Requests that may wait for a thread. A node has one write under way, and few reads.
-const QUEUE: usize = 16;
-
 /// How long a read waits before it looks whether the database is open again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(1);
 
-type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
+type Reply<T, E = StorageError> = oneshot::Sender<Result<T, E>>;
 
 enum WriterJob {
     Recover { cluster: ClusterId, node: NodeId, reply: Reply<Recovered> },
-    Write { batch: WriteBatch, reply: Reply<()> },
+    Write { batch: WriteBatch, reply: Reply<(), WriteError> },
     Close { reply: Reply<()> },
 }
 
@@ -83,8 +80,8 @@ impl Workers {
         self.writer.ask(|reply| WriterJob::Recover { cluster, node, reply }).await
     }
 
-    pub(super) async fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
-        self.writer.ask(|reply| WriterJob::Write { batch, reply }).await
+    pub(super) fn write(&self, batch: WriteBatch) -> Write {
+        Write::under_way(self.writer.ask(|reply| WriterJob::Write { batch, reply }))
     }
 
     pub(super) async fn read(
@@ -102,15 +99,16 @@ impl Workers {
     }
 }
 
-/// A thread that handles jobs until its handle is dropped.
+/// A thread that handles jobs until its handle is dropped. What waits for it is bounded by those who
+/// ask: a node has one write under way, and few reads.
 struct Worker<J> {
-    jobs: Option<mpsc::Sender<J>>,
+    jobs: Option<mpsc::UnboundedSender<J>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<J: Send + 'static> Worker<J> {
     fn start(name: &str, mut handle: impl FnMut(J) + Send + 'static) -> io::Result<Worker<J>> {
-        let (jobs, mut queue) = mpsc::channel(QUEUE);
+        let (jobs, mut queue) = mpsc::unbounded_channel();
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
             while let Some(job) = queue.blocking_recv() {
                 handle(job);
@@ -119,12 +117,16 @@ impl<J: Send + 'static> Worker<J> {
         Ok(Worker { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Hands over a job and waits for its answer. A thread that has died answers nothing more.
-    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> J) -> Result<T, StorageError> {
+    /// Hands over a job, and then waits for its answer. A thread that has died answers nothing more.
+    fn ask<T, E: From<StorageError>, F: FnOnce(Reply<T, E>) -> J>(
+        &self,
+        job: F,
+    ) -> impl Future<Output = Result<T, E>> + use<J, T, E, F> {
         let (reply, answer) = oneshot::channel();
         let jobs = self.jobs.as_ref().expect("taken only by drop");
-        jobs.send(job(reply)).await.map_err(|_| StorageError::Failed)?;
-        answer.await.unwrap_or(Err(StorageError::Failed))
+        // If it cannot be handed over, the reply is dropped with it.
+        let _ = jobs.send(job(reply));
+        async { answer.await.unwrap_or(Err(StorageError::Failed.into())) }
     }
 }
 
@@ -181,7 +183,7 @@ impl Writer {
                 let _ = reply.send(self.recover(cluster, node));
             }
             WriterJob::Write { batch, reply } => {
-                let _ = reply.send(self.write(&batch));
+                let _ = reply.send(self.write(batch));
             }
             WriterJob::Close { reply } => {
                 if let Access::Open(open) = self.replace(Access::Closed) {
@@ -206,7 +208,17 @@ impl Writer {
         Ok(recovered)
     }
 
-    fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
+    fn write(&mut self, batch: WriteBatch) -> Result<(), WriteError> {
+        match self.try_write(&batch) {
+            Ok(()) => Ok(()),
+            Err(StorageError::Full { path }) => {
+                Err(WriteError::Full { path, batch: Box::new(batch) })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn try_write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
         let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
         let open = database(&access, "write", &self.path)?;
         let room = match &self.source {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch},
+    port::{Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch},
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId, Value},
 };
 use paxos_storage::conformance::Medium;
@@ -145,7 +145,7 @@ impl Entry {
         };
         let record = |(slot, ballot, value): (Slot, Ballot, Vec<u8>)| {
             let value = Value::decode(Bytes::from(value)).map_err(|_| damaged("a value"))?;
-            Ok(Record { slot, ballot, value })
+            Ok::<_, StorageError>(Record { slot, ballot, value })
         };
         let sessions =
             sessions.map(|(slot, table)| SessionCheckpoint { slot, table: Bytes::from(table) });
@@ -188,7 +188,7 @@ impl Storage for Journal {
         })
     }
 
-    async fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
+    fn write(&self, batch: WriteBatch) -> Write {
         let mut state = self.state();
         if self.flaw == Flaw::AcknowledgesBeforeSync {
             self.medium.sync();
@@ -198,7 +198,7 @@ impl Storage for Journal {
             self.medium.sync();
         }
         state.all.merge(batch);
-        Ok(())
+        Write::Done(Ok(()))
     }
 
     async fn read(

@@ -70,6 +70,11 @@ impl<T: Transport> Node<T> {
         self.transport.start(self.identity, peers).await.expect("a transport starts");
     }
 
+    /// Sends one message to one node.
+    pub(super) fn send(&self, to: NodeId, message: Message) {
+        self.transport.send(&[to], &mut vec![message]);
+    }
+
     /// The next event.
     pub(super) async fn event(&self) -> Event {
         self.transport.recv().await.expect("no end before close")
@@ -129,7 +134,7 @@ pub(super) async fn deliver<T: Transport>(from: &Node<T>, to: &Node<T>, messages
     let mut missing: Vec<&Message> = messages.iter().collect();
     let all = async {
         while !missing.is_empty() {
-            missing.iter().for_each(|message| from.transport.send(to.id(), (*message).clone()));
+            missing.iter().for_each(|message| from.send(to.id(), (*message).clone()));
             while let Ok(event) = tokio::time::timeout(AGAIN, to.event()).await {
                 let Event::Message { from: sender, message } = event else { continue };
                 if sender != from.id() {
@@ -164,8 +169,8 @@ pub(super) async fn refused<T: Transport>(node: &Node<T>, other: &Node<T>) -> St
     let filler = poll(FILLER);
     let wait = async {
         loop {
-            node.transport.send(other.id(), filler.clone());
-            other.transport.send(node.id(), filler.clone());
+            node.send(other.id(), filler.clone());
+            other.send(node.id(), filler.clone());
             while let Ok(event) = tokio::time::timeout(AGAIN, node.event()).await {
                 match event {
                     Event::Refused { peer, reason } if peer == Some(other.id()) => return reason,

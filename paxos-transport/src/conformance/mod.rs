@@ -21,6 +21,7 @@
 //! expects a network without faults of its own. Guarantee 7, bad bytes, depends on what the bytes
 //! are, and is for a transport's own tests.
 
+mod calls;
 mod harness;
 
 use std::{future::Future, time::Duration};
@@ -56,6 +57,10 @@ where
     F: Future<Output = (T, String)>,
 {
     delivers_whole_and_unchanged(&bind).await;
+    calls::sends_to_several_in_order(&bind).await;
+    calls::takes_what_has_arrived_up_to_the_limit(&bind).await;
+    calls::wakes_whoever_waits(&bind).await;
+    calls::says_nothing_more_after_close(&bind).await;
     meets_each_peer_once(&bind).await;
     drops_what_is_for_nobody(&bind).await;
     never_blocks_for_an_absent_peer(&bind).await;
@@ -101,7 +106,7 @@ async fn meets_each_peer_once<T: Transport>(bind: &impl Bind<T>) {
     let all = async {
         let mut number = 0;
         while !last {
-            nodes[1].transport.send(NodeId(1), poll(number));
+            nodes[1].send(NodeId(1), poll(number));
             number += 1;
             let wait = Duration::from_millis(100);
             while let Ok(event) = tokio::time::timeout(wait, nodes[0].event()).await {
@@ -128,7 +133,7 @@ async fn meets_each_peer_once<T: Transport>(bind: &impl Bind<T>) {
 async fn drops_what_is_for_nobody<T: Transport>(bind: &impl Bind<T>) {
     let nodes = cluster(bind, 2).await;
     for nobody in [0, 1, 99] {
-        nodes[0].transport.send(NodeId(nobody), poll(5));
+        nodes[0].send(NodeId(nobody), poll(5));
     }
     deliver(&nodes[0], &nodes[1], &[poll(6)]).await;
     close(nodes).await;
@@ -152,7 +157,7 @@ async fn never_blocks_for_an_absent_peer<T: Transport>(bind: &impl Bind<T>) {
                 Lane::Log => accept(number, tracked.value()),
                 _ => learned(number, tracked.value()),
             };
-            nodes[0].transport.send(NodeId(2), message);
+            nodes[0].send(NodeId(2), message);
         }
         let waiting = (tracked.alive() - before) * MEBIBYTE;
         assert!(
@@ -170,7 +175,7 @@ async fn never_blocks_for_an_absent_peer<T: Transport>(bind: &impl Bind<T>) {
         let mut number = 1_000;
         loop {
             number += 1;
-            nodes[0].transport.send(NodeId(2), poll(number));
+            nodes[0].send(NodeId(2), poll(number));
             let event = tokio::time::timeout(Duration::from_millis(100), returned.event()).await;
             if let Ok(Event::Message { from: NodeId(1), .. }) = event {
                 return;
@@ -205,9 +210,9 @@ async fn overtaking<T: Transport>(nodes: &[Node<T>], attempt: u64) -> (usize, us
     const BULK: usize = 24;
     let large = value(MEBIBYTE);
     for _ in 0..BULK {
-        nodes[0].transport.send(NodeId(2), learned(1 + attempt, large.clone()));
+        nodes[0].send(NodeId(2), learned(1 + attempt, large.clone()));
     }
-    nodes[0].transport.send(NodeId(2), heartbeat(attempt));
+    nodes[0].send(NodeId(2), heartbeat(attempt));
     let (mut before, mut after, mut overtaken) = (0, 0, false);
     let mut patience = PATIENCE;
     while before + after < BULK || !overtaken {
@@ -292,8 +297,8 @@ async fn follows_the_list_of_peers<T: Transport>(bind: &impl Bind<T>) {
     nodes[0].transport.update_peers(remaining.clone()).expect("a good list");
     let unwanted: Vec<_> = (100..200).map(poll).collect();
     for message in &unwanted {
-        nodes[0].transport.send(NodeId(3), message.clone());
-        nodes[2].transport.send(NodeId(1), message.clone());
+        nodes[0].send(NodeId(3), message.clone());
+        nodes[2].send(NodeId(1), message.clone());
     }
     deliver_without(&nodes[1], &nodes[0], &[poll(2), accept(1, value(5))], &unwanted).await;
     let mut nonsense = remaining;
@@ -318,7 +323,7 @@ async fn deliver_without<T: Transport>(
     let mut missing: Vec<_> = messages.to_vec();
     let all = async {
         while !missing.is_empty() {
-            missing.iter().for_each(|message| from.transport.send(to.id(), message.clone()));
+            missing.iter().for_each(|message| from.send(to.id(), message.clone()));
             let wait = Duration::from_millis(200);
             while let Ok(event) = tokio::time::timeout(wait, to.event()).await {
                 let Event::Message { from: sender, message } = event else { continue };
@@ -343,7 +348,7 @@ async fn ends_at_close<T: Transport>(bind: &impl Bind<T>) {
     };
     within("recv ends at close", async { tokio::join!(waiting, closing) }).await;
     assert_eq!(nodes[1].transport.recv().await, None, "after close");
-    nodes[1].transport.send(NodeId(1), poll(1));
+    nodes[1].send(NodeId(1), poll(1));
     within("close may be repeated", nodes[1].transport.close()).await;
     let unstarted = bound(bind, identity(3)).await;
     unstarted.transport.close().await;
@@ -359,7 +364,7 @@ async fn loses_nothing_to_cancellation<T: Transport>(bind: &impl Bind<T>) {
     // One that was sent again may still be under way.
     let count = 300;
     for number in 1..=count {
-        nodes[0].transport.send(NodeId(2), poll(number));
+        nodes[0].send(NodeId(2), poll(number));
     }
     let mut arrived = 0;
     let all = async {

@@ -31,9 +31,7 @@ fn streams() {
         for frame in frames {
             assert!(frame.len() <= BYTES_MAX);
             if let Ok(message) = Message::decode(frame) {
-                let mut batch = Batch::default();
-                batch.push(&message).expect("within the limit, as it came in");
-                batch.seal();
+                let mut batch = super::tests::batch(std::slice::from_ref(&message));
                 let bytes = batch.copy_to_bytes(batch.remaining());
                 let (again, _) = frames_of(&bytes);
                 assert_eq!(Message::decode(again[0].clone()).as_ref(), Ok(&message));

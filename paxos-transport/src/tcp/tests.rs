@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     frame::{
         PREFIX_BYTES, framed,
-        tests::{accept, poll},
+        tests::{accept, batch, poll},
     },
     handshake::{self, MAGIC, VERSION},
     roster::Roster,
@@ -80,7 +80,7 @@ impl Cluster {
     async fn goes_on(&self, number: u64) {
         let arrives = async {
             loop {
-                self.nodes[1].send(NodeId(1), poll(number));
+                self.nodes[1].send(&[NodeId(1)], &mut vec![poll(number)]);
                 let event = self.nodes[0].recv();
                 let event = tokio::time::timeout(Duration::from_millis(100), event).await;
                 let expected = Event::Message { from: NodeId(2), message: poll(number) };
@@ -224,9 +224,7 @@ async fn a_newer_connection_of_a_peer_replaces_the_older() {
     let mut older = cluster.member().await;
     let mut newer = cluster.member().await;
     hung_up(&mut older).await;
-    let mut batch = Batch::default();
-    batch.push(&poll(77)).expect("within the limit");
-    batch.seal();
+    let mut batch = batch(&[poll(77)]);
     newer.write_all_buf(&mut batch).await.expect("it is connected");
     let expected = Event::Message { from: NodeId(3), message: poll(77) };
     let arrives = async { while cluster.nodes[0].recv().await != Some(expected.clone()) {} };
@@ -236,8 +234,8 @@ async fn a_newer_connection_of_a_peer_replaces_the_older() {
 #[tokio::test]
 async fn a_message_over_the_limit_is_dropped_and_the_connection_stays() {
     let cluster = Cluster::start(Settings::default()).await;
-    cluster.nodes[1].send(NodeId(1), accept(limits::MESSAGE_BYTES_MAX));
-    cluster.nodes[1].send(NodeId(1), accept(10));
+    cluster.nodes[1].send(&[NodeId(1)], &mut vec![accept(limits::MESSAGE_BYTES_MAX)]);
+    cluster.nodes[1].send(&[NodeId(1)], &mut vec![accept(10)]);
     let arrives = async {
         loop {
             match cluster.nodes[0].recv().await.expect("open") {
@@ -257,9 +255,7 @@ async fn a_slow_receiver_slows_the_sender_down() {
     let mut sent = 0;
     let stall = Duration::from_millis(500);
     loop {
-        let mut batch = Batch::default();
-        batch.push(&accept(1 << 20)).expect("within the limit");
-        batch.seal();
+        let mut batch = batch(&[accept(1 << 20)]);
         match tokio::time::timeout(stall, member.write_all_buf(&mut batch)).await {
             Ok(written) => written.expect("it is connected"),
             Err(_) => break,
@@ -290,6 +286,6 @@ async fn a_dropped_transport_gives_its_port_back_at_once() {
             tokio::task::yield_now().await;
         }
     };
-    let at_once = crate::engine::FLUSH_MAX / 2;
+    let at_once = crate::outgoing::FLUSH_MAX / 2;
     tokio::time::timeout(at_once, again).await.expect("the port is free");
 }

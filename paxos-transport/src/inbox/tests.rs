@@ -1,0 +1,139 @@
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Wake, Waker},
+};
+
+use paxos_core::{
+    message::{Learn, Poll as PollMessage, Propose},
+    types::{ClientId, Slot, StoreId},
+};
+
+use super::*;
+
+const SENDER: NodeId = NodeId(2);
+
+fn poll(number: u64) -> Message {
+    Message::Poll(PollMessage { number, chosen: Slot::ZERO })
+}
+
+/// A message of the log lane.
+fn propose(bytes: usize) -> Message {
+    let commands = vec![(1, vec![0; bytes].into())];
+    Message::Propose(Propose { client: ClientId::default(), open_from: 1, commands, hops: 0 })
+}
+
+/// What is there, at most `limit`.
+fn taken(inbox: &Inbox, limit: usize) -> Vec<Event> {
+    let mut events = Vec::new();
+    let _ = inbox.poll_recv(&mut Context::from_waker(Waker::noop()), &mut events, limit);
+    events
+}
+
+/// Puts messages in, for want of room only some of them, and says how many are left over.
+fn put(inbox: &Inbox, from: NodeId, messages: impl IntoIterator<Item = Message>) -> usize {
+    let mut left_over = 0;
+    let mut queues = inbox.queues();
+    for message in messages {
+        match queues.admit(from, message) {
+            Ok(letter) => queues.put(letter),
+            Err(_) => left_over += 1,
+        }
+    }
+    wake(queues);
+    left_over
+}
+
+fn waiting(inbox: &Inbox) -> usize {
+    inbox.queues().waiting.values().flatten().sum()
+}
+
+#[test]
+fn news_come_first_and_lanes_by_urgency() {
+    let inbox = Inbox::default();
+    let bulk = Message::Learn(Learn { number: 1, from: Slot(1), to: Slot(1) });
+    put(&inbox, SENDER, [bulk.clone(), propose(1), poll(1), poll(2)]);
+    let met = Event::Met { peer: SENDER, store: StoreId(1) };
+    inbox.report(met.clone());
+    let letters = [poll(1), poll(2), propose(1), bulk];
+    let letters = letters.map(|message| Event::Message { from: SENDER, message });
+    let expected: Vec<_> = [met].into_iter().chain(letters).collect();
+    assert_eq!([taken(&inbox, 2), taken(&inbox, 1), taken(&inbox, 9)].concat(), expected);
+    assert_eq!(waiting(&inbox), 0, "every byte was given back");
+}
+
+#[test]
+fn a_full_lane_of_a_sender_takes_nothing_from_others() {
+    let inbox = Inbox::default();
+    let large = || propose(8 << 20);
+    assert_eq!(put(&inbox, SENDER, (0..5).map(|_| large())), 2, "three of them are 24 MiB");
+    assert_eq!(put(&inbox, SENDER, [poll(1)]), 0, "another lane");
+    assert_eq!(put(&inbox, NodeId(3), [large()]), 0, "another sender");
+    assert_eq!(taken(&inbox, 2).len(), 2);
+    assert_eq!(put(&inbox, SENDER, [large(), large()]), 1, "room for the one that was taken out");
+    assert_eq!(taken(&inbox, 9).len(), 4);
+    assert_eq!(waiting(&inbox), 0);
+}
+
+#[cfg(any(feature = "tcp", feature = "quic"))]
+#[tokio::test]
+async fn whoever_finds_no_room_waits_for_it() {
+    let inbox = Inbox::default();
+    let mut messages: VecDeque<_> = (0..9).map(|_| propose(8 << 20)).collect();
+    let receive = async {
+        let mut events = Vec::new();
+        while events.len() < 9 {
+            poll_fn(|cx| inbox.poll_recv(cx, &mut events, 2)).await;
+        }
+    };
+    tokio::join!(inbox.deliver(SENDER, &mut messages), receive);
+    assert!(messages.is_empty());
+    assert_eq!(waiting(&inbox), 0);
+}
+
+struct Count(Mutex<usize>);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        *self.0.lock().expect("no panic") += 1;
+    }
+}
+
+#[test]
+fn whoever_waits_is_woken_once() {
+    let inbox = Inbox::default();
+    let count = Arc::new(Count(Mutex::new(0)));
+    let waker = Waker::from(count.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert!(inbox.poll_recv(&mut cx, &mut Vec::new(), 1).is_pending());
+    assert!(inbox.poll_recv(&mut cx, &mut Vec::new(), 1).is_pending());
+    put(&inbox, SENDER, (0..10).map(poll));
+    put(&inbox, SENDER, [poll(10)]);
+    assert_eq!(*count.0.lock().expect("no panic"), 1);
+    assert_eq!(taken(&inbox, 100).len(), 11);
+}
+
+#[tokio::test]
+async fn a_closed_inbox_keeps_nothing() {
+    let inbox = Inbox::default();
+    put(&inbox, SENDER, [poll(1)]);
+    inbox.close();
+    inbox.report(Event::Met { peer: SENDER, store: StoreId(1) });
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    inbox.deliver(SENDER, &mut [poll(2)].into()).await;
+    #[cfg(feature = "memory")]
+    inbox.offer(SENDER, [poll(3)].into_iter());
+    let mut events = Vec::new();
+    assert_eq!(poll_fn(|cx| inbox.poll_recv(cx, &mut events, 9)).await, 0);
+    assert_eq!((events.len(), waiting(&inbox)), (0, 0));
+}
+
+#[test]
+fn refusals_are_bounded_and_meetings_are_kept() {
+    let inbox = Inbox::default();
+    for _ in 0..NEWS_MAX * 2 {
+        inbox.report(Event::Refused { peer: None, reason: String::new() });
+    }
+    inbox.report(Event::Met { peer: NodeId(2), store: StoreId(1) });
+    assert_eq!(inbox.queues().news.len(), NEWS_MAX + 1);
+}
