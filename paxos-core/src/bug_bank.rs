@@ -174,6 +174,8 @@ bugs! {
     OpenRequestsExpired = "requests that still wait are taken for settled",
     /// Refused, and yet it has effect: the client proposes it again under another name.
     RefusedYetTaken = "a command is refused after it has been taken",
+    /// Whoever waits for a command that is chosen waits for the state machine, however long it takes.
+    DeadlineEndsAtDelivery = "a deadline does not hold while the state machine works",
 
     // Reads.
 

@@ -93,3 +93,12 @@ pub const RETRANSMIT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long a gap may stay before it is pulled: packets that were merely reordered close it sooner.
 pub const GAP_PATIENCE: Duration = Duration::from_millis(20);
+
+/// Sequence numbers between the lowest and the highest command without an answer, added up over all
+/// clients of a node. Of one client they are at most half a [`SESSION_WINDOW`], so that none that
+/// still waits is ever too old.
+pub const OPEN_SPREAD_MAX: u64 = SESSION_WINDOW;
+
+/// How long a leader waits for an Accept or heartbeat to carry the news that a slot is chosen to those
+/// who do not wait for it.
+pub const ANNOUNCE_DELAY: Duration = Duration::from_millis(1);

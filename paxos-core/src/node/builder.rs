@@ -2,21 +2,19 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    applier::{Applied, Applier},
+    board::Board,
     driver::{Driver, Wiring},
     error::StartError,
-    handle::{Leadership, Limits, Node, Shared},
+    handle::{Limits, Node, Shared},
     lifecycle::{self, Parts},
     log_reader::LogReader,
-    request::Budget,
+    machine::Machine,
+    request::{Budget, Waiter},
     writer::Writer,
 };
 use crate::{
@@ -110,9 +108,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Says that the state machine blocks its thread for long, waiting for a disk say. Then, on a
-    /// runtime with several threads, other tasks move to another thread while it works, which costs
-    /// some microseconds each time. On a runtime with one thread it makes no difference.
+    /// Says that the state machine blocks its thread for long, waiting for a disk say: it works on a
+    /// thread of its own, which costs some microseconds each time. One that blocks unannounced is
+    /// noticed when it has held up the node for longer than a heartbeat, and moved there.
     pub fn blocking_state_machine(mut self) -> Self {
         self.blocking = true;
         self
@@ -143,8 +141,6 @@ impl NodeBuilder {
                 return Err(error);
             }
         };
-        let blocking =
-            self.blocking && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         let limits = Limits {
             request_timeout: self.request_timeout,
             command_bytes_max: config.command_bytes_max,
@@ -152,23 +148,26 @@ impl NodeBuilder {
             outstanding_commands_max: config.outstanding_commands_max,
             nodes: config.membership.voters().map(|id| id.0).collect(),
         };
-        Ok(spawn(prepared, limits, storage, transport, state_machine, blocking))
+        let machine = Machine::new(state_machine, self.blocking, config.heartbeat_interval);
+        Ok(spawn(prepared, limits, storage, transport, machine))
     }
 }
 
 /// A replica that has recovered, and the origin of its clock.
-struct Prepared {
-    replica: Replica,
+struct Prepared<R> {
+    replica: Replica<Waiter<R>>,
+    /// The other voters.
+    peers: Vec<NodeId>,
     identity: Identity,
     origin: tokio::time::Instant,
 }
 
-async fn prepare(
+async fn prepare<S: StateMachine>(
     config: &Config,
     recovered: Recovered,
-    state_machine: &impl StateMachine,
+    state_machine: &S,
     transport: &dyn Transport,
-) -> Result<Prepared, StartError> {
+) -> Result<Prepared<S::Response>, StartError> {
     let applied = state_machine.applied();
     let replayed_from = recovered.sessions.slot;
     if applied < replayed_from {
@@ -180,10 +179,10 @@ async fn prepare(
         incarnation = recovered.incarnation, chosen = %recovered.chosen.slot, %applied,
         "recovered"
     );
-    let peers = config
-        .membership
-        .peers_of(config.id)
-        .map(|id| Peer {
+    let peers: Vec<_> = config.membership.peers_of(config.id).collect();
+    let addresses = peers
+        .iter()
+        .map(|&id| Peer {
             id,
             address: config.membership.address(id).unwrap_or_default().to_owned(),
             store: recovered.peers.get(&id).copied(),
@@ -191,65 +190,47 @@ async fn prepare(
         .collect();
     let origin = tokio::time::Instant::now();
     let replica = Replica::new(config.clone(), recovered, Instant::ZERO)?;
-    transport.start(identity, peers).await?;
-    Ok(Prepared { replica, identity, origin })
+    transport.start(identity, addresses).await?;
+    Ok(Prepared { replica, peers, identity, origin })
 }
 
 fn spawn<S: StateMachine>(
-    prepared: Prepared,
+    prepared: Prepared<S::Response>,
     limits: Limits,
     storage: Arc<dyn Storage>,
     transport: Arc<dyn Transport>,
-    state_machine: S,
-    blocking: bool,
+    machine: Machine<S>,
 ) -> Node<S> {
-    let Prepared { replica, identity, origin } = prepared;
-    let client = replica.client();
-    let status = replica.status(Instant::ZERO);
-    let leadership = Leadership { leader: status.leader, ballot: status.ballot };
-    let (status_sender, status) = watch::channel(status);
-    let (leadership_sender, leadership) = watch::channel(leadership);
-    let (shutdown, shutdown_receiver) = watch::channel(false);
+    let Prepared { replica, peers, identity, origin } = prepared;
+    let (board, view) = Board::new(replica.status(Instant::ZERO));
     let (ended_sender, ended) = watch::channel(None);
-    let (applied_sender, applied) = watch::channel(Applied::default());
-    let (packet_sender, packets) = mpsc::unbounded_channel();
-    let (requests, request_receiver) = mpsc::channel(limits.outstanding_commands_max);
-    let (local_reads, local_read_receiver) = mpsc::channel(READS_MAX);
+    let (requests, request_receiver) = mpsc::unbounded_channel();
+    let proposal_bytes = Budget::new(limits.outstanding_bytes_max);
 
     let driver = Driver::new(Wiring {
-        client,
         replica,
+        peers,
         transport: Arc::clone(&transport),
         writer: Writer::new(Arc::clone(&storage)),
         log_reader: LogReader::new(Arc::clone(&storage)),
+        machine,
         requests: request_receiver,
-        shutdown: shutdown_receiver,
-        packets: packet_sender,
-        applied,
-        status: status_sender,
-        leadership: leadership_sender,
+        budget: Arc::clone(&proposal_bytes),
+        board,
         origin,
     });
-    let applier =
-        Applier::new(state_machine, client, packets, local_read_receiver, applied_sender, blocking);
     let span = tracing::info_span!("node", id = identity.node.0);
-    let parts = Parts {
-        driver: tokio::spawn(driver.run().instrument(span.clone())),
-        applier: tokio::spawn(applier.run().instrument(span.clone())),
-        transport,
-        storage,
-    };
+    let driver = tokio::spawn(driver.run().instrument(span.clone()));
+    let parts = Parts { driver, transport, storage };
     tokio::spawn(lifecycle::supervise(parts, ended_sender).instrument(span));
     Node::new(Shared {
         identity,
-        proposal_bytes: Budget::new(limits.outstanding_bytes_max),
-        reads: Budget::new(READS_MAX),
         limits,
+        proposal_bytes,
+        reads: Budget::new(READS_MAX),
+        local_reads: Budget::new(READS_MAX),
         requests,
-        local_reads,
-        shutdown,
-        status,
-        leadership,
+        view,
         ended,
     })
 }

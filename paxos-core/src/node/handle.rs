@@ -1,39 +1,21 @@
 //! What the embedder holds: proposals, reads, state, the end.
 
-use std::{
-    any::Any,
-    collections::BTreeSet,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::{
-    mpsc::{self, error::TrySendError},
-    oneshot, watch,
-};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    error::{NodeError, ProposeError, ReadError},
+    board::{Leadership, View},
+    error::{NodeError, ProposeError},
     lifecycle::Ended,
-    request::{Budget, Proposal, ReadTask, Request, Share, cost},
+    request::{Budget, Proposal, Request, cost},
 };
 use crate::{
     port::{Codec, StateMachine},
     replica::Status,
-    types::{Ballot, Identity, NodeId, RequestId},
+    types::{Identity, RequestId},
 };
-
-/// Who leads, as far as this node knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leadership {
-    /// The leader it knows to be alive, itself included.
-    pub leader: Option<NodeId>,
-    /// The leader's ballot, or else the highest promised.
-    pub ballot: Ballot,
-}
 
 /// A running node of a cluster that replicates `S`. A cheap handle; clones stand for the same node.
 ///
@@ -48,7 +30,7 @@ pub struct Leadership {
 /// - The end: [`shutdown`](Node::shutdown), [`stopped`](Node::stopped). When the last handle is
 ///   dropped the node shuts down too.
 pub struct Node<S: StateMachine> {
-    shared: Arc<Shared<S>>,
+    pub(super) shared: Arc<Shared<S>>,
 }
 
 /// What all handles of a node share.
@@ -57,13 +39,12 @@ pub(super) struct Shared<S: StateMachine> {
     pub(super) limits: Limits,
     /// For the commands between the handles and the driver.
     pub(super) proposal_bytes: Arc<Budget>,
-    /// For the linearizable reads, from the handle until the state machine has served them.
+    /// For the reads, from the handle until the state machine has served them: linearizable ones, and
+    /// local ones.
     pub(super) reads: Arc<Budget>,
-    pub(super) requests: mpsc::Sender<Request<S>>,
-    pub(super) local_reads: mpsc::Sender<ReadTask<S>>,
-    pub(super) shutdown: watch::Sender<bool>,
-    pub(super) status: watch::Receiver<Status>,
-    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) local_reads: Arc<Budget>,
+    pub(super) requests: mpsc::UnboundedSender<Request<S>>,
+    pub(super) view: View,
     pub(super) ended: watch::Receiver<Ended>,
 }
 
@@ -131,14 +112,12 @@ impl<S: StateMachine> Node<S> {
         let (mut bytes, mut command_bytes) = (0, 0);
         for command in commands {
             let command = command.encode();
-            if command.len() > limits.command_bytes_max {
-                return Err(ProposeError::TooLarge);
-            }
-            bytes += cost(&command);
             command_bytes += command.len();
-            let (reply, receiver) = oneshot::channel();
+            let (cost, proposal, receiver) =
+                self.proposal(None, command, limits.request_timeout)?;
+            bytes += cost;
             receivers.push(receiver);
-            proposals.push(Proposal { id: None, command, timeout: limits.request_timeout, reply });
+            proposals.push(proposal);
         }
         if command_bytes > limits.outstanding_bytes_max {
             return Err(ProposeError::TooLarge);
@@ -146,7 +125,7 @@ impl<S: StateMachine> Node<S> {
         if proposals.is_empty() {
             return Ok(Vec::new());
         }
-        self.submit(bytes, |share| Request::ProposeBatch(proposals, share)).await?;
+        self.send(bytes, Request::ProposeBatch(proposals)).await?;
         let mut responses = Vec::with_capacity(receivers.len());
         for receiver in receivers {
             responses.push(self.response(receiver).await?);
@@ -176,99 +155,16 @@ impl<S: StateMachine> Node<S> {
         self.propose_bytes(Some(id), command.encode(), limits.request_timeout).await
     }
 
-    /// Runs `read` on a state that has applied everything acknowledged, by any node, before this
-    /// call began (a linearizable read), on any node; waits at most the builder's
-    /// `request_timeout`.
-    ///
-    /// `read` runs on the task that applies commands, so it should be short.
-    ///
-    /// # Errors
-    ///
-    /// If no quorum confirms it in time, too many reads wait, or the node has stopped.
-    ///
-    /// # Panics
-    ///
-    /// If `read` does.
-    pub async fn read<R: Send + 'static>(
-        &self,
-        read: impl FnOnce(&S) -> R + Send + 'static,
-    ) -> Result<R, ReadError> {
-        self.read_within(read, self.shared.limits.request_timeout).await
-    }
-
-    /// As [`read`](Node::read), with a deadline of its own; one hour at most.
-    ///
-    /// # Errors
-    ///
-    /// As for [`read`](Node::read).
-    ///
-    /// # Panics
-    ///
-    /// If `read` does.
-    pub async fn read_within<R: Send + 'static>(
-        &self,
-        read: impl FnOnce(&S) -> R + Send + 'static,
-        timeout: Duration,
-    ) -> Result<R, ReadError> {
-        let share = self.shared.reads.take(1).ok_or(ReadError::Busy)?;
-        let (task, receiver) = read_task(read, Some(share));
-        match self.shared.requests.try_send(Request::Read { task, timeout }) {
-            Ok(()) => self.read_result(receiver).await,
-            Err(TrySendError::Full(_)) => Err(ReadError::Busy),
-            Err(TrySendError::Closed(_)) => Err(ReadError::Stopped(self.end_reason().await)),
-        }
-    }
-
-    /// Runs `read` on the state as it is on this node, which may be behind the others.
-    ///
-    /// # Errors
-    ///
-    /// If too many local reads wait, or the node has stopped.
-    ///
-    /// # Panics
-    ///
-    /// If `read` does.
-    pub async fn read_local<R: Send + 'static>(
-        &self,
-        read: impl FnOnce(&S) -> R + Send + 'static,
-    ) -> Result<R, ReadError> {
-        let (task, receiver) = read_task(read, None);
-        match self.shared.local_reads.try_send(task) {
-            Ok(()) => self.read_result(receiver).await,
-            Err(TrySendError::Full(_)) => Err(ReadError::Busy),
-            Err(TrySendError::Closed(_)) => Err(ReadError::Stopped(self.end_reason().await)),
-        }
-    }
-
-    /// Returns once the state of this node has applied everything that was acknowledged, by any
-    /// node, before the call; for state machines that can be read without the node's help.
-    ///
-    /// # Errors
-    ///
-    /// As for [`read`](Node::read).
-    pub async fn linearize(&self) -> Result<(), ReadError> {
-        self.read(|_| ()).await
-    }
-
-    /// As [`linearize`](Node::linearize), with a deadline of its own; one hour at most.
-    ///
-    /// # Errors
-    ///
-    /// As for [`read`](Node::read).
-    pub async fn linearize_within(&self, timeout: Duration) -> Result<(), ReadError> {
-        self.read_within(|_| (), timeout).await
-    }
-
     /// The replica's state after its latest step.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.shared.status.borrow().clone()
+        self.shared.view.status()
     }
 
     /// Who leads; the receiver is told of changes only.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.shared.leadership.clone()
+        self.shared.view.leadership()
     }
 
     /// Cluster, node and data directory.
@@ -286,7 +182,8 @@ impl<S: StateMachine> Node<S> {
     ///
     /// If the node had failed, or fails on the way.
     pub async fn shutdown(&self) -> Result<(), NodeError> {
-        self.shared.shutdown.send_replace(true);
+        // If nobody takes it, the node has ended already.
+        drop(self.shared.requests.send(Request::ShutDown));
         self.stopped().await
     }
 
@@ -309,76 +206,62 @@ impl<S: StateMachine> Node<S> {
         command: Bytes,
         timeout: Duration,
     ) -> Result<S::Response, ProposeError> {
+        let (bytes, proposal, receiver) = self.proposal(id, command, timeout)?;
+        self.send(bytes, Request::Propose(proposal)).await?;
+        self.response(receiver).await
+    }
+
+    /// A proposal, what it takes of the budget, and where its answer comes.
+    #[allow(clippy::type_complexity, reason = "named right here")]
+    fn proposal(
+        &self,
+        id: Option<RequestId>,
+        command: Bytes,
+        timeout: Duration,
+    ) -> Result<(usize, Proposal<S::Response>, Answer<S>), ProposeError> {
         if command.len() > self.shared.limits.command_bytes_max {
             return Err(ProposeError::TooLarge);
         }
         let (reply, receiver) = oneshot::channel();
-        let bytes = cost(&command);
-        let proposal = Proposal { id, command, timeout, reply };
-        self.submit(bytes, |share| Request::Propose(proposal, share)).await?;
-        self.response(receiver).await
+        Ok((cost(&command), Proposal { id, command, timeout, reply }, receiver))
     }
 
     /// Queues proposals that take `bytes` of the budget.
-    async fn submit(
-        &self,
-        bytes: usize,
-        request: impl FnOnce(Share) -> Request<S>,
-    ) -> Result<(), ProposeError> {
-        let share = self.shared.proposal_bytes.take(bytes).ok_or(ProposeError::Busy)?;
-        match self.shared.requests.try_send(request(share)) {
+    fn try_send(&self, bytes: usize, request: Request<S>) -> Result<(), Unsent> {
+        if !self.shared.proposal_bytes.take(bytes) {
+            return Err(Unsent::Busy);
+        }
+        self.shared.requests.send(request).map_err(|_| Unsent::Stopped)
+    }
+
+    async fn send(&self, bytes: usize, request: Request<S>) -> Result<(), ProposeError> {
+        match self.try_send(bytes, request) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(ProposeError::Busy),
-            Err(TrySendError::Closed(_)) => Err(ProposeError::Stopped(self.end_reason().await)),
+            Err(Unsent::Busy) => Err(ProposeError::Busy),
+            Err(Unsent::Stopped) => Err(ProposeError::Stopped(self.end_reason().await)),
         }
     }
 
-    async fn response(
-        &self,
-        receiver: oneshot::Receiver<Result<S::Response, ProposeError>>,
-    ) -> Result<S::Response, ProposeError> {
+    async fn response(&self, receiver: Answer<S>) -> Result<S::Response, ProposeError> {
         match receiver.await {
             Ok(result) => result,
             Err(_) => Err(ProposeError::Stopped(self.end_reason().await)),
         }
     }
 
-    async fn read_result<R>(&self, receiver: Outcome<R>) -> Result<R, ReadError> {
-        match receiver.await {
-            Ok(Ok(Ok(result))) => Ok(result),
-            Ok(Ok(Err(panic))) => resume_unwind(panic),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(ReadError::Stopped(self.end_reason().await)),
-        }
-    }
-
     /// Why the node has stopped, once it has.
-    async fn end_reason(&self) -> NodeError {
+    pub(super) async fn end_reason(&self) -> NodeError {
         self.stopped().await.err().unwrap_or(NodeError::ShutDown)
     }
 }
 
-/// A read's result, its panic, or why it did not run.
-type Outcome<R> = oneshot::Receiver<Result<Result<R, Box<dyn Any + Send>>, ReadError>>;
+/// Where the answer to a proposal comes.
+type Answer<S> = oneshot::Receiver<Result<<S as StateMachine>::Response, ProposeError>>;
 
-/// Packs a read, with its share of a budget. Its panic is the caller's, not the node's: the state
-/// machine was only looked at.
-fn read_task<S: StateMachine, R: Send + 'static>(
-    read: impl FnOnce(&S) -> R + Send + 'static,
-    share: Option<Share>,
-) -> (ReadTask<S>, Outcome<R>) {
-    let (reply, receiver) = oneshot::channel();
-    let task = Box::new(move |state: Result<&S, ReadError>| {
-        let _share = share;
-        let result = match state {
-            // Nobody waits any more: not worth the time.
-            Ok(_) if reply.is_closed() => return,
-            Ok(state) => Ok(catch_unwind(AssertUnwindSafe(|| read(state)))),
-            Err(error) => Err(error),
-        };
-        drop(reply.send(result));
-    });
-    (task, receiver)
+/// Why a request did not reach the driver.
+enum Unsent {
+    Busy,
+    Stopped,
 }
 
 impl<S: StateMachine> Clone for Node<S> {

@@ -1,6 +1,6 @@
 //! The end of a node: whatever the cause, everything is closed and everybody told.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use tokio::{
     sync::watch,
@@ -13,24 +13,18 @@ use crate::port::{Storage, Transport};
 /// How a node has ended; `None` while it runs.
 pub(super) type Ended = Option<Result<(), NodeError>>;
 
-/// The two tasks of a node, and what is closed after them.
+/// The task of a node, and what is closed after it.
 pub(super) struct Parts {
     pub(super) driver: JoinHandle<Result<(), NodeError>>,
-    pub(super) applier: JoinHandle<Result<(), NodeError>>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) storage: Arc<dyn Storage>,
 }
 
-/// Waits for the end of both tasks, closes the adapters and publishes the reason.
-///
-/// The end of the one brings that of the other: the applier ends when nothing more can be
-/// delivered, the driver when nobody applies. So the first error found is the cause.
+/// Waits for the end of the driver, closes the adapters and publishes the reason.
 pub(super) async fn supervise(parts: Parts, ended: watch::Sender<Ended>) {
-    let driver = outcome("driver", parts.driver.await);
-    let applier = outcome("state machine", parts.applier.await);
+    let result = joined("driver", parts.driver.await).flatten();
     parts.transport.close().await;
     parts.storage.close().await;
-    let result = driver.and(applier);
     match &result {
         Ok(()) => tracing::info!("the node has stopped"),
         Err(reason) => tracing::error!(%reason, "the node has stopped"),
@@ -38,22 +32,21 @@ pub(super) async fn supervise(parts: Parts, ended: watch::Sender<Ended>) {
     ended.send_replace(Some(result));
 }
 
-fn outcome(
-    task: &'static str,
-    result: Result<Result<(), NodeError>, JoinError>,
-) -> Result<(), NodeError> {
-    match result {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => {
-            let payload = error.into_panic();
-            let message = payload
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| payload.downcast_ref::<&str>().copied())
-                .unwrap_or("no message")
-                .to_owned();
-            Err(NodeError::Panicked { task, message })
-        }
-        Err(_) => Err(NodeError::RuntimeEnded),
-    }
+/// What a task has returned, if it did not panic and its runtime did not end.
+pub(super) fn joined<T>(task: &'static str, result: Result<T, JoinError>) -> Result<T, NodeError> {
+    result.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => panicked(task, panic),
+        Err(_) => NodeError::RuntimeEnded,
+    })
+}
+
+/// The panic of a part of the node.
+pub(super) fn panicked(task: &'static str, panic: Box<dyn Any + Send>) -> NodeError {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+        .to_owned();
+    NodeError::Panicked { task, message }
 }

@@ -1,6 +1,10 @@
 //! Reads of the log, a few at a time, so that catching up does not crowd out the writes.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
@@ -33,14 +37,14 @@ impl LogReader {
         self.start();
     }
 
-    /// Waits for the next answer, in any order; forever if nothing was asked. Cancel safe.
-    pub(super) async fn next(&mut self) -> Outcome {
-        match self.under_way.next().await {
-            Some(outcome) => {
+    /// Waits for the next answer, in any order; forever if nothing was asked.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        match self.under_way.poll_next_unpin(cx) {
+            Poll::Ready(Some(outcome)) => {
                 self.start();
-                outcome
+                Poll::Ready(outcome)
             }
-            None => std::future::pending().await,
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 
@@ -102,6 +106,10 @@ mod tests {
         async fn close(&self) {}
     }
 
+    async fn next(reader: &mut LogReader) -> Outcome {
+        std::future::poll_fn(|cx| reader.poll_next(cx)).await
+    }
+
     #[tokio::test]
     async fn a_few_reads_are_under_way_and_the_others_follow() {
         let storage = Arc::new(Gated { permits: Semaphore::new(0), begun: AtomicUsize::new(0) });
@@ -109,17 +117,17 @@ mod tests {
         for id in 0..6 {
             reader.push(LogRead { id: LogReadId(id), slots: Slot(1)..=Slot(2), bytes_max: 1 });
         }
-        assert!(reader.next().now_or_never().is_none());
+        assert!(next(&mut reader).now_or_never().is_none());
         assert_eq!(storage.begun.load(Ordering::Relaxed), READS_AT_ONCE_MAX);
         storage.permits.add_permits(6);
         let mut answered = Vec::new();
         for _ in 0..6 {
-            let (LogReadId(id), records) = reader.next().await.expect("a read");
+            let (LogReadId(id), records) = next(&mut reader).await.expect("a read");
             assert_eq!(records, []);
             answered.push(id);
         }
         answered.sort_unstable();
         assert_eq!(answered, [0, 1, 2, 3, 4, 5]);
-        assert!(reader.next().now_or_never().is_none(), "nothing is left to read");
+        assert!(next(&mut reader).now_or_never().is_none(), "nothing is left to read");
     }
 }

@@ -9,10 +9,10 @@
 //! - **An end.** Whatever goes wrong, a broken invariant included, ends the node as a whole: every
 //!   call in progress returns `Stopped`, and [`Node::stopped`] tells why.
 //!
-//! Two tasks do the work. The *driver* owns the replica; it takes in everything that has gathered
-//! (requests, messages, finished writes), steps the replica once and carries out the effects. The
-//! *applier* owns the state machine; it applies what is chosen, answers those who wait, and serves
-//! reads in between. A third task does nothing but wait for the end of both.
+//! One task does the work: the *driver* owns the replica and the state machine. It takes in everything
+//! that has gathered (requests, messages, finished writes), steps the replica, and carries out the
+//! effects; it applies what is chosen, answers those who wait, and serves reads. A state machine that
+//! blocks works on a thread of its own. A second task does nothing but wait for the end.
 //!
 //! The node uses its own id as the name and its incarnation as the epoch of the request ids under
 //! which it proposes, so a command is sent again after a change of leader and yet has effect once.
@@ -20,6 +20,7 @@
 //! Everything runs on the tokio runtime on which the node was started, which needs its time driver.
 
 mod applier;
+mod board;
 mod builder;
 mod driver;
 mod error;
@@ -27,10 +28,13 @@ mod handle;
 mod inbox;
 mod lifecycle;
 mod log_reader;
+mod machine;
+mod reading;
+mod reads;
 mod request;
-mod waiters;
 mod writer;
 
+pub use board::Leadership;
 pub use builder::NodeBuilder;
 pub use error::{NodeError, ProposeError, ReadError, StartError};
-pub use handle::{Leadership, Node};
+pub use handle::Node;

@@ -14,12 +14,6 @@ use tokio::sync::oneshot;
 use super::error::{ProposeError, ReadError};
 use crate::{port::StateMachine, types::RequestId};
 
-/// Whom to give the response of a command.
-pub(super) type Reply<R> = oneshot::Sender<Result<R, ProposeError>>;
-
-/// A read: runs on the state machine, or learns why it cannot.
-pub(super) type ReadTask<S> = Box<dyn FnOnce(Result<&S, ReadError>) + Send>;
-
 /// No request waits longer, whatever its caller says: one that nobody waits for any more is noticed
 /// at its deadline.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
@@ -27,25 +21,41 @@ pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// What a waiting command costs beyond its bytes.
 const OVERHEAD_BYTES: usize = 256;
 
+/// Whom to give the response of a command.
+pub(super) struct Waiter<R> {
+    pub(super) reply: oneshot::Sender<Result<R, ProposeError>>,
+    /// Whether the command has a name of the embedder's.
+    pub(super) is_named: bool,
+}
+
 /// A command and who waits for it.
 pub(super) struct Proposal<R> {
-    /// An id of the embedder's; otherwise the driver gives it one.
+    /// An id of the embedder's; otherwise the replica gives it one.
     pub(super) id: Option<RequestId>,
     pub(super) command: Bytes,
     pub(super) timeout: Duration,
-    pub(super) reply: Reply<R>,
+    pub(super) reply: oneshot::Sender<Result<R, ProposeError>>,
 }
 
-/// What a command takes of the [`Budget`].
+/// What a command takes of the [`Budget`], until the driver has taken it.
 pub(super) fn cost(command: &Bytes) -> usize {
     command.len() + OVERHEAD_BYTES
 }
 
-/// What a handle asks of the driver. The share is given back when the driver has taken it.
+/// A read: runs on the state machine, or learns why it cannot.
+pub(super) type ReadTask<S> = Box<dyn FnOnce(Result<&S, ReadError>) + Send>;
+
+/// What a handle asks of the driver.
 pub(super) enum Request<S: StateMachine> {
-    Propose(Proposal<S::Response>, Share),
-    ProposeBatch(Vec<Proposal<S::Response>>, Share),
-    Read { task: ReadTask<S>, timeout: Duration },
+    Propose(Proposal<S::Response>),
+    ProposeBatch(Vec<Proposal<S::Response>>),
+    Read {
+        task: ReadTask<S>,
+        timeout: Duration,
+    },
+    /// A read of the state as it is here.
+    ReadLocal(ReadTask<S>),
+    ShutDown,
 }
 
 /// How much may be on its way, in bytes or otherwise.
@@ -55,32 +65,41 @@ pub(super) struct Budget {
     max: usize,
 }
 
-/// A part of a [`Budget`], given back when it is dropped.
-#[derive(Debug)]
-pub(super) struct Share {
-    budget: Arc<Budget>,
-    amount: usize,
-}
-
 impl Budget {
     pub(super) fn new(max: usize) -> Arc<Budget> {
         Arc::new(Budget { used: AtomicUsize::new(0), max })
     }
 
     /// Takes `amount` if there is room; a lone request always finds room.
-    pub(super) fn take(self: &Arc<Self>, amount: usize) -> Option<Share> {
+    pub(super) fn take(&self, amount: usize) -> bool {
         let room = |used: usize| {
             let after = used.checked_add(amount)?;
             (used == 0 || after <= self.max).then_some(after)
         };
-        self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
-        Some(Share { budget: Arc::clone(self), amount })
+        self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    }
+
+    /// Gives back what was taken.
+    pub(super) fn give_back(&self, amount: usize) {
+        if amount > 0 {
+            let used = self.used.fetch_sub(amount, Ordering::Relaxed);
+            debug_assert!(used >= amount, "{amount} given back of {used}");
+        }
+    }
+
+    /// Takes one place, which is given back when the share is dropped.
+    pub(super) fn share(self: &Arc<Self>) -> Option<Share> {
+        self.take(1).then(|| Share(Arc::clone(self)))
     }
 }
 
+/// A place of a [`Budget`], given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share(Arc<Budget>);
+
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
+        self.0.give_back(1);
     }
 }
 
@@ -89,20 +108,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_is_taken_until_it_is_used_up_and_again_when_a_share_is_dropped() {
+    fn a_budget_is_taken_until_it_is_used_up_and_again_when_it_is_given_back() {
         let budget = Budget::new(10);
-        let (six, four) = (budget.take(6), budget.take(4));
-        assert!(six.is_some() && four.is_some());
-        assert!(budget.take(1).is_none());
-        drop(four);
-        let three = budget.take(3);
-        assert!(three.is_some() && budget.take(2).is_none());
+        assert!(budget.take(6) && budget.take(4) && !budget.take(1));
+        budget.give_back(4);
+        assert!(budget.take(3) && !budget.take(2));
+    }
+
+    #[test]
+    fn a_share_is_given_back_when_it_is_dropped() {
+        let budget = Budget::new(1);
+        let share = budget.share();
+        assert!(share.is_some() && budget.share().is_none());
+        drop(share);
+        assert!(budget.share().is_some());
     }
 
     #[test]
     fn a_lone_request_finds_room_however_large() {
         let budget = Budget::new(10);
-        let lone = budget.take(100);
-        assert!(lone.is_some() && budget.take(1).is_none());
+        assert!(budget.take(100) && !budget.take(1));
     }
 }

@@ -3,7 +3,14 @@
 //! A batch that meets a full disk is kept and written again every second until there is room; what
 //! comes later queues behind it. Any other failure is final.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 
@@ -95,13 +102,25 @@ impl Writer {
         self.backlog_bytes > BACKLOG_BYTES_MAX
     }
 
-    /// Waits for the write under way; forever if there is none. Cancel safe.
-    pub(super) async fn progress(&mut self) -> Result<Progress, StorageError> {
+    /// What has come to its end already, as a write to memory has when it begins.
+    pub(super) fn take_done(&mut self) -> Option<Result<Progress, StorageError>> {
+        if let State::Writing { write: Write::Done(result), .. } = &mut self.state {
+            let result = mem::replace(result, Ok(()));
+            return self.finished(result).transpose();
+        }
+        None
+    }
+
+    /// Waits for the write under way; forever if there is none.
+    pub(super) fn poll_progress(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Progress, StorageError>> {
         loop {
             match &mut self.state {
-                State::Idle => std::future::pending().await,
+                State::Idle => return Poll::Pending,
                 State::Full { retry, .. } => {
-                    retry.as_mut().await;
+                    ready!(retry.as_mut().poll(cx));
                     if let State::Full { ticket, batch, .. } =
                         mem::replace(&mut self.state, State::Idle)
                     {
@@ -109,9 +128,9 @@ impl Writer {
                     }
                 }
                 State::Writing { write, .. } => {
-                    let result = write.await;
+                    let result = ready!(Pin::new(write).poll(cx));
                     if let Some(progress) = self.finished(result)? {
-                        return Ok(progress);
+                        return Poll::Ready(Ok(progress));
                     }
                 }
             }
@@ -255,6 +274,10 @@ mod tests {
         Ok(Progress::Written { last: Some(WriteId(last)), room_again: false })
     }
 
+    async fn progress(writer: &mut Writer) -> Result<Progress, StorageError> {
+        std::future::poll_fn(|cx| writer.poll_progress(cx)).await
+    }
+
     #[tokio::test]
     async fn what_comes_during_a_write_is_merged_into_the_next_one() {
         let storage = Arc::new(Scripted::default());
@@ -264,11 +287,11 @@ mod tests {
         }
         let peers = [(NodeId(2), StoreId(7))].into();
         writer.push(None, WriteBatch { peers, ..WriteBatch::default() });
-        assert_eq!(writer.progress().await, written(1));
-        assert_eq!(writer.progress().await, written(3));
+        assert_eq!(progress(&mut writer).await, written(1));
+        assert_eq!(progress(&mut writer).await, written(3));
         assert_eq!(slots(&storage), [vec![1], vec![2, 3]]);
         assert_eq!(storage.written.lock().expect("no panic")[1].peers.len(), 1);
-        assert!(writer.progress().now_or_never().is_none(), "nothing is left to write");
+        assert!(progress(&mut writer).now_or_never().is_none(), "nothing is left to write");
         assert_eq!(writer.backlog_bytes, 0);
     }
 
@@ -280,11 +303,15 @@ mod tests {
         let start = tokio::time::Instant::now();
         writer.push(Some(WriteId(1)), record(1));
         writer.push(Some(WriteId(2)), record(2));
-        assert_eq!(writer.progress().await, Ok(Progress::Full), "told once, not at every attempt");
+        assert_eq!(
+            progress(&mut writer).await,
+            Ok(Progress::Full),
+            "told once, not at every attempt"
+        );
         let room = Progress::Written { last: Some(WriteId(1)), room_again: true };
-        assert_eq!(writer.progress().await, Ok(room));
+        assert_eq!(progress(&mut writer).await, Ok(room));
         assert_eq!(start.elapsed().as_secs(), 2, "one attempt a second");
-        assert_eq!(writer.progress().await, written(2));
+        assert_eq!(progress(&mut writer).await, written(2));
         assert_eq!(slots(&storage), [vec![1], vec![2]]);
     }
 
@@ -295,7 +322,7 @@ mod tests {
         let mut writer = Writer::new(storage.clone());
         writer.push(Some(WriteId(1)), record(1));
         writer.push(Some(WriteId(2)), record(2));
-        assert_eq!(writer.progress().await, Err(StorageError::Failed));
+        assert_eq!(progress(&mut writer).await, Err(StorageError::Failed));
         assert_eq!(slots(&storage), [[]; 0], "nothing is written after it");
     }
 
@@ -318,7 +345,7 @@ mod tests {
         };
         writer.push(Some(WriteId(1)), WriteBatch { sessions: Some(sessions), ..record(1) });
         assert!(writer.is_overloaded());
-        assert_eq!(writer.progress().await, written(1));
+        assert_eq!(progress(&mut writer).await, written(1));
         assert!(!writer.is_overloaded());
     }
 }

@@ -21,10 +21,8 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     /// Sends `message` to every other voter.
-    pub(super) fn broadcast(&mut self, message: &Message) {
-        for peer in self.memberships.current().peers_of(self.config.id) {
-            self.out.send(peer, message.clone());
-        }
+    pub(super) fn broadcast(&mut self, message: Message) {
+        self.out.broadcast(message);
     }
 
     /// Another way to `leader`, which may be heard and not hear: one of the others in turn, which

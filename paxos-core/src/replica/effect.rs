@@ -7,12 +7,26 @@ use bytes::Bytes;
 use crate::{
     message::{Message, Record},
     port::WriteBatch,
-    types::{Ballot, NodeId, RequestId, Slot, Value},
+    types::{Ballot, Instant, NodeId, RequestId, Slot, Value},
 };
+
+/// A command of this node's own, and who waits for what becomes of it.
+#[derive(Clone, Debug)]
+pub struct Proposal<W> {
+    /// Its name, if it has one: an embedder's client's. A command without one gets the next number
+    /// of this node's own.
+    pub id: Option<RequestId>,
+    /// The command.
+    pub command: Bytes,
+    /// When to let the waiter go, answered or not.
+    pub deadline: Instant,
+    /// Whom to answer: whatever the driver makes of it. It comes back with the [`Outcome`].
+    pub waiter: W,
+}
 
 /// Something that happened, for [`Replica::step`](super::Replica::step).
 #[derive(Clone, Debug)]
-pub enum Input {
+pub enum Input<W> {
     /// A message came in.
     Message {
         /// Its sender.
@@ -21,15 +35,9 @@ pub enum Input {
         message: Message,
     },
     /// A command of this node's own. It is kept, forwarded and proposed again until it is
-    /// delivered or given up.
-    Propose {
-        /// Its name. Sequence numbers of a client ascend.
-        id: RequestId,
-        /// The command.
-        command: Bytes,
-    },
-    /// Nobody waits for this command any more; it may still be delivered.
-    GiveUp(RequestId),
+    /// delivered or its deadline has passed; its waiter comes back from
+    /// [`Replica::answers`](super::Replica::answers).
+    Propose(Proposal<W>),
     /// A linearizable read of this node's own.
     Read {
         /// Its name, never reused in this incarnation.
@@ -64,6 +72,23 @@ pub enum Input {
     Tick,
 }
 
+/// What has become of a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has had its effect, as command `index` of `slot`, which the state machine has applied:
+    /// the response to it is the answer.
+    Applied {
+        /// The slot.
+        slot: Slot,
+        /// Where it stands in the slot's batch.
+        index: usize,
+    },
+    /// It was not taken, or is not to be applied again.
+    Refused(Refusal),
+    /// Its deadline has passed. It may have had effect, or may still have.
+    Unknown,
+}
+
 /// Numbers the writes of a replica, in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(pub u64);
@@ -80,7 +105,9 @@ pub struct LogReadId(pub u64);
 /// `deliver` before `reads_ready`.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
-    /// Messages that may leave now.
+    /// Messages that may leave now, each to every other voter.
+    pub broadcast: Vec<Message>,
+    /// Messages that may leave now, each to one node.
     pub send: Vec<(NodeId, Message)>,
     /// To be made durable. Batches may be merged; [`Input::Persisted`] with the last id then
     /// stands for all of them.
@@ -91,12 +118,19 @@ pub struct Effects {
     pub deliver: Vec<Delivery>,
     /// Reads that may be served once everything delivered so far, this step included, is applied.
     pub reads_ready: Vec<u64>,
-    /// Proposals that were not taken; they will never be delivered.
-    pub refused: Vec<(RequestId, Refusal)>,
     /// Reads that were not taken because too many wait.
     pub reads_refused: Vec<u64>,
     /// The replica must not go on, and the step has no other effect.
     pub halt: Option<Halt>,
+}
+
+impl Effects {
+    /// Addresses each message that goes to every other voter, for a driver that sends one by one.
+    pub fn address(&mut self, peers: impl Iterator<Item = NodeId> + Clone) {
+        for message in self.broadcast.drain(..) {
+            self.send.extend(peers.clone().map(|peer| (peer, message.clone())));
+        }
+    }
 }
 
 /// A request to the storage. Answered by [`Input::LogRead`].

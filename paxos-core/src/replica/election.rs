@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{context::Context, requests::Target};
+use super::{context::Context, origin::Target};
 use crate::{
     limits,
     message::{Message, Poll, PollReply},
@@ -215,7 +215,7 @@ impl Election {
             granted: BTreeSet::from([cx.config.id]),
             expires_at: cx.now.after(cx.config.election_timeout / 4),
         });
-        cx.broadcast(&Message::Poll(Poll { number: *numbers, chosen }));
+        cx.broadcast(Message::Poll(Poll { number: *numbers, chosen }));
         self.granted(cx)
     }
 

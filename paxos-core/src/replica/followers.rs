@@ -75,7 +75,7 @@ impl Followers {
         }
         self.started.push_back((self.round, cx.now));
         self.next_beat = cx.now.after(cx.config.heartbeat_interval);
-        cx.broadcast(&Message::Heartbeat(Heartbeat { ballot, round: self.round, chosen }));
+        cx.broadcast(Message::Heartbeat(Heartbeat { ballot, round: self.round, chosen }));
     }
 
     /// A peer has answered something of this leadership.
@@ -159,13 +159,12 @@ impl Followers {
             && !planted!(UselessFollowersCount)
     }
 
-    pub(super) fn status(&self, now: Instant) -> Vec<PeerStatus> {
-        let status = |(&id, peer): (&NodeId, &Follower)| PeerStatus {
+    pub(super) fn status(&self, now: Instant) -> impl Iterator<Item = PeerStatus> {
+        self.peers.iter().map(move |(&id, peer)| PeerStatus {
             id,
             chosen: peer.chosen,
             highest_accepted: peer.highest_accepted,
             silent_for: now.since(peer.heard_at),
-        };
-        self.peers.iter().map(status).collect()
+        })
     }
 }

@@ -8,22 +8,20 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Effects, Input, LogRead, Replica, WriteId, sessions::SessionTable};
+use super::{Effects, Input, LogRead, Proposal, Replica, WriteId, sessions::SessionTable};
 use crate::{
     config::Config,
     fuzz::{Script, Usual, damage, message, value},
     message::{Accepted, HeartbeatReply, Message, PollReply, Promise, Record, Watermark},
     port::{Recovered, SessionCheckpoint},
-    types::{
-        Ballot, ClusterId, Identity, Instant, Membership, NodeId, RequestId, Slot, StoreId, Value,
-    },
+    types::{Ballot, ClusterId, Identity, Instant, Membership, NodeId, Slot, StoreId, Value},
 };
 
 const SELF: NodeId = NodeId(1);
 
 /// A replica, its disk and its state machine, among peers that say anything.
 struct Rig {
-    replica: Replica,
+    replica: Replica<()>,
     now: Instant,
     usual: Usual,
     /// What it has said, for the peers to answer.
@@ -32,7 +30,6 @@ struct Rig {
     written: WriteId,
     log_reads: Vec<LogRead>,
     delivered: Slot,
-    sequence: u64,
     halted: bool,
 }
 
@@ -65,7 +62,6 @@ impl Rig {
             written: WriteId(0),
             log_reads: Vec::new(),
             delivered: Slot::ZERO,
-            sequence: 0,
             halted: false,
         }
     }
@@ -95,10 +91,10 @@ impl Rig {
                 self.step(Input::Applied { slot, durable: slot });
             }
             13 => {
-                self.sequence += 1;
-                let id = RequestId { client: self.replica.client(), sequence: self.sequence };
                 let len = script.below(64);
-                self.step(Input::Propose { id, command: Bytes::copy_from_slice(script.take(len)) });
+                let command = Bytes::copy_from_slice(script.take(len));
+                let deadline = self.now.after(Duration::from_millis(u64::from(script.byte())));
+                self.step(Input::Propose(Proposal { id: None, command, deadline, waiter: () }));
             }
             14 => self.step(Input::Read { number: u64::from(script.byte()) }),
             _ => self.read_log(),
@@ -172,8 +168,10 @@ impl Rig {
         self.step(Input::LogRead { id, records });
     }
 
-    fn step(&mut self, input: Input) {
-        let effects = self.replica.step(self.now, input);
+    fn step(&mut self, input: Input<()>) {
+        let mut effects = self.replica.step(self.now, input);
+        let peers: Vec<_> = self.replica.config.membership.peers_of(SELF).collect();
+        effects.address(peers.into_iter());
         if effects.halt.is_some() {
             self.halted = true;
             return;

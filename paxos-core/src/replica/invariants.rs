@@ -4,7 +4,7 @@
 use super::{Proposing, Replica};
 use crate::{limits, types::Slot};
 
-impl Replica {
+impl<W> Replica<W> {
     /// Checks what must hold between steps.
     ///
     /// # Panics
@@ -40,9 +40,10 @@ impl Replica {
             );
         }
         assert!(
-            self.requests.bytes() <= self.config.outstanding_bytes_max
-                && self.requests.len() <= self.config.outstanding_commands_max
-                && self.queue.bytes() <= self.config.queue_bytes_max
+            self.origin.bytes() <= self.config.outstanding_bytes_max
+                && self.origin.open() <= self.config.outstanding_commands_max
+                && self.origin.spread() as u64 <= limits::OPEN_SPREAD_MAX
+                && (self.queue.weight() <= self.config.queue_bytes_max || self.queue.len() == 1)
                 && self.reader.len() <= limits::READS_MAX
                 && self.reader.listed() <= 4 * limits::READS_MAX
                 && self.learner.bytes_in_delivery()

@@ -9,18 +9,20 @@
 //! | `acceptor` | promises and votes, durable before they are told |
 //! | `recovery` | phase 1: what a new leader may propose |
 //! | `proposer` | phase 2: slots, the window, votes |
-//! | `queue` | adaptive batching |
+//! | `queue`, `pending` | adaptive batching |
+//! | `announcer` | who is told when that a slot is chosen |
 //! | `learner` | what is chosen, and in-order delivery |
 //! | `election` | polling before a ballot |
 //! | `followers` | the leader's rounds of heartbeats, and stepping down |
 //! | `reader` | linearizable reads |
 //! | `catchup` | pulling missed slots |
-//! | `requests` | forwarding and retry of this node's own commands |
+//! | `origin`, `window` | this node's own commands, from the proposal to the answer |
 //! | `sessions` | at most once |
 //! | `membership` | whose votes count for a slot |
 //! | `outbox` | nothing leaves before the disk that must not |
 
 mod acceptor;
+mod announcer;
 mod catchup;
 mod context;
 mod effect;
@@ -31,23 +33,27 @@ mod fuzz;
 mod invariants;
 mod learner;
 mod log;
+mod log_reads;
 mod membership;
+mod origin;
 mod outbox;
+mod pending;
 mod proposer;
 mod queue;
 mod reader;
 mod recovery;
-mod requests;
 mod route;
 mod sessions;
 mod status;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod window;
 
-use std::collections::BTreeMap;
-
-pub use effect::{Delivery, Effects, Halt, Input, LogRead, LogReadId, Refusal, Verdict, WriteId};
+pub use effect::{
+    Delivery, Effects, Halt, Input, LogRead, LogReadId, Outcome, Proposal, Refusal, Verdict,
+    WriteId,
+};
 pub use sessions::SessionsError;
 pub use status::{PeerStatus, Role, Status};
 
@@ -58,52 +64,53 @@ use self::{
     election::Election,
     followers::Followers,
     learner::Learner,
+    log_reads::{LogReads, Purpose},
     membership::Memberships,
+    origin::{Origin, Target},
     outbox::Outbox,
     proposer::Leading,
     queue::Queue,
     reader::{LeaderView, Reader},
     recovery::Preparing,
-    requests::{Requests, Target},
     sessions::SessionTable,
 };
 use crate::{
     config::{Config, ConfigError},
     limits,
-    message::{ChosenUpTo, Learn, Message, Prepare, Record},
     planted::planted,
     port::Recovered,
-    types::{Ballot, ClientId, Instant, NodeId, Slot, Value},
+    types::{Ballot, ClientId, Instant, Value},
 };
 
 /// One replica: acceptor, learner, and at times proposer.
 ///
 /// - **Inputs**: [`step`](Replica::step), [`step_all`](Replica::step_all).
-/// - **Effects**: what those return; the driver carries them out.
+/// - **Effects**: what those return; the driver carries them out. [`answers`](Replica::answers) has
+///   what has become of proposals meanwhile.
 /// - **Deadline**: [`next_deadline`](Replica::next_deadline) says when to come back.
 /// - **Getters**: [`status`](Replica::status), [`client`](Replica::client).
 ///
 /// A clone is for whoever explores what might happen next, such as a model checker. Two clones must
 /// never speak for one node.
+///
+/// `W` is whatever waits for a proposal: the replica keeps it and gives it back with the outcome.
 #[derive(Clone, Debug)]
-pub struct Replica {
+pub struct Replica<W> {
     config: Config,
     memberships: Memberships,
     rng: fastrand::Rng,
     /// Numbers polls and requests to peers: never reused, not even after a restart.
     numbers: u64,
-    client: ClientId,
     out: Outbox,
     acceptor: Acceptor,
     learner: Learner,
     election: Election,
     proposing: Proposing,
     queue: Queue,
-    requests: Requests,
+    origin: Origin<W>,
     reader: Reader,
     catchup: Catchup,
-    log_reads: BTreeMap<LogReadId, Purpose>,
-    log_reads_issued: LogReadId,
+    log_reads: LogReads,
     disk_full: bool,
 }
 
@@ -113,25 +120,6 @@ enum Proposing {
     Not,
     Preparing(Preparing),
     Leading(Box<Leading>, Followers),
-}
-
-/// What a piece of the log is read for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Purpose {
-    Promise(NodeId, Prepare),
-    Learn(NodeId, Learn),
-    Deliver,
-}
-
-impl Purpose {
-    /// The first slot that is wanted.
-    fn from(&self, learner: &Learner) -> Slot {
-        match self {
-            Purpose::Promise(_, prepare) => prepare.from,
-            Purpose::Learn(_, learn) => learn.from,
-            Purpose::Deliver => learner.delivered().next(),
-        }
-    }
 }
 
 /// Why a replica cannot start.
@@ -159,7 +147,7 @@ macro_rules! surroundings {
 }
 use surroundings;
 
-impl Replica {
+impl<W> Replica<W> {
     /// A replica that goes on from what its storage recovered.
     ///
     /// Delivery starts behind the recovered session checkpoint: slots that the state machine has
@@ -173,7 +161,7 @@ impl Replica {
         config: Config,
         mut recovered: Recovered,
         now: Instant,
-    ) -> Result<Replica, ReplicaError> {
+    ) -> Result<Replica<W>, ReplicaError> {
         config.check()?;
         let sessions = SessionTable::restore(&recovered.sessions, &config.membership)?;
         let memberships = Memberships::new(config.membership.clone());
@@ -189,8 +177,8 @@ impl Replica {
         let acceptor = Acceptor::recovered(&mut recovered);
         let mut election = Election::begin(recovered.incarnation == 1, &mut cx);
         election.saw(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
+        let client = ClientId { name: config.id.0, epoch: recovered.incarnation };
         Ok(Replica {
-            client: ClientId { name: config.id.0, epoch: recovered.incarnation },
             config,
             memberships,
             rng,
@@ -201,11 +189,10 @@ impl Replica {
             election,
             proposing: Proposing::Not,
             queue: Queue::default(),
-            requests: Requests::default(),
+            origin: Origin::new(client),
             reader: Reader::default(),
             catchup: Catchup::default(),
-            log_reads: BTreeMap::new(),
-            log_reads_issued: LogReadId(0),
+            log_reads: LogReads::default(),
             disk_full: false,
         })
     }
@@ -213,16 +200,26 @@ impl Replica {
     /// The client under whose name this node numbers its own requests in this life.
     #[must_use]
     pub fn client(&self) -> ClientId {
-        self.client
+        self.origin.client()
+    }
+
+    /// What has become of proposals since this was asked last, each once: those that were refused,
+    /// applied, or whose deadline has passed.
+    pub fn answers(&mut self) -> std::vec::Drain<'_, (W, Outcome)> {
+        self.origin.answers()
     }
 
     /// Takes in one input.
-    pub fn step(&mut self, now: Instant, input: Input) -> Effects {
+    pub fn step(&mut self, now: Instant, input: Input<W>) -> Effects {
         self.step_all(now, [input])
     }
 
     /// Takes in what has gathered, then cuts batches: the more inputs at once, the larger.
-    pub fn step_all(&mut self, now: Instant, inputs: impl IntoIterator<Item = Input>) -> Effects {
+    pub fn step_all(
+        &mut self,
+        now: Instant,
+        inputs: impl IntoIterator<Item = Input<W>>,
+    ) -> Effects {
         for input in inputs {
             self.take_in(now, input);
             self.hear_itself(now);
@@ -236,24 +233,17 @@ impl Replica {
         self.out.finish(self.learner.chosen(), now)
     }
 
-    fn take_in(&mut self, now: Instant, input: Input) {
+    fn take_in(&mut self, now: Instant, input: Input<W>) {
         match input {
             Input::Message { from, message } => {
                 if from != self.config.id && self.memberships.is_voter(from) {
                     self.on_message(now, from, message);
                 }
             }
-            Input::Propose { id, command } => {
-                let taken = if self.disk_full {
-                    Err(Refusal::DiskFull)
-                } else {
-                    self.requests.propose(id, command, &surroundings!(self, now))
-                };
-                if let Err(refusal) = taken {
-                    self.out.effects().refused.push((id, refusal));
-                }
+            Input::Propose(proposal) if self.disk_full => {
+                self.origin.refuse(proposal.waiter, Refusal::DiskFull);
             }
-            Input::GiveUp(id) => self.requests.settle(id),
+            Input::Propose(proposal) => self.origin.propose(proposal, &self.config),
             Input::Read { number } => {
                 if !self.reader.read(number) {
                     self.out.effects().reads_refused.push(number);
@@ -263,6 +253,7 @@ impl Replica {
             Input::Persisted(id) => self.out.on_persisted(id, now),
             Input::LogRead { id, records } => self.on_log_read(id, records),
             Input::Applied { slot, durable } => {
+                self.origin.on_applied(slot);
                 if let Some(checkpoint) = self.learner.on_applied(slot, durable) {
                     self.out.persist_sessions(checkpoint);
                 }
@@ -289,6 +280,7 @@ impl Replica {
 
     /// Works off deadlines.
     fn tick(&mut self, now: Instant) {
+        self.origin.expire(now);
         let can_write = self.can_write(now);
         let cx = &mut surroundings!(self, now);
         match &mut self.proposing {
@@ -313,7 +305,7 @@ impl Replica {
                 }
                 leading.tick(&self.learner, cx);
                 if followers.next_beat() <= now {
-                    followers.beat(leading.ballot(), self.learner.chosen(), cx);
+                    leading.beat(followers, &self.learner, cx);
                 }
             }
         }
@@ -357,12 +349,11 @@ impl Replica {
 
     /// Whatever follows from what has come in.
     fn progress(&mut self, now: Instant) {
-        let halt = self.learner.advance(&self.acceptor);
-        self.out.halt(halt);
+        self.advance(now);
         self.deliver();
-        let target = self.target();
+        let (target, client) = (self.target(), self.client());
         let cx = &mut surroundings!(self, now);
-        self.requests.dispatch(target, self.learner.sessions(), &mut self.queue, cx);
+        self.origin.dispatch(target, self.learner.sessions(), &mut self.queue, cx);
         let leader = match &mut self.proposing {
             Proposing::Leading(leading, followers) => {
                 leading.propose(&mut self.acceptor, &self.learner, &mut self.queue, cx);
@@ -370,14 +361,9 @@ impl Replica {
             }
             _ => None,
         };
-        self.reader.dispatch(target, leader, self.client, &mut self.numbers, cx);
+        self.reader.dispatch(target, leader, client, &mut self.numbers, cx);
         if let Proposing::Leading(leading, followers) = &mut self.proposing {
-            // One round at a time: reads that arrive meanwhile share the next.
-            let idle = followers.confirmed_round(cx) == followers.round();
-            if idle && self.reader.wants_round(followers.round()) {
-                followers.beat(leading.ballot(), self.learner.chosen(), cx);
-            }
-            self.reader.on_confirmed(followers.confirmed_round(cx), cx);
+            self.reader.confirm(leading, followers, &self.learner, cx);
         }
         let ready = self.reader.take_ready(self.learner.delivered());
         cx.out.effects().reads_ready.extend(ready);
@@ -387,6 +373,21 @@ impl Replica {
         let persisted = cx.out.persisted();
         let chosen = self.learner.chosen().slot;
         self.acceptor.log_mut().evict(chosen, persisted, self.config.cache_bytes_max);
+    }
+
+    /// Takes note of what has been chosen.
+    fn advance(&mut self, now: Instant) {
+        let before = self.learner.chosen().slot;
+        let halt = self.learner.advance(&self.acceptor);
+        self.out.halt(halt);
+        if let Proposing::Leading(leading, _) = &mut self.proposing {
+            for slot in before.next().through(self.learner.chosen().slot) {
+                if let Some((_, Value::Batch(batch))) = self.acceptor.log().get(slot) {
+                    self.queue.on_chosen(batch);
+                    leading.announcer().on_chosen(batch, &surroundings!(self, now));
+                }
+            }
+        }
     }
 
     /// Where this node's commands and reads go.
@@ -418,76 +419,17 @@ impl Replica {
     fn deliver_value(&mut self, value: Value) {
         let delivery = self.learner.deliver(value, self.config.checkpoint_slots);
         if let Value::Batch(batch) = &delivery.value {
-            self.requests.on_delivered(batch, &delivery.verdicts);
-            self.queue.on_delivered(batch);
+            self.origin.on_delivered(delivery.slot, batch, &delivery.verdicts);
         }
         self.out.effects().deliver.push(delivery);
     }
 
-    /// Asks the storage for what is no longer in memory, once for each purpose.
-    fn read_log(&mut self, purpose: Purpose) {
-        let from = purpose.from(&self.learner);
-        let alike = |pending: &Purpose| match (pending, &purpose) {
-            (Purpose::Promise(to, _), Purpose::Promise(other, _))
-            | (Purpose::Learn(to, _), Purpose::Learn(other, _)) => to == other,
-            (Purpose::Deliver, Purpose::Deliver) => true,
-            _ => false,
-        };
-        if self.log_reads.values().any(alike) {
-            return;
-        }
-        self.log_reads_issued.0 += 1;
-        let id = self.log_reads_issued;
-        let slots = from..=self.acceptor.log().on_disk();
-        self.out.read_log(LogRead { id, slots, bytes_max: self.config.page_bytes_max });
-        self.log_reads.insert(id, purpose);
-    }
-
-    fn on_log_read(&mut self, id: LogReadId, records: Vec<Record>) {
-        let Some(purpose) = self.log_reads.remove(&id) else { return };
-        let from = purpose.from(&self.learner);
-        // All of them are chosen, so none may be missing.
-        let mut expected = from;
-        for record in &records {
-            if record.slot != expected {
-                break;
-            }
-            expected = expected.next();
-        }
-        if records.is_empty() || expected != from.plus(records.len() as u64) {
-            self.out.halt(Some(Halt::Lost { slot: expected }));
-            return;
-        }
-        match purpose {
-            Purpose::Promise(to, prepare) => {
-                let chosen = self.learner.chosen().slot;
-                self.acceptor.prepare_from_disk(to, &prepare, records, chosen, &mut self.out);
-            }
-            Purpose::Learn(to, learn) => {
-                let values = records.into_iter().map(|record| (record.slot, record.value));
-                let values = values.take_while(|(slot, _)| *slot <= learn.to).collect();
-                let out = &mut self.out;
-                catchup::answer(to, &learn, values, &self.learner, &self.acceptor, out);
-            }
-            Purpose::Deliver => {
-                for record in records {
-                    if !self.learner.wants_delivery(self.config.delivery_bytes_max) {
-                        break;
-                    }
-                    self.deliver_value(record.value);
-                }
-            }
-        }
-    }
-
     /// Tells the peers what has been chosen, unless an Accept of this step says so anyway.
     fn announce(&mut self, now: Instant) {
-        let chosen = self.learner.chosen();
-        if let Proposing::Leading(leading, _) = &mut self.proposing
-            && leading.announce(chosen.slot)
-        {
-            let message = Message::Chosen(ChosenUpTo { ballot: leading.ballot(), chosen });
-            surroundings!(self, now).broadcast(&message);
+        let cx = &mut surroundings!(self, now);
+        if let Proposing::Leading(leading, _) = &mut self.proposing {
+            let ballot = leading.ballot();
+            leading.announcer().announce(ballot, self.learner.chosen(), cx);
         }
     }
 
@@ -506,40 +448,8 @@ impl Replica {
             }
         };
         let catchup = if self.disk_full { None } else { self.catchup.next_deadline(config) };
-        let requests = self.requests.next_deadline(config);
+        let origin = self.origin.next_deadline(config);
         let reader = self.reader.next_deadline(config);
-        [proposing, catchup, requests, reader].into_iter().flatten().min()
-    }
-
-    /// A snapshot of its state at `now`.
-    #[must_use]
-    pub fn status(&self, now: Instant) -> Status {
-        let (role, leader, ballot, peers) = match &self.proposing {
-            Proposing::Leading(leading, followers) => {
-                let peers = followers.status(now);
-                (Role::Leading, Some(self.config.id), Some(leading.ballot()), peers)
-            }
-            Proposing::Preparing(preparing) => {
-                (Role::Preparing, None, Some(preparing.ballot()), Vec::new())
-            }
-            Proposing::Not => {
-                let polling = self.election.is_polling();
-                let role = if polling { Role::Polling } else { Role::Follower };
-                let leader = self.election.leader();
-                (role, leader.map(|ballot| ballot.node), leader, Vec::new())
-            }
-        };
-        Status {
-            id: self.config.id,
-            role,
-            leader,
-            ballot: ballot.unwrap_or(self.acceptor.promised()),
-            chosen: self.learner.chosen().slot,
-            applied: self.learner.applied(),
-            highest_accepted: self.acceptor.log().highest(),
-            outstanding: self.requests.len(),
-            queued: self.queue.len(),
-            peers,
-        }
+        [proposing, catchup, origin, reader].into_iter().flatten().min()
     }
 }

@@ -113,6 +113,11 @@ impl Outbox {
         self.transmit(to, message);
     }
 
+    /// Sends what depends on no write to every other voter.
+    pub(super) fn broadcast(&mut self, message: Message) {
+        self.effects.broadcast.push(message);
+    }
+
     fn transmit(&mut self, to: NodeId, message: Message) {
         if to == self.id {
             self.to_self.push_back(message);

@@ -11,7 +11,9 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use super::{
     acceptor::{Acceptor, Standing},
+    announcer::Announcer,
     context::Context,
+    followers::Followers,
     learner::Learner,
     queue::Queue,
     recovery::Recovered,
@@ -38,8 +40,8 @@ pub(super) struct Leading {
     in_flight: BTreeMap<Slot, InFlight>,
     /// When to look for votes that are overdue.
     check_at: Instant,
-    /// The watermark the peers were told last.
-    announced: Slot,
+    /// Whom to tell what is chosen.
+    announcer: Announcer,
 }
 
 #[derive(Clone, Debug)]
@@ -64,7 +66,7 @@ impl Leading {
             recovered_last,
             in_flight: BTreeMap::new(),
             check_at: cx.now.after(cx.config.retransmit_timeout),
-            announced: Slot::ZERO,
+            announcer: Announcer::default(),
         }
     }
 
@@ -139,8 +141,8 @@ impl Leading {
         self.next = slot.next();
         let chosen = learner.chosen();
         let accept = Accept { ballot: self.ballot, slot, value: value.clone(), chosen };
-        cx.broadcast(&Message::Accept(accept.clone()));
-        self.announced = chosen.slot;
+        cx.broadcast(Message::Accept(accept.clone()));
+        self.announcer.on_told(chosen.slot);
         let standing = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
         assert_eq!(standing, Standing::Current, "a leader's own promise is its ballot");
         let mut votes = Tally::new(cx.memberships.governing(slot));
@@ -226,12 +228,24 @@ impl Leading {
         }
     }
 
-    /// Whether the peers have yet to be told of a watermark; from now on they have been.
-    pub(super) fn announce(&mut self, chosen: Slot) -> bool {
-        std::mem::replace(&mut self.announced, chosen) < chosen
+    /// Begins a round of heartbeats, which tell the watermark too.
+    pub(super) fn beat(
+        &mut self,
+        followers: &mut Followers,
+        learner: &Learner,
+        cx: &mut Context<'_>,
+    ) {
+        followers.beat(self.ballot, learner.chosen(), cx);
+        self.announcer.on_told(learner.chosen().slot);
+    }
+
+    /// Whom to tell what is chosen.
+    pub(super) fn announcer(&mut self) -> &mut Announcer {
+        &mut self.announcer
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        (!self.in_flight.is_empty()).then_some(self.check_at)
+        let check_at = (!self.in_flight.is_empty()).then_some(self.check_at);
+        [check_at, self.announcer.next_deadline()].into_iter().flatten().min()
     }
 }

@@ -1,37 +1,40 @@
 //! Commands that wait at the leader for a slot, and how they become batches.
 
 use std::{
-    collections::{BTreeSet, HashSet, VecDeque},
-    fmt,
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
 };
 
 use bytes::Bytes;
 
-use super::sessions::SessionTable;
+use super::{pending::Pending, sessions::SessionTable};
 use crate::{
     config::Config,
-    types::{Batch, BatchBuilder, RequestId},
+    types::{Batch, BatchBuilder, ClientId, RequestId},
 };
 
+/// What a command takes up in the queue beside its bytes, so that empty ones are bounded too.
+const OVERHEAD_BYTES: usize = 64;
+
 /// The leader's queue. What does not fit is dropped: its origin sends it again.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
-    commands: VecDeque<(RequestId, u64, Bytes)>,
+    /// Whose the commands are, in their order.
+    runs: VecDeque<Run>,
+    commands: VecDeque<Bytes>,
+    /// Of the commands alone.
     bytes: usize,
-    /// What is in the queue or in a slot not yet delivered, so that a request sent twice takes one
-    /// slot. Never iterated, so its order decides nothing.
-    pending: HashSet<RequestId>,
+    /// What is in the queue or in a slot not known to be chosen, so that a request sent twice takes
+    /// one slot.
+    pending: BTreeMap<ClientId, Pending>,
 }
 
-impl fmt::Debug for Queue {
-    /// In a fixed order, so that equal queues look the same.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue")
-            .field("commands", &self.commands)
-            .field("bytes", &self.bytes)
-            .field("pending", &self.pending.iter().collect::<BTreeSet<_>>())
-            .finish()
-    }
+/// Consecutive requests in the queue; as in [`types::Run`](crate::types::Run).
+#[derive(Clone, Debug)]
+struct Run {
+    client: ClientId,
+    sequences: Range<u64>,
+    open_from: u64,
 }
 
 impl Queue {
@@ -39,21 +42,47 @@ impl Queue {
         self.commands.len()
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// What the commands take up.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes + self.commands.len() * OVERHEAD_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.commands.is_empty()
     }
 
-    /// Takes a command that is not pending yet, if there is room.
-    pub(super) fn push(&mut self, id: RequestId, open_from: u64, command: Bytes, config: &Config) {
-        if self.bytes + command.len() > config.queue_bytes_max || !self.pending.insert(id) {
-            return;
+    /// Takes commands of a client that are not pending yet, as long as there is room.
+    pub(super) fn push(
+        &mut self,
+        client: ClientId,
+        open_from: u64,
+        commands: impl Iterator<Item = (u64, Bytes)>,
+        config: &Config,
+    ) {
+        let pending = self.pending.entry(client).or_default();
+        for (sequence, command) in commands {
+            let weight = self.bytes + (self.commands.len() + 1) * OVERHEAD_BYTES + command.len();
+            if weight > config.queue_bytes_max && !self.commands.is_empty() {
+                break;
+            }
+            if !pending.add(sequence) {
+                continue;
+            }
+            self.bytes += command.len();
+            self.commands.push_back(command);
+            match self.runs.back_mut() {
+                Some(run) if run.client == client && run.sequences.end == sequence => {
+                    run.sequences.end += 1;
+                }
+                _ => {
+                    let sequences = sequence..sequence + 1;
+                    self.runs.push_back(Run { client, sequences, open_from });
+                }
+            }
         }
-        self.bytes += command.len();
-        self.commands.push_back((id, open_from, command));
+        if pending.is_empty() {
+            self.pending.remove(&client);
+        }
     }
 
     /// Whether a batch would be full.
@@ -64,42 +93,50 @@ impl Queue {
     /// Cuts the next batch, without what has had its effect meanwhile.
     pub(super) fn cut(&mut self, sessions: &SessionTable, config: &Config) -> Option<Batch> {
         let mut builder = BatchBuilder::default();
-        while let Some((id, open_from, command)) = self.commands.front() {
-            let full = builder.len() >= config.batch_commands_max
+        while let Some(Run { client, sequences, open_from }) = self.runs.front_mut() {
+            let id = RequestId { client: *client, sequence: sequences.start };
+            let command = self.commands.front().expect("a run has its commands");
+            let is_full = builder.len() >= config.batch_commands_max
                 || builder.bytes() + command.len() > config.batch_bytes_max;
-            if full && !builder.is_empty() {
+            if is_full && !builder.is_empty() {
                 break;
             }
-            self.bytes -= command.len();
-            if sessions.is_settled(*id) {
-                self.pending.remove(id);
-                self.commands.pop_front();
-                continue;
-            }
             let open_from = *open_from;
-            let (id, _, command) = self.commands.pop_front().expect("looked at it just now");
-            builder.push(id, open_from, command);
+            sequences.start += 1;
+            let is_last = sequences.is_empty();
+            let command = self.commands.pop_front().expect("looked at it just now");
+            self.bytes -= command.len();
+            if is_last {
+                self.runs.pop_front();
+            }
+            if sessions.is_settled(id) {
+                self.forget(id.client, id.sequence..id.sequence + 1);
+            } else {
+                builder.push(id, open_from, command);
+            }
         }
         builder.build()
     }
 
-    /// Forgets the requests of a delivered batch.
-    pub(super) fn on_delivered(&mut self, batch: &Batch) {
-        if self.pending.is_empty() {
-            return;
-        }
+    /// Forgets the requests of a chosen batch.
+    pub(super) fn on_chosen(&mut self, batch: &Batch) {
         for run in batch.runs() {
-            for sequence in run.first..run.end() {
-                self.pending.remove(&RequestId { client: run.client, sequence });
+            self.forget(run.client, run.first..run.end());
+        }
+    }
+
+    fn forget(&mut self, client: ClientId, sequences: Range<u64>) {
+        if let Some(pending) = self.pending.get_mut(&client) {
+            pending.remove(sequences);
+            if pending.is_empty() {
+                self.pending.remove(&client);
             }
         }
     }
 
     /// Forgets everything: this node does not lead any more.
     pub(super) fn clear(&mut self) {
-        self.commands.clear();
-        self.pending.clear();
-        self.bytes = 0;
+        *self = Queue::default();
     }
 }
 
@@ -108,17 +145,15 @@ mod tests {
     use super::*;
     use crate::{
         port::SessionCheckpoint,
-        types::{ClientId, Membership, NodeId, Slot},
+        types::{Membership, NodeId, Slot},
     };
 
-    fn id(sequence: u64) -> RequestId {
-        RequestId { client: ClientId { name: 1, epoch: 1 }, sequence }
-    }
+    const CLIENT: ClientId = ClientId { name: 1, epoch: 1 };
 
     fn config() -> Config {
         let membership = Membership::new([(1, "")]).expect("one");
         Config {
-            queue_bytes_max: 10,
+            queue_bytes_max: 10 + 4 * OVERHEAD_BYTES,
             batch_bytes_max: 5,
             batch_commands_max: 3,
             ..Config::new(NodeId(1), membership)
@@ -130,11 +165,16 @@ mod tests {
         SessionTable::restore(&SessionCheckpoint::default(), &membership).expect("empty")
     }
 
+    fn push(queue: &mut Queue, sequence: u64, size: usize) {
+        let command = std::iter::once((sequence, Bytes::from(vec![7; size])));
+        queue.push(CLIENT, 1, command, &config());
+    }
+
     /// A queue after commands of these sizes, numbered from 1 on.
     fn queue(sizes: &[usize]) -> Queue {
         let mut queue = Queue::default();
         for (sequence, &size) in (1..).zip(sizes) {
-            queue.push(id(sequence), 1, Bytes::from(vec![7; size]), &config());
+            push(&mut queue, sequence, size);
         }
         queue
     }
@@ -147,11 +187,14 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_dropped() {
-        for (sizes, len, bytes) in
-            [(&[6, 4][..], 2, 10), (&[6, 5, 4], 2, 10), (&[6, 9, 3], 2, 9), (&[0, 0, 0], 3, 0)]
-        {
+        for (sizes, len, bytes) in [
+            (&[100, 38][..], 2, 138),
+            (&[100, 39, 38], 2, 138),
+            (&[0; 5], 4, 0),
+            (&[999, 0], 1, 999),
+        ] {
             let queue = queue(sizes);
-            assert_eq!((queue.len(), queue.bytes()), (len, bytes), "{sizes:?}");
+            assert_eq!((queue.len(), queue.bytes), (len, bytes), "{sizes:?}");
         }
     }
 
@@ -176,29 +219,29 @@ mod tests {
                 assert_eq!(cut(&mut queue), *expected, "{sizes:?}");
             }
             assert!(queue.is_empty());
-            assert_eq!(queue.bytes(), 0);
+            assert_eq!(queue.bytes, 0);
         }
     }
 
     #[test]
-    fn a_request_is_pending_until_it_is_delivered_or_had_its_effect_before() {
+    fn a_request_is_pending_until_it_is_chosen_or_had_its_effect_before() {
         let again = |queue: &mut Queue| {
-            queue.push(id(1), 1, Bytes::from("x"), &config());
+            push(queue, 1, 1);
             queue.len()
         };
         let mut queue = queue(&[1]);
         assert_eq!(again(&mut queue), 1, "it waits");
         let batch = queue.cut(&sessions(), &config()).expect("a batch");
         assert_eq!(again(&mut queue), 0, "it is in a slot");
-        queue.on_delivered(&batch);
+        queue.on_chosen(&batch);
         assert_eq!(again(&mut queue), 1);
 
         let mut sessions = sessions();
         sessions.take_in(Slot(1), Some(&batch));
         assert!(queue.cut(&sessions, &config()).is_none());
-        assert_eq!((again(&mut queue), queue.bytes()), (1, 1));
+        assert_eq!((again(&mut queue), queue.bytes), (1, 1));
         queue.clear();
-        assert_eq!((queue.len(), queue.bytes()), (0, 0));
+        assert_eq!((queue.len(), queue.bytes), (0, 0));
         assert_eq!(again(&mut queue), 1);
     }
 

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    context::Context, followers::Followers, learner::Learner, proposer::Leading, requests::Target,
+    context::Context, followers::Followers, learner::Learner, origin::Target, proposer::Leading,
 };
 use crate::{
     config::Config,
@@ -195,13 +195,29 @@ impl Reader {
         cx.out.send(peer, Message::Read(request));
     }
 
+    /// At the leader: begins a round of heartbeats if reads wait for one, and goes on with those that
+    /// one has confirmed. One round at a time: reads that arrive meanwhile share the next.
+    pub(super) fn confirm(
+        &mut self,
+        leading: &mut Leading,
+        followers: &mut Followers,
+        learner: &Learner,
+        cx: &mut Context<'_>,
+    ) {
+        let is_idle = followers.confirmed_round(cx) == followers.round();
+        if is_idle && self.wants_round(followers.round()) {
+            leading.beat(followers, learner, cx);
+        }
+        self.on_confirmed(followers.confirmed_round(cx), cx);
+    }
+
     /// Whether a read waits for a round that has not begun.
-    pub(super) fn wants_round(&self, round: u64) -> bool {
+    fn wants_round(&self, round: u64) -> bool {
         self.confirming.back().is_some_and(|&(needed, _, _)| needed > round)
     }
 
     /// A quorum has answered `round`: serves what waited for it or an earlier one.
-    pub(super) fn on_confirmed(&mut self, round: u64, cx: &mut Context<'_>) {
+    fn on_confirmed(&mut self, round: u64, cx: &mut Context<'_>) {
         while self.confirming.front().is_some_and(|&(needed, _, _)| needed <= round) {
             let Some((_, index, reading)) = self.confirming.pop_front() else { return };
             match reading {

@@ -1,15 +1,16 @@
 //! Each message to the role it concerns.
 
 use super::{
-    Proposing, Purpose, Replica,
+    Proposing, Replica,
     acceptor::{Page, Standing},
     catchup,
     context::Context,
     followers::Followers,
+    log_reads::Purpose,
+    origin::Target,
     proposer::Leading,
     reader::LeaderView,
     recovery::Progress,
-    requests::Target,
     surroundings,
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     types::{Ballot, Instant, NodeId, RequestId, Slot, Value},
 };
 
-impl Replica {
+impl<W> Replica<W> {
     pub(super) fn on_message(&mut self, now: Instant, from: NodeId, message: Message) {
         if !self.election.is_credible(&message) {
             tracing::warn!(node = %self.config.id, %from, "a ballot that nobody can have reached");
@@ -229,15 +230,15 @@ impl Replica {
         let Propose { client, open_from, commands, hops } = propose;
         match self.target() {
             Some(Target::Here(_)) => {
-                for (sequence, command) in commands {
-                    let id = RequestId { client, sequence };
-                    let sound = id.is_countable()
-                        && open_from <= sequence
-                        && command.len() <= limits::COMMAND_BYTES_MAX;
-                    if sound && !self.learner.sessions().is_settled(id) {
-                        self.queue.push(id, open_from, command, &self.config);
-                    }
-                }
+                let sessions = self.learner.sessions();
+                let sound = commands.into_iter().filter(|(sequence, command)| {
+                    let id = RequestId { client, sequence: *sequence };
+                    id.is_countable()
+                        && open_from <= id.sequence
+                        && command.len() <= limits::COMMAND_BYTES_MAX
+                        && !sessions.is_settled(id)
+                });
+                self.queue.push(client, open_from, sound, &self.config);
             }
             Some(Target::Peer(leader, _)) if hops == 0 && leader.0 != client.name => {
                 let propose = Propose { client, open_from, commands, hops: 1 };
@@ -262,7 +263,7 @@ impl Replica {
     }
 
     fn on_read_reply(&mut self, reply: ReadReply) {
-        if reply.client == self.client {
+        if reply.client == self.client() {
             self.reader.on_reply(reply.number, reply.index);
             return;
         }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::types::{Ballot, NodeId, Slot};
+use super::{Proposing, Replica};
+use crate::types::{Ballot, Instant, NodeId, Slot};
 
 /// What a replica is doing about leadership.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -54,4 +55,50 @@ pub struct PeerStatus {
     pub highest_accepted: Slot,
     /// Time since its last answer.
     pub silent_for: Duration,
+}
+
+impl<W> Replica<W> {
+    /// A snapshot of its state at `now`.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let mut status = Status {
+            id: self.config.id,
+            role: Role::Follower,
+            leader: None,
+            ballot: Ballot::ZERO,
+            chosen: Slot::ZERO,
+            applied: Slot::ZERO,
+            highest_accepted: Slot::ZERO,
+            outstanding: 0,
+            queued: 0,
+            peers: Vec::new(),
+        };
+        self.update_status(&mut status, now);
+        status
+    }
+
+    /// Brings a snapshot of this replica up to date.
+    pub fn update_status(&self, status: &mut Status, now: Instant) {
+        status.peers.clear();
+        let (role, leader, ballot) = match &self.proposing {
+            Proposing::Leading(leading, followers) => {
+                status.peers.extend(followers.status(now));
+                (Role::Leading, Some(self.config.id), Some(leading.ballot()))
+            }
+            Proposing::Preparing(preparing) => (Role::Preparing, None, Some(preparing.ballot())),
+            Proposing::Not => {
+                let polling = self.election.is_polling();
+                let role = if polling { Role::Polling } else { Role::Follower };
+                let leader = self.election.leader();
+                (role, leader.map(|ballot| ballot.node), leader)
+            }
+        };
+        (status.role, status.leader) = (role, leader);
+        status.ballot = ballot.unwrap_or(self.acceptor.promised());
+        status.chosen = self.learner.chosen().slot;
+        status.applied = self.learner.applied();
+        status.highest_accepted = self.acceptor.log().highest();
+        status.outstanding = self.origin.open();
+        status.queued = self.queue.len();
+    }
 }

@@ -24,7 +24,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Delivery, Effects, Halt, Input, Refusal, Replica, Role, Verdict, WriteId};
+use super::{Delivery, Effects, Halt, Outcome, Proposal, Refusal, Role, Verdict, WriteId};
 use crate::{
     config::Config,
     limits,
@@ -34,6 +34,15 @@ use crate::{
         Ballot, ClusterId, Identity, Instant, Membership, NodeId, RequestId, Slot, StoreId, Value,
     },
 };
+
+type Input = super::Input<RequestId>;
+type Replica = super::Replica<RequestId>;
+
+/// A proposal that is waited for under its own name, for an hour.
+fn proposal(now: Instant, id: RequestId, command: Bytes) -> Input {
+    let deadline = now.after(Duration::from_secs(3600));
+    Input::Propose(Proposal { id: Some(id), command, deadline, waiter: id })
+}
 
 struct Cluster {
     now: Instant,
@@ -85,6 +94,8 @@ impl Cluster {
         let replica = self.replicas.get_mut(&node).expect("a node");
         let mut effects = replica.step(self.now, input);
         replica.check_invariants();
+        let peers: Vec<_> = self.replicas.keys().copied().filter(|&peer| peer != node).collect();
+        effects.address(peers.into_iter());
         let sent = std::mem::take(&mut effects.send);
         self.sent.extend(sent.iter().map(|(_, message)| message.clone()));
         self.in_transit.extend(sent.into_iter().map(|(to, message)| (node, to, message)));
@@ -128,8 +139,9 @@ impl Cluster {
 
     fn propose(&mut self, node: u64, sequence: u64, command: &'static str) -> RequestId {
         let id = RequestId { client: self.replicas[&NodeId(node)].client(), sequence };
-        let effects = self.step(node, Input::Propose { id, command: Bytes::from(command) });
-        assert_eq!(effects.refused, []);
+        self.step(node, proposal(self.now, id, Bytes::from(command)));
+        let replica = self.replicas.get_mut(&NodeId(node)).expect("a node");
+        assert_eq!(replica.answers().next(), None);
         id
     }
 
@@ -454,7 +466,7 @@ fn what_waits_for_a_hanging_disk_waits_once() {
         let from = NodeId(from);
         let effects = replica.step(Instant::ZERO, Input::Message { from, message });
         issued = effects.persist.map_or(issued, |(id, _)| id);
-        assert_eq!(effects.send, []);
+        assert_eq!((&effects.send[..], &effects.broadcast[..]), (&[][..], &[][..]));
         replica.check_invariants();
         issued
     };
@@ -513,7 +525,7 @@ fn a_candidate_that_finds_damage_halts_and_does_nothing_else() {
     hear(&mut replica, Instant::ZERO, 2, heartbeat);
     let now = Instant::ZERO.after(2 * SECOND);
     let effects = replica.step(now, Input::Tick);
-    let poll = effects.send.iter().find_map(|(_, message)| match message {
+    let poll = effects.broadcast.iter().find_map(|message| match message {
         Message::Poll(poll) => Some(poll.number),
         _ => None,
     });
@@ -560,8 +572,7 @@ fn a_node_with_a_full_disk_does_not_try_to_lead() {
     replica.step(Instant::ZERO, Input::DiskFull(true));
     assert_eq!(replica.next_deadline(), None);
     let now = Instant::ZERO.after(9 * SECOND);
-    assert_eq!(replica.step(now, Input::Tick).send, []);
+    assert_eq!(replica.step(now, Input::Tick).broadcast, []);
     let effects = replica.step(now, Input::DiskFull(false));
-    let polls = |(_, message): &(NodeId, Message)| matches!(message, Message::Poll(_));
-    assert!(!effects.send.is_empty() && effects.send.iter().all(polls), "{effects:?}");
+    assert!(matches!(effects.broadcast[..], [Message::Poll(_)]), "{effects:?}");
 }

@@ -4,7 +4,10 @@
 //! state machine before the reads that wait for them. *When* a write finishes or a slot is applied
 //! is decided from outside, at random by the simulation and by command in a scenario.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -17,9 +20,18 @@ use super::{
 use crate::{
     config::Config,
     message::{Message, Record},
-    replica::{Delivery, Effects, Halt, Input, LogRead, Refusal, Replica, Role, Status, Verdict},
+    replica::{
+        self, Delivery, Effects, Halt, LogRead, Outcome, Proposal, Refusal, Replica, Role, Status,
+        Verdict,
+    },
     types::{Instant, NodeId, RequestId, Slot, StoreId, Value},
 };
+
+/// How much later than its deadline a waiter may have its answer.
+const LATENESS_MAX: Duration = Duration::from_millis(2);
+
+/// What a simulated replica takes in: whoever waits for a command is known by its request id.
+pub(super) type Input = replica::Input<RequestId>;
 
 /// A simulated machine.
 #[derive(Debug)]
@@ -34,11 +46,17 @@ pub(super) struct Host {
 /// What a crash takes away.
 #[derive(Debug)]
 struct Process {
-    replica: Replica,
+    replica: Replica<RequestId>,
     incarnation: u64,
     /// Slots up to here are in the state.
     applied: Slot,
     work: VecDeque<Work>,
+    /// What the state machine answered and nobody has asked for.
+    responses: BTreeMap<RequestId, Answer>,
+    /// Until when each command without an answer is waited for.
+    deadlines: BTreeMap<RequestId, Instant>,
+    /// What has become of commands since the last step was carried out.
+    answers: Vec<(RequestId, Outcome)>,
 }
 
 /// How a process begins.
@@ -64,7 +82,9 @@ enum Work {
 pub(super) struct Outgoing {
     pub(super) send: Vec<(NodeId, Message)>,
     pub(super) log_reads: Vec<LogRead>,
-    pub(super) refused: Vec<(RequestId, Refusal)>,
+    /// What has become of commands, with the state machine's answer to those that it has applied in
+    /// this life.
+    pub(super) answers: Vec<(RequestId, Outcome, Option<Answer>)>,
     pub(super) reads_refused: Vec<u64>,
     pub(super) halt: Option<Halt>,
 }
@@ -73,7 +93,7 @@ pub(super) struct Outgoing {
 #[derive(Debug)]
 pub(super) enum Done {
     /// It has passed over a slot that its state on disk held already.
-    Passed(Delivery),
+    Passed,
     /// It has applied a slot.
     Applied {
         /// The slot.
@@ -85,6 +105,22 @@ pub(super) enum Done {
     },
     /// It has served reads, with these answers, from the state up to a slot.
     Served(Vec<(ReadId, Answer)>, Slot),
+}
+
+impl Process {
+    /// Fetches the replica's answers, and sees that each waiter has one by its deadline. Of the
+    /// proposals just taken in, these ids are new.
+    fn note_answers(&mut self, now: Instant, new: &[RequestId]) {
+        self.answers.extend(self.replica.answers());
+        for (id, outcome) in &self.answers {
+            // Of two who propose under one name, the first waits on.
+            if *outcome != Outcome::Refused(Refusal::IdUsed) || new.contains(id) {
+                self.deadlines.remove(id);
+            }
+        }
+        let late = self.deadlines.iter().find(|(_, deadline)| deadline.after(LATENESS_MAX) < now);
+        assert!(late.is_none(), "a command waits beyond its deadline: {late:?} at {now:?}");
+    }
 }
 
 impl Host {
@@ -104,7 +140,15 @@ impl Host {
         let config = Config { seed, ..self.config.clone() };
         let replica = Replica::new(config, recovered, now).expect("the plan draws valid settings");
         let applied = self.machine.applied();
-        self.process = Some(Process { replica, incarnation, applied, work: VecDeque::new() });
+        self.process = Some(Process {
+            replica,
+            incarnation,
+            applied,
+            work: VecDeque::new(),
+            responses: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
+            answers: Vec::new(),
+        });
         Ok(Started { incarnation, delivered, machine_is_ahead: applied > log_end })
     }
 
@@ -160,36 +204,54 @@ impl Host {
         })
     }
 
-    /// Hands inputs to the replica, which checks its invariants afterwards.
+    /// Hands inputs to the replica, which checks its invariants afterwards, and addresses each of
+    /// its messages.
     pub(super) fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Effects {
         let Some(process) = &mut self.process else { return Effects::default() };
-        let effects = process.replica.step_all(now, inputs);
+        let mut new = Vec::new();
+        for input in &inputs {
+            if let Input::Propose(Proposal { id: Some(id), deadline, .. }) = input
+                && !process.deadlines.contains_key(id)
+            {
+                process.deadlines.insert(*id, *deadline);
+                new.push(*id);
+            }
+        }
+        let mut effects = process.replica.step_all(now, inputs);
         process.replica.check_invariants();
+        process.note_answers(now, &new);
+        let peers: Vec<_> = self.config.membership.peers_of(self.id).collect();
+        effects.address(peers.into_iter());
         effects
     }
 
     /// Gives disk and state machine their share of the effects.
     pub(super) fn carry_out(&mut self, effects: Effects) -> Outgoing {
         let Effects {
+            broadcast,
             send,
             persist,
             log_reads,
             deliver,
             reads_ready,
-            refused,
             reads_refused,
             halt,
         } = effects;
+        debug_assert!(broadcast.is_empty(), "`step` has addressed each message");
         if let Some((id, batch)) = persist {
             self.disk.enqueue(Some(id), batch);
         }
+        let mut answers = Vec::new();
         if let Some(process) = &mut self.process {
+            for (id, outcome) in process.answers.drain(..) {
+                answers.push((id, outcome, process.responses.remove(&id)));
+            }
             process.work.extend(deliver.into_iter().map(Work::Apply));
             if !reads_ready.is_empty() {
                 process.work.push_back(Work::Serve(reads_ready));
             }
         }
-        Outgoing { send, log_reads, refused, reads_refused, halt }
+        Outgoing { send, log_reads, answers, reads_refused, halt }
     }
 
     /// Lets the state machine do the next `count_max` things in order; then it reports to the
@@ -212,7 +274,7 @@ impl Host {
                 Some(Work::Apply(delivery)) => {
                     applied = Some(delivery.slot);
                     if delivery.slot <= process.applied {
-                        done.push(Done::Passed(delivery));
+                        done.push(Done::Passed);
                         continue;
                     }
                     process.applied = delivery.slot;
@@ -223,6 +285,7 @@ impl Host {
                         let given = self.machine.apply(delivery.slot, commands);
                         answers.extend(ids.into_iter().zip(given));
                     }
+                    process.responses.extend(answers.clone());
                     let digest = self.machine.digest();
                     done.push(Done::Applied { delivery, answers, digest });
                 }
@@ -233,16 +296,6 @@ impl Host {
         }
         let durable = self.machine.applied();
         (done, applied.map(|slot| Input::Applied { slot, durable }))
-    }
-
-    /// The requests of a slot whose clients now know that they had effect.
-    pub(super) fn answered(delivery: &Delivery) -> Vec<RequestId> {
-        let Value::Batch(batch) = &delivery.value else { return Vec::new() };
-        let ids = batch.requests().map(|(id, _)| id);
-        ids.zip(verdicts(delivery))
-            .filter(|(_, verdict)| *verdict != Verdict::Expired)
-            .map(|(id, _)| id)
-            .collect()
     }
 
     /// Answers a log read.

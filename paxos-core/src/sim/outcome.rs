@@ -1,14 +1,12 @@
 //! What comes of a step: the onlooker checks it, the host and the network carry it out.
 
-use std::collections::BTreeMap;
-
 use super::{
     agenda::Happening,
     application::Answer,
     check::{Check, Violation, ensure},
     faults::CrashPoint,
     history::Waiting,
-    host::{Done, Host, Outgoing},
+    host::{Done, Outgoing},
     network::{self, Parcel},
     occurrence::Occurrence,
     transcript,
@@ -16,7 +14,7 @@ use super::{
 };
 use crate::{
     message::Message,
-    replica::{Delivery, Effects, Refusal, Role},
+    replica::{Effects, Outcome, Refusal, Role},
     types::{NodeId, RequestId},
 };
 
@@ -72,7 +70,7 @@ impl World<'_> {
     }
 
     fn carry_out(&mut self, node: usize, outgoing: Outgoing) -> Checked {
-        let Outgoing { send, log_reads, refused, reads_refused, halt } = outgoing;
+        let Outgoing { send, log_reads, answers, reads_refused, halt } = outgoing;
         if let Some(halt) = halt {
             return Err(Violation::of(CHECK, format!("node {} halts: {halt}", id_of(node))));
         }
@@ -83,8 +81,15 @@ impl World<'_> {
         for read in log_reads {
             self.plan_log_read(node, &read);
         }
-        for (id, refusal) in refused {
-            self.refused(node, id, refusal)?;
+        for (id, outcome, answer) in answers {
+            match outcome {
+                Outcome::Applied { .. } => self.acknowledged(node, id, answer)?,
+                Outcome::Refused(refusal) => self.refused(node, id, refusal)?,
+                Outcome::Unknown => {
+                    self.seen.add(Occurrence::GaveUp);
+                    self.workload.given_up(id);
+                }
+            }
         }
         for number in reads_refused {
             let read = (id_of(node), life, number);
@@ -116,11 +121,7 @@ impl World<'_> {
             }
             Refusal::AlreadyApplied => {
                 self.seen.add(Occurrence::RefusedApplied);
-                if self.workload.answered(life, id) {
-                    self.history.acknowledge(id)?;
-                    self.calls.applied(self.now, id, None);
-                }
-                return Ok(());
+                return self.acknowledged(node, id, None);
             }
             Refusal::Expired => {
                 let is_awaited = self.workload.is_awaited(id);
@@ -202,7 +203,7 @@ impl World<'_> {
     /// The state machine of a node has done something.
     pub(super) fn done(&mut self, node: usize, done: Done) -> Checked {
         match done {
-            Done::Passed(delivery) => self.answer(node, &delivery, BTreeMap::new())?,
+            Done::Passed => {}
             Done::Applied { delivery, answers, digest } => {
                 self.trace.note(self.now, [9, node as u64, digest], || {
                     format!("{} applies {}", id_of(node), transcript::delivery(&delivery))
@@ -213,7 +214,6 @@ impl World<'_> {
                 }
                 let state = self.stations[node].host.machine.check();
                 state.map_err(|what| Violation::of(Check::StateMachine, what))?;
-                self.answer(node, &delivery, answers)?;
             }
             Done::Served(reads, applied) => {
                 self.trace.note(self.now, [10, node as u64, reads.len() as u64], || {
@@ -233,22 +233,14 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Whoever waited at this node for the commands of a slot has an answer.
-    fn answer(
-        &mut self,
-        node: usize,
-        delivery: &Delivery,
-        mut answers: BTreeMap<RequestId, Answer>,
-    ) -> Checked {
-        let life = self.life(node).expect("its state machine has just worked");
-        for id in Host::answered(delivery) {
-            if self.workload.answered(life, id) {
-                self.seen.add(Occurrence::Acknowledged);
-                self.history.acknowledge(id)?;
-                let answer = answers.remove(&id);
-                answer.iter().for_each(|answer| self.workload.hears(answer));
-                self.calls.applied(self.now, id, answer);
-            }
+    /// A command has had its effect, and whoever waited for it at this node knows.
+    fn acknowledged(&mut self, node: usize, id: RequestId, answer: Option<Answer>) -> Checked {
+        let life = self.life(node).expect("it has just made a step");
+        if self.workload.answered(life, id) {
+            self.seen.add(Occurrence::Acknowledged);
+            self.history.acknowledge(id)?;
+            answer.iter().for_each(|answer| self.workload.hears(answer));
+            self.calls.applied(self.now, id, answer);
         }
         Ok(())
     }

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     faults::{CrashPoint, FailingOperation},
-    host::Host,
+    host::{Host, Input},
 };
 use crate::{
     message::Message,
-    replica::{Input, Role},
+    replica::Role,
     types::{Instant, NodeId, StoreId},
 };
 

@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
+use super::host::Input;
 use crate::{
     message::{Message, Record, Watermark},
     port::WriteBatch,
-    replica::{Delivery, Input, Verdict},
+    replica::{Delivery, Proposal, Verdict},
     types::{Ballot, Batch, RequestId, Slot, Value},
 };
 
@@ -237,11 +238,10 @@ pub(super) fn delivery(delivery: &Delivery) -> String {
 pub(super) fn input(input: &Input) -> String {
     match input {
         Input::Message { from, message: received } => format!("{} of {from}", message(received)),
-        Input::Propose { id, command } => match readable(command) {
+        Input::Propose(Proposal { waiter: id, command, .. }) => match readable(command) {
             Some(text) => format!("proposal {id} {text}"),
             None => format!("proposal {id}"),
         },
-        Input::GiveUp(id) => format!("{id} given up"),
         Input::Read { number } => format!("read {number}"),
         Input::GiveUpRead { number } => format!("read {number} given up"),
         Input::Persisted(id) => format!("written #{}", id.0),

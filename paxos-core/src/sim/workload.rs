@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,17 +22,31 @@ use crate::types::{ClientId, NodeId, RequestId};
 const ROAMING_NAME: u64 = 1000;
 const ROAMING_CLIENTS: u64 = 3;
 
+/// One proposal in so many is waited for so long only that it may have no answer by then.
+const HASTY_ONE_IN: u8 = 8;
+const HASTY_INTERVALS_MAX: f64 = 40.0;
+
+/// Longer than any run.
+pub(super) const PATIENCE: Duration = Duration::from_secs(100 * 3600);
+
+/// How long a client waits for its command: most until the end of the run.
+fn patience(plan: &Plan, rng: &mut fastrand::Rng) -> Duration {
+    if rng.u8(..HASTY_ONE_IN) == 0 {
+        plan.client_interval.mul_f64(HASTY_INTERVALS_MAX * rng.f64())
+    } else {
+        PATIENCE
+    }
+}
+
 /// What a client does next.
 #[derive(Clone, Debug)]
 pub(super) enum Action {
-    /// Propose these at a node, together.
-    Propose(Vec<(RequestId, Bytes)>),
+    /// Propose these at a node, together, and wait for each so long.
+    Propose(Vec<(RequestId, Bytes, Duration)>),
     /// Propose another command under a request id that has been answered.
     Reuse(RequestId, Bytes),
     /// Read.
     Read(u64),
-    /// Give a command up.
-    GiveUp(RequestId),
     /// Give a read up.
     GiveUpRead(u64),
 }
@@ -109,10 +124,13 @@ impl Workload {
     /// What some client does next at this node in this life.
     pub(super) fn act(&mut self, life: Life, plan: &Plan, rng: &mut fastrand::Rng) -> Vec<Action> {
         match rng.u8(..20) {
-            0..=6 => vec![self.propose(life, 1, plan, rng)],
+            0..=6 => {
+                let patience = patience(plan, rng);
+                vec![self.propose(life, 1, patience, plan, rng)]
+            }
             7 | 8 => {
-                let count = rng.u64(2..12);
-                vec![self.propose(life, count, plan, rng)]
+                let (count, patience) = (rng.u64(2..12), patience(plan, rng));
+                vec![self.propose(life, count, patience, plan, rng)]
             }
             9..=13 => vec![self.read(life)],
             14 => self.give_up(life, rng),
@@ -128,7 +146,7 @@ impl Workload {
         plan: &Plan,
         rng: &mut fastrand::Rng,
     ) -> Vec<Action> {
-        vec![self.propose(life, 1, plan, rng), self.read(life)]
+        vec![self.propose(life, 1, PATIENCE, plan, rng), self.read(life)]
     }
 
     /// Whether what the clients have seen is what the application should have shown them.
@@ -140,11 +158,12 @@ impl Workload {
         self.application.command(rng, plan.command_bytes_max, self.heard.as_ref())
     }
 
-    /// So many new commands of this node, together.
+    /// So many new commands of this node, together, each waited for so long.
     pub(super) fn propose(
         &mut self,
         life: Life,
         count: u64,
+        patience: Duration,
         plan: &Plan,
         rng: &mut fastrand::Rng,
     ) -> Action {
@@ -155,7 +174,7 @@ impl Workload {
             numbers.sequence += 1;
             let id = RequestId { client, sequence: numbers.sequence };
             self.waiting.insert(id, life);
-            requests.push((id, self.command(plan, rng)));
+            requests.push((id, self.command(plan, rng), patience));
         }
         Action::Propose(requests)
     }
@@ -169,18 +188,11 @@ impl Workload {
     }
 
     fn give_up(&mut self, life: Life, rng: &mut fastrand::Rng) -> Vec<Action> {
-        if rng.bool() {
-            let reads: Vec<_> =
-                self.reads.iter().filter(|read| (read.0, read.1) == life).copied().collect();
-            let Some(read) = rng.choice(reads) else { return Vec::new() };
-            self.reads.remove(&read);
-            return vec![Action::GiveUpRead(read.2)];
-        }
-        let waiting: Vec<_> =
-            self.waiting.iter().filter(|(_, at)| **at == life).map(|(&id, _)| id).collect();
-        let Some(id) = rng.choice(waiting) else { return Vec::new() };
-        self.waiting.remove(&id);
-        vec![Action::GiveUp(id)]
+        let reads: Vec<_> =
+            self.reads.iter().filter(|read| (read.0, read.1) == life).copied().collect();
+        let Some(read) = rng.choice(reads) else { return Vec::new() };
+        self.reads.remove(&read);
+        vec![Action::GiveUpRead(read.2)]
     }
 
     fn reuse(&mut self, life: Life, plan: &Plan, rng: &mut fastrand::Rng) -> Vec<Action> {
@@ -209,7 +221,7 @@ impl Workload {
         }
         let roamer = &mut self.roamers[index];
         roamer.asked.insert(life);
-        Action::Propose(vec![(roamer.id(), roamer.command.clone())])
+        Action::Propose(vec![(roamer.id(), roamer.command.clone(), PATIENCE)])
     }
 
     /// A node has a result for a command: says whether somebody waited for it there.
@@ -230,6 +242,11 @@ impl Workload {
             }
             None => false,
         }
+    }
+
+    /// A client of a node's own does not wait for its command any more.
+    pub(super) fn given_up(&mut self, id: RequestId) {
+        self.waiting.remove(&id);
     }
 
     /// Some client has heard an answer.

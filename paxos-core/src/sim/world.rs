@@ -10,7 +10,7 @@ use super::{
     fault::{Fault, Restriction},
     faults::{Strikes, sectors_kept},
     history::History,
-    host::Host,
+    host::{Host, Input},
     ledger::Ledger,
     machine::Machine,
     network::{self, Network, Parcel},
@@ -21,7 +21,7 @@ use super::{
     transcript,
     workload::{Action, Workload},
 };
-use crate::{replica::Input, types::NodeId};
+use crate::{replica::Proposal, types::NodeId};
 
 /// More happenings than any run needs: beyond them something goes round in circles.
 const EVENTS_MAX: u64 = 1_000_000;
@@ -411,20 +411,22 @@ impl<'a> World<'a> {
             let station = &mut self.stations[node];
             match action {
                 Action::Propose(requests) => {
-                    for (id, command) in requests {
+                    for (id, command, patience) in requests {
                         self.calls.proposed(self.now, id, &command);
-                        station.push(Input::Propose { id, command });
+                        let deadline = station.local(self.now).after(patience);
+                        let proposal = Proposal { id: Some(id), command, deadline, waiter: id };
+                        station.push(Input::Propose(proposal));
                     }
                 }
-                Action::Reuse(id, command) => station.push(Input::Propose { id, command }),
+                Action::Reuse(id, command) => {
+                    let deadline = station.local(self.now);
+                    let proposal = Proposal { id: Some(id), command, deadline, waiter: id };
+                    station.push(Input::Propose(proposal));
+                }
                 Action::Read(number) => {
                     self.history.read_began((id, incarnation, number));
                     self.calls.read(self.now, (id, incarnation, number));
                     station.push(Input::Read { number });
-                }
-                Action::GiveUp(id) => {
-                    self.seen.add(Occurrence::GaveUp);
-                    station.push(Input::GiveUp(id));
                 }
                 Action::GiveUpRead(number) => {
                     self.seen.add(Occurrence::GaveUp);

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use paxos_core::{
     Replica,
     message::{Message, PollReply},
-    replica::{Effects, Input, Role},
-    types::{Ballot, Instant, NodeId, RequestId, Slot, Value},
+    replica::{Effects, Proposal, Role},
+    types::{Ballot, ClientId, Instant, NodeId, RequestId, Slot, Value},
 };
 
 use super::{
@@ -23,6 +23,8 @@ use super::{
     disk::{Disk, Vote},
     world::World,
 };
+
+type Input = paxos_core::replica::Input<RequestId>;
 
 /// Beyond every deadline.
 const FAR: Duration = Duration::from_secs(3600);
@@ -44,7 +46,7 @@ pub(crate) enum Event {
 pub(crate) struct Node {
     id: NodeId,
     now: Instant,
-    replica: Replica,
+    replica: Replica<RequestId>,
     disk: Disk,
 }
 
@@ -67,9 +69,13 @@ impl Node {
             Replica::new(world.config(id), recovered, Instant::ZERO).expect("sound settings");
         let mut node = Node { id, now: Instant::ZERO, replica, disk };
         for sequence in 1..=commands {
-            let id = RequestId { client: node.replica.client(), sequence };
-            let effects = node.replica.step(node.now, Input::Propose { id, command: command(id) });
-            assert!(effects.refused.is_empty() && effects.send.is_empty());
+            let client = ClientId { name: world.client_of(id), epoch: 1 };
+            let id = RequestId { client, sequence };
+            // Nobody waits so long in vain: time is moved by less.
+            let deadline = Instant::from_origin(Duration::MAX);
+            let proposal = Proposal { id: Some(id), command: command(id), deadline, waiter: id };
+            let effects = node.replica.step(node.now, Input::Propose(proposal));
+            assert!(node.replica.answers().next().is_none() && effects.send.is_empty());
         }
         node
     }
@@ -131,9 +137,13 @@ impl Node {
     fn carry_out(
         &mut self,
         world: &World,
-        effects: Effects,
+        mut effects: Effects,
         outcome: &mut Outcome,
     ) -> Result<(), String> {
+        let peers: Vec<_> = world.membership().peers_of(self.id).collect();
+        effects.address(peers.into_iter());
+        // Whoever waits has no part in this: what counts is what is delivered.
+        self.replica.answers();
         if let Some(halt) = effects.halt {
             return Err(halt.to_string());
         }
@@ -162,7 +172,7 @@ impl Node {
         let number = loop {
             self.now = self.now.after(FAR);
             let effects = self.replica.step(self.now, Input::Tick);
-            let poll = effects.send.iter().find_map(|(_, message)| match message {
+            let poll = effects.broadcast.iter().find_map(|message| match message {
                 Message::Poll(poll) => Some(poll.number),
                 _ => None,
             });
@@ -182,7 +192,8 @@ impl Node {
     fn check_nothing_is_due(&self) -> Result<(), String> {
         let mut replica = self.replica.clone();
         let effects = replica.step(self.now, Input::Tick);
-        let is_quiet = effects.send.is_empty() && effects.persist.is_none();
+        let is_quiet =
+            effects.broadcast.is_empty() && effects.send.is_empty() && effects.persist.is_none();
         if is_quiet && digest(&replica, &[]) == digest(&self.replica, &[]) {
             Ok(())
         } else {

@@ -48,7 +48,7 @@ fn agree(state: &State) -> bool {
 fn valid(world: &World, state: &State) -> bool {
     state.history.votes().all(|(_, _, value)| match value {
         Value::Batch(batch) => batch.requests().all(|(id, bytes)| {
-            let node = NODES.iter().position(|node| node.0 == id.client.name);
+            let node = NODES.iter().position(|&node| world.client_of(node) == id.client.name);
             let proposed = node.map_or(0, |index| world.commands[index]);
             id.client.epoch == 1 && (1..=proposed).contains(&id.sequence) && bytes == command(id)
         }),

@@ -37,6 +37,8 @@ pub(crate) struct World {
     /// How often each node may crash. A write of a node that may is durable at any time after it was
     /// handed over; elsewhere, where nobody could tell, at once.
     pub(crate) crashes: [u8; 3],
+    /// Whether the commands are an embedder's client's, which may wait for them at any node.
+    pub(crate) may_wait_anywhere: bool,
     /// What the network carries at all: from whom, to whom, what. It loses everything else.
     pub(crate) carries: fn(NodeId, NodeId, &Message) -> bool,
     /// What is expected to happen in it.
@@ -65,6 +67,9 @@ pub(crate) struct Step {
     sent: Vec<(u64, Arc<Envelope>)>,
     outcome: Outcome,
 }
+
+/// Clients that are no nodes have names from here on.
+const ROAMING_NAME: u64 = 1000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct State {
@@ -117,6 +122,11 @@ pub(crate) enum Action {
 }
 
 impl World {
+    /// The name of the client whose commands this node takes.
+    pub(crate) fn client_of(&self, node: NodeId) -> u64 {
+        if self.may_wait_anywhere { ROAMING_NAME + node.0 } else { node.0 }
+    }
+
     pub(crate) fn membership(&self) -> Membership {
         Membership::new(NODES.map(|node| (node.0, ""))).expect("three voters")
     }

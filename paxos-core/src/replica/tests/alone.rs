@@ -40,7 +40,8 @@ impl Alone {
     }
 
     pub(super) fn step(&mut self, input: Input) -> Effects {
-        let effects = self.replica.step(self.now, input);
+        let mut effects = self.replica.step(self.now, input);
+        effects.address([NodeId(2), NodeId(3)].into_iter());
         self.replica.check_invariants();
         self.issued = effects.persist.as_ref().map_or(self.issued, |(id, _)| *id);
         effects
@@ -61,7 +62,18 @@ impl Alone {
     }
 
     pub(super) fn propose(&mut self, id: RequestId, size: usize) -> Effects {
-        self.step(Input::Propose { id, command: Bytes::from(vec![7; size]) })
+        self.step(proposal(self.now, id, Bytes::from(vec![7; size])))
+    }
+
+    /// Proposes what nobody waits for after this time.
+    pub(super) fn propose_within(&mut self, id: RequestId, size: usize, time: Duration) {
+        let (command, deadline) = (Bytes::from(vec![7; size]), self.now.after(time));
+        self.step(Input::Propose(Proposal { id: Some(id), command, deadline, waiter: id }));
+    }
+
+    /// What has become of proposals since it was asked last.
+    pub(super) fn answers(&mut self) -> Vec<(RequestId, Outcome)> {
+        self.replica.answers().collect()
     }
 
     pub(super) fn role(&self) -> Role {

@@ -39,8 +39,9 @@ fn a_request_with_the_last_number_there_is_gets_no_slot() {
     assert_eq!(batch.runs().len(), 1);
     assert_eq!(batch.runs()[0].first, u64::MAX - 1);
     let id = RequestId { client, sequence: u64::MAX };
-    let effects = cluster.step(leader, Input::Propose { id, command: Bytes::new() });
-    assert_eq!(effects.refused, [(id, Refusal::IdUsed)]);
+    cluster.step(leader, proposal(cluster.now, id, Bytes::new()));
+    let answers = cluster.replicas.get_mut(&NodeId(leader)).expect("a node").answers();
+    assert_eq!(answers.collect::<Vec<_>>(), [(id, Outcome::Refused(Refusal::IdUsed))]);
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn a_promise_with_a_hole_is_no_promise() {
     let mut replica = Replica::new(config, recovered(NodeId(1)), Instant::ZERO).expect("sound");
     let now = replica.next_deadline().expect("the poll");
     let effects = replica.step(now, Input::Tick);
-    let Some((_, Message::Poll(poll))) = effects.send.first() else { panic!("{effects:?}") };
+    let Some(Message::Poll(poll)) = effects.broadcast.first() else { panic!("{effects:?}") };
     let granted = PollReply {
         number: poll.number,
         granted: true,

@@ -19,7 +19,7 @@ fn a_queue_beyond_its_bound_is_noticed() {
 fn what_waits_is_counted() {
     let mut alone = Alone::following(|_| {});
     alone.propose(request(1, 1), 5);
-    assert_eq!(alone.replica.requests.bytes(), 5);
+    assert_eq!(alone.replica.origin.bytes(), 5);
     for number in 1..=3 {
         alone.step(Input::Read { number });
     }

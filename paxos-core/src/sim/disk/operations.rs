@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::Damage;
 use crate::{
     message::Record,
-    replica::{Input, LogRead, LogReadId},
+    replica::{LogRead, LogReadId},
     sim::{
         agenda::Happening,
         faults::FailingOperation,
+        host::Input,
         occurrence::Occurrence,
         world::{Checked, World, id_of},
     },

@@ -196,7 +196,7 @@ impl World<'_> {
         let Some(life) = self.life(node) else { return Ok(None) };
         let actions = self.workload.last_wishes(life, &self.plan, &mut self.client_rng);
         let id = actions.iter().find_map(|action| match action {
-            Action::Propose(requests) => requests.first().map(|(id, _)| *id),
+            Action::Propose(requests) => requests.first().map(|(id, ..)| *id),
             _ => None,
         });
         self.act(node, actions)?;

@@ -21,6 +21,7 @@ use crate::{
         network::Trouble,
         occurrence::Occurrence,
         topology::Links,
+        workload::PATIENCE,
         world::{Checked, World},
     },
 };
@@ -98,7 +99,7 @@ impl World<'_> {
         self.network.trouble(&across(loyal), Trouble::Cut, || at.island_mended_at);
         for &asked in [node].iter().chain(rest) {
             let Some(life) = self.life(asked) else { continue };
-            let proposal = self.workload.propose(life, 1, &self.plan, rng);
+            let proposal = self.workload.propose(life, 1, PATIENCE, &self.plan, rng);
             self.act(asked, vec![proposal])?;
         }
         self.agenda.plan(at.suspended_at, Happening::Suspend { node, until: at.resumed_at });

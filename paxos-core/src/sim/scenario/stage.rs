@@ -7,13 +7,14 @@ use bytes::Bytes;
 use super::command::{Command, Selection};
 use crate::{
     config::Config,
+    limits,
     message::Message,
-    replica::{Input, LogRead, Role},
+    replica::{LogRead, Outcome, Proposal, Role},
     sim::{
         application::Nothing,
         check::Violation,
         history::{History, Waiting},
-        host::{Done, Host},
+        host::{Done, Host, Input},
         ledger::Ledger,
         machine::Machine,
         network::Parcel,
@@ -29,6 +30,9 @@ const ROUNDS_MAX: usize = 1000;
 
 /// Deadlines of a node that `elect` lets pass before it gives up.
 const CANDIDACIES_MAX: usize = 20;
+
+/// How long commands are waited for: longer than any scenario.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Clients do not wait in a scenario; whatever the session table says is printed.
 struct Nobody;
@@ -216,11 +220,25 @@ impl Stage {
         if let Some(halt) = outgoing.halt {
             return Err(format!("node {} halts: {halt}", id_of(node)));
         }
-        for (id, refusal) in outgoing.refused {
-            self.lines.push(format!("{} refuses {id}: {refusal}", id_of(node)));
+        for (id, outcome, _) in outgoing.answers {
+            self.answer(node, id, outcome)?;
         }
         self.actors[node].log_reads.extend(outgoing.log_reads);
         self.send(node, outgoing.send)
+    }
+
+    fn answer(&mut self, node: usize, id: RequestId, outcome: Outcome) -> Performed {
+        self.actors[node].waiting.remove(&id);
+        let what = match outcome {
+            Outcome::Applied { .. } => {
+                self.history.acknowledge(id)?;
+                format!("answers {id}")
+            }
+            Outcome::Refused(refusal) => format!("refuses {id}: {refusal}"),
+            Outcome::Unknown => format!("gives {id} up"),
+        };
+        self.lines.push(format!("{} {what}", id_of(node)));
+        Ok(())
     }
 
     fn note_role(&mut self, node: usize) {
@@ -314,16 +332,10 @@ impl Stage {
     fn done(&mut self, node: usize, done: Done) -> Performed {
         let id = id_of(node);
         match done {
-            Done::Passed(_) => {}
+            Done::Passed => {}
             Done::Applied { delivery, digest, .. } => {
                 self.lines.push(format!("{id} applies {}", transcript::delivery(&delivery)));
                 self.history.applied(id, delivery.slot, digest)?;
-                for request in Host::answered(&delivery) {
-                    if self.actors[node].waiting.remove(&request) {
-                        self.history.acknowledge(request)?;
-                        self.lines.push(format!("{id} answers {request}"));
-                    }
-                }
             }
             Done::Served(reads, applied) => {
                 let state = transcript::state(self.actors[node].host.machine.commands());
@@ -338,6 +350,8 @@ impl Stage {
         Ok(())
     }
 
+    /// Lets everything happen that takes no time, and the leader say what is chosen, which it may put
+    /// off for a moment.
     fn settle(&mut self) -> Performed {
         for _ in 0..ROUNDS_MAX {
             let mut happened = false;
@@ -358,7 +372,7 @@ impl Stage {
                 }
                 happened |= self.work(node)?;
             }
-            if !happened {
+            if !happened && !self.tick_before(self.now + limits::ANNOUNCE_DELAY)? {
                 return Ok(());
             }
         }
@@ -376,19 +390,24 @@ impl Stage {
     fn advance(&mut self, time: Duration) -> Performed {
         let end = self.now + time;
         self.settle()?;
-        loop {
-            let deadlines = (0..self.actors.len()).filter_map(|node| self.deadline(node));
-            let Some(next) = deadlines.min().filter(|&next| next <= end) else { break };
-            self.now = self.now.max(next);
-            for node in 0..self.actors.len() {
-                if self.deadline(node).is_some_and(|deadline| deadline <= self.now) {
-                    self.step(node, vec![Input::Tick])?;
-                }
-            }
+        while self.tick_before(end)? {
             self.settle()?;
         }
-        self.now = end;
+        self.now = self.now.max(end);
         Ok(())
+    }
+
+    /// Lets time pass until the next deadline, unless it falls behind `end`; says whether one came.
+    fn tick_before(&mut self, end: Duration) -> Result<bool, String> {
+        let deadlines = (0..self.actors.len()).filter_map(|node| self.deadline(node));
+        let Some(next) = deadlines.min().filter(|&next| next <= end) else { return Ok(false) };
+        self.now = self.now.max(next);
+        for node in 0..self.actors.len() {
+            if self.deadline(node).is_some_and(|deadline| deadline <= self.now) {
+                self.step(node, vec![Input::Tick])?;
+            }
+        }
+        Ok(true)
     }
 
     fn tick(&mut self, node: usize) -> Performed {
@@ -451,7 +470,9 @@ impl Stage {
                 RequestId { client, sequence: actor.sequence }
             };
             actor.waiting.insert(id);
-            inputs.push(Input::Propose { id, command: Bytes::from(text) });
+            let command = Bytes::from(text);
+            let deadline = Instant::ZERO.after(PATIENCE);
+            inputs.push(Input::Propose(Proposal { id: Some(id), command, deadline, waiter: id }));
         }
         self.step(node, inputs)
     }

@@ -1,0 +1,124 @@
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::types::{BatchBuilder, ClientId, RequestId};
+
+/// Adds up what it is given, and remembers in which slots.
+#[derive(Default)]
+struct Sum {
+    total: u64,
+    slots: Vec<u64>,
+    recovered: Slot,
+    forgets_responses: bool,
+}
+
+impl StateMachine for Sum {
+    type Command = u64;
+    type Response = u64;
+
+    fn apply(&mut self, slot: Slot, commands: Vec<u64>) -> Vec<u64> {
+        self.slots.push(slot.0);
+        let responses = commands.into_iter().map(|command| {
+            assert_ne!(command, 666, "a command that it does not like");
+            self.total += command;
+            self.total
+        });
+        let responses: Vec<_> = responses.collect();
+        if self.forgets_responses { Vec::new() } else { responses }
+    }
+
+    fn applied(&self) -> Slot {
+        self.recovered
+    }
+}
+
+fn delivery(slot: u64, commands: &[Bytes], verdicts: &[Verdict]) -> Delivery {
+    let mut builder = BatchBuilder::default();
+    for (sequence, command) in (1..).zip(commands) {
+        let client = ClientId { name: 1, epoch: 1 };
+        builder.push(RequestId { client, sequence }, 1, command.clone());
+    }
+    let value = Value::Batch(builder.build().expect("some commands"));
+    let verdicts =
+        verdicts.iter().enumerate().map(|(index, verdict)| (index..index + 1, *verdict)).collect();
+    Delivery { slot: Slot(slot), value, verdicts }
+}
+
+fn fresh(slot: u64, commands: &[u64]) -> Delivery {
+    let commands: Vec<_> = commands.iter().map(Codec::encode).collect();
+    delivery(slot, &commands, &vec![Verdict::Fresh; commands.len()])
+}
+
+type Done = (Result<Option<Position>, NodeError>, VecDeque<Responses<u64>>);
+
+fn work(applier: &mut Applier<Sum>, deliveries: Vec<Delivery>, reads: Vec<ReadTask<Sum>>) -> Done {
+    let mut responses = VecDeque::new();
+    let done = applier.work(&mut Work { deliveries, reads }, &mut responses);
+    (done, responses)
+}
+
+fn position(applied: u64, durable: u64) -> Result<Option<Position>, NodeError> {
+    Ok(Some(Position { applied: Slot(applied), durable: Slot(durable) }))
+}
+
+#[test]
+fn commands_are_applied_before_the_reads_behind_them() {
+    let (reply, mut seen) = oneshot::channel();
+    let read: ReadTask<Sum> = Box::new(|state| {
+        reply.send(state.expect("served").total).expect("the test waits");
+    });
+    let mut applier = Applier::new(Sum::default());
+    let noop = Delivery { slot: Slot(2), value: Value::Noop, verdicts: Default::default() };
+    let (done, mut responses) =
+        work(&mut applier, vec![fresh(1, &[3, 4]), noop, fresh(3, &[5])], vec![read]);
+    assert_eq!((done, seen.try_recv()), (position(3, 0), Ok(12)));
+    let mut first = responses.pop_front().expect("of slot 1");
+    assert_eq!((first.take(0, false), first.take(1, false)), (Ok(Ok(3)), Ok(Ok(7))));
+    let mut last = responses.pop_front().expect("of slot 3: a noop has none");
+    assert_eq!((last.slot(), last.take(0, false)), (Slot(3), Ok(Ok(12))));
+    assert_eq!(applier.state_machine.slots, [1, 3]);
+}
+
+/// Whoever waits for the second command and the last gets their responses and no other's.
+#[test]
+fn responses_are_given_by_the_place_of_the_command_in_the_batch() {
+    let garbage = Bytes::from_static(&[0xff; 3]);
+    let commands = [1u64.encode(), 2u64.encode(), garbage, 4u64.encode(), 8u64.encode()];
+    let verdicts =
+        [Verdict::Duplicate, Verdict::Fresh, Verdict::Fresh, Verdict::Expired, Verdict::Fresh];
+    let mut applier = Applier::new(Sum::default());
+    let (done, mut responses) =
+        work(&mut applier, vec![delivery(1, &commands, &verdicts)], Vec::new());
+    assert_eq!(done, position(1, 0));
+    let mut responses = responses.pop_front().expect("of slot 1");
+    assert_eq!(responses.take(1, false), Ok(Ok(2)));
+    assert_eq!(responses.take(2, false), Ok(Err(ProposeError::Malformed)));
+    assert_eq!(responses.take(4, false), Ok(Ok(10)), "what does not decode has no effect");
+}
+
+#[test]
+fn what_a_durable_state_machine_has_applied_is_not_applied_again() {
+    let mut applier = Applier::new(Sum { total: 10, recovered: Slot(2), ..Sum::default() });
+    let replayed = (1..=3).map(|slot| fresh(slot, &[1])).collect();
+    let (done, mut responses) = work(&mut applier, replayed, Vec::new());
+    assert_eq!((done, applier.state_machine.total), (position(3, 2), 11));
+    // An embedder's client proposes again what was applied before the start.
+    assert_eq!(responses[0].take(0, true), Ok(Err(ProposeError::AlreadyApplied)));
+    // What this node has numbered since cannot be in such a slot.
+    let ahead = Err(NodeError::StateMachineAhead { slot: Slot(2) });
+    assert_eq!(responses[1].take(0, false), ahead);
+    assert_eq!(responses[2].take(0, false), Ok(Ok(11)));
+}
+
+#[test]
+fn a_state_machine_that_breaks_its_contract_or_panics_is_told_on() {
+    let mut applier = Applier::new(Sum { forgets_responses: true, ..Sum::default() });
+    let (done, _) = work(&mut applier, vec![fresh(1, &[1, 2])], Vec::new());
+    assert_eq!(done, Err(NodeError::Responses { slot: Slot(1), commands: 2, responses: 0 }));
+    let (done, _) = work(&mut Applier::new(Sum::default()), vec![fresh(1, &[666])], Vec::new());
+    let Err(NodeError::Panicked { task: "state machine", message }) = done else {
+        panic!("{done:?}");
+    };
+    assert!(message.contains("does not like"), "{message}");
+}

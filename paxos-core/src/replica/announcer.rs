@@ -1,0 +1,67 @@
+//! Whom the leader tells that more is chosen, and when.
+//!
+//! A node that waits for one of a slot's commands is told at once. For everybody else the watermark
+//! rides on the next Accept or heartbeat; only if none comes soon, it is sent by itself.
+
+use super::context::Context;
+use crate::{
+    limits,
+    message::{ChosenUpTo, Message, Watermark},
+    types::{Ballot, Batch, Instant, NodeId, Slot},
+};
+
+/// What the others know of the leader's watermark.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Announcer {
+    /// The watermark that all of them were told last.
+    announced: Slot,
+    /// Who waits for what has been chosen since.
+    waiting: Vec<NodeId>,
+    /// Whether one of them is a client that may wait anywhere.
+    anybody_waits: bool,
+    /// When those who do not wait are told.
+    due: Option<Instant>,
+}
+
+impl Announcer {
+    /// All peers are about to be told this watermark by another message.
+    pub(super) fn on_told(&mut self, chosen: Slot) {
+        self.announced = chosen;
+        self.waiting.clear();
+        self.anybody_waits = false;
+        self.due = None;
+    }
+
+    /// The commands of `batch` are chosen.
+    pub(super) fn on_chosen(&mut self, batch: &Batch, cx: &Context<'_>) {
+        for run in batch.runs() {
+            let node = NodeId(run.client.name);
+            if !cx.memberships.is_voter(node) {
+                self.anybody_waits = true;
+            } else if node != cx.config.id && !self.waiting.contains(&node) {
+                self.waiting.push(node);
+            }
+        }
+    }
+
+    /// Tells whoever is to be told by now.
+    pub(super) fn announce(&mut self, ballot: Ballot, chosen: Watermark, cx: &mut Context<'_>) {
+        if chosen.slot <= self.announced {
+            return;
+        }
+        let message = Message::Chosen(ChosenUpTo { ballot, chosen });
+        let due = *self.due.get_or_insert(cx.now.after(limits::ANNOUNCE_DELAY));
+        if self.anybody_waits || due <= cx.now {
+            cx.broadcast(message);
+            self.on_told(chosen.slot);
+            return;
+        }
+        for node in self.waiting.drain(..) {
+            cx.out.send(node, message.clone());
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.due
+    }
+}

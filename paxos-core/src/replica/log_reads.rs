@@ -1,0 +1,112 @@
+//! Pieces of the log that are no longer in memory, and what they are read back for.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Replica, catchup,
+    effect::{Halt, LogRead, LogReadId},
+    learner::Learner,
+};
+use crate::{
+    message::{Learn, Prepare, Record},
+    types::{NodeId, Slot},
+};
+
+/// What has been asked of the storage and not answered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogReads {
+    pending: BTreeMap<LogReadId, Purpose>,
+    issued: LogReadId,
+}
+
+/// What a piece of the log is read for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To report it to a candidate.
+    Promise(NodeId, Prepare),
+    /// To teach it to a peer.
+    Learn(NodeId, Learn),
+    /// To give it to the state machine.
+    Deliver,
+}
+
+impl Purpose {
+    /// The first slot that is wanted.
+    fn from(&self, learner: &Learner) -> Slot {
+        match self {
+            Purpose::Promise(_, prepare) => prepare.from,
+            Purpose::Learn(_, learn) => learn.from,
+            Purpose::Deliver => learner.delivered().next(),
+        }
+    }
+
+    /// Whether both serve the same: one of them is enough.
+    fn is_like(&self, other: &Purpose) -> bool {
+        match (self, other) {
+            (Purpose::Promise(to, _), Purpose::Promise(other, _))
+            | (Purpose::Learn(to, _), Purpose::Learn(other, _)) => to == other,
+            (Purpose::Deliver, Purpose::Deliver) => true,
+            _ => false,
+        }
+    }
+}
+
+impl LogReads {
+    /// Names a request for this purpose; `None` if one like it is under way.
+    fn begin(&mut self, purpose: Purpose) -> Option<LogReadId> {
+        if self.pending.values().any(|pending| pending.is_like(&purpose)) {
+            return None;
+        }
+        self.issued.0 += 1;
+        self.pending.insert(self.issued, purpose);
+        Some(self.issued)
+    }
+}
+
+impl<W> Replica<W> {
+    /// Asks the storage for what is no longer in memory, once for each purpose.
+    pub(super) fn read_log(&mut self, purpose: Purpose) {
+        let from = purpose.from(&self.learner);
+        if let Some(id) = self.log_reads.begin(purpose) {
+            let slots = from..=self.acceptor.log().on_disk();
+            self.out.read_log(LogRead { id, slots, bytes_max: self.config.page_bytes_max });
+        }
+    }
+
+    pub(super) fn on_log_read(&mut self, id: LogReadId, records: Vec<Record>) {
+        let Some(purpose) = self.log_reads.pending.remove(&id) else { return };
+        let from = purpose.from(&self.learner);
+        // All of them are chosen, so none may be missing.
+        let mut expected = from;
+        for record in &records {
+            if record.slot != expected {
+                break;
+            }
+            expected = expected.next();
+        }
+        if records.is_empty() || expected != from.plus(records.len() as u64) {
+            self.out.halt(Some(Halt::Lost { slot: expected }));
+            return;
+        }
+        match purpose {
+            Purpose::Promise(to, prepare) => {
+                let chosen = self.learner.chosen().slot;
+                self.acceptor.prepare_from_disk(to, &prepare, records, chosen, &mut self.out);
+            }
+            Purpose::Learn(to, learn) => {
+                let values = records.into_iter().map(|record| (record.slot, record.value));
+                let values = values.take_while(|(slot, _)| *slot <= learn.to).collect();
+                let out = &mut self.out;
+                catchup::answer(to, &learn, values, &self.learner, &self.acceptor, out);
+            }
+            Purpose::Deliver => {
+                for record in records {
+                    if !self.learner.wants_delivery(self.config.delivery_bytes_max) {
+                        break;
+                    }
+                    self.deliver_value(record.value);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! This node's own commands, from the proposal to the answer.
+//!
+//! A command is held here and nowhere else: its bytes until it is delivered, whoever waits for it
+//! until it is applied or its deadline has passed. The commands of a client lie side by side in the
+//! order of their sequence numbers (see [`window`](super::window)), so that whatever happens to a run
+//! of them costs no look-ups.
+//!
+//! Commands go to the leader, wherever it is, and go again whenever the leader changes or stays
+//! silent for too long: then by way of another node too, for the leader may be heard and not hear.
+//! That is safe because each has a request id, and the session table lets it have its effect once.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{
+    context::Context,
+    effect::{Outcome, Proposal, Refusal, Verdict},
+    queue::Queue,
+    sessions::SessionTable,
+    window::{Entry, Window},
+};
+use crate::{
+    config::Config,
+    limits,
+    message::{Message, Propose},
+    planted::planted,
+    types::{Ballot, Batch, ClientId, Instant, NodeId, RequestId, Slot},
+};
+
+/// How much later than its deadline a waiter may be let go: the deadlines of so long are looked
+/// through together.
+const DEADLINE_GRANULARITY: Duration = Duration::from_millis(1);
+
+/// Where commands go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// This node leads, at this ballot.
+    Here(Ballot),
+    /// Another node leads, or knows who does.
+    Peer(NodeId, Ballot),
+}
+
+/// Commands without an answer, and answers that nobody has fetched yet.
+#[derive(Clone, Debug)]
+pub(super) struct Origin<W> {
+    /// Those that this node numbers.
+    own: Window<W>,
+    /// Those of embedders' clients.
+    others: BTreeMap<ClientId, Window<W>>,
+    /// How many there are, and the bytes of those not delivered yet.
+    open: usize,
+    bytes: usize,
+    /// The windows' spreads together.
+    spread: usize,
+    /// No deadline is earlier.
+    earliest: Option<Instant>,
+    target: Option<Target>,
+    /// Counts the ways taken by other nodes than the leader.
+    detours: usize,
+    /// What has been delivered and waits for the state machine, in the order of slots.
+    in_application: VecDeque<Part>,
+    answers: Vec<(W, Outcome)>,
+}
+
+/// Consecutive commands of one client within a slot.
+#[derive(Clone, Debug)]
+struct Part {
+    slot: Slot,
+    client: ClientId,
+    sequences: Range<u64>,
+    /// Where the first of them stands in the batch.
+    index: usize,
+}
+
+impl<W> Origin<W> {
+    /// Nothing is proposed yet; `client` is this node in this life.
+    pub(super) fn new(client: ClientId) -> Origin<W> {
+        Origin {
+            own: Window::new(client, 1),
+            others: BTreeMap::new(),
+            open: 0,
+            bytes: 0,
+            spread: 0,
+            earliest: None,
+            target: None,
+            detours: 0,
+            in_application: VecDeque::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// The client under whose name this node numbers its commands.
+    pub(super) fn client(&self) -> ClientId {
+        self.own.client()
+    }
+
+    /// How many have no answer.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Bytes of those that have not been delivered.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Places taken up, those between open commands included.
+    pub(super) fn spread(&self) -> usize {
+        self.spread
+    }
+
+    /// What has become of proposals since this was asked last.
+    pub(super) fn answers(&mut self) -> std::vec::Drain<'_, (W, Outcome)> {
+        self.answers.drain(..)
+    }
+
+    /// Takes a command, or answers why not.
+    pub(super) fn propose(&mut self, proposal: Proposal<W>, config: &Config) {
+        let Proposal { id, command, deadline, waiter } = proposal;
+        let id = id.unwrap_or(RequestId { client: self.client(), sequence: self.own.end() });
+        if let Some(refusal) = self.refusal(id, command.len(), config) {
+            self.refuse(waiter, refusal);
+            return;
+        }
+        let RequestId { client, sequence } = id;
+        let window = if client == self.own.client() {
+            &mut self.own
+        } else {
+            self.others.entry(client).or_insert_with(|| Window::new(client, sequence))
+        };
+        let before = window.spread();
+        self.bytes += command.len();
+        window.insert(sequence, Entry { command, waiter, deadline, is_delivered: false });
+        self.spread += window.spread() - before;
+        self.open += 1;
+        self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+    }
+
+    /// Answers that a command was not taken.
+    pub(super) fn refuse(&mut self, waiter: W, refusal: Refusal) {
+        self.answers.push((waiter, Outcome::Refused(refusal)));
+    }
+
+    /// Why a command is not taken, if it is not.
+    fn refusal(&self, id: RequestId, bytes: usize, config: &Config) -> Option<Refusal> {
+        if bytes > config.command_bytes_max {
+            return Some(Refusal::TooLarge);
+        }
+        let RequestId { client, sequence } = id;
+        let window = self.window(client);
+        let is_used = if client.name == self.client().name {
+            client != self.client() || sequence < self.own.end()
+        } else {
+            window.is_some_and(|window| window.contains(sequence))
+        };
+        if is_used || !id.is_countable() {
+            return Some(Refusal::IdUsed);
+        }
+        let spread = window.map_or(1, |window| window.spread_with(sequence));
+        let others = self.spread - window.map_or(0, Window::spread);
+        let is_busy = self.open >= config.outstanding_commands_max
+            || self.bytes + bytes > config.outstanding_bytes_max
+            || spread > limits::SESSION_WINDOW / 2
+            || others as u64 + spread > limits::OPEN_SPREAD_MAX;
+        is_busy.then_some(Refusal::Busy)
+    }
+
+    fn window(&self, client: ClientId) -> Option<&Window<W>> {
+        if client == self.own.client() { Some(&self.own) } else { self.others.get(&client) }
+    }
+
+    fn window_mut(&mut self, client: ClientId) -> Option<&mut Window<W>> {
+        if client == self.own.client() { Some(&mut self.own) } else { self.others.get_mut(&client) }
+    }
+
+    /// Takes note of what a slot contains: what has its effect waits for the state machine, what has
+    /// had it before or never will is answered.
+    pub(super) fn on_delivered(
+        &mut self,
+        slot: Slot,
+        batch: &Batch,
+        verdicts: &[(Range<usize>, Verdict)],
+    ) {
+        if self.open == 0 {
+            return;
+        }
+        let mut verdicts = verdicts.iter().peekable();
+        let mut start = 0;
+        for run in batch.runs() {
+            let end = start + run.count as usize;
+            while let Some((covered, verdict)) = verdicts.peek()
+                && covered.start < end
+            {
+                let index = covered.start.max(start);
+                let first = run.first + (index - start) as u64;
+                let sequences = first..first + (covered.end.min(end) - index) as u64;
+                self.on_verdict(Part { slot, client: run.client, sequences, index }, *verdict);
+                if covered.end > end {
+                    break;
+                }
+                verdicts.next();
+            }
+            start = end;
+        }
+    }
+
+    fn on_verdict(&mut self, part: Part, verdict: Verdict) {
+        let refusal = match verdict {
+            Verdict::Fresh => return self.await_application(part),
+            Verdict::Duplicate => Refusal::AlreadyApplied,
+            Verdict::Expired => Refusal::Expired,
+        };
+        for sequence in part.sequences {
+            let id = RequestId { client: part.client, sequence };
+            if let Some(entry) = self.take_if(id, |entry| !entry.is_delivered) {
+                self.refuse(entry.waiter, refusal);
+            }
+        }
+        self.trim(part.client);
+    }
+
+    fn await_application(&mut self, part: Part) {
+        let Some(window) = self.window_mut(part.client) else { return };
+        let (mut bytes, mut is_awaited) = (0, false);
+        for sequence in part.sequences.clone() {
+            if let Some(entry) = window.get_mut(sequence).filter(|entry| !entry.is_delivered) {
+                entry.is_delivered = true;
+                bytes += std::mem::take(&mut entry.command).len();
+                is_awaited = true;
+            }
+        }
+        self.bytes -= bytes;
+        if is_awaited {
+            self.in_application.push_back(part);
+        }
+    }
+
+    /// The state machine has applied every slot up to this one: whoever waits for a command in
+    /// them has an answer.
+    pub(super) fn on_applied(&mut self, slot: Slot) {
+        while let Some(part) = self.in_application.pop_front_if(|part| part.slot <= slot) {
+            let Part { slot, client, sequences, index } = part;
+            for (index, sequence) in (index..).zip(sequences) {
+                let id = RequestId { client, sequence };
+                if let Some(entry) = self.take_if(id, |entry| entry.is_delivered) {
+                    self.answers.push((entry.waiter, Outcome::Applied { slot, index }));
+                }
+            }
+            self.trim(client);
+        }
+    }
+
+    /// Lets those go whose deadline has passed.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.earliest.is_none_or(|earliest| now < earliest.after(DEADLINE_GRANULARITY)) {
+            return;
+        }
+        let (answers, open, bytes) = (&mut self.answers, &mut self.open, &mut self.bytes);
+        let refused_yet_taken = planted!(RefusedYetTaken);
+        let mut expired = |entry: Entry<W>| {
+            *open -= 1;
+            *bytes -= entry.command.len();
+            let busy = Outcome::Refused(Refusal::Busy);
+            answers.push((entry.waiter, if refused_yet_taken { busy } else { Outcome::Unknown }));
+        };
+        let windows = std::iter::once(&mut self.own).chain(self.others.values_mut());
+        self.earliest = windows.filter_map(|window| window.expire(now, &mut expired)).min();
+        let clients: Vec<_> = self.others.keys().copied().chain([self.own.client()]).collect();
+        clients.into_iter().for_each(|client| self.trim(client));
+    }
+
+    /// Takes out the command that meets the condition; [`trim`](Origin::trim) has to follow.
+    fn take_if(
+        &mut self,
+        id: RequestId,
+        condition: impl FnOnce(&mut Entry<W>) -> bool,
+    ) -> Option<Entry<W>> {
+        let entry = self.window_mut(id.client)?.take_if(id.sequence, condition)?;
+        self.open -= 1;
+        self.bytes -= entry.command.len();
+        Some(entry)
+    }
+
+    /// Forgets the places of a client's answered commands, and a client without open ones.
+    fn trim(&mut self, client: ClientId) {
+        let Some(window) = self.window_mut(client) else { return };
+        let before = window.spread();
+        window.trim();
+        let after = window.spread();
+        self.spread -= before - after;
+        if after == 0 {
+            self.others.remove(&client);
+        }
+    }
+
+    /// Sends what has not gone to `target` yet, or went so long ago that it may be lost.
+    pub(super) fn dispatch(
+        &mut self,
+        target: Option<Target>,
+        sessions: &SessionTable,
+        queue: &mut Queue,
+        cx: &mut Context<'_>,
+    ) {
+        if self.target != target {
+            self.target = target;
+            self.own.forget_sent();
+            self.others.values_mut().for_each(Window::forget_sent);
+        }
+        let Some(target) = target else { return };
+        let patience = cx.config.election_timeout;
+        while let Some((range, is_overdue)) = self.own.next_due(cx.now, patience) {
+            self.send(self.client(), range, is_overdue, target, queue, cx);
+        }
+        if self.others.is_empty() {
+            return;
+        }
+        for client in self.others.keys().copied().collect::<Vec<_>>() {
+            while let Some(window) = self.others.get_mut(&client)
+                && let Some((range, is_overdue)) = window.next_due(cx.now, patience)
+            {
+                self.refuse_settled(client, range.clone(), sessions);
+                self.send(client, range, is_overdue, target, queue, cx);
+            }
+        }
+    }
+
+    /// Refuses what would never be delivered, because it was proposed before under the same name.
+    ///
+    /// That happens to an embedder's clients only: a node's own commands are numbered once.
+    fn refuse_settled(&mut self, client: ClientId, range: Range<u64>, sessions: &SessionTable) {
+        for sequence in range {
+            let id = RequestId { client, sequence };
+            if let Some(refusal) = sessions.refusal(id)
+                && let Some(entry) = self.take_if(id, |entry| !entry.is_delivered)
+            {
+                self.refuse(entry.waiter, refusal);
+            }
+        }
+        self.trim(client);
+    }
+
+    /// Sends those of a range that have not been delivered.
+    fn send(
+        &mut self,
+        client: ClientId,
+        range: Range<u64>,
+        is_overdue: bool,
+        target: Target,
+        queue: &mut Queue,
+        cx: &mut Context<'_>,
+    ) {
+        let detour = match target {
+            Target::Peer(peer, _) if is_overdue => cx.detour(peer, &mut self.detours),
+            _ => None,
+        };
+        let Some(window) = self.window(client) else { return };
+        let commands = window.undelivered(range);
+        let mut commands = commands.map(|(at, entry)| (at, entry.command.clone())).peekable();
+        let Some(&(first, _)) = commands.peek() else { return };
+        let open_from = self.open_from(RequestId { client, sequence: first });
+        let peer = match target {
+            Target::Here(_) => return queue.push(client, open_from, commands, cx.config),
+            Target::Peer(peer, _) => peer,
+        };
+        while commands.peek().is_some() {
+            let mut commands = page(&mut commands, cx.config);
+            if planted!(RetryUnderNewId) && detour.is_some() {
+                commands.iter_mut().for_each(|(at, _)| *at += limits::SESSION_WINDOW / 4);
+            }
+            let propose = Propose { client, open_from, commands, hops: 0 };
+            if let Some(detour) = detour {
+                cx.out.send(detour, Message::Propose(propose.clone()));
+            }
+            cx.out.send(peer, Message::Propose(propose));
+        }
+    }
+
+    /// The lowest sequence number of the client that may still want an answer.
+    ///
+    /// Of this node's own commands that is known exactly. An embedder's client may have commands
+    /// waiting at other nodes too, so there half a session window is allowed for.
+    fn open_from(&self, id: RequestId) -> u64 {
+        if id.client != self.client() {
+            id.sequence.saturating_sub(limits::SESSION_WINDOW / 2).max(1)
+        } else if planted!(OpenRequestsExpired) {
+            id.sequence
+        } else {
+            self.own.first()
+        }
+    }
+
+    /// When the oldest command has to go again, or the first waiter is let go.
+    pub(super) fn next_deadline(&self, config: &Config) -> Option<Instant> {
+        let expiry = self.earliest.map(|earliest| earliest.after(DEADLINE_GRANULARITY));
+        let windows = std::iter::once(&self.own).chain(self.others.values());
+        let sent = windows.filter_map(Window::first_sent_at).min();
+        let resend = sent.filter(|_| self.target.is_some());
+        [expiry, resend.map(|at| at.after(config.election_timeout))].into_iter().flatten().min()
+    }
+}
+
+/// The next commands that fit into one message.
+fn page(commands: &mut impl Iterator<Item = (u64, Bytes)>, config: &Config) -> Vec<(u64, Bytes)> {
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    while bytes < config.page_bytes_max
+        && page.len() < limits::PAGE_RECORDS_MAX
+        && let Some((sequence, command)) = commands.next()
+    {
+        bytes += command.len();
+        page.push((sequence, command));
+    }
+    page
+}
