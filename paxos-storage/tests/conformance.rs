@@ -78,3 +78,90 @@ async fn redb_keeps_the_contract_in_a_directory() {
     assert_eq!(report.passed.len() + report.skipped.len(), 18);
     assert_eq!(report.passed.len(), 12, "{report:?}");
 }
+
+/// Storages that break their contract, for the suite to notice.
+mod broken {
+    use std::ops::RangeInclusive;
+
+    use paxos_core::{
+        message::Record,
+        port::{Recovered, Write, WriteBatch, WriteError},
+        types::{ClusterId, NodeId, Slot},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Copy)]
+    enum Flaw {
+        /// A write begins when somebody waits for it.
+        BeginsLate,
+        /// What comes back from a full disk has lost its records.
+        KeepsRecords,
+    }
+
+    struct Broken(Arc<MemoryStorage>, Flaw);
+
+    #[async_trait]
+    impl Storage for Broken {
+        async fn recover(
+            &self,
+            cluster: ClusterId,
+            node: NodeId,
+        ) -> Result<Recovered, StorageError> {
+            self.0.recover(cluster, node).await
+        }
+
+        fn write(&self, batch: WriteBatch) -> Write {
+            let (storage, flaw) = (self.0.clone(), self.1);
+            match flaw {
+                Flaw::BeginsLate => Write::under_way(async move { storage.write(batch).await }),
+                Flaw::KeepsRecords => match storage.write(batch) {
+                    Write::Done(Err(WriteError::Full { path, mut batch })) => {
+                        batch.records.clear();
+                        Write::Done(Err(WriteError::Full { path, batch }))
+                    }
+                    write => write,
+                },
+            }
+        }
+
+        async fn read(
+            &self,
+            slots: RangeInclusive<Slot>,
+            bytes_max: usize,
+        ) -> Result<Vec<Record>, StorageError> {
+            self.0.read(slots, bytes_max).await
+        }
+
+        async fn close(&self) {
+            self.0.close().await;
+        }
+    }
+
+    struct BrokenDisk(MemoryStorage, Flaw);
+
+    #[async_trait]
+    impl Disk for BrokenDisk {
+        async fn open(&self) -> Result<Arc<dyn Storage>, StorageError> {
+            Ok(Arc::new(Broken(Arc::new(self.0.clone()), self.1)))
+        }
+
+        fn inject(&self, fault: Fault) -> bool {
+            MemoryDisk(self.0.clone()).inject(fault)
+        }
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "3 (ordered)")]
+    async fn a_write_that_begins_late_is_noticed() {
+        let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::BeginsLate);
+        let _ = conformance::writes_take_effect_in_order(new_disk).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the batch comes back unchanged")]
+    async fn a_batch_that_comes_back_changed_is_noticed() {
+        let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::KeepsRecords);
+        let _ = conformance::a_full_disk_is_survived(new_disk).await;
+    }
+}

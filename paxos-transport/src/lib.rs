@@ -53,6 +53,8 @@ mod backoff;
 #[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod budget;
 pub mod conformance;
+#[cfg(all(test, any(feature = "tcp", feature = "quic")))]
+mod corpus;
 #[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod delayed;
 #[cfg(any(feature = "tcp", feature = "quic"))]

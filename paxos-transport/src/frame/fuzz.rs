@@ -1,6 +1,7 @@
 //! Fuzz targets for frames. `docs/PROOF.md` has the commands.
 
 use super::*;
+use crate::corpus;
 
 const BYTES_MAX: usize = 1000;
 
@@ -64,22 +65,14 @@ fn damaged_streams() {
     });
 }
 
-/// The seed of the corpus; `UPDATE_CORPUS=1` writes it.
 #[test]
 fn the_corpus_is_of_the_present_format() {
-    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src/frame/__fuzz__/frame__fuzz__streams/corpus");
     let poll = super::tests::poll(7).encode();
     let accept = super::tests::accept(20).encode();
     let stream: Vec<u8> = [poll, accept]
         .iter()
         .flat_map(|message| framed(&message.parts().flatten().copied().collect::<Vec<u8>>()))
         .collect();
-    if std::env::var_os("UPDATE_CORPUS").is_some() {
-        std::fs::create_dir_all(&directory).expect("a directory");
-        std::fs::write(directory.join("poll-accept"), &stream).expect("a file");
-    }
-    let committed = std::fs::read(directory.join("poll-accept")).expect("the seed");
-    assert_eq!(committed, stream);
-    assert_eq!(frames_of(&committed).0.len(), 2);
+    corpus::check("frame/__fuzz__/frame__fuzz__streams", "poll-accept", &stream);
+    assert_eq!(frames_of(&stream).0.len(), 2);
 }

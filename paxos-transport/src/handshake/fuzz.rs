@@ -4,6 +4,7 @@
 use paxos_core::types::{ClusterId, StoreId};
 
 use super::{tests::roster, *};
+use crate::corpus;
 
 const LISTENER: u64 = 2;
 
@@ -78,19 +79,12 @@ fn damaged_words() {
     });
 }
 
-/// The seeds of the corpus; `UPDATE_CORPUS=1` writes them.
 #[test]
 fn the_corpus_is_of_the_present_format() {
-    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src/handshake/__fuzz__/handshake__fuzz__first_words/corpus");
     for (name, words) in
         [("dialler", dialler_words()), ("listener", listener_words()), ("refusal", refusal_words())]
     {
-        if std::env::var_os("UPDATE_CORPUS").is_some() {
-            std::fs::create_dir_all(&directory).expect("a directory");
-            std::fs::write(directory.join(name), &words).expect("a file");
-        }
-        assert_eq!(std::fs::read(directory.join(name)).expect("the seed"), words);
+        corpus::check("handshake/__fuzz__/handshake__fuzz__first_words", name, &words);
     }
     let runtime = runtime();
     let listener = roster(7, LISTENER, &[(1, Some(101))]);

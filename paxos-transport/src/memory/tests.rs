@@ -114,3 +114,43 @@ async fn whoever_takes_an_address_over_cuts_the_earlier_one_off() {
     nodes[1].send(&[NodeId(1)], &mut vec![poll(1)]);
     assert_eq!(arrived(&nodes[0]).await, []);
 }
+
+/// What a sender has found out about a receiver holds no longer than it is true.
+#[tokio::test(start_paused = true)]
+async fn whatever_changes_is_noticed_by_the_next_message() {
+    let network = MemoryNetwork::new(1);
+    let mut nodes = started(&network, 3).await;
+    let send = |nodes: &[MemoryTransport], number| {
+        nodes[0].send(&[NodeId(2), NodeId(3)], &mut vec![poll(number)]);
+    };
+    let drops = Faults { drop_probability: 1.0, ..Faults::default() };
+    type Change = fn(&MemoryNetwork);
+    let (cut, mend): (Change, Change) = (|it| it.cut(1, 2), |it| it.mend(1, 2));
+    let (split, isolate): (Change, Change) = (|it| it.partition(&[&[1], &[2]]), |it| it.isolate(2));
+    let heal: Change = |it| it.heal();
+    for (change, back) in [(cut, mend), (split, heal), (isolate, heal)] {
+        send(&nodes, 1);
+        change(&network);
+        send(&nodes, 2);
+        back(&network);
+        send(&nodes, 3);
+        assert_eq!(arrived(&nodes[1]).await, [1, 3]);
+        assert_eq!(arrived(&nodes[2]).await, [1, 2, 3], "the other one notices nothing");
+    }
+    network.set_faults(drops);
+    send(&nodes, 4);
+    network.set_faults(Faults::default());
+    send(&nodes, 5);
+    assert_eq!(arrived(&nodes[1]).await, [5]);
+    nodes[1].update_peers(Vec::new()).expect("a good list");
+    send(&nodes, 6);
+    assert!(!matches!(nodes[1].recv().await, Some(Event::Message { .. })), "from a stranger");
+    nodes[2].close().await;
+    nodes[2] = network.join(3);
+    send(&nodes, 7);
+    let identity = Identity { cluster: ClusterId(7), node: NodeId(3), store: StoreId(103) };
+    let peer = Peer { id: NodeId(1), address: "node-1".to_owned(), store: Some(StoreId(101)) };
+    nodes[2].start(identity, vec![peer]).await.expect("starts");
+    send(&nodes, 8);
+    assert_eq!(arrived(&nodes[2]).await, [8], "it had not been started");
+}
