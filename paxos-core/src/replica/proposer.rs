@@ -13,6 +13,7 @@ use super::{
     acceptor::{Acceptor, Standing},
     context::Context,
     learner::Learner,
+    membership::Memberships,
     queue::Queue,
     recovery::Recovered,
     tally::{Chosen, Tally},
@@ -143,22 +144,27 @@ impl Leading {
         self.announced = chosen.slot;
         let standing = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
         assert_eq!(standing, Standing::Current, "a leader's own promise is its ballot");
-        let mut votes = Tally::new(cx.memberships.governing(slot));
+        let mut votes = Tally::new();
         if planted!(OwnVoteBeforeSync) {
-            votes.add(cx.config.id);
+            votes.add(cx.config.id, cx.memberships.governing(slot));
         }
         self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now });
     }
 
     /// Counts votes; returns the slots that they make chosen.
-    pub(super) fn on_accepted(&mut self, from: NodeId, accepted: &Accepted) -> Vec<Chosen> {
+    pub(super) fn on_accepted(
+        &mut self,
+        from: NodeId,
+        accepted: &Accepted,
+        memberships: &Memberships,
+    ) -> Vec<Chosen> {
         let mut chosen = Vec::new();
         if accepted.ballot != self.ballot && !planted!(VoteOfAnotherBallot) {
             return chosen;
         }
         for &(first, last) in accepted.slots.iter().filter(|(first, last)| first <= last) {
             for (&slot, in_flight) in self.in_flight.range_mut(first..=last) {
-                if let Some(quorum) = in_flight.votes.add(from) {
+                if let Some(quorum) = in_flight.votes.add(from, memberships.governing(slot)) {
                     chosen.push(Chosen::by(&quorum, slot));
                 }
             }
@@ -216,7 +222,7 @@ impl Leading {
 
     fn resend(&self, slot: Slot, peer: NodeId, learner: &Learner, cx: &mut Context<'_>) {
         if let Some(in_flight) = self.in_flight.get(&slot)
-            && !in_flight.votes.has_voted(peer)
+            && !in_flight.votes.has_voted(peer, cx.memberships.governing(slot))
             && !planted!(NothingSentAgain)
         {
             let is_given_up = planted!(SlotProposedTwice);

@@ -77,7 +77,7 @@ impl Preparing {
             ballot,
             from,
             pages: BTreeMap::new(),
-            promises: Tally::new(cx.memberships.governing(from)),
+            promises: Tally::new(),
             chosen: Slot::ZERO,
             reported: BTreeMap::new(),
             resend_at: cx.now.after(cx.config.retransmit_timeout),
@@ -116,7 +116,7 @@ impl Preparing {
         }
         self.resend_at = cx.now.after(cx.config.retransmit_timeout);
         for voter in cx.memberships.current().voters() {
-            if !self.promises.has_voted(voter) {
+            if !self.promises.has_voted(voter, cx.memberships.governing(self.from)) {
                 self.request(voter, cx);
             }
         }
@@ -169,7 +169,7 @@ impl Preparing {
         }
         self.pages.remove(&acceptor);
         self.chosen = self.chosen.max(watermark);
-        match self.promises.add(acceptor) {
+        match self.promises.add(acceptor, cx.memberships.governing(self.from)) {
             Some(quorum) => Progress::Elected(Recovered::of(quorum, self)),
             None => Progress::Waiting,
         }
