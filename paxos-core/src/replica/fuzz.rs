@@ -138,7 +138,8 @@ impl Rig {
             }),
             Message::Accept(accept) => Message::Accepted(Accepted {
                 ballot: accept.ballot,
-                slots: vec![(accept.slot, accept.slot)],
+                first: accept.slot,
+                last: accept.slot,
             }),
             Message::Heartbeat(heartbeat) => Message::HeartbeatReply(HeartbeatReply {
                 ballot: heartbeat.ballot,

@@ -40,6 +40,7 @@ mod recovery;
 mod requests;
 mod route;
 mod sessions;
+mod slots;
 mod status;
 mod tally;
 #[cfg(test)]

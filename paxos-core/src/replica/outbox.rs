@@ -201,7 +201,7 @@ impl Outbox {
         }
     }
 
-    /// Votes that become durable together travel together.
+    /// Votes that become durable together travel together, as far as their slots follow each other.
     fn release_vote(&mut self, to: NodeId, ballot: Ballot, slot: Slot) {
         let last = if to == self.id {
             self.to_self.back_mut()
@@ -210,14 +210,12 @@ impl Outbox {
         };
         if let Some(Message::Accepted(accepted)) = last
             && accepted.ballot == ballot
+            && accepted.last.next() == slot
         {
-            match accepted.slots.last_mut() {
-                Some((_, last)) if last.next() == slot => *last = slot,
-                _ => accepted.slots.push((slot, slot)),
-            }
+            accepted.last = slot;
             return;
         }
-        self.transmit(to, Message::Accepted(Accepted { ballot, slots: vec![(slot, slot)] }));
+        self.transmit(to, Message::Accepted(Accepted { ballot, first: slot, last: slot }));
     }
 
     /// The next thing this node has said to itself.

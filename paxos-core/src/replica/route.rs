@@ -173,9 +173,7 @@ impl Replica {
             if accepted.ballot == leading.ballot() {
                 followers.heard(from, now);
             }
-            for chosen in leading.on_accepted(from, accepted, &self.memberships) {
-                self.learner.on_chosen(&chosen);
-            }
+            leading.on_accepted(from, accepted, &self.memberships, &mut self.learner);
         }
     }
 

@@ -370,10 +370,9 @@ fn answers(messages: Vec<(NodeId, Message)>) -> Vec<Answer> {
                 }
                 next_page = next;
             }
-            Message::Accepted(Accepted { ballot, slots }) => {
+            Message::Accepted(Accepted { ballot, first, last }) => {
                 assert_eq!(to, ballot.node);
-                let [(first, last)] = slots[..] else { panic!("one vote at a time: {slots:?}") };
-                assert_eq!(first, last);
+                assert_eq!(first, last, "one vote at a time");
                 answers.push(Answer::Accepted(ballot, first));
             }
             Message::Reject(Reject { ballot, promised }) => {

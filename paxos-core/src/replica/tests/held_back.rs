@@ -32,12 +32,10 @@ fn vote(round: u64, slot: u64) -> AfterPersist {
     AfterPersist::Accepted { ballot: ballot(round), slot: Slot(slot) }
 }
 
-/// The ranges of slots in each message.
-fn votes(messages: &[AfterPersist]) -> Vec<Vec<(u64, u64)>> {
+/// The first and last slot in each message.
+fn votes(messages: &[AfterPersist]) -> Vec<(u64, u64)> {
     let slots = |message| match message {
-        Message::Accepted(Accepted { slots, .. }) => {
-            slots.into_iter().map(|(first, last): (Slot, Slot)| (first.0, last.0)).collect()
-        }
+        Message::Accepted(Accepted { first, last, .. }) => (first.0, last.0),
         _ => panic!("no vote, but {message:?}"),
     };
     released(messages).into_iter().map(slots).collect()
@@ -46,16 +44,16 @@ fn votes(messages: &[AfterPersist]) -> Vec<Vec<(u64, u64)>> {
 /// A range that covers a slot in between would be a vote that nobody gave.
 #[test]
 fn votes_travel_together_and_none_is_made_up() {
-    assert_eq!(votes(&[vote(1, 1), vote(1, 2)]), [[(1, 2)]]);
-    assert_eq!(votes(&[vote(1, 1), vote(1, 3)]), [[(1, 1), (3, 3)]]);
-    assert_eq!(votes(&[vote(1, 2), vote(1, 1)]), [[(2, 2), (1, 1)]]);
-    assert_eq!(votes(&[vote(1, 1), vote(2, 2)]), [[(1, 1)], [(2, 2)]]);
+    assert_eq!(votes(&[vote(1, 1), vote(1, 2)]), [(1, 2)]);
+    assert_eq!(votes(&[vote(1, 1), vote(1, 3)]), [(1, 1), (3, 3)]);
+    assert_eq!(votes(&[vote(1, 2), vote(1, 1)]), [(2, 2), (1, 1)]);
+    assert_eq!(votes(&[vote(1, 1), vote(2, 2)]), [(1, 1), (2, 2)]);
 }
 
 #[test]
 fn what_waits_is_not_queued_again_and_everything_else_is() {
-    assert_eq!(votes(&[vote(1, 1), vote(1, 1)]), [[(1, 1)]]);
-    assert_eq!(votes(&[vote(1, 1), vote(2, 1)]), [[(1, 1)], [(1, 1)]]);
+    assert_eq!(votes(&[vote(1, 1), vote(1, 1)]), [(1, 1)]);
+    assert_eq!(votes(&[vote(1, 1), vote(2, 1)]), [(1, 1), (1, 1)]);
 
     let promise_from = |round, from| {
         let Message::Promise(promise) = promise(ballot(round), vec![]) else { unreachable!() };
