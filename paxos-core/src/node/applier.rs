@@ -295,7 +295,7 @@ mod tests {
             receivers.push(receiver);
         }
         let value = Value::Batch(builder.build().expect("some commands"));
-        let verdicts = vec![(0..commands.len(), Verdict::Fresh)];
+        let verdicts = [(0..commands.len(), Verdict::Fresh)].into();
         (Work { delivery: Delivery { slot: Slot(slot), value, verdicts }, answers }, receivers)
     }
 

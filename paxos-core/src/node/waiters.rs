@@ -193,7 +193,7 @@ mod tests {
             builder.push(id, 1, Bytes::new());
         }
         let batch = builder.build().expect("some commands");
-        Delivery { slot: Slot(1), value: Value::Batch(batch), verdicts: verdicts.to_vec() }
+        Delivery { slot: Slot(1), value: Value::Batch(batch), verdicts: verdicts.into() }
     }
 
     #[test]

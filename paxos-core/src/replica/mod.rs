@@ -35,6 +35,7 @@ mod membership;
 mod outbox;
 mod proposer;
 mod queue;
+mod ranges;
 mod reader;
 mod recovery;
 mod requests;
@@ -48,7 +49,9 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use effect::{Delivery, Effects, Halt, Input, LogRead, LogReadId, Refusal, Verdict, WriteId};
+pub use effect::{
+    Delivery, Effects, Halt, Input, LogRead, LogReadId, Refusal, Verdict, Verdicts, WriteId,
+};
 pub use sessions::SessionsError;
 pub use status::{PeerStatus, Role, Status};
 
