@@ -93,3 +93,12 @@ pub const RETRANSMIT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long a gap may stay before it is pulled: packets that were merely reordered close it sooner.
 pub const GAP_PATIENCE: Duration = Duration::from_millis(20);
+
+/// How far above its own chosen watermark a node accepts values, in windows: a follower that is
+/// told late what is chosen keeps up, one that has fallen behind catches up first and does not
+/// hoard values meanwhile.
+pub const LOG_AHEAD_WINDOWS: u64 = 4;
+
+/// How far above the chosen watermark a log reaches, at the largest window. What is further ahead,
+/// in a promise or on a disk, is damage.
+pub const LOG_AHEAD_SLOTS_MAX: u64 = LOG_AHEAD_WINDOWS * WINDOW_SLOTS_MAX;

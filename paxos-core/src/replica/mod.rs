@@ -52,6 +52,7 @@ use std::collections::BTreeMap;
 pub use effect::{
     Delivery, Effects, Halt, Input, LogRead, LogReadId, Refusal, Verdict, Verdicts, WriteId,
 };
+pub use log::LogError;
 pub use sessions::SessionsError;
 pub use status::{PeerStatus, Role, Status};
 
@@ -147,6 +148,9 @@ pub enum ReplicaError {
     /// The recovered session table is malformed.
     #[error(transparent)]
     Sessions(#[from] SessionsError),
+    /// The recovered log cannot have been written by a node.
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// The surroundings of a role, borrowed beside the role itself.
@@ -190,7 +194,7 @@ impl Replica {
             out: &mut out,
             rng: &mut rng,
         };
-        let acceptor = Acceptor::recovered(&mut recovered);
+        let acceptor = Acceptor::recovered(&mut recovered)?;
         let mut election = Election::begin(recovered.incarnation == 1, &mut cx);
         election.saw(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
         Ok(Replica {

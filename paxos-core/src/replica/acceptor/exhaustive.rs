@@ -270,7 +270,7 @@ impl Real {
     fn start(disk: Disk) -> Real {
         let mut recovered = disk.recovered();
         let watermark = recovered.chosen;
-        let acceptor = Acceptor::recovered(&mut recovered);
+        let acceptor = Acceptor::recovered(&mut recovered).expect("sound records");
         let out = Outbox::new(SELF, watermark);
         Real { acceptor, out, issued: WriteId(0), watermark: watermark.slot, disk }
     }
