@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     acceptor::Acceptor,
@@ -184,10 +184,8 @@ impl Learner {
 
 /// The hash of the chosen prefix up to `slot`, from the one before it.
 pub(super) fn chain(previous: u64, slot: Slot, value: &Value) -> u64 {
-    let mut hasher = Xxh3::with_seed(previous);
-    hasher.update(&slot.0.to_le_bytes());
-    hasher.update(&value.encoded());
-    hasher.digest()
+    let link = [slot.0.to_le_bytes(), value.digest().to_le_bytes()];
+    xxh3_64_with_seed(link.as_flattened(), previous)
 }
 
 #[cfg(test)]
