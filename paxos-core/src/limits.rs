@@ -102,3 +102,7 @@ pub const LOG_AHEAD_WINDOWS: u64 = 4;
 /// How far above the chosen watermark a log reaches, at the largest window. What is further ahead,
 /// in a promise or on a disk, is damage.
 pub const LOG_AHEAD_SLOTS_MAX: u64 = LOG_AHEAD_WINDOWS * WINDOW_SLOTS_MAX;
+
+/// Votes that wait for a disk that hangs, as ranges: one for each slot that a log may reach above
+/// the chosen ones. What is beyond gets its vote when the leader asks again.
+pub const VOTES_HELD_MAX: usize = LOG_AHEAD_SLOTS_MAX as usize;

@@ -178,7 +178,7 @@ impl Acceptor {
             chosen,
             floor: self.log.floor(),
         };
-        out.repeat_after_persist(to, AfterPersist::Promise(promise));
+        out.send_after_persist(to, AfterPersist::Promise(promise));
     }
 
     /// Phase 2b: accepts the value unless a higher ballot is promised.
@@ -205,7 +205,7 @@ impl Acceptor {
         let settled = slot <= chosen || accepted == Some(Ballot::CHOSEN);
         let vote = AfterPersist::Accepted { ballot, slot };
         if settled && !planted!(ChosenOverwritten) || accepted == Some(ballot) {
-            cx.out.repeat_after_persist(from, vote);
+            cx.out.send_after_persist(from, vote);
         } else {
             self.record(slot, ballot, value, cx.out);
             cx.out.send_after_persist(from, vote);

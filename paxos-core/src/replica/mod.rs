@@ -28,6 +28,7 @@ mod election;
 mod followers;
 #[cfg(test)]
 mod fuzz;
+mod held;
 mod invariants;
 mod learner;
 mod log;

@@ -106,7 +106,7 @@ impl Preparing {
     fn request(&self, acceptor: NodeId, cx: &mut Context<'_>) {
         if let Some(&(from, _)) = self.pages.get(&acceptor) {
             let prepare = Prepare { ballot: self.ballot, from };
-            cx.out.repeat_after_persist(acceptor, AfterPersist::Prepare(prepare));
+            cx.out.send_after_persist(acceptor, AfterPersist::Prepare(prepare));
         }
     }
 
