@@ -102,3 +102,16 @@ pub const OPEN_SPREAD_MAX: u64 = SESSION_WINDOW;
 /// How long a leader waits for an Accept or heartbeat to carry the news that a slot is chosen to those
 /// who do not wait for it.
 pub const ANNOUNCE_DELAY: Duration = Duration::from_millis(1);
+
+/// How far above its own chosen watermark a node accepts values, in windows: a follower that is
+/// told late what is chosen keeps up, one that has fallen behind catches up first and does not
+/// hoard values meanwhile.
+pub const LOG_AHEAD_WINDOWS: u64 = 4;
+
+/// How far above the chosen watermark a log reaches, at the largest window. What is further ahead,
+/// in a promise or on a disk, is damage.
+pub const LOG_AHEAD_SLOTS_MAX: u64 = LOG_AHEAD_WINDOWS * WINDOW_SLOTS_MAX;
+
+/// Votes that wait for a disk that hangs, as ranges: one for each slot that a log may reach above
+/// the chosen ones. What is beyond gets its vote when the leader asks again.
+pub const VOTES_HELD_MAX: usize = LOG_AHEAD_SLOTS_MAX as usize;

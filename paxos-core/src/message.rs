@@ -154,8 +154,10 @@ pub struct Accept<V = Value> {
 pub struct Accepted {
     /// The ballot of the votes.
     pub ballot: Ballot,
-    /// The slots voted for, as inclusive ranges in ascending order.
-    pub slots: Vec<(Slot, Slot)>,
+    /// The first slot voted for.
+    pub first: Slot,
+    /// The last one: a vote for every slot from the first to this one.
+    pub last: Slot,
 }
 
 /// See [`Message::Reject`].

@@ -39,8 +39,8 @@ pub(crate) fn weight(message: &Message) -> usize {
         Message::Propose(propose) => {
             propose.commands.iter().map(|(_, command)| 64 + command.len()).sum()
         }
-        Message::Accepted(accepted) => accepted.slots.len() * 16,
-        Message::Poll(_)
+        Message::Accepted(_)
+        | Message::Poll(_)
         | Message::PollReply(_)
         | Message::Prepare(_)
         | Message::Reject(_)

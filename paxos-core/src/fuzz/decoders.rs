@@ -20,7 +20,6 @@ fn check_message(bytes: &[u8]) {
     let elements = match &message {
         Message::Promise(Promise { records, .. }) => records.len(),
         Message::Learned(Learned { values, .. }) => values.len(),
-        Message::Accepted(accepted) => accepted.slots.len(),
         Message::Propose(propose) => propose.commands.len(),
         _ => 0,
     };

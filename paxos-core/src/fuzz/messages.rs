@@ -39,7 +39,8 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
         }),
         5 => Message::Accepted(Accepted {
             ballot: script.ballot(usual),
-            slots: (0..script.below(4)).map(|_| (script.slot(usual), script.slot(usual))).collect(),
+            first: script.slot(usual),
+            last: script.slot(usual),
         }),
         6 => {
             Message::Reject(Reject { ballot: script.ballot(usual), promised: script.ballot(usual) })

@@ -26,7 +26,7 @@ mod exhaustive;
 
 use super::{
     context::Context,
-    log::Log,
+    log::{Log, LogError},
     outbox::{AfterPersist, Outbox},
 };
 use crate::{
@@ -65,11 +65,11 @@ pub(super) enum Page {
 }
 
 impl Acceptor {
-    pub(super) fn recovered(recovered: &mut Recovered) -> Acceptor {
+    pub(super) fn recovered(recovered: &mut Recovered) -> Result<Acceptor, LogError> {
         let records = std::mem::take(&mut recovered.records);
-        let log = Log::recovered(recovered.chosen.slot, recovered.floor, records);
+        let log = Log::recovered(recovered.chosen.slot, recovered.floor, records)?;
         let forgotten = planted!(PromiseForgotten);
-        Acceptor { promised: if forgotten { Ballot::ZERO } else { recovered.promised }, log }
+        Ok(Acceptor { promised: if forgotten { Ballot::ZERO } else { recovered.promised }, log })
     }
 
     pub(super) fn promised(&self) -> Ballot {
@@ -178,7 +178,7 @@ impl Acceptor {
             chosen,
             floor: self.log.floor(),
         };
-        out.repeat_after_persist(to, AfterPersist::Promise(promise));
+        out.send_after_persist(to, AfterPersist::Promise(promise));
     }
 
     /// Phase 2b: accepts the value unless a higher ballot is promised.
@@ -196,7 +196,7 @@ impl Acceptor {
         if self.judge(from, ballot, cx.out) == Standing::Outdated {
             return Standing::Outdated;
         }
-        let ahead_max = 4 * cx.memberships.current().window();
+        let ahead_max = limits::LOG_AHEAD_WINDOWS * cx.memberships.current().window();
         if slot.0 > chosen.0.saturating_add(ahead_max) {
             return Standing::Current;
         }
@@ -205,7 +205,7 @@ impl Acceptor {
         let settled = slot <= chosen || accepted == Some(Ballot::CHOSEN);
         let vote = AfterPersist::Accepted { ballot, slot };
         if settled && !planted!(ChosenOverwritten) || accepted == Some(ballot) {
-            cx.out.repeat_after_persist(from, vote);
+            cx.out.send_after_persist(from, vote);
         } else {
             self.record(slot, ballot, value, cx.out);
             cx.out.send_after_persist(from, vote);

@@ -3,6 +3,7 @@
 use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::{
     message::{Message, Record},
@@ -152,8 +153,11 @@ pub struct Delivery {
     /// What was chosen.
     pub value: Value,
     /// What at-most-once says about the commands of a batch, covering them all in order.
-    pub verdicts: Vec<(Range<usize>, Verdict)>,
+    pub verdicts: Verdicts,
 }
+
+/// Verdicts on consecutive commands of a batch. Usually there is one, on all of them.
+pub type Verdicts = SmallVec<[(Range<usize>, Verdict); 1]>;
 
 /// What is to be done with a chosen command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,14 +9,15 @@
 //! The watermark is the end of the chosen prefix; its hash chains the values, so that replicas with
 //! equal watermarks can tell that they agree.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     acceptor::Acceptor,
     effect::{Delivery, Halt},
     sessions::SessionTable,
+    slots::Slots,
     tally::Chosen,
 };
 use crate::{
@@ -35,7 +36,7 @@ const DELIVERY_OVERHEAD_BYTES: usize = 64;
 pub(super) struct Learner {
     chosen: Watermark,
     /// Slots above the watermark that a quorum has chosen at this node's ballot.
-    above: BTreeSet<Slot>,
+    above: Slots<()>,
     /// The newest leader's ballot and watermark.
     told: (Ballot, Watermark),
     /// Earlier watermarks, to compare with what leaders say.
@@ -55,7 +56,7 @@ impl Learner {
         let delivered = sessions.slot();
         Learner {
             chosen,
-            above: BTreeSet::new(),
+            above: Slots::default(),
             told: (Ballot::ZERO, Watermark::default()),
             hashes: VecDeque::from([chosen]),
             sessions,
@@ -103,7 +104,7 @@ impl Learner {
     /// A quorum has accepted the value of a slot.
     pub(super) fn on_chosen(&mut self, chosen: &Chosen) {
         if chosen.slot() > self.chosen.slot {
-            self.above.insert(chosen.slot());
+            self.above.insert(chosen.slot(), ());
         }
     }
 
@@ -115,7 +116,7 @@ impl Learner {
             let Some((ballot, value)) = acceptor.log().get(slot) else { break };
             let vouched = ballot == told_ballot || planted!(WatermarkOfAnotherBallot);
             let by_watermark = vouched && slot <= told.slot;
-            if !(self.above.remove(&slot) || ballot == Ballot::CHOSEN || by_watermark) {
+            if !(self.above.remove(slot).is_some() || ballot == Ballot::CHOSEN || by_watermark) {
                 break;
             }
             self.chosen = Watermark { slot, hash: chain(self.chosen.hash, slot, value) };
@@ -183,10 +184,8 @@ impl Learner {
 
 /// The hash of the chosen prefix up to `slot`, from the one before it.
 pub(super) fn chain(previous: u64, slot: Slot, value: &Value) -> u64 {
-    let mut hasher = Xxh3::with_seed(previous);
-    hasher.update(&slot.0.to_le_bytes());
-    hasher.update(&value.encoded());
-    hasher.digest()
+    let link = [slot.0.to_le_bytes(), value.digest().to_le_bytes()];
+    xxh3_64_with_seed(link.as_flattened(), previous)
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 //! Every record above the chosen watermark is here, and as many below as the cache allows; the
 //! rest is on disk only and has to be asked for.
 
-use std::collections::BTreeMap;
-
-use super::WriteId;
+use super::{WriteId, slots::Slots};
 use crate::{
+    limits,
     message::Record,
     planted::planted,
     types::{Ballot, Slot, Value},
@@ -21,9 +20,12 @@ struct Entry {
 }
 
 /// The log in memory.
+///
+/// It has no holes up to the chosen watermark, and above that reaches no further than an acceptor
+/// may run ahead of it.
 #[derive(Clone, Debug)]
 pub(super) struct Log {
-    entries: BTreeMap<Slot, Entry>,
+    entries: Slots<Entry>,
     bytes: usize,
     /// What lies at or below is on disk only.
     on_disk: Slot,
@@ -32,25 +34,50 @@ pub(super) struct Log {
     highest: Slot,
 }
 
+/// A record that the storage cannot have been given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the log has a record of slot {slot} where slots up to {chosen} are chosen, which no node \
+     writes: replace this node, or restore its disk"
+)]
+pub struct LogError {
+    /// The slot of the record.
+    pub slot: Slot,
+    /// The chosen watermark beside it.
+    pub chosen: Slot,
+}
+
 impl Log {
     /// The log as the storage recovered it: `records` above the watermark in memory, the rest on
     /// disk.
-    pub(super) fn recovered(watermark: Slot, floor: Slot, records: Vec<Record>) -> Log {
+    pub(super) fn recovered(
+        watermark: Slot,
+        floor: Slot,
+        records: Vec<Record>,
+    ) -> Result<Log, LogError> {
         let mut log = Log {
-            entries: BTreeMap::new(),
+            entries: Slots::default(),
             bytes: 0,
             on_disk: watermark,
             floor,
             highest: watermark,
         };
         for Record { slot, ballot, value } in records {
+            if slot <= watermark || slot.0 - watermark.0 > limits::LOG_AHEAD_SLOTS_MAX {
+                return Err(LogError { slot, chosen: watermark });
+            }
             log.insert(slot, ballot, value, WriteId(0));
         }
-        log
+        Ok(log)
     }
 
     pub(super) fn insert(&mut self, slot: Slot, ballot: Ballot, value: Value, write: WriteId) {
         assert!(slot > self.on_disk, "slot {slot} is chosen and on disk: it cannot change");
+        assert!(
+            slot.0.saturating_sub(self.highest.0) <= limits::LOG_AHEAD_SLOTS_MAX,
+            "slot {slot} is too far above {}, the highest so far",
+            self.highest
+        );
         self.bytes += value.encoded_len();
         if let Some(replaced) = self.entries.insert(slot, Entry { ballot, value, write }) {
             self.bytes -= replaced.value.encoded_len();
@@ -60,12 +87,12 @@ impl Log {
 
     /// Ballot and value of a record in memory.
     pub(super) fn get(&self, slot: Slot) -> Option<(Ballot, &Value)> {
-        self.entries.get(&slot).map(|entry| (entry.ballot, &entry.value))
+        self.entries.get(slot).map(|entry| (entry.ballot, &entry.value))
     }
 
     /// The records in memory from `from` on, in order.
     pub(super) fn from(&self, from: Slot) -> impl Iterator<Item = Record> + '_ {
-        self.entries.range(from..).map(|(&slot, entry)| Record {
+        self.entries.from(from).map(|(slot, entry)| Record {
             slot,
             ballot: entry.ballot,
             value: entry.value.clone(),
@@ -74,7 +101,7 @@ impl Log {
 
     /// Ballots of the records in memory from `from` on, in order.
     pub(super) fn ballots_from(&self, from: Slot) -> impl Iterator<Item = (Slot, Ballot)> + '_ {
-        self.entries.range(from..).map(|(&slot, entry)| (slot, entry.ballot))
+        self.entries.from(from).map(|(slot, entry)| (slot, entry.ballot))
     }
 
     pub(super) fn highest(&self) -> Slot {
@@ -93,13 +120,12 @@ impl Log {
     /// Drops the oldest values that are chosen and durable until the cache fits its limit.
     pub(super) fn evict(&mut self, chosen: Slot, persisted: WriteId, bytes_max: usize) {
         while self.bytes > bytes_max {
-            let Some(first) = self.entries.first_entry() else { return };
-            if *first.key() > chosen
-                || first.get().write > persisted && !planted!(EvictedBeforeSync)
-            {
+            let slot = self.on_disk.next();
+            let may_go = |entry: &Entry| entry.write <= persisted || planted!(EvictedBeforeSync);
+            if slot > chosen || !self.entries.get(slot).is_some_and(may_go) {
                 return;
             }
-            let (slot, entry) = first.remove_entry();
+            let entry = self.entries.remove(slot).expect("looked at it just now");
             self.bytes -= entry.value.encoded_len();
             self.on_disk = slot;
         }
@@ -114,7 +140,7 @@ mod tests {
 
     /// Slots 1 to 4, one byte each, each written by the write of its number.
     fn log() -> Log {
-        let mut log = Log::recovered(Slot::ZERO, Slot::ZERO, Vec::new());
+        let mut log = Log::recovered(Slot::ZERO, Slot::ZERO, Vec::new()).expect("empty");
         assert_eq!(Value::Noop.encoded_len(), SIZE);
         for number in 1..=4 {
             log.insert(Slot(number), Ballot::CHOSEN, Value::Noop, WriteId(number));
@@ -152,5 +178,21 @@ mod tests {
             log.evict(Slot(4), WriteId(4), bytes_max * SIZE);
             assert_eq!(log.on_disk(), Slot(left));
         }
+    }
+
+    /// A damaged disk costs no memory.
+    #[test]
+    fn a_record_that_no_node_writes_is_refused() {
+        let recovered = |slot| {
+            let record = Record { slot: Slot(slot), ballot: Ballot::CHOSEN, value: Value::Noop };
+            Log::recovered(Slot(5), Slot::ZERO, vec![record]).map(|log| log.highest().0)
+        };
+        let refused = |slot| Err(LogError { slot: Slot(slot), chosen: Slot(5) });
+        let last = 5 + limits::LOG_AHEAD_SLOTS_MAX;
+        assert_eq!(recovered(5), refused(5));
+        assert_eq!(recovered(6), Ok(6));
+        assert_eq!(recovered(last), Ok(last));
+        assert_eq!(recovered(last + 1), refused(last + 1));
+        assert_eq!(recovered(u64::MAX), refused(u64::MAX));
     }
 }

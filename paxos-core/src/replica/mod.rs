@@ -9,7 +9,7 @@
 //! | `acceptor` | promises and votes, durable before they are told |
 //! | `recovery` | phase 1: what a new leader may propose |
 //! | `proposer` | phase 2: slots, the window, votes |
-//! | `queue`, `pending` | adaptive batching |
+//! | `queue` | adaptive batching |
 //! | `announcer` | who is told when that a slot is chosen |
 //! | `learner` | what is chosen, and in-order delivery |
 //! | `election` | polling before a ballot |
@@ -30,6 +30,7 @@ mod election;
 mod followers;
 #[cfg(test)]
 mod fuzz;
+mod held;
 mod invariants;
 mod learner;
 mod log;
@@ -37,13 +38,14 @@ mod log_reads;
 mod membership;
 mod origin;
 mod outbox;
-mod pending;
 mod proposer;
 mod queue;
+mod ranges;
 mod reader;
 mod recovery;
 mod route;
 mod sessions;
+mod slots;
 mod status;
 mod tally;
 #[cfg(test)]
@@ -52,8 +54,9 @@ mod window;
 
 pub use effect::{
     Delivery, Effects, Halt, Input, LogRead, LogReadId, Outcome, Proposal, Refusal, Verdict,
-    WriteId,
+    Verdicts, WriteId,
 };
+pub use log::LogError;
 pub use sessions::SessionsError;
 pub use status::{PeerStatus, Role, Status};
 
@@ -131,6 +134,9 @@ pub enum ReplicaError {
     /// The recovered session table is malformed.
     #[error(transparent)]
     Sessions(#[from] SessionsError),
+    /// The recovered log cannot have been written by a node.
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// The surroundings of a role, borrowed beside the role itself.
@@ -174,7 +180,7 @@ impl<W> Replica<W> {
             out: &mut out,
             rng: &mut rng,
         };
-        let acceptor = Acceptor::recovered(&mut recovered);
+        let acceptor = Acceptor::recovered(&mut recovered)?;
         let mut election = Election::begin(recovered.incarnation == 1, &mut cx);
         election.saw(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
         let client = ClientId { name: config.id.0, epoch: recovered.incarnation };

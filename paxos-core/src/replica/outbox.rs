@@ -2,14 +2,16 @@
 //!
 //! A Promise, an Accepted and a Prepare speak of durable state. They are handed over as
 //! [`AfterPersist`], the only way to send them, and become messages when every write issued up to
-//! then is durable. A driver never sees them earlier, so it cannot send them too early.
-//!
-//! What is held back is bounded however long the disk takes: what waits already is not queued
-//! again, and what a higher promise has made useless is dropped.
+//! then is durable. A driver never sees them earlier, so it cannot send them too early. Meanwhile
+//! they wait in [`held`](super::held).
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Effects, Halt, WriteId, effect::LogRead};
+use super::{
+    Effects, Halt, WriteId,
+    effect::LogRead,
+    held::{Held, Votes},
+};
 use crate::{
     message::{Accepted, Message, Prepare, Promise, Record, Watermark},
     planted::planted,
@@ -29,7 +31,7 @@ pub(super) enum AfterPersist {
 }
 
 impl AfterPersist {
-    fn ballot(&self) -> Ballot {
+    pub(super) fn ballot(&self) -> Ballot {
         match self {
             AfterPersist::Promise(promise) => promise.ballot,
             AfterPersist::Accepted { ballot, .. } => *ballot,
@@ -39,7 +41,7 @@ impl AfterPersist {
 
     /// Whether the other says what this says. A promise reports the same votes however often it is
     /// given, for nothing is accepted at lower ballots any more.
-    fn is_repeated_by(&self, other: &AfterPersist) -> bool {
+    pub(super) fn is_repeated_by(&self, other: &AfterPersist) -> bool {
         match (self, other) {
             (AfterPersist::Promise(promise), AfterPersist::Promise(other)) => {
                 (promise.ballot, promise.from) == (other.ballot, other.from)
@@ -54,13 +56,6 @@ impl AfterPersist {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Held {
-    after: WriteId,
-    to: NodeId,
-    message: AfterPersist,
-}
-
 /// The effects of a step in the making.
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
@@ -72,7 +67,7 @@ pub(super) struct Outbox {
     persisted: WriteId,
     /// When a write last came to its end, or was issued while no other was under way.
     disk_moved_at: Instant,
-    held: VecDeque<Held>,
+    held: Held,
     /// What this node says to itself: its own promise and its own votes.
     to_self: VecDeque<Message>,
     /// The watermark last written. It rides on other writes and never causes one.
@@ -88,7 +83,7 @@ impl Outbox {
             issued: WriteId(0),
             persisted: WriteId(0),
             disk_moved_at: Instant::ZERO,
-            held: VecDeque::new(),
+            held: Held::default(),
             to_self: VecDeque::new(),
             watermark_written,
         }
@@ -126,7 +121,8 @@ impl Outbox {
         }
     }
 
-    /// Sends `message` once every write so far, the batch in the making included, is durable.
+    /// Sends `message` once every write so far, the batch in the making included, is durable;
+    /// unless the same waits already.
     pub(super) fn send_after_persist(&mut self, to: NodeId, message: AfterPersist) {
         let after = self.last_write();
         if after <= self.persisted
@@ -136,27 +132,20 @@ impl Outbox {
         {
             self.release(to, message);
         } else {
-            self.held.push_back(Held { after, to, message });
-        }
-    }
-
-    /// Like [`send_after_persist`](Outbox::send_after_persist), unless the same waits already.
-    pub(super) fn repeat_after_persist(&mut self, to: NodeId, message: AfterPersist) {
-        let waits = |held: &Held| held.to == to && held.message.is_repeated_by(&message);
-        if !self.held.iter().any(waits) {
-            self.send_after_persist(to, message);
+            self.held.hold(after, to, message);
         }
     }
 
     /// Makes a promise durable. What waits at lower ballots could only be refused by now.
     pub(super) fn persist_promise(&mut self, promised: Ballot) {
+        assert!(self.batch.promised <= Some(promised), "a promise never sinks");
         self.batch.promised = Some(promised);
-        self.held.retain(|held| held.message.ballot() >= promised);
+        self.held.drop_below(promised);
     }
 
     /// Keeps back the Prepares that still wait for the disk: whoever sent them has given up.
     pub(super) fn withdraw_prepares(&mut self) {
-        self.held.retain(|held| !matches!(held.message, AfterPersist::Prepare(_)));
+        self.held.drop_prepares();
     }
 
     pub(super) fn persist_record(&mut self, record: Record) {
@@ -192,9 +181,11 @@ impl Outbox {
             self.persisted = id;
             self.disk_moved_at = now;
         }
-        while self.held.front().is_some_and(|held| held.after <= self.persisted) {
-            let Held { to, message, .. } = self.held.pop_front().expect("looked at it just now");
+        while let Some((to, message)) = self.held.next_of_phase_one(self.persisted) {
             self.release(to, message);
+        }
+        while let Some(votes) = self.held.next_votes(self.persisted) {
+            self.release_votes(votes);
         }
     }
 
@@ -202,27 +193,28 @@ impl Outbox {
         match message {
             AfterPersist::Promise(promise) => self.transmit(to, Message::Promise(promise)),
             AfterPersist::Prepare(prepare) => self.transmit(to, Message::Prepare(prepare)),
-            AfterPersist::Accepted { ballot, slot } => self.release_vote(to, ballot, slot),
+            AfterPersist::Accepted { ballot, slot } => {
+                self.release_votes(Votes { to, ballot, first: slot, last: slot });
+            }
         }
     }
 
-    /// Votes that become durable together travel together.
-    fn release_vote(&mut self, to: NodeId, ballot: Ballot, slot: Slot) {
-        let last = if to == self.id {
+    /// Votes that become durable together travel together, as far as their slots follow each other.
+    fn release_votes(&mut self, votes: Votes) {
+        let Votes { to, ballot, first, last } = votes;
+        let before = if to == self.id {
             self.to_self.back_mut()
         } else {
             self.effects.send.iter_mut().rev().find(|sent| sent.0 == to).map(|sent| &mut sent.1)
         };
-        if let Some(Message::Accepted(accepted)) = last
+        if let Some(Message::Accepted(accepted)) = before
             && accepted.ballot == ballot
+            && accepted.last.next() == first
         {
-            match accepted.slots.last_mut() {
-                Some((_, last)) if last.next() == slot => *last = slot,
-                _ => accepted.slots.push((slot, slot)),
-            }
+            accepted.last = last;
             return;
         }
-        self.transmit(to, Message::Accepted(Accepted { ballot, slots: vec![(slot, slot)] }));
+        self.transmit(to, Message::Accepted(Accepted { ballot, first, last }));
     }
 
     /// The next thing this node has said to itself.

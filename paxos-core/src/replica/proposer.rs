@@ -7,7 +7,7 @@
 //! - **The window** (Lamport 2001, section 3, α): nothing is proposed at slot i unless every slot
 //!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::collections::BTreeMap;
 
 use super::{
     acceptor::{Acceptor, Standing},
@@ -15,8 +15,10 @@ use super::{
     context::Context,
     followers::Followers,
     learner::Learner,
+    membership::Memberships,
     queue::Queue,
     recovery::Recovered,
+    slots::Slots,
     tally::{Chosen, Tally},
 };
 use crate::{
@@ -36,8 +38,8 @@ pub(super) struct Leading {
     /// The last slot that may hold a value of an earlier leader: up to here, what phase 1 did not
     /// report is filled with noops.
     recovered_last: Slot,
-    /// Slots proposed and not chosen.
-    in_flight: BTreeMap<Slot, InFlight>,
+    /// Slots proposed and not chosen: within a window of each other.
+    in_flight: Slots<InFlight>,
     /// When to look for votes that are overdue.
     check_at: Instant,
     /// Whom to tell what is chosen.
@@ -64,7 +66,7 @@ impl Leading {
             next: first.filter(|_| planted!(HoleNotFilled)).unwrap_or(chosen.next()),
             recovered,
             recovered_last,
-            in_flight: BTreeMap::new(),
+            in_flight: Slots::default(),
             check_at: cx.now.after(cx.config.retransmit_timeout),
             announcer: Announcer::default(),
         }
@@ -91,7 +93,7 @@ impl Leading {
 
     /// Whether this leader has proposed something else for a slot that it does not know chosen.
     pub(super) fn has_proposed_another(&self, slot: Slot, value: &Value) -> bool {
-        self.in_flight.get(&slot).is_some_and(|in_flight| in_flight.value != *value)
+        self.in_flight.get(slot).is_some_and(|in_flight| in_flight.value != *value)
     }
 
     /// Proposes what there is, as far as the window allows.
@@ -103,8 +105,8 @@ impl Leading {
         cx: &mut Context<'_>,
     ) {
         let chosen = learner.chosen().slot;
-        while self.in_flight.first_key_value().is_some_and(|(&slot, _)| slot <= chosen) {
-            self.in_flight.pop_first();
+        while let Some(slot) = self.in_flight.first().filter(|&slot| slot <= chosen) {
+            self.in_flight.remove(slot);
         }
         self.next = self.next.max(chosen.next());
         let window =
@@ -145,30 +147,33 @@ impl Leading {
         self.announcer.on_told(chosen.slot);
         let standing = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
         assert_eq!(standing, Standing::Current, "a leader's own promise is its ballot");
-        let mut votes = Tally::new(cx.memberships.governing(slot));
+        let mut votes = Tally::new();
         if planted!(OwnVoteBeforeSync) {
-            votes.add(cx.config.id);
+            votes.add(cx.config.id, cx.memberships.governing(slot));
         }
         self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now });
     }
 
-    /// Counts votes; returns the slots that they make chosen.
-    pub(super) fn on_accepted(&mut self, from: NodeId, accepted: &Accepted) -> Vec<Chosen> {
-        let mut chosen = Vec::new();
+    /// Counts votes, and tells the learner of the slots that they make chosen.
+    pub(super) fn on_accepted(
+        &mut self,
+        from: NodeId,
+        accepted: &Accepted,
+        memberships: &Memberships,
+        learner: &mut Learner,
+    ) {
         if accepted.ballot != self.ballot && !planted!(VoteOfAnotherBallot) {
-            return chosen;
+            return;
         }
-        for &(first, last) in accepted.slots.iter().filter(|(first, last)| first <= last) {
-            for (&slot, in_flight) in self.in_flight.range_mut(first..=last) {
-                if let Some(quorum) = in_flight.votes.add(from) {
-                    chosen.push(Chosen::by(&quorum, slot));
-                }
+        let Some((first, last)) = self.in_flight.first().zip(self.in_flight.last()) else { return };
+        for slot in first.max(accepted.first).through(last.min(accepted.last)) {
+            if let Some(in_flight) = self.in_flight.get_mut(slot)
+                && let Some(quorum) = in_flight.votes.add(from, memberships.governing(slot))
+            {
+                self.in_flight.remove(slot);
+                learner.on_chosen(&Chosen::by(&quorum, slot));
             }
         }
-        for chosen in &chosen {
-            self.in_flight.remove(&chosen.slot());
-        }
-        chosen
     }
 
     /// Sends Accepts again whose votes are overdue.
@@ -179,17 +184,14 @@ impl Leading {
         self.check_at = cx.now.after(cx.config.retransmit_timeout);
         let overdue =
             |in_flight: &InFlight| in_flight.sent_at.after(cx.config.retransmit_timeout) <= cx.now;
-        let slots: Vec<_> = self
-            .in_flight
-            .iter()
-            .filter(|(_, in_flight)| overdue(in_flight))
-            .map(|(&slot, _)| slot)
-            .collect();
+        let in_flight = self.in_flight.from(Slot::ZERO);
+        let slots: Vec<_> =
+            in_flight.filter(|(_, in_flight)| overdue(in_flight)).map(|(slot, _)| slot).collect();
         for slot in slots {
             for peer in cx.memberships.current().peers_of(cx.config.id) {
                 self.resend(slot, peer, learner, cx);
             }
-            if let Some(in_flight) = self.in_flight.get_mut(&slot) {
+            if let Some(in_flight) = self.in_flight.get_mut(slot) {
                 in_flight.sent_at = cx.now;
             }
         }
@@ -205,20 +207,17 @@ impl Leading {
         learner: &Learner,
         cx: &mut Context<'_>,
     ) {
-        let lacking: Vec<_> = self
-            .in_flight
-            .range((Bound::Excluded(highest_accepted), Bound::Unbounded))
-            .filter(|(_, in_flight)| in_flight.sent_at < since)
-            .map(|(&slot, _)| slot)
-            .collect();
-        for slot in lacking {
-            self.resend(slot, peer, learner, cx);
+        let from = Slot(highest_accepted.0.saturating_add(1));
+        for (slot, in_flight) in self.in_flight.from(from) {
+            if in_flight.sent_at < since {
+                self.resend(slot, peer, learner, cx);
+            }
         }
     }
 
     fn resend(&self, slot: Slot, peer: NodeId, learner: &Learner, cx: &mut Context<'_>) {
-        if let Some(in_flight) = self.in_flight.get(&slot)
-            && !in_flight.votes.has_voted(peer)
+        if let Some(in_flight) = self.in_flight.get(slot)
+            && !in_flight.votes.has_voted(peer, cx.memberships.governing(slot))
             && !planted!(NothingSentAgain)
         {
             let is_given_up = planted!(SlotProposedTwice);

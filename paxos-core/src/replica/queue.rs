@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{pending::Pending, sessions::SessionTable};
+use super::{ranges::Ranges, sessions::SessionTable};
 use crate::{
     config::Config,
     types::{Batch, BatchBuilder, ClientId, RequestId},
@@ -26,7 +26,7 @@ pub(super) struct Queue {
     bytes: usize,
     /// What is in the queue or in a slot not known to be chosen, so that a request sent twice takes
     /// one slot.
-    pending: BTreeMap<ClientId, Pending>,
+    pending: BTreeMap<ClientId, Ranges>,
 }
 
 /// Consecutive requests in the queue; as in [`types::Run`](crate::types::Run).
@@ -65,9 +65,10 @@ impl Queue {
             if weight > config.queue_bytes_max && !self.commands.is_empty() {
                 break;
             }
-            if !pending.add(sequence) {
+            if pending.contains(sequence) {
                 continue;
             }
+            pending.insert(sequence..sequence + 1);
             self.bytes += command.len();
             self.commands.push_back(command);
             match self.runs.back_mut() {
@@ -127,7 +128,7 @@ impl Queue {
 
     fn forget(&mut self, client: ClientId, sequences: Range<u64>) {
         if let Some(pending) = self.pending.get_mut(&client) {
-            pending.remove(sequences);
+            pending.remove(&sequences);
             if pending.is_empty() {
                 self.pending.remove(&client);
             }

@@ -15,6 +15,7 @@ use super::{
     tally::{Quorum, Tally},
 };
 use crate::{
+    limits,
     message::{Prepare, Promise, Record},
     planted::planted,
     types::{Ballot, Instant, NodeId, Slot, Value},
@@ -77,7 +78,7 @@ impl Preparing {
             ballot,
             from,
             pages: BTreeMap::new(),
-            promises: Tally::new(cx.memberships.governing(from)),
+            promises: Tally::new(),
             chosen: Slot::ZERO,
             reported: BTreeMap::new(),
             resend_at: cx.now.after(cx.config.retransmit_timeout),
@@ -105,7 +106,7 @@ impl Preparing {
     fn request(&self, acceptor: NodeId, cx: &mut Context<'_>) {
         if let Some(&(from, _)) = self.pages.get(&acceptor) {
             let prepare = Prepare { ballot: self.ballot, from };
-            cx.out.repeat_after_persist(acceptor, AfterPersist::Prepare(prepare));
+            cx.out.send_after_persist(acceptor, AfterPersist::Prepare(prepare));
         }
     }
 
@@ -116,14 +117,14 @@ impl Preparing {
         }
         self.resend_at = cx.now.after(cx.config.retransmit_timeout);
         for voter in cx.memberships.current().voters() {
-            if !self.promises.has_voted(voter) {
+            if !self.promises.has_voted(voter, cx.memberships.governing(self.from)) {
                 self.request(voter, cx);
             }
         }
     }
 
-    /// Takes in a page of a promise. Records at or below the acceptor's watermark are handed to
-    /// `adopt`, as chosen.
+    /// Takes in a page of a promise. Records at or below the watermark of the acceptor's first page
+    /// are handed to `adopt`, as chosen: from the candidate's first slot on, without a hole.
     pub(super) fn on_promise(
         &mut self,
         acceptor: NodeId,
@@ -138,16 +139,18 @@ impl Preparing {
             return Progress::Waiting;
         };
         let watermark = watermark.unwrap_or(promise.chosen);
+        if promise.floor >= self.from {
+            return Progress::Behind(promise.floor);
+        }
         if !self.is_sound(&promise) {
             tracing::warn!(node = %cx.config.id, %acceptor, ballot = %self.ballot, "a malformed promise");
             return Progress::Waiting;
         }
-        if promise.floor >= self.from {
-            return Progress::Behind(promise.floor);
-        }
         for Record { slot, ballot, value } in promise.records {
             if slot <= promise.chosen {
-                adopt(slot, value.clone(), cx);
+                if slot <= watermark {
+                    adopt(slot, value.clone(), cx);
+                }
                 self.reported.insert(slot, (Ballot::CHOSEN, value));
             } else if self
                 .reported
@@ -169,20 +172,34 @@ impl Preparing {
         }
         self.pages.remove(&acceptor);
         self.chosen = self.chosen.max(watermark);
-        match self.promises.add(acceptor) {
+        match self.promises.add(acceptor, cx.memberships.governing(self.from)) {
             Some(quorum) => Progress::Elected(Recovered::of(quorum, self)),
             None => Progress::Waiting,
         }
     }
 
-    /// Whether an acceptor that has promised this ballot can have sent the page: records in order,
-    /// none of them accepted above the ballot, and a next page that is further on.
+    /// Whether an acceptor that has promised this ballot, and has compacted nothing that the
+    /// candidate lacks, can have sent the page:
+    ///
+    /// - records in order, none of them accepted above the ballot, and a next page further on;
+    /// - no hole up to the acceptor's watermark, not even between this page and the next;
+    /// - nothing further above the watermark than an acceptor accepts.
     fn is_sound(&self, promise: &Promise) -> bool {
-        let ballots = promise.records.iter().map(|record| record.ballot);
-        promise.records.is_sorted_by(|a, b| a.slot < b.slot)
-            && promise.records.first().is_none_or(|first| first.slot >= promise.from)
-            && promise.next.is_none_or(|next| next > promise.from)
-            && ballots.into_iter().all(|ballot| ballot <= self.ballot || ballot == Ballot::CHOSEN)
+        let records = &promise.records;
+        let (from, next, chosen) = (promise.from, promise.next, promise.chosen);
+        let behind = records.last().map_or(from, |last| Slot(last.slot.0.saturating_add(1)));
+        let highest = Slot(chosen.0.saturating_add(limits::LOG_AHEAD_SLOTS_MAX));
+        let is_next = |(record, index): (&Record, u64)| {
+            record.slot > chosen || record.slot.0 - from.0 == index
+        };
+        let is_at_most_ours =
+            |record: &Record| record.ballot <= self.ballot || record.ballot == Ballot::CHOSEN;
+        records.is_sorted_by(|a, b| a.slot < b.slot)
+            && records.first().is_none_or(|first| first.slot >= from)
+            && records.iter().zip(0..).all(is_next)
+            && next.is_none_or(|next| next > from && (next > chosen || next == behind))
+            && next.into_iter().chain(records.last().map(|last| last.slot)).max() <= Some(highest)
+            && records.iter().all(is_at_most_ours)
     }
 
     /// Whether a chosen value is reported of every slot up to `watermark`, which an acceptor says
@@ -203,6 +220,58 @@ mod tests {
         replica::{membership::Memberships, outbox::Outbox},
         types::{Membership, Value},
     };
+
+    /// A page is passed over if a correct acceptor cannot have sent it: the log has no room for what
+    /// a peer invents.
+    #[test]
+    fn a_page_that_nobody_sends_is_passed_over() {
+        let ballot = Ballot { round: 5, node: NodeId(1) };
+        let preparing = Preparing {
+            ballot,
+            from: Slot(3),
+            pages: BTreeMap::new(),
+            promises: Tally::new(),
+            chosen: Slot::ZERO,
+            reported: BTreeMap::new(),
+            resend_at: Instant::ZERO,
+            expires_at: Instant::ZERO,
+        };
+        let is_sound = |from, slots: &[u64], next: Option<u64>, chosen| {
+            let record = |&slot| Record { slot: Slot(slot), ballot, value: Value::Noop };
+            preparing.is_sound(&Promise {
+                ballot,
+                from: Slot(from),
+                records: slots.iter().map(record).collect(),
+                next: next.map(Slot),
+                chosen: Slot(chosen),
+                floor: Slot::ZERO,
+            })
+        };
+        let ahead = limits::LOG_AHEAD_SLOTS_MAX;
+        for (from, slots, next, chosen, expected) in [
+            (3, &[][..], None, 0, true),
+            (3, &[4, 7], Some(9), 0, true),
+            (3, &[4, 4], None, 0, false),
+            (3, &[7, 4], None, 0, false),
+            (3, &[2, 4], None, 0, false),
+            (3, &[], Some(3), 0, false),
+            (3, &[3, 4, 6], None, 4, true),
+            (3, &[4, 6], None, 4, false),
+            (3, &[3, 5], None, 5, false),
+            (3, &[3], Some(4), 5, true),
+            (3, &[3], Some(5), 5, false),
+            (3, &[3], Some(6), 5, true),
+            (3, &[], Some(4), 5, false),
+            (3, &[3, 4, 4 + ahead], None, 4, true),
+            (3, &[3, 4, 5 + ahead], None, 4, false),
+            (3, &[3, 4], Some(4 + ahead), 4, true),
+            (3, &[3, 4], Some(5 + ahead), 4, false),
+            (u64::MAX, &[u64::MAX], None, u64::MAX, true),
+        ] {
+            let found = is_sound(from, slots, next, chosen);
+            assert_eq!(found, expected, "{slots:?} from {from}, next {next:?}, chosen {chosen}");
+        }
+    }
 
     /// Between two pages an acceptor may learn that what it reported as a vote is chosen.
     #[test]
@@ -241,7 +310,7 @@ mod tests {
         let own = Promise { records: Vec::new(), ..page(Slot(1), Slot(1), None, Slot::ZERO) };
         let progress = preparing.on_promise(NodeId(1), own, &mut adopt, cx);
         let Progress::Elected(recovered) = progress else { panic!("{progress:?}") };
-        assert_eq!(adopted, [Slot(2)]);
+        assert_eq!(adopted, [], "slot 1 would have been left out");
         assert_eq!(recovered.chosen, Slot::ZERO, "slot 1 was not adopted");
         assert_eq!(recovered.values.into_keys().collect::<Vec<_>>(), [Slot(1), Slot(2)]);
     }

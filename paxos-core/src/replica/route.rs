@@ -174,9 +174,7 @@ impl<W> Replica<W> {
             if accepted.ballot == leading.ballot() {
                 followers.heard(from, now);
             }
-            for chosen in leading.on_accepted(from, accepted) {
-                self.learner.on_chosen(&chosen);
-            }
+            leading.on_accepted(from, accepted, &self.memberships, &mut self.learner);
         }
     }
 

@@ -8,13 +8,15 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
-    ops::Range,
 };
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::effect::{Refusal, Verdict};
+use super::{
+    effect::{Refusal, Verdict, Verdicts},
+    ranges::Ranges,
+};
 use crate::{
     limits,
     planted::planted,
@@ -46,54 +48,37 @@ struct Session {
     epoch: u64,
     /// Every request below is settled.
     open_from: u64,
-    /// Requests that have had their effect, at or above `open_from`: first to one past the last.
-    done: BTreeMap<u64, u64>,
+    /// Requests that have had their effect, at or above `open_from`.
+    done: Ranges,
     last_used: Slot,
 }
 
 impl Session {
     fn new(epoch: u64) -> Session {
-        Session { epoch, open_from: 1, done: BTreeMap::new(), last_used: Slot::ZERO }
+        Session { epoch, open_from: 1, done: Ranges::default(), last_used: Slot::ZERO }
     }
 
+    /// The client wants no more of requests below `open_from`.
     fn settle_below(&mut self, open_from: u64) {
-        self.open_from = self.open_from.max(open_from);
-        while let Some((&first, &end)) = self.done.first_key_value()
-            && first < self.open_from
-        {
-            self.done.remove(&first);
-            if end > self.open_from {
-                self.done.insert(self.open_from, end);
-            }
+        if open_from > self.open_from {
+            self.open_from = open_from;
+            self.done.remove_below(open_from);
         }
     }
 
-    fn is_done(&self, sequence: u64) -> bool {
-        self.done.range(..=sequence).next_back().is_some_and(|(_, &end)| sequence < end)
-    }
-
-    fn verdict(&self, sequence: u64) -> Verdict {
-        if sequence < self.open_from || sequence - self.open_from >= limits::SESSION_WINDOW {
-            Verdict::Expired
-        } else if self.is_done(sequence) {
-            Verdict::Duplicate
-        } else {
-            Verdict::Fresh
+    /// Takes in the requests `first..end`, and calls `verdict` with each piece of them, in order.
+    ///
+    /// What is settled or too far ahead to be remembered lies before or behind the rest.
+    fn take_in(&mut self, first: u64, end: u64, mut verdict: impl FnMut(u64, Verdict)) {
+        let open_from = self.open_from.clamp(first, end);
+        let open_end = self.open_from.saturating_add(limits::SESSION_WINDOW).clamp(open_from, end);
+        verdict(open_from - first, Verdict::Expired);
+        for (piece, is_done) in self.done.pieces(open_from..open_end) {
+            let is_done = if is_done { Verdict::Duplicate } else { Verdict::Fresh };
+            verdict(piece.end - piece.start, is_done);
         }
-    }
-
-    /// Marks `first..end`, of which nothing was done before, as done.
-    fn mark(&mut self, mut first: u64, mut end: u64) {
-        if let Some((&before, &before_end)) = self.done.range(..first).next_back()
-            && before_end == first
-        {
-            self.done.remove(&before);
-            first = before;
-        }
-        if let Some(after_end) = self.done.remove(&end) {
-            end = after_end;
-        }
-        self.done.insert(first, end);
+        verdict(end - open_end, Verdict::Expired);
+        self.done.insert(open_from..open_end);
     }
 }
 
@@ -111,12 +96,15 @@ impl SessionTable {
         checkpoint: &SessionCheckpoint,
         membership: &Membership,
     ) -> Result<SessionTable, SessionsError> {
+        let malformed = SessionsError { slot: checkpoint.slot };
         let clients = if checkpoint.table.is_empty() || planted!(SessionsMissing) {
             Clients::default()
         } else {
-            postcard::from_bytes(&checkpoint.table)
-                .map_err(|_| SessionsError { slot: checkpoint.slot })?
+            postcard::from_bytes(&checkpoint.table).map_err(|_| malformed.clone())?
         };
+        if clients.sessions.values().any(|session| session.last_used > checkpoint.slot) {
+            return Err(malformed);
+        }
         let nodes = membership.voters().map(|node| node.0).collect();
         Ok(SessionTable { slot: checkpoint.slot, clients, nodes })
     }
@@ -144,57 +132,45 @@ impl SessionTable {
             Ordering::Less => None,
             Ordering::Greater => Some(Refusal::Expired),
             Ordering::Equal if id.sequence < session.open_from => Some(Refusal::Expired),
-            Ordering::Equal => session.is_done(id.sequence).then_some(Refusal::AlreadyApplied),
+            Ordering::Equal => {
+                session.done.contains(id.sequence).then_some(Refusal::AlreadyApplied)
+            }
         }
     }
 
     /// Takes in the next slot; says for each command of its batch whether to apply it.
-    pub(super) fn take_in(
-        &mut self,
-        slot: Slot,
-        batch: Option<&Batch>,
-    ) -> Vec<(Range<usize>, Verdict)> {
+    pub(super) fn take_in(&mut self, slot: Slot, batch: Option<&Batch>) -> Verdicts {
         assert_eq!(slot, self.slot.next(), "sessions take in every slot, in order");
         self.slot = slot;
-        let mut verdicts = Vec::new();
-        let mut index = 0;
+        let mut verdicts = Verdicts::new();
         for run in batch.into_iter().flat_map(Batch::runs) {
-            index = self.take_in_run(run, index, &mut verdicts);
+            self.take_in_run(run, &mut verdicts);
         }
+        let end = verdicts.last().map_or(0, |(range, _)| range.end);
+        assert_eq!(end, batch.map_or(0, Batch::len), "a verdict on every command");
         verdicts
     }
 
-    /// Appends the verdicts on `run`, whose first command has number `index`; returns the number
-    /// of the command behind it.
-    fn take_in_run(
-        &mut self,
-        run: &Run,
-        mut index: usize,
-        verdicts: &mut Vec<(Range<usize>, Verdict)>,
-    ) -> usize {
+    fn take_in_run(&mut self, run: &Run, verdicts: &mut Verdicts) {
         let slot = self.slot;
-        let Some(session) = self.session(run.client) else {
-            let end = index + run.count as usize;
-            verdicts.push((index..end, Verdict::Expired));
-            return end;
+        let mut start = verdicts.last().map_or(0, |(range, _)| range.end);
+        let mut push = |count: u64, verdict| {
+            let end = start + usize::try_from(count).expect("a run fits a batch");
+            match verdicts.last_mut() {
+                _ if count == 0 => {}
+                Some((range, last)) if *last == verdict => range.end = end,
+                _ => verdicts.push((start..end, verdict)),
+            }
+            start = end;
         };
+        let Some(session) = self.session(run.client) else {
+            push(u64::from(run.count), Verdict::Expired);
+            return;
+        };
+        assert!(session.last_used <= slot, "a session is not used ahead of its slot");
         session.last_used = slot;
         session.settle_below(run.open_from);
-        let mut sequence = run.first;
-        while sequence < run.end() {
-            let verdict = session.verdict(sequence);
-            let mut end = sequence + 1;
-            while end < run.end() && session.verdict(end) == verdict {
-                end += 1;
-            }
-            if verdict == Verdict::Fresh {
-                session.mark(sequence, end);
-            }
-            let index_end = index + usize::try_from(end - sequence).expect("a run fits a batch");
-            verdicts.push((index..index_end, verdict));
-            (sequence, index) = (end, index_end);
-        }
-        index
+        session.take_in(run.first, run.end(), push);
     }
 
     /// The session of `client`, begun if it is new; `None` if the client is of the past.
@@ -202,19 +178,19 @@ impl SessionTable {
         let known = self.clients.sessions.get(&client.name).map(|session| session.epoch);
         match known {
             Some(epoch) if epoch > client.epoch => return None,
-            Some(epoch) if epoch == client.epoch || planted!(EpochIgnored) => {}
+            Some(epoch) if epoch == client.epoch || planted!(EpochIgnored) => {
+                return self.clients.sessions.get_mut(&client.name);
+            }
             None if !self.nodes.contains(&client.name) => {
                 if client.epoch <= self.clients.forgotten_epoch {
                     return None;
                 }
                 self.forget_one();
-                self.clients.sessions.insert(client.name, Session::new(client.epoch));
             }
-            _ => {
-                self.clients.sessions.insert(client.name, Session::new(client.epoch));
-            }
+            _ => {}
         }
-        self.clients.sessions.get_mut(&client.name)
+        let entry = self.clients.sessions.entry(client.name);
+        Some(entry.insert_entry(Session::new(client.epoch)).into_mut())
     }
 
     /// Makes room for a client, if there is none: the one unused for longest goes.
@@ -312,11 +288,11 @@ mod tests {
         };
         take_in(&[id(1, 1, 2)]);
         let expected = [(0..1, Verdict::Fresh), (1..2, Verdict::Duplicate), (2..4, Verdict::Fresh)];
-        assert_eq!(take_in(&[1, 2, 3, 4].map(|sequence| id(1, 1, sequence))), expected);
+        assert_eq!(take_in(&[1, 2, 3, 4].map(|sequence| id(1, 1, sequence)))[..], expected);
         let of_the_past = [1, 2, 3].map(|sequence| id(1000, 0, sequence));
         let expected = [(0..1, Verdict::Fresh), (1..4, Verdict::Expired), (4..5, Verdict::Fresh)];
         let [first, second, third] = of_the_past;
-        assert_eq!(take_in(&[id(1, 1, 9), first, second, third, id(2, 1, 1)]), expected);
+        assert_eq!(take_in(&[id(1, 1, 9), first, second, third, id(2, 1, 1)])[..], expected);
     }
 
     #[test]
@@ -331,7 +307,7 @@ mod tests {
         assert_eq!(table.refusal(id(1, 1, 10)), None);
         let far = 10 + limits::SESSION_WINDOW;
         assert_eq!(verdicts(&mut table, &[(id(1, 1, far), 10)]), [Verdict::Expired]);
-        assert_eq!(table.clients.sessions[&1].done, BTreeMap::new(), "all of it is settled");
+        assert!(table.clients.sessions[&1].done.is_empty(), "all of it is settled");
     }
 
     proptest! {

@@ -1,9 +1,10 @@
 //! Counting votes. A [`Quorum`] is the proof that enough nodes have voted, and only a [`Tally`]
 //! makes one.
 
-use std::{collections::BTreeSet, marker::PhantomData};
+use std::marker::PhantomData;
 
 use crate::{
+    limits,
     message::{Accepted, Promise},
     planted::planted,
     types::{Membership, NodeId, Phase, Slot},
@@ -22,36 +23,47 @@ impl Vote for Accepted {
     const PHASE: Phase = Phase::Two;
 }
 
-/// The nodes that have voted so far.
+/// The voters of one membership that have voted so far. Whoever counts hands in that membership,
+/// the same each time.
 #[derive(Clone, Debug)]
 pub(super) struct Tally<V> {
-    voted: BTreeSet<NodeId>,
-    needed: usize,
+    /// A bit for each voter, in the membership's order.
+    voted: u16,
+    votes: u8,
     vote: PhantomData<V>,
 }
+
+const _: () = assert!(limits::VOTERS_MAX <= u16::BITS as usize, "a bit for each voter");
 
 /// Proof that a quorum has voted.
 #[derive(Debug)]
 pub(super) struct Quorum<V>(PhantomData<V>);
 
 impl<V: Vote> Tally<V> {
-    pub(super) fn new(membership: &Membership) -> Tally<V> {
+    pub(super) fn new() -> Tally<V> {
+        Tally { voted: 0, votes: 0, vote: PhantomData }
+    }
+
+    /// Counts `node` once, however often it votes, and not at all if it is no voter.
+    pub(super) fn add(&mut self, node: NodeId, membership: &Membership) -> Option<Quorum<V>> {
+        let bit = bit_of(node, membership)?;
+        if self.voted & bit == 0 || planted!(VoteCountedTwice) {
+            self.voted |= bit;
+            self.votes += 1;
+        }
         let needed = membership.quorum_size(V::PHASE)
             - usize::from(planted!(PhaseOneQuorumMinusOne) && V::PHASE == Phase::One)
             - usize::from(planted!(PhaseTwoQuorumMinusOne) && V::PHASE == Phase::Two);
-        Tally { voted: BTreeSet::new(), needed, vote: PhantomData }
+        (usize::from(self.votes) >= needed).then_some(Quorum(PhantomData))
     }
 
-    /// Counts `node` once, however often it votes.
-    pub(super) fn add(&mut self, node: NodeId) -> Option<Quorum<V>> {
-        let is_repeated = !self.voted.insert(node);
-        self.needed -= usize::from(planted!(VoteCountedTwice) && is_repeated);
-        (self.voted.len() >= self.needed).then_some(Quorum(PhantomData))
+    pub(super) fn has_voted(&self, node: NodeId, membership: &Membership) -> bool {
+        bit_of(node, membership).is_some_and(|bit| self.voted & bit != 0)
     }
+}
 
-    pub(super) fn has_voted(&self, node: NodeId) -> bool {
-        self.voted.contains(&node)
-    }
+fn bit_of(node: NodeId, membership: &Membership) -> Option<u16> {
+    membership.voters().position(|voter| voter == node).map(|index| 1 << index)
 }
 
 /// Proof that the value a leader proposed for a slot is chosen.
@@ -73,16 +85,47 @@ impl Chosen {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn a_node_counts_once_however_often_it_votes() {
         let membership = Membership::new((1..=5).map(|id| (id, ""))).expect("five voters");
-        let mut tally = Tally::<Accepted>::new(&membership);
+        let mut tally = Tally::<Accepted>::new();
         for node in [1, 1, 2, 2, 1] {
-            assert!(tally.add(NodeId(node)).is_none());
+            assert!(tally.add(NodeId(node), &membership).is_none());
         }
-        assert!(tally.has_voted(NodeId(2)) && !tally.has_voted(NodeId(3)));
-        assert!(tally.add(NodeId(3)).is_some());
+        assert!(tally.has_voted(NodeId(2), &membership));
+        assert!(!tally.has_voted(NodeId(3), &membership));
+        assert!(tally.add(NodeId(3), &membership).is_some());
+    }
+
+    proptest! {
+        /// The bits agree with a set of those that have voted.
+        #[test]
+        fn agrees_with_a_set_of_voters(
+            voters in prop::collection::btree_set(1..30u64, 1..=limits::VOTERS_MAX),
+            votes in prop::collection::vec(0..31u64, 0..40),
+        ) {
+            let membership = Membership::new(voters.iter().map(|&id| (id, ""))).expect("voters");
+            let needed = membership.quorum_size(Phase::One);
+            let mut tally = Tally::<Promise>::new();
+            let mut set = BTreeSet::new();
+            for vote in votes {
+                let counts = voters.contains(&vote);
+                if counts {
+                    set.insert(vote);
+                }
+                let quorum = tally.add(NodeId(vote), &membership);
+                prop_assert_eq!(quorum.is_some(), counts && set.len() >= needed);
+                for &voter in &voters {
+                    let has_voted = tally.has_voted(NodeId(voter), &membership);
+                    prop_assert_eq!(has_voted, set.contains(&voter));
+                }
+            }
+        }
     }
 }

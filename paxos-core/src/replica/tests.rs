@@ -445,7 +445,7 @@ fn a_vote_at_another_ballot_does_not_count() {
     let (own, slot) = (status.ballot, status.highest_accepted);
     for (round, count) in [(own.round - 1, 0), (own.round + 1, 0), (own.round, 1)] {
         let ballot = Ballot { round, ..own };
-        let message = Message::Accepted(Accepted { ballot, slots: vec![(slot, slot)] });
+        let message = Message::Accepted(Accepted { ballot, first: slot, last: slot });
         cluster.step(leader, Input::Message { from: NodeId(voter), message });
         assert_eq!(cluster.applied(leader).len(), count, "a vote at {ballot}, own is {own}");
     }
@@ -484,7 +484,7 @@ fn what_waits_for_a_hanging_disk_waits_once() {
     }
     let effects = replica.step(Instant::ZERO, Input::Persisted(last));
     let ballot = Ballot { round: 20, node: NodeId(2) };
-    let vote = Accepted { ballot, slots: vec![(Slot(1), Slot(2))] };
+    let vote = Accepted { ballot, first: Slot(1), last: Slot(2) };
     let [(_, Message::Promise(promise)), (_, Message::Accepted(accepted))] = &effects.send[..]
     else {
         panic!("one promise and one vote: {:?}", effects.send)

@@ -393,18 +393,17 @@ impl Ledger {
     ) -> Result<(), Violation> {
         let ballot = accepted.ballot;
         ensure!(disk.promised >= ballot, "node {from} votes at {ballot}, not promised durably");
-        for &(first, last) in &accepted.slots {
-            ensure!(first <= last, "node {from} votes for the empty range {first}..{last}");
-            for slot in first.through(last) {
-                let durable = disk.records.get(&slot);
-                ensure!(
-                    durable.is_some_and(|record| {
-                        record.ballot >= ballot
-                            || self.check_chosen(from, "keeps", slot, &record.value).is_ok()
-                    }),
-                    "node {from} says it accepted slot {slot} at {ballot}, but that is not durable"
-                );
-            }
+        let (first, last) = (accepted.first, accepted.last);
+        ensure!(first <= last, "node {from} votes for the empty range {first}..{last}");
+        for slot in first.through(last) {
+            let durable = disk.records.get(&slot);
+            ensure!(
+                durable.is_some_and(|record| {
+                    record.ballot >= ballot
+                        || self.check_chosen(from, "keeps", slot, &record.value).is_ok()
+                }),
+                "node {from} says it accepted slot {slot} at {ballot}, but that is not durable"
+            );
         }
         Ok(())
     }

@@ -271,9 +271,8 @@ impl Network {
             Message::Accept(accept) => {
                 let last = back.vote.as_ref()?;
                 let Message::Accepted(accepted) = &last.message else { return None };
-                let mut slots = accepted.slots.iter();
                 let is_earlier = accepted.ballot < accept.ballot
-                    && slots.any(|(first, last)| (first..=last).contains(&&accept.slot));
+                    && (accepted.first..=accepted.last).contains(&accept.slot);
                 is_earlier.then_some((last, Occurrence::VoteRepeated))
             }
             _ => None,

@@ -78,7 +78,7 @@ pub(super) fn message(message: &Message) -> String {
             format!("{name} {} slot {} = {value}; chosen {chosen}", accept.ballot, accept.slot)
         }
         Message::Accepted(accepted) => {
-            format!("{name} {} {}", accepted.ballot, ranges(&accepted.slots))
+            format!("{name} {} {}", accepted.ballot, range(accepted.first, accepted.last))
         }
         Message::Reject(reject) => {
             format!("{name} {}: promised {}", reject.ballot, reject.promised)
@@ -181,17 +181,8 @@ fn records(records: &[Record]) -> String {
     })
 }
 
-fn ranges(slots: &[(Slot, Slot)]) -> String {
-    let ranges: Vec<_> = slots
-        .iter()
-        .map(
-            |(first, last)| {
-                if first == last { first.to_string() } else { format!("{first}..{last}") }
-            },
-        )
-        .collect();
-    let noun = if slots.len() == 1 && slots[0].0 == slots[0].1 { "slot" } else { "slots" };
-    format!("{noun} {}", ranges.join(" "))
+fn range(first: Slot, last: Slot) -> String {
+    if first == last { format!("slot {first}") } else { format!("slots {first}..{last}") }
 }
 
 /// What a write holds.

@@ -201,7 +201,7 @@ pub(super) fn value(bytes: usize) -> Value {
     let mut builder = BatchBuilder::default();
     let id = RequestId { client: ClientId { name: 1, epoch: 1 }, sequence: 1 };
     let command: Vec<u8> = (0..bytes).map(|index| (index % 251) as u8).collect();
-    builder.push(id, 1, command.into());
+    builder.push(id, 1, command);
     Value::Batch(builder.build().expect("one command"))
 }
 

@@ -270,7 +270,7 @@ impl Real {
     fn start(disk: Disk) -> Real {
         let mut recovered = disk.recovered();
         let watermark = recovered.chosen;
-        let acceptor = Acceptor::recovered(&mut recovered);
+        let acceptor = Acceptor::recovered(&mut recovered).expect("sound records");
         let out = Outbox::new(SELF, watermark);
         Real { acceptor, out, issued: WriteId(0), watermark: watermark.slot, disk }
     }
@@ -290,7 +290,7 @@ impl Real {
                 let prepare = Prepare { ballot, from };
                 let page = self.acceptor.prepare(ballot.node, &prepare, self.watermark, cx);
                 if page == Page::OnDisk {
-                    self.prepare_from_disk(&prepare, around);
+                    self.prepare_from_disk(&prepare);
                 }
             }
             Step::Accept(ballot, slot) => {
@@ -307,41 +307,46 @@ impl Real {
                 *self = Real::start(std::mem::take(&mut self.disk));
             }
         }
-        self.finish()
+        self.finish(around)
     }
 
-    /// Answers with the page that is on disk only, and then with the one in memory.
-    fn prepare_from_disk(&mut self, prepare: &Prepare, around: &Surroundings) {
+    /// Answers with the page that is on disk only.
+    fn prepare_from_disk(&mut self, prepare: &Prepare) {
         let (to, on_disk) = (prepare.ballot.node, self.acceptor.log().on_disk());
         let mut records = self.disk.written.report(prepare.from);
         records.retain(|record| record.slot <= on_disk);
         self.acceptor.prepare_from_disk(to, prepare, records, self.watermark, &mut self.out);
-        if on_disk < self.acceptor.log().highest() {
-            let mut rng = fastrand::Rng::with_seed(0);
-            let (now, config) = (Instant::ZERO, &around.config);
-            let memberships = &around.memberships;
-            let cx = &mut Context { now, config, memberships, out: &mut self.out, rng: &mut rng };
-            let next = Prepare { ballot: prepare.ballot, from: on_disk.next() };
-            let page = self.acceptor.prepare(to, &next, self.watermark, cx);
-            assert_eq!(page, Page::Answered);
-        }
     }
 
-    /// What leaves. A write is issued, and not durable yet.
-    fn finish(&mut self) -> Vec<Answer> {
-        let effects = self.out.finish(Watermark { slot: self.watermark, hash: 0 }, Instant::ZERO);
+    /// What leaves; to a page that says where the next one is, that one too. A write is issued, and
+    /// not durable yet.
+    fn finish(&mut self, around: &Surroundings) -> Vec<Answer> {
+        let watermark = Watermark { slot: self.watermark, hash: 0 };
+        let effects = self.out.finish(watermark, Instant::ZERO);
         if let Some((id, batch)) = effects.persist {
             self.issued = id;
             self.disk.last_write = Some(batch);
         }
-        answers(effects.send)
+        let mut sent = effects.send;
+        if let Some((to, Message::Promise(Promise { ballot, next: Some(next), .. }))) = sent.last()
+        {
+            let (to, next) = (*to, Prepare { ballot: *ballot, from: *next });
+            let mut rng = fastrand::Rng::with_seed(0);
+            let (now, config) = (Instant::ZERO, &around.config);
+            let memberships = &around.memberships;
+            let cx = &mut Context { now, config, memberships, out: &mut self.out, rng: &mut rng };
+            let page = self.acceptor.prepare(to, &next, self.watermark, cx);
+            assert_eq!(page, Page::Answered);
+            sent.extend(self.out.finish(watermark, Instant::ZERO).send);
+        }
+        answers(sent)
     }
 
     /// The last write becomes durable; returns what leaves now.
-    fn sync(&mut self) -> Vec<Answer> {
+    fn sync(&mut self, around: &Surroundings) -> Vec<Answer> {
         self.disk.sync();
         self.out.on_persisted(self.issued, Instant::ZERO);
-        self.finish()
+        self.finish(around)
     }
 
     fn held(&self) -> Held {
@@ -370,10 +375,9 @@ fn answers(messages: Vec<(NodeId, Message)>) -> Vec<Answer> {
                 }
                 next_page = next;
             }
-            Message::Accepted(Accepted { ballot, slots }) => {
+            Message::Accepted(Accepted { ballot, first, last }) => {
                 assert_eq!(to, ballot.node);
-                let [(first, last)] = slots[..] else { panic!("one vote at a time: {slots:?}") };
-                assert_eq!(first, last);
+                assert_eq!(first, last, "one vote at a time");
                 answers.push(Answer::Accepted(ballot, first));
             }
             Message::Reject(Reject { ballot, promised }) => {
@@ -407,7 +411,7 @@ impl Pair {
             self.real.disk.last_write = None;
         } else {
             // The answers that this releases were compared when the write was issued.
-            self.real.sync();
+            self.real.sync(around);
             if let Some((answer, is_known_chosen)) = waiting {
                 self.said.hear(&answer, is_known_chosen);
             }
@@ -424,7 +428,7 @@ impl Pair {
             matches!(expected, Answer::Accepted(_, slot) if before.is_known_chosen(slot));
         if writes {
             assert_eq!(left, [], "left before the disk");
-            assert_eq!(self.real.clone().sync(), std::slice::from_ref(&expected));
+            assert_eq!(self.real.clone().sync(around), std::slice::from_ref(&expected));
             self.waiting = Some((expected, is_known_chosen));
         } else {
             self.said.hear(&expected, is_known_chosen);

@@ -155,7 +155,7 @@ pub(super) fn promise(ballot: Ballot, records: Vec<Record>) -> Message {
 }
 
 pub(super) fn accepted(ballot: Ballot, slot: u64) -> Message {
-    Message::Accepted(Accepted { ballot, slots: vec![(Slot(slot), Slot(slot))] })
+    Message::Accepted(Accepted { ballot, first: Slot(slot), last: Slot(slot) })
 }
 
 pub(super) fn heartbeat_reply(ballot: Ballot, round: u64, highest_accepted: u64) -> Message {

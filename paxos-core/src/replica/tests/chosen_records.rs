@@ -27,8 +27,7 @@ fn proposed_again(recovered_as: Ballot, chosen: u64) -> (Vec<Record>, Vec<Messag
 
 #[test]
 fn a_chosen_record_is_not_written_again() {
-    let slots = vec![(Slot(3), Slot(3))];
-    let vote = [Message::Accepted(Accepted { ballot: ballot(5), slots })];
+    let vote = [super::alone::accepted(ballot(5), 3)];
     let (written, sent) = proposed_again(Ballot::CHOSEN, 1);
     assert_eq!((written, &sent[..]), (vec![], &vote[..]), "learned, above the watermark");
     let (written, sent) = proposed_again(ballot(4), 3);

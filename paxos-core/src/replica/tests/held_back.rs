@@ -17,7 +17,7 @@ fn released(messages: &[AfterPersist]) -> Vec<Message> {
     let mut outbox = Outbox::new(NodeId(1), Watermark::default());
     outbox.persist_record(Record { slot: Slot(1), ballot: ballot(1), value: Value::Noop });
     for message in messages {
-        outbox.repeat_after_persist(TO, message.clone());
+        outbox.send_after_persist(TO, message.clone());
     }
     let now = Instant::ZERO;
     let effects = outbox.finish(Watermark::default(), now);
@@ -32,12 +32,10 @@ fn vote(round: u64, slot: u64) -> AfterPersist {
     AfterPersist::Accepted { ballot: ballot(round), slot: Slot(slot) }
 }
 
-/// The ranges of slots in each message.
-fn votes(messages: &[AfterPersist]) -> Vec<Vec<(u64, u64)>> {
+/// The first and last slot in each message.
+fn votes(messages: &[AfterPersist]) -> Vec<(u64, u64)> {
     let slots = |message| match message {
-        Message::Accepted(Accepted { slots, .. }) => {
-            slots.into_iter().map(|(first, last): (Slot, Slot)| (first.0, last.0)).collect()
-        }
+        Message::Accepted(Accepted { first, last, .. }) => (first.0, last.0),
         _ => panic!("no vote, but {message:?}"),
     };
     released(messages).into_iter().map(slots).collect()
@@ -46,16 +44,21 @@ fn votes(messages: &[AfterPersist]) -> Vec<Vec<(u64, u64)>> {
 /// A range that covers a slot in between would be a vote that nobody gave.
 #[test]
 fn votes_travel_together_and_none_is_made_up() {
-    assert_eq!(votes(&[vote(1, 1), vote(1, 2)]), [[(1, 2)]]);
-    assert_eq!(votes(&[vote(1, 1), vote(1, 3)]), [[(1, 1), (3, 3)]]);
-    assert_eq!(votes(&[vote(1, 2), vote(1, 1)]), [[(2, 2), (1, 1)]]);
-    assert_eq!(votes(&[vote(1, 1), vote(2, 2)]), [[(1, 1)], [(2, 2)]]);
+    assert_eq!(votes(&[vote(1, 1), vote(1, 2)]), [(1, 2)]);
+    assert_eq!(votes(&[vote(1, 1), vote(1, 3)]), [(1, 1), (3, 3)]);
+    assert_eq!(votes(&[vote(1, 2), vote(1, 1)]), [(2, 2), (1, 1)]);
 }
 
 #[test]
-fn what_waits_is_not_queued_again_and_everything_else_is() {
-    assert_eq!(votes(&[vote(1, 1), vote(1, 1)]), [[(1, 1)]]);
-    assert_eq!(votes(&[vote(1, 1), vote(2, 1)]), [[(1, 1)], [(1, 1)]]);
+fn what_waits_is_not_queued_again_and_gives_way_to_what_is_asked_later() {
+    assert_eq!(
+        votes(&[vote(1, 1), vote(2, 2)]),
+        [(2, 2)],
+        "the leader of ballot 1 has had its time"
+    );
+
+    assert_eq!(votes(&[vote(1, 1), vote(1, 1)]), [(1, 1)]);
+    assert_eq!(votes(&[vote(1, 1), vote(1, 3), vote(1, 1), vote(1, 2)]), [(1, 1), (3, 3), (2, 2)]);
 
     let promise_from = |round, from| {
         let Message::Promise(promise) = promise(ballot(round), vec![]) else { unreachable!() };
@@ -65,10 +68,31 @@ fn what_waits_is_not_queued_again_and_everything_else_is() {
         |round, from| AfterPersist::Prepare(Prepare { ballot: ballot(round), from: Slot(from) });
     for message in [promise_from, prepare] {
         assert_eq!(released(&[message(1, 1), message(1, 1)]).len(), 1);
-        assert_eq!(released(&[message(1, 1), message(2, 1)]).len(), 2);
-        assert_eq!(released(&[message(1, 1), message(1, 2)]).len(), 2);
+        for (round, from) in [(1, 2), (2, 1)] {
+            let [last] = &released(&[message(1, 1), message(round, from)])[..] else {
+                panic!("one of a kind")
+            };
+            let ballot = ballot(round);
+            let from = Slot(from);
+            match last {
+                Message::Promise(promise) => {
+                    assert_eq!((promise.ballot, promise.from), (ballot, from));
+                }
+                Message::Prepare(prepare) => assert_eq!(*prepare, Prepare { ballot, from }),
+                other => panic!("{other:?}"),
+            }
+        }
     }
     assert_eq!(released(&[promise_from(1, 1), prepare(1, 1), vote(1, 1)]).len(), 3);
+}
+
+/// A leader whose Accepts arrive again and again, of slots long chosen too, costs no more than so much.
+#[test]
+fn votes_that_wait_are_bounded() {
+    let bound = limits::VOTES_HELD_MAX as u64;
+    let apart: Vec<_> = (1..=bound + 10).map(|slot| vote(1, 2 * slot)).collect();
+    let waiting = votes(&apart);
+    assert_eq!((waiting.len() as u64, waiting.last()), (bound, Some(&(2 * bound, 2 * bound))));
 }
 
 /// From then on it does not vouch for its disk any more, whatever was written before.

@@ -100,7 +100,7 @@ fn the_lowest_number_that_may_still_want_a_result_is_told() {
 
     let mut alone = Alone::following(|_| {});
     assert_eq!(forwarded(&alone.propose(request(EMBEDDERS, 5), 1)), [(1, vec![5])]);
-    alone.wait(SECOND * 3600);
+    alone.wait(SECOND * 3601);
     assert_eq!(alone.answers(), [(request(EMBEDDERS, 5), Outcome::Unknown)]);
     alone.hear(2, heartbeat(0));
     let (sequence, open_from) = (HALF_WINDOW + 7000, 7000);

@@ -1,0 +1,111 @@
+//! What waits for the disk, bounded however long the disk takes.
+//!
+//! What waits already is not queued again, and what a higher promise has made useless is dropped.
+//! To a peer there is at most one promise and one Prepare, since a candidate asks for one page at a
+//! time, and at most one vote for a slot.
+
+use std::collections::VecDeque;
+
+use super::{WriteId, outbox::AfterPersist, ranges::Ranges};
+use crate::{
+    limits,
+    types::{Ballot, NodeId, Slot},
+};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    /// Promises and Prepares.
+    phase_one: Vec<(WriteId, NodeId, AfterPersist)>,
+    /// Votes in the order of the writes they wait for. They are all at one ballot, this node's
+    /// promise, and so for one leader.
+    votes: VecDeque<(WriteId, Votes)>,
+    /// The slots of these votes.
+    voted: Ranges,
+}
+
+/// Votes for consecutive slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Votes {
+    pub(super) to: NodeId,
+    pub(super) ballot: Ballot,
+    pub(super) first: Slot,
+    pub(super) last: Slot,
+}
+
+impl Held {
+    /// Keeps `message` until the write `after` is durable.
+    pub(super) fn hold(&mut self, after: WriteId, to: NodeId, message: AfterPersist) {
+        if let AfterPersist::Accepted { ballot, slot } = message {
+            self.hold_vote(after, Votes { to, ballot, first: slot, last: slot });
+            return;
+        }
+        let is_alike = |(_, other_to, other): &(WriteId, NodeId, AfterPersist)| {
+            *other_to == to && std::mem::discriminant(other) == std::mem::discriminant(&message)
+        };
+        if let Some(index) = self.phase_one.iter().position(is_alike) {
+            if self.phase_one[index].2.is_repeated_by(&message) {
+                return;
+            }
+            self.phase_one.remove(index);
+        }
+        self.phase_one.push((after, to, message));
+        assert!(self.phase_one.len() <= 2 * limits::VOTERS_MAX, "one of each kind for a peer");
+    }
+
+    fn hold_vote(&mut self, after: WriteId, vote: Votes) {
+        let other = self.votes.back().map(|(_, votes)| (votes.to, votes.ballot));
+        if other.is_some_and(|other| other != (vote.to, vote.ballot)) {
+            self.forget_votes();
+        }
+        // Beyond the bound it is lost, as it might be on the way: the leader asks again.
+        if self.voted.contains(vote.first.0) || self.votes.len() >= limits::VOTES_HELD_MAX {
+            return;
+        }
+        self.voted.insert(vote.first.0..vote.last.next().0);
+        match self.votes.back_mut() {
+            Some((last_after, last)) if *last_after == after && last.last.next() == vote.first => {
+                last.last = vote.last;
+            }
+            last => {
+                assert!(last.is_none_or(|(last_after, _)| *last_after <= after), "in order");
+                self.votes.push_back((after, vote));
+            }
+        }
+    }
+
+    fn forget_votes(&mut self) {
+        self.votes.clear();
+        self.voted = Ranges::default();
+    }
+
+    /// Drops what is said at a ballot below `promised`: it could only be refused by now.
+    pub(super) fn drop_below(&mut self, promised: Ballot) {
+        self.phase_one.retain(|(_, _, message)| message.ballot() >= promised);
+        if self.votes.back().is_some_and(|(_, votes)| votes.ballot < promised) {
+            self.forget_votes();
+        }
+    }
+
+    /// Drops the Prepares: whoever sent them has given up.
+    pub(super) fn drop_prepares(&mut self) {
+        self.phase_one.retain(|(_, _, message)| !matches!(message, AfterPersist::Prepare(_)));
+    }
+
+    /// The next promise or Prepare that waits for nothing more, with who gets it.
+    pub(super) fn next_of_phase_one(
+        &mut self,
+        persisted: WriteId,
+    ) -> Option<(NodeId, AfterPersist)> {
+        let index = self.phase_one.iter().position(|(after, _, _)| *after <= persisted)?;
+        let (_, to, message) = self.phase_one.remove(index);
+        Some((to, message))
+    }
+
+    /// The next votes that wait for nothing more.
+    pub(super) fn next_votes(&mut self, persisted: WriteId) -> Option<Votes> {
+        let (_, votes) = self.votes.pop_front_if(|(after, _)| *after <= persisted)?;
+        self.voted.remove(&(votes.first.0..votes.last.next().0));
+        assert_eq!(self.votes.is_empty(), self.voted.is_empty(), "each vote has its slots");
+        Some(votes)
+    }
+}

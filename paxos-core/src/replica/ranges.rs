@@ -1,0 +1,192 @@
+//! Sets of numbers that mostly follow each other: sequence numbers of a client, slots.
+
+use std::{collections::VecDeque, ops::Range};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A set of numbers, kept as ranges: ascending, none empty, none touching the next.
+///
+/// What is added in ascending order extends the last range, so that a set without gaps is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<(u64, u64)>")]
+pub(super) struct Ranges(VecDeque<Range<u64>>);
+
+impl Ranges {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.0.get(self.first_ending_behind(number)).is_some_and(|range| range.start <= number)
+    }
+
+    /// Whether any number of `range` is in the set.
+    pub(super) fn overlaps(&self, range: &Range<u64>) -> bool {
+        let found = self.0.get(self.first_ending_behind(range.start));
+        !range.is_empty() && found.is_some_and(|found| found.start < range.end)
+    }
+
+    /// The first range with a number above or at `number`.
+    fn first_ending_behind(&self, number: u64) -> usize {
+        self.0.partition_point(|range| range.end <= number)
+    }
+
+    pub(super) fn insert(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        // Those it touches become one with it.
+        let first = self.0.partition_point(|other| other.end < range.start);
+        let end = self.0.partition_point(|other| other.start <= range.end);
+        if first == end {
+            self.0.insert(first, range);
+            return;
+        }
+        let merged = self.0[first].start.min(range.start)..self.0[end - 1].end.max(range.end);
+        self.0[first] = merged;
+        if end - first > 1 {
+            self.0.drain(first + 1..end);
+        }
+    }
+
+    pub(super) fn remove(&mut self, range: &Range<u64>) {
+        if !self.overlaps(range) {
+            return;
+        }
+        let first = self.first_ending_behind(range.start);
+        let end = self.0.partition_point(|other| other.start < range.end);
+        let before = self.0[first].start..range.start;
+        let behind = range.end..self.0[end - 1].end;
+        self.0.drain(first..end);
+        for rest in [behind, before] {
+            if !rest.is_empty() {
+                self.0.insert(first, rest);
+            }
+        }
+    }
+
+    pub(super) fn remove_below(&mut self, number: u64) {
+        while let Some(first) = self.0.front_mut()
+            && first.start < number
+        {
+            if first.end > number {
+                first.start = number;
+                return;
+            }
+            self.0.pop_front();
+        }
+    }
+
+    /// Cuts `range` into pieces that are in the set as a whole or not at all, in order, each with
+    /// whether it is.
+    pub(super) fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, bool)> {
+        let mut index = self.first_ending_behind(range.start);
+        let mut start = range.start;
+        std::iter::from_fn(move || {
+            if start >= range.end {
+                return None;
+            }
+            let found = self.0.get(index).filter(|found| found.start < range.end);
+            let (end, is_in) = match found {
+                Some(found) if found.start <= start => (found.end.min(range.end), true),
+                Some(found) => (found.start, false),
+                None => (range.end, false),
+            };
+            index += usize::from(is_in);
+            let piece = start..end;
+            start = end;
+            Some((piece, is_in))
+        })
+    }
+}
+
+impl Serialize for Ranges {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|range| (range.start, range.end)))
+    }
+}
+
+impl TryFrom<Vec<(u64, u64)>> for Ranges {
+    type Error = &'static str;
+
+    fn try_from(pairs: Vec<(u64, u64)>) -> Result<Ranges, &'static str> {
+        let are_sound = pairs.iter().all(|(first, end)| first < end)
+            && pairs.is_sorted_by(|before, behind| before.1 < behind.0);
+        let ranges = pairs.into_iter().map(|(first, end)| first..end);
+        are_sound.then(|| Ranges(ranges.collect())).ok_or("ranges overlap or are out of order")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is done with a range.
+    fn changes() -> impl Strategy<Value = Vec<(u8, u64, u64)>> {
+        prop::collection::vec((0..5u8, 0..40u64, 0..8u64), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_plain_set(changes in changes()) {
+            let mut ranges = Ranges::default();
+            let mut set = BTreeSet::new();
+            for (change, start, len) in changes {
+                let range = start..start + len;
+                match change {
+                    0..=2 => {
+                        ranges.insert(range.clone());
+                        set.extend(range);
+                    }
+                    3 => {
+                        ranges.remove(&range);
+                        set.retain(|number| !range.contains(number));
+                    }
+                    _ => {
+                        ranges.remove_below(start);
+                        set.retain(|number| *number >= start);
+                    }
+                }
+                let members = ranges.0.iter().cloned().flatten();
+                prop_assert_eq!(members.collect::<Vec<_>>(), set.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!(ranges.is_empty(), set.is_empty());
+                let pairs: Vec<_> = ranges.0.iter().map(|range| (range.start, range.end)).collect();
+                prop_assert_eq!(Ranges::try_from(pairs), Ok(ranges.clone()), "normal");
+                let encoded = postcard::to_stdvec(&ranges).expect("plain data");
+                prop_assert_eq!(postcard::from_bytes(&encoded), Ok(ranges.clone()));
+            }
+        }
+
+        #[test]
+        fn a_range_is_cut_where_membership_changes(
+            members in prop::collection::vec((0..40u64, 0..8u64), 0..10),
+            start in 0..40u64, len in 0..20u64,
+        ) {
+            let mut ranges = Ranges::default();
+            members.into_iter().for_each(|(start, len)| ranges.insert(start..start + len));
+            let range = start..start + len;
+            let pieces: Vec<_> = ranges.pieces(range.clone()).collect();
+            let covered = pieces.iter().flat_map(|(piece, _)| piece.clone());
+            prop_assert_eq!(covered.collect::<Vec<_>>(), range.clone().collect::<Vec<_>>());
+            for (piece, is_in) in &pieces {
+                prop_assert!(piece.clone().all(|number| ranges.contains(number) == *is_in));
+            }
+            prop_assert!(pieces.windows(2).all(|pair| pair[0].1 != pair[1].1), "as few as can be");
+            let overlaps = range.clone().any(|number| ranges.contains(number));
+            prop_assert_eq!(ranges.overlaps(&range), overlaps);
+        }
+    }
+
+    #[test]
+    fn what_is_no_set_is_refused() {
+        for pairs in
+            [&[(1, 1)][..], &[(2, 1)], &[(1, 3), (2, 4)], &[(5, 6), (1, 2)], &[(1, 2), (2, 3)]]
+        {
+            assert!(Ranges::try_from(pairs.to_vec()).is_err(), "{pairs:?}");
+        }
+    }
+}
