@@ -1,0 +1,146 @@
+//! This project's replica without its node: the only use of `Replica` in this crate.
+
+use bytes::Bytes;
+use paxos_core::{
+    Config,
+    message::{Message, Watermark},
+    port::{Recovered, SessionCheckpoint},
+    replica::{Effects, Input, Replica, Verdict},
+    types::{
+        Ballot, ClusterId, Identity, Instant, Membership, NodeId, RequestId, Slot, StoreId, Value,
+    },
+};
+
+use super::{
+    CompareError,
+    protocol::{Outbox, Protocol, TICK},
+};
+use crate::{HarnessError, Tally};
+
+/// One replica.
+pub(super) struct Solo {
+    replica: Replica,
+    id: NodeId,
+    now: Instant,
+    /// Proposals so far.
+    sequence: u64,
+    /// What the next step takes in.
+    inputs: Vec<Input>,
+    outgoing: Vec<(NodeId, Message)>,
+    /// Applied and not yet reported.
+    applied: Tally,
+}
+
+impl Solo {
+    fn new(id: u64, membership: Membership) -> Result<Solo, CompareError> {
+        let node = NodeId(id);
+        let recovered = Recovered {
+            identity: Identity { cluster: ClusterId(1), node, store: StoreId(id) },
+            incarnation: 1,
+            promised: Ballot::ZERO,
+            chosen: Watermark::default(),
+            floor: Slot::default(),
+            records: Vec::new(),
+            sessions: SessionCheckpoint::default(),
+            peers: [].into(),
+        };
+        let replica = Replica::new(Config::new(node, membership), recovered, Instant::ZERO);
+        let replica = replica.map_err(problem)?;
+        Ok(Solo {
+            replica,
+            id: node,
+            now: Instant::ZERO,
+            sequence: 0,
+            inputs: Vec::new(),
+            outgoing: Vec::new(),
+            applied: Tally::default(),
+        })
+    }
+
+    fn step(&mut self) -> Result<(), CompareError> {
+        if self.inputs.is_empty() {
+            return Ok(());
+        }
+        let effects = self.replica.step_all(self.now, self.inputs.drain(..));
+        self.carry_out(effects)
+    }
+
+    /// Carries out what a step asks for. The reports of it are for the next step.
+    fn carry_out(&mut self, effects: Effects) -> Result<(), CompareError> {
+        let refused = effects.refused.first().map(|(_, refusal)| problem(refusal));
+        if let Some(error) = effects.halt.map(problem).or(refused) {
+            return Err(error);
+        }
+        if let Some(read) = effects.log_reads.first() {
+            return Err(problem(format!("slots {:?} are no longer in memory", read.slots)));
+        }
+        self.outgoing.extend(effects.send);
+        self.inputs.extend(effects.persist.map(|(id, _)| Input::Persisted(id)));
+        let Some(last) = effects.deliver.last().map(|delivery| delivery.slot) else {
+            return Ok(());
+        };
+        for delivery in effects.deliver {
+            let Value::Batch(batch) = delivery.value else { continue };
+            for (range, verdict) in delivery.verdicts {
+                if verdict == Verdict::Fresh {
+                    for index in range {
+                        self.applied.count(batch.command(index).len());
+                    }
+                }
+            }
+        }
+        self.inputs.push(Input::Applied { slot: last, durable: last });
+        Ok(())
+    }
+}
+
+fn problem(problem: impl std::fmt::Display) -> CompareError {
+    CompareError::Peer { contestant: "ours", problem: problem.to_string() }
+}
+
+impl Protocol for Solo {
+    type Message = (NodeId, Message);
+
+    fn cluster(nodes: usize) -> Result<Vec<Solo>, CompareError> {
+        let ids = 1..=nodes as u64;
+        let membership = Membership::new(ids.clone().map(|id| (id, format!("node-{id}"))));
+        let membership = membership.map_err(HarnessError::from)?;
+        ids.map(|id| Solo::new(id, membership.clone())).collect()
+    }
+
+    fn is_leader(&self) -> bool {
+        self.replica.status(self.now).leader == Some(self.id)
+    }
+
+    fn propose(&mut self, payload: Bytes) -> Result<(), CompareError> {
+        self.sequence += 1;
+        let id = RequestId { client: self.replica.client(), sequence: self.sequence };
+        self.inputs.push(Input::Propose { id, command: payload });
+        Ok(())
+    }
+
+    fn receive(&mut self, (from, message): (NodeId, Message)) -> Result<(), CompareError> {
+        self.inputs.push(Input::Message { from, message });
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        self.now = self.now.after(TICK);
+        self.inputs.push(Input::Tick);
+    }
+
+    fn advance(&mut self) -> Result<Tally, CompareError> {
+        self.step()?;
+        Ok(std::mem::take(&mut self.applied))
+    }
+
+    fn flush(&mut self, outbox: &mut Outbox<Self::Message>) -> Result<(), CompareError> {
+        // What the first step has written is durable by now, which is what its votes wait for. What
+        // this one writes is reported with the next messages, which is as early as it matters.
+        self.step()?;
+        for (to, message) in self.outgoing.drain(..) {
+            outbox.to[to.0 as usize - 1].push((self.id, message));
+        }
+        Ok(())
+    }
+}
