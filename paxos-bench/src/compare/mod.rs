@@ -4,12 +4,8 @@ mod actor;
 mod alone;
 mod cell;
 mod contestant;
-mod echo;
+mod contestants;
 mod error;
-#[cfg(feature = "omnipaxos")]
-mod omnipaxos;
-mod ours;
-mod ours_alone;
 mod plan;
 mod protocol;
 mod report;

@@ -6,9 +6,7 @@ use super::{
     Cell, CompareError, Contestant, Flavour, Mode, Sample, Terms, WORKERS,
     actor::Actors,
     alone::Alone,
-    echo::Echo,
-    ours::Ours,
-    ours_alone::Solo,
+    contestants::{echo::Echo, ours::Ours, ours_alone::Solo},
     tasks::{self, Service},
 };
 
@@ -30,11 +28,23 @@ pub fn measure(
         (Contestant::Echo, Mode::Tasks) => in_tasks::<Echo>(flavour, cell, terms),
         #[cfg(feature = "omnipaxos")]
         (Contestant::Omnipaxos, Mode::Tasks) => {
-            in_tasks::<Actors<super::omnipaxos::Server>>(flavour, cell, terms)
+            in_tasks::<Actors<super::contestants::omnipaxos::Server>>(flavour, cell, terms)
         }
         #[cfg(feature = "omnipaxos")]
         (Contestant::Omnipaxos, Mode::Protocol) => {
-            Alone::<super::omnipaxos::Server>::measure(cell, terms)
+            Alone::<super::contestants::omnipaxos::Server>::measure(cell, terms)
+        }
+        #[cfg(feature = "raft-rs")]
+        (Contestant::RaftRs, Mode::Tasks) => {
+            in_tasks::<Actors<super::contestants::raft_rs::Peer>>(flavour, cell, terms)
+        }
+        #[cfg(feature = "raft-rs")]
+        (Contestant::RaftRs, Mode::Protocol) => {
+            Alone::<super::contestants::raft_rs::Peer>::measure(cell, terms)
+        }
+        #[cfg(feature = "openraft")]
+        (Contestant::Openraft, Mode::Tasks) => {
+            in_tasks::<super::contestants::openraft::OpenRaft>(flavour, cell, terms)
         }
         (contestant, mode) if !contestant.has(mode) => Err(CompareError::NothingToMeasure(mode)),
         (contestant, _) => Err(CompareError::NotCompiledIn(contestant)),

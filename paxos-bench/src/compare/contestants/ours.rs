@@ -2,21 +2,21 @@
 
 use bytes::Bytes;
 
-use super::{
+use crate::compare::{
     CompareError,
     tasks::{Client, Service},
 };
 use crate::{Cluster, Entry, HarnessError, Payload, StorageKind, Tally, TransportKind};
 
 /// A cluster of nodes that runs on tokio.
-pub(super) struct Ours {
+pub(in crate::compare) struct Ours {
     cluster: Cluster,
     leader: paxos_core::Node<Tally>,
     before: Tally,
 }
 
 #[derive(Clone)]
-pub(super) struct OurClient(paxos_core::Node<Tally>);
+pub(in crate::compare) struct OurClient(paxos_core::Node<Tally>);
 
 impl Service for Ours {
     type Client = OurClient;

@@ -13,11 +13,11 @@ use omnipaxos::{
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 
-use super::{
+use crate::Tally;
+use crate::compare::{
     CompareError,
     protocol::{Outbox, Protocol},
 };
-use crate::Tally;
 
 /// Decided entries after which the leader has the log trimmed on all nodes.
 const TRIM_EVERY: usize = 16_384;
@@ -26,14 +26,14 @@ const TRIM_EVERY: usize = 16_384;
 const ELECTION_TICKS: u64 = 50;
 
 #[derive(Clone, Debug)]
-pub(super) struct Command(Bytes);
+pub(in crate::compare) struct Command(Bytes);
 
 impl Entry for Command {
     type Snapshot = NoSnapshot;
 }
 
 /// A server of OmniPaxos.
-pub(super) struct Server {
+pub(in crate::compare) struct Server {
     paxos: OmniPaxos<Command, MemoryStorage<Command>>,
     pid: u64,
     /// How far the log has been read.

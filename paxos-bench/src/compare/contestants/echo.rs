@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
+use crate::Tally;
+use crate::compare::{
     CompareError,
     tasks::{Client, Service},
 };
-use crate::Tally;
 
 /// Requests taken in by one pass.
 const PASS_MAX: usize = 4096;
@@ -18,13 +18,13 @@ struct Request {
 }
 
 /// One task that counts.
-pub(super) struct Echo {
+pub(in crate::compare) struct Echo {
     requests: mpsc::UnboundedSender<Request>,
     task: tokio::task::JoinHandle<Tally>,
 }
 
 #[derive(Clone)]
-pub(super) struct EchoClient(mpsc::UnboundedSender<Request>);
+pub(in crate::compare) struct EchoClient(mpsc::UnboundedSender<Request>);
 
 impl Service for Echo {
     type Client = EchoClient;

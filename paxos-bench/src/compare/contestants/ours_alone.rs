@@ -11,14 +11,14 @@ use paxos_core::{
     },
 };
 
-use super::{
+use crate::compare::{
     CompareError,
     protocol::{Outbox, Protocol, TICK},
 };
 use crate::{HarnessError, Tally};
 
 /// One replica.
-pub(super) struct Solo {
+pub(in crate::compare) struct Solo {
     replica: Replica,
     id: NodeId,
     now: Instant,
