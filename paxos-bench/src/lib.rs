@@ -36,6 +36,11 @@
 //! three machines reach; with `redb` the three logs share one disk, too. Files are in
 //! `target/tmp`, deleted at the end.
 //!
+//! # Beside others
+//!
+//! The command `paxos-bench compare` measures this project, other libraries, and a task that
+//! replicates nothing, side by side in one run: see [`compare`].
+//!
 //! # As a library
 //!
 //! The harness is public, for benchmarks of one's own:

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(directory) = &arguments.out {
         fs::create_dir_all(directory)
             .map_err(CompareError::io(format!("create {}", directory.display())))?;
-        for (name, content) in [("compare.json", report.json()?)] {
+        for (name, content) in [("compare.json", report.json()?), ("compare.html", report.html())] {
             let path = directory.join(name);
             fs::write(&path, content)
                 .map_err(CompareError::io(format!("write {}", path.display())))?;

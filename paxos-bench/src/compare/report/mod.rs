@@ -1,5 +1,7 @@
 //! What a run has shown, for the terminal, for programs and for a browser.
 
+mod chart;
+mod html;
 mod number;
 mod table;
 
