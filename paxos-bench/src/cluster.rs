@@ -1,4 +1,4 @@
-//! Three nodes in this process.
+//! All nodes of a cluster in this process.
 
 use std::{path::Path, time::Duration};
 
@@ -11,13 +11,10 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{HarnessError, Payload, StorageKind, Tally, TransportKind};
 
-/// How many nodes a cluster has.
-const NODES: u64 = 3;
-
 /// How long a cluster may take to find its first leader, with a busy machine in mind.
 const LEADER_MAX: Duration = Duration::from_secs(30);
 
-/// Three nodes that replicate a [`Tally`], over backends chosen at run time.
+/// Nodes that replicate a [`Tally`], over backends chosen at run time.
 ///
 /// - Made by [`start`](Cluster::start), with a leader.
 /// - Work: [`entry`](Cluster::entry) names the nodes to propose at.
@@ -34,18 +31,19 @@ pub struct Cluster {
 pub enum Entry {
     /// At the leader.
     Leader,
-    /// At every node in turn: two thirds of the commands are forwarded.
+    /// At every node in turn: all but the leader's share of the commands is forwarded.
     Everywhere,
 }
 
 impl Cluster {
-    /// Starts three empty nodes and waits until all of them know a leader. What they keep on disk
+    /// Starts so many empty nodes and waits until all of them know a leader. What they keep on disk
     /// is in a new directory below `directory`, which is created if it is missing.
     ///
     /// # Errors
     ///
     /// If a node does not start, or none leads.
     pub async fn start(
+        nodes: usize,
         transport: TransportKind,
         storage: StorageKind,
         directory: &Path,
@@ -53,11 +51,11 @@ impl Cluster {
         std::fs::create_dir_all(directory).map_err(HarnessError::io("create the directory"))?;
         let directory = TempDir::with_prefix_in("cluster-", directory)
             .map_err(HarnessError::io("create a directory for the cluster"))?;
-        let transports = transport.bind(NODES).await?;
+        let transports = transport.bind(nodes as u64).await?;
         let addresses = transports.iter().map(|(address, _)| address.clone());
-        let membership = Membership::new((1..=NODES).zip(addresses))?;
+        let membership = Membership::new((1..).zip(addresses))?;
         let mut nodes = Vec::new();
-        for (id, (_, transport)) in (1..=NODES).zip(transports) {
+        for (id, (_, transport)) in (1..).zip(transports) {
             let builder = Node::builder(id, membership.clone())
                 .transport_arc(transport)
                 .storage_arc(storage.open(directory.path(), id)?);

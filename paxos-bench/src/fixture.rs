@@ -12,6 +12,9 @@ use crate::{
     Background, Cluster, Entry, HarnessError, Payload, StorageKind, Tally, TransportKind, drive,
 };
 
+/// How many nodes a cluster has.
+const NODES: usize = 3;
+
 /// When a cluster gets replaced by an empty one, between two measurements. Nodes keep their whole
 /// log, and a log of this size, three times in memory, leaves any machine its room.
 const CLUSTER_BYTES_MAX: u64 = 256 << 20;
@@ -66,7 +69,7 @@ impl Fixture {
                 }
                 current.shutdown().await?;
             }
-            let started = Cluster::start(*transport, *storage, directory).await?;
+            let started = Cluster::start(NODES, *transport, *storage, directory).await?;
             Ok(cluster.insert(started).entry(entry))
         })
     }

@@ -36,6 +36,11 @@
 //! three machines reach; with `redb` the three logs share one disk, too. Files are in
 //! `target/tmp`, deleted at the end.
 //!
+//! # Beside others
+//!
+//! The command `paxos-bench compare` measures this project, other libraries, and a task that
+//! replicates nothing, side by side in one run: see [`compare`].
+//!
 //! # As a library
 //!
 //! The harness is public, for benchmarks of one's own:
@@ -46,7 +51,7 @@
 //! use paxos_bench::{Cluster, Entry, Payload, StorageKind, TransportKind, drive};
 //!
 //! let directory = std::env::temp_dir();
-//! let cluster = Cluster::start(TransportKind::Memory, StorageKind::Memory, &directory).await?;
+//! let cluster = Cluster::start(3, TransportKind::Memory, StorageKind::Memory, &directory).await?;
 //! let time = drive(&cluster.entry(Entry::Leader), &Payload::of_size(256), 64, 1000).await?;
 //! println!("{:.0} commands per second", 1000.0 / time.as_secs_f64());
 //! assert!(cluster.shutdown().await?.commands >= 1000);
@@ -55,15 +60,19 @@
 
 mod backend;
 mod cluster;
+pub mod compare;
+mod environment;
 mod error;
 mod fixture;
 pub mod limit;
 mod load;
 pub mod matrix;
+pub mod process;
 mod tally;
 
 pub use backend::{StorageKind, TransportKind};
 pub use cluster::{Cluster, Entry};
+pub use environment::Environment;
 pub use error::HarnessError;
 pub use fixture::Fixture;
 pub use load::{Background, drive};

@@ -12,7 +12,7 @@ const DIRECTORY: &str = env!("CARGO_TARGET_TMPDIR");
 #[tokio::test(flavor = "multi_thread")]
 async fn every_pair_of_backends_applies_every_command_once_on_all_nodes() {
     for (transport, storage) in backends() {
-        let cluster = Cluster::start(transport, storage, Path::new(DIRECTORY)).await;
+        let cluster = Cluster::start(3, transport, storage, Path::new(DIRECTORY)).await;
         let cluster = cluster.unwrap_or_else(|error| panic!("{transport}/{storage}: {error}"));
         let before = cluster.agreed().await.expect("agreement");
         let payload = Payload::of_size(100);
@@ -29,7 +29,7 @@ async fn every_pair_of_backends_applies_every_command_once_on_all_nodes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_background_counts_its_commands_and_stops() {
     let directory = Path::new(DIRECTORY);
-    let cluster = Cluster::start(TransportKind::Memory, StorageKind::Memory, directory).await;
+    let cluster = Cluster::start(3, TransportKind::Memory, StorageKind::Memory, directory).await;
     let cluster = cluster.expect("a cluster");
     let before = cluster.agreed().await.expect("agreement");
     let nodes = cluster.entry(Entry::Everywhere);

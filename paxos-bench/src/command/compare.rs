@@ -1,0 +1,56 @@
+//! `paxos-bench compare`
+
+use std::{error::Error, fs, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use paxos_bench::{
+    Environment,
+    compare::{self, CompareError, Plan, Report, Request},
+};
+
+use super::interrupt;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    request: Request,
+    /// A directory for the same as `compare.json`, and with charts as `compare.html`.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let environment = Environment::look();
+    let plan = Plan::new(&arguments.request, interrupt::flag()?)?;
+    let progress = ProgressBar::new(plan.measurements() as u64);
+    progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {eta} {wide_msg}")?);
+    let (measured, ended) = compare::run(&plan, |cell, entrant| {
+        progress.set_message(format!("{} ({}): {cell}", entrant.contestant, entrant.flavour));
+        if progress.is_hidden() {
+            eprintln!("{} ({}): {cell}", entrant.contestant, entrant.flavour);
+        }
+        progress.inc(1);
+    });
+    progress.finish_and_clear();
+
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let mut report = Report::new(environment, format!("paxos-bench {command}"), &measured);
+    let interrupted = plan.terms.is_over();
+    report.ended_early = match &ended {
+        Err(error) => Some(error.to_string()),
+        Ok(()) => interrupted.then(|| "Ctrl-C".to_owned()),
+    };
+    print!("{report}");
+    if let Some(directory) = &arguments.out {
+        fs::create_dir_all(directory)
+            .map_err(CompareError::io(format!("create {}", directory.display())))?;
+        for (name, content) in [("compare.json", report.json()?), ("compare.html", report.html())] {
+            let path = directory.join(name);
+            fs::write(&path, content)
+                .map_err(CompareError::io(format!("write {}", path.display())))?;
+        }
+    }
+    ended?;
+    Ok(if interrupted { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,4 @@
+//! What the command can do: one file for each subcommand.
+
+pub(crate) mod compare;
+mod interrupt;

@@ -1,0 +1,31 @@
+//! The command `paxos-bench`.
+
+mod command;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Measures this project beside its peers and the limits of the machine.
+#[derive(Parser)]
+#[command(name = "paxos-bench", version)]
+enum Command {
+    /// Commands per second, side by side with other libraries in one run.
+    ///
+    /// All replicas share one process, with transport and storage in memory. The peers take part
+    /// in a program built with `--features compare-peers`.
+    Compare(command::compare::Arguments),
+}
+
+fn main() -> ExitCode {
+    let ended = match Command::parse() {
+        Command::Compare(arguments) => command::compare::run(&arguments),
+    };
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
