@@ -5,7 +5,8 @@
 //! - One value per slot and ballot: a slot is proposed once, and sent again only with that value.
 //! - Recovered values first, in the order of slots, holes filled with noops; then batches.
 //! - **The window** (Lamport 2001, section 3, α): nothing is proposed at slot i unless every slot
-//!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order.
+//!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order. It
+//!   is bounded in bytes besides.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use super::{
     queue::Queue,
     recovery::Recovered,
     slots::Slots,
-    tally::{Chosen, Tally},
+    tally::{Chosen, Tally, Voters},
 };
 use crate::{
     message::{Accept, Accepted, Message},
@@ -38,6 +39,11 @@ pub(super) struct Leading {
     recovered_last: Slot,
     /// Slots proposed and not chosen: within a window of each other.
     in_flight: Slots<InFlight>,
+    /// Bytes of their values.
+    bytes_in_flight: usize,
+    /// No slot up to here holds up a command: it is chosen, or one above it is, or it had to be
+    /// sent again. Every later one that has been proposed is in flight.
+    overtaken: Slot,
     /// When to look for votes that are overdue.
     check_at: Instant,
     /// The watermark the peers were told last.
@@ -48,7 +54,10 @@ pub(super) struct Leading {
 struct InFlight {
     value: Value,
     votes: Tally<Accepted>,
+    /// When it was sent to everyone.
     sent_at: Instant,
+    /// Who has shown to lack it, and has got it again for that.
+    lacked_by: Voters,
 }
 
 impl Leading {
@@ -65,6 +74,8 @@ impl Leading {
             recovered,
             recovered_last,
             in_flight: Slots::default(),
+            bytes_in_flight: 0,
+            overtaken: chosen,
             check_at: cx.now.after(cx.config.retransmit_timeout),
             announced: Slot::ZERO,
         }
@@ -104,12 +115,14 @@ impl Leading {
     ) {
         let chosen = learner.chosen().slot;
         while let Some(slot) = self.in_flight.first().filter(|&slot| slot <= chosen) {
-            self.in_flight.remove(slot);
+            self.land(slot);
         }
         self.next = self.next.max(chosen.next());
+        self.overtaken = self.overtaken.max(chosen);
         let window =
             cx.memberships.governing(self.next).window() + u64::from(planted!(BeyondWindow));
-        while self.next <= chosen.plus(window) {
+        while self.next <= chosen.plus(window) && self.bytes_in_flight < cx.config.window_bytes_max
+        {
             let value = if self.next <= self.recovered_last {
                 let recovered = self.recovered.remove(&self.next);
                 recovered.filter(|_| !planted!(ReportedValueAsHole)).unwrap_or(Value::Noop)
@@ -125,9 +138,19 @@ impl Leading {
     }
 
     /// Adaptive batching: an idle leader proposes at once; the more slots are undecided, the more
-    /// commands must have gathered for another.
+    /// commands must have gathered for another. Slots that have probably been lost do not count.
     fn may_cut(&self, queue: &Queue, cx: &Context<'_>) -> bool {
-        !queue.is_empty() && (queue.len() >= self.in_flight.len() || queue.fills_batch(cx.config))
+        assert!(self.overtaken < self.next, "slots up to {} were proposed", self.overtaken);
+        let undecided = self.next.0 - self.overtaken.0 - 1;
+        !queue.is_empty() && (queue.len() as u64 >= undecided || queue.fills_batch(cx.config))
+    }
+
+    /// The slot is not in flight any more.
+    fn land(&mut self, slot: Slot) {
+        if let Some(in_flight) = self.in_flight.remove(slot) {
+            self.bytes_in_flight -= in_flight.value.encoded_len();
+        }
+        assert_eq!(self.in_flight.is_empty(), self.bytes_in_flight == 0, "each value has bytes");
     }
 
     fn propose_value(
@@ -149,7 +172,11 @@ impl Leading {
         if planted!(OwnVoteBeforeSync) {
             votes.add(cx.config.id, cx.memberships.governing(slot));
         }
-        self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now });
+        self.bytes_in_flight += value.encoded_len();
+        let lacked_by = Voters::default();
+        let before =
+            self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now, lacked_by });
+        assert!(before.is_none(), "slot {slot} is proposed once");
     }
 
     /// Counts votes, and tells the learner of the slots that they make chosen.
@@ -168,7 +195,8 @@ impl Leading {
             if let Some(in_flight) = self.in_flight.get_mut(slot)
                 && let Some(quorum) = in_flight.votes.add(from, memberships.governing(slot))
             {
-                self.in_flight.remove(slot);
+                self.land(slot);
+                self.overtaken = self.overtaken.max(slot);
                 learner.on_chosen(&Chosen::by(&quorum, slot));
             }
         }
@@ -192,23 +220,30 @@ impl Leading {
             if let Some(in_flight) = self.in_flight.get_mut(slot) {
                 in_flight.sent_at = cx.now;
             }
+            self.overtaken = self.overtaken.max(slot);
         }
     }
 
     /// A peer has accepted nothing above `highest_accepted` although everything sent before
-    /// `since` should have reached it: what it lacks is sent again.
+    /// `since` should have reached it: what it lacks is sent again, without waiting for the votes to
+    /// be overdue; but once, however many answers show the same.
     pub(super) fn on_peer_lacks(
-        &self,
+        &mut self,
         peer: NodeId,
         highest_accepted: Slot,
         since: Instant,
         learner: &Learner,
         cx: &mut Context<'_>,
     ) {
+        let Some((first, last)) = self.in_flight.first().zip(self.in_flight.last()) else { return };
         let from = Slot(highest_accepted.0.saturating_add(1));
-        for (slot, in_flight) in self.in_flight.from(from) {
-            if in_flight.sent_at < since {
+        for slot in first.max(from).through(last) {
+            if let Some(in_flight) = self.in_flight.get_mut(slot)
+                && in_flight.sent_at < since
+                && in_flight.lacked_by.insert(peer, cx.memberships.governing(slot))
+            {
                 self.resend(slot, peer, learner, cx);
+                self.overtaken = self.overtaken.max(slot);
             }
         }
     }

@@ -163,6 +163,8 @@ impl Replica {
             return;
         }
         if self.follow(now, from, accept.ballot, accept.chosen) {
+            let halt = self.learner.advance(&self.acceptor);
+            self.out.halt(halt);
             let chosen = self.learner.chosen().slot;
             self.acceptor.accept(from, accept, chosen, &mut surroundings!(self, now));
         }
