@@ -9,9 +9,7 @@
 //! could not become durable: a candidate that only such nodes reach would disturb the leader of
 //! those that can write, and never be elected.
 
-use std::collections::BTreeSet;
-
-use super::{context::Context, requests::Target};
+use super::{context::Context, requests::Target, tally::Voters};
 use crate::{
     limits,
     message::{Message, Poll, PollReply},
@@ -38,7 +36,7 @@ pub(super) struct Election {
 #[derive(Clone, Debug)]
 struct Polling {
     number: u64,
-    granted: BTreeSet<NodeId>,
+    granted: Voters,
     expires_at: Instant,
 }
 
@@ -174,7 +172,7 @@ impl Election {
         if !reply.granted {
             return None;
         }
-        poll.granted.insert(from);
+        poll.granted.insert(from, cx.memberships.current());
         self.granted(cx)
     }
 
@@ -210,9 +208,11 @@ impl Election {
         self.leader = None;
         self.route = None;
         *numbers += 1;
+        let mut granted = Voters::default();
+        granted.insert(cx.config.id, cx.memberships.current());
         self.poll = Some(Polling {
             number: *numbers,
-            granted: BTreeSet::from([cx.config.id]),
+            granted,
             expires_at: cx.now.after(cx.config.election_timeout / 4),
         });
         cx.broadcast(&Message::Poll(Poll { number: *numbers, chosen }));

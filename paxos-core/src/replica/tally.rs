@@ -46,6 +46,10 @@ impl Voters {
         self.bits & Voters::bit_of(node, membership) != 0
     }
 
+    pub(super) fn len(self) -> usize {
+        self.bits.count_ones() as usize
+    }
+
     /// No bit if `node` is no voter.
     fn bit_of(node: NodeId, membership: &Membership) -> u16 {
         membership.voters().position(|voter| voter == node).map_or(0, |index| 1 << index)
