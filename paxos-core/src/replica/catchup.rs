@@ -175,9 +175,9 @@ impl Catchup {
 
 /// The end of the gap that starts at `from`: the slot before the next one that needs no pulling.
 fn last_missing(from: Slot, target: Slot, learner: &Learner, acceptor: &Acceptor) -> Slot {
-    let (told_ballot, told) = learner.told();
+    let (leader_ballot, leader_watermark) = learner.leader_watermark();
     let known = |&(slot, ballot): &(Slot, Ballot)| {
-        ballot == Ballot::CHOSEN || (ballot == told_ballot && slot <= told.slot)
+        ballot == Ballot::CHOSEN || (ballot == leader_ballot && slot <= leader_watermark.slot)
     };
     let present = acceptor.log().ballots_from(from).find(known);
     present.map_or(target, |(slot, _)| slot.previous()).min(target).max(from)

@@ -82,7 +82,7 @@ impl Election {
         }
     }
 
-    pub(super) fn saw(&mut self, ballot: Ballot) {
+    pub(super) fn heard_of(&mut self, ballot: Ballot) {
         if ballot.is_proposable() {
             self.highest = self.highest.max(ballot);
         }
@@ -105,8 +105,8 @@ impl Election {
     }
 
     /// A live leader has been heard, at a ballot this node may follow.
-    pub(super) fn heard(&mut self, ballot: Ballot, cx: &mut Context<'_>) {
-        self.saw(ballot);
+    pub(super) fn on_leader(&mut self, ballot: Ballot, cx: &mut Context<'_>) {
+        self.heard_of(ballot);
         if self.leader.is_none_or(|(known, _)| ballot >= known) {
             self.leader = Some((ballot, cx.now));
             self.timeout_at = cx.jittered(cx.config.election_timeout);
@@ -164,7 +164,7 @@ impl Election {
         reply: &PollReply,
         cx: &Context<'_>,
     ) -> Option<Ballot> {
-        self.saw(reply.promised);
+        self.heard_of(reply.promised);
         let poll = self.poll.as_mut().filter(|poll| poll.number == reply.number)?;
         if let Some(leader) = reply.leader.filter(|_| !planted!(RouteIgnored)) {
             self.route = Some((from, leader));

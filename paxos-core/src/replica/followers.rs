@@ -91,7 +91,7 @@ impl Followers {
     }
 
     /// A peer has answered something of this leadership.
-    pub(super) fn heard(&mut self, from: NodeId, now: Instant) {
+    pub(super) fn on_answer(&mut self, from: NodeId, now: Instant) {
         if let Some(peer) = self.peer(from) {
             peer.heard_at = peer.heard_at.max(now);
         }
@@ -107,7 +107,7 @@ impl Followers {
         if reply.round > self.round {
             return None;
         }
-        self.heard(from, now);
+        self.on_answer(from, now);
         let peer = self.peer(from)?;
         if reply.round >= peer.round {
             peer.round = reply.round;

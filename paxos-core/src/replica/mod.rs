@@ -197,7 +197,7 @@ impl Replica {
         };
         let acceptor = Acceptor::recovered(&mut recovered)?;
         let mut election = Election::begin(recovered.incarnation == 1, &mut cx);
-        election.saw(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
+        election.heard_of(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
         Ok(Replica {
             client: ClientId { name: config.id.0, epoch: recovered.incarnation },
             config,
@@ -349,7 +349,7 @@ impl Replica {
         let from = self.learner.chosen().slot.next();
         let cx = &mut surroundings!(self, now);
         self.acceptor.promise_own(ballot, cx.out);
-        self.election.saw(ballot);
+        self.election.heard_of(ballot);
         self.proposing = Proposing::Preparing(Preparing::begin(ballot, from, cx));
     }
 

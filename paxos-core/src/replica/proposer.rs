@@ -11,12 +11,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    acceptor::{Acceptor, Standing},
+    acceptor::{Acceptor, Judgement},
     context::Context,
     learner::Learner,
     membership::Memberships,
     queue::Queue,
-    recovery::Recovered,
+    recovery::Reported,
     slots::Slots,
     tally::{Chosen, Tally, Voters},
 };
@@ -62,9 +62,12 @@ struct InFlight {
 
 impl Leading {
     /// Leads at the ballot that a quorum has promised. Every slot up to `chosen` is chosen.
-    pub(super) fn begin(recovered: Recovered, chosen: Slot, cx: &Context<'_>) -> Leading {
-        let Recovered { ballot, chosen: reported, mut values } = recovered;
-        assert!(reported <= chosen, "slots up to {reported} are chosen and were not adopted");
+    pub(super) fn begin(reported: Reported, chosen: Slot, cx: &Context<'_>) -> Leading {
+        let Reported { ballot, chosen: reported_chosen, mut values } = reported;
+        assert!(
+            reported_chosen <= chosen,
+            "slots up to {reported_chosen} are chosen and were not adopted"
+        );
         let recovered = values.split_off(&chosen.next());
         let first = recovered.first_key_value().map(|(&slot, _)| slot);
         let recovered_last = recovered.last_key_value().map_or(chosen, |(&slot, _)| slot);
@@ -166,8 +169,8 @@ impl Leading {
         let accept = Accept { ballot: self.ballot, slot, value: value.clone(), chosen };
         cx.broadcast(&Message::Accept(accept.clone()));
         self.announced = chosen.slot;
-        let standing = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
-        assert_eq!(standing, Standing::Current, "a leader's own promise is its ballot");
+        let judgement = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
+        assert_eq!(judgement, Judgement::Current, "a leader's own promise is its ballot");
         let mut votes = Tally::new();
         if planted!(OwnVoteBeforeSync) {
             votes.add(cx.config.id, cx.memberships.governing(slot));
