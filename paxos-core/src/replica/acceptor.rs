@@ -96,6 +96,7 @@ impl Acceptor {
     /// Promises a ballot durably, unless it has promised it before.
     fn promise(&mut self, ballot: Ballot, out: &mut Outbox) {
         assert!(ballot >= self.promised, "a promise of {} cannot sink to {ballot}", self.promised);
+        assert!(ballot.is_proposable(), "{ballot} is nobody's ballot");
         if ballot > self.promised {
             self.promised = ballot;
             out.persist_promise(ballot);
@@ -104,6 +105,7 @@ impl Acceptor {
 
     /// Promises a ballot of this node's own, so that it is never used again.
     pub(super) fn promise_own(&mut self, ballot: Ballot, out: &mut Outbox) {
+        assert!(ballot > self.promised, "ballot {ballot} may have been used");
         self.promise(ballot, out);
     }
 
@@ -170,6 +172,7 @@ impl Acceptor {
         chosen: Slot,
         out: &mut Outbox,
     ) {
+        assert_eq!(prepare.ballot, self.promised, "a promise is of what is promised");
         let promise = Promise {
             ballot: prepare.ballot,
             from: prepare.from,
@@ -221,6 +224,17 @@ impl Acceptor {
     }
 
     fn record(&mut self, slot: Slot, ballot: Ballot, value: Value, out: &mut Outbox) {
+        assert!(slot > Slot::ZERO, "the log starts at slot 1");
+        assert!(
+            ballot <= self.promised || ballot == Ballot::CHOSEN,
+            "invariant 1: slot {slot} would be accepted at {ballot}, above the promise {}",
+            self.promised
+        );
+        let vote = self.log.get(slot).map(|(accepted, _)| accepted);
+        assert!(
+            vote.filter(|vote| vote.is_proposable()) < Some(ballot),
+            "invariant 2: slot {slot} would be accepted at {ballot} after {vote:?}"
+        );
         out.persist_record(Record { slot, ballot, value: value.clone() });
         self.log.insert(slot, ballot, value, out.last_write());
     }

@@ -110,6 +110,7 @@ impl Catchup {
             expires_at: cx.now.after(cx.config.retransmit_timeout * patience),
         });
         let to = last_missing(from, self.target(), learner, acceptor);
+        assert!(from <= to, "something is missing from {from} on");
         cx.out.send(peer, Message::Learn(Learn { number: *numbers, from, to }));
     }
 
@@ -160,6 +161,7 @@ impl Catchup {
                 values.push((slot, value));
             }
         }
+        assert_eq!(next, learner.chosen().slot.plus(values.len() as u64 + 1), "no holes");
         values
     }
 

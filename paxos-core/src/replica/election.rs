@@ -184,7 +184,9 @@ impl Election {
             return None;
         }
         self.poll = None;
-        Some(self.highest.next_of(cx.config.id))
+        let ballot = self.highest.next_of(cx.config.id);
+        assert!(ballot > self.highest && ballot.is_proposable(), "above every ballot heard of");
+        Some(ballot)
     }
 
     /// Polls if it is time to; returns the ballot to prepare if nobody else has to be asked.

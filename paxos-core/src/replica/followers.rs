@@ -77,6 +77,7 @@ impl Followers {
 
     /// Begins a round.
     pub(super) fn beat(&mut self, ballot: Ballot, chosen: Watermark, cx: &mut Context<'_>) {
+        assert!(cx.now >= self.started.back().copied().unwrap_or_default(), "rounds are in order");
         self.round += 1;
         if self.started.len() == ROUNDS_KEPT {
             self.started.pop_front();
@@ -163,6 +164,7 @@ impl Followers {
             writers += usize::from(can_write);
             may_write -= usize::from(!can_write);
         }
+        assert!(writers <= may_write, "who writes may write");
         let membership = cx.memberships.current();
         let [phase_one, phase_two] =
             [Phase::One, Phase::Two].map(|phase| membership.quorum_size(phase));

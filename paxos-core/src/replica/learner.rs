@@ -125,6 +125,11 @@ impl Learner {
             }
             self.hashes.push_back(self.chosen);
         }
+        assert_eq!(self.hashes.back(), Some(&self.chosen), "the last hash is the watermark's");
+        assert!(
+            self.above.first().is_none_or(|first| first > self.chosen.slot),
+            "what is chosen above the watermark is above it"
+        );
         self.compare(leader_ballot, leader_watermark)
     }
 
@@ -151,6 +156,10 @@ impl Learner {
         };
         let verdicts = self.sessions.take_in(slot, batch);
         let bytes = value.encoded_len() + DELIVERY_OVERHEAD_BYTES;
+        assert!(
+            self.in_delivery.back().is_none_or(|&(last, _)| last.next() == slot),
+            "invariant 6: slots are delivered in order, each once"
+        );
         self.in_delivery.push_back((slot, bytes));
         self.bytes_in_delivery += bytes;
         if slot.0 - self.checkpoint_slot.0 >= checkpoint_slots && self.checkpoint.is_none() {
@@ -172,6 +181,11 @@ impl Learner {
             self.in_delivery.pop_front();
             self.bytes_in_delivery -= bytes;
         }
+        assert_eq!(
+            self.in_delivery.is_empty(),
+            self.bytes_in_delivery == 0,
+            "what is in delivery has bytes"
+        );
         let safe = if planted!(SessionsAheadOfState) { slot } else { durable };
         self.checkpoint.take_if(|checkpoint| checkpoint.slot <= safe)
     }

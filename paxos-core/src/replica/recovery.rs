@@ -65,6 +65,7 @@ pub(super) struct Reported {
 
 impl Reported {
     fn of(_: Quorum<Promise>, preparing: &mut Preparing) -> Reported {
+        assert!(preparing.reports_all(preparing.chosen), "what is chosen has been adopted");
         let reported = std::mem::take(&mut preparing.reported);
         let values = reported.into_iter().map(|(slot, (_, value))| (slot, value)).collect();
         Reported { ballot: preparing.ballot, chosen: preparing.chosen, values }
@@ -103,6 +104,7 @@ impl Preparing {
         self.resend_at.min(self.expires_at)
     }
 
+    /// Asks for the page that comes next.
     fn request(&self, acceptor: NodeId, cx: &mut Context<'_>) {
         if let Some(&(from, _)) = self.pages.get(&acceptor) {
             let prepare = Prepare { ballot: self.ballot, from };
@@ -170,7 +172,7 @@ impl Preparing {
             tracing::warn!(node = %cx.config.id, %acceptor, ballot = %self.ballot, "a promise with a hole");
             return PhaseOne::Waiting;
         }
-        self.pages.remove(&acceptor);
+        assert!(self.pages.remove(&acceptor).is_some(), "each promise counts once");
         self.chosen = self.chosen.max(watermark);
         match self.promises.add(acceptor, cx.memberships.governing(self.from)) {
             Some(quorum) => PhaseOne::Elected(Reported::of(quorum, self)),
