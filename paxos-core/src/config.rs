@@ -37,6 +37,8 @@ pub struct Config {
     pub outstanding_commands_max: usize,
     /// Commands that wait at the leader for a slot, in bytes.
     pub queue_bytes_max: usize,
+    /// Values proposed and not chosen, in bytes, beside the window in slots.
+    pub window_bytes_max: usize,
     /// Values of chosen slots kept in memory, in bytes.
     pub cache_bytes_max: usize,
     /// Bytes delivered to the state machine and not yet applied.
@@ -94,6 +96,7 @@ impl Config {
             outstanding_bytes_max: limits::OUTSTANDING_BYTES_MAX,
             outstanding_commands_max: limits::OUTSTANDING_COMMANDS_MAX,
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
+            window_bytes_max: limits::WINDOW_BYTES_MAX,
             cache_bytes_max: limits::CACHE_BYTES_MAX,
             delivery_bytes_max: limits::DELIVERY_BYTES_MAX,
             page_bytes_max: limits::PAGE_BYTES_MAX,
@@ -125,6 +128,7 @@ impl Config {
                 usize::try_from(limits::SESSION_WINDOW).expect("the window fits"),
             ),
             ("queue_bytes_max", self.queue_bytes_max, usize::MAX),
+            ("window_bytes_max", self.window_bytes_max, limits::WINDOW_BYTES_MAX),
             ("cache_bytes_max", self.cache_bytes_max, usize::MAX),
             ("delivery_bytes_max", self.delivery_bytes_max, usize::MAX),
             ("page_bytes_max", self.page_bytes_max, limits::PAGE_BYTES_MAX),

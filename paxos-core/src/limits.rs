@@ -115,3 +115,8 @@ pub const LOG_AHEAD_SLOTS_MAX: u64 = LOG_AHEAD_WINDOWS * WINDOW_SLOTS_MAX;
 /// Votes that wait for a disk that hangs, as ranges: one for each slot that a log may reach above
 /// the chosen ones. What is beyond gets its vote when the leader asks again.
 pub const VOTES_HELD_MAX: usize = LOG_AHEAD_SLOTS_MAX as usize;
+
+/// Values proposed and not chosen, in bytes, beside the window in slots: a leader proposes no more
+/// until it is below. With the value that overshoots it and what is sent again, this stays below
+/// the 32 MiB that a transport queues for a peer's log, so that no Accept is dropped on the way out.
+pub const WINDOW_BYTES_MAX: usize = 16 << 20;

@@ -46,7 +46,7 @@ pub(super) struct Acceptor {
 
 /// Whether a ballot may be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Judgement {
     /// Nothing higher is promised.
     Current,
     /// A higher ballot is promised; its sender has been told.
@@ -85,17 +85,18 @@ impl Acceptor {
     }
 
     /// Checks a leader's or candidate's ballot against the promise and rejects it if it is lower.
-    pub(super) fn judge(&self, from: NodeId, ballot: Ballot, out: &mut Outbox) -> Standing {
+    pub(super) fn judge(&self, from: NodeId, ballot: Ballot, out: &mut Outbox) -> Judgement {
         if ballot >= self.promised || planted!(BallotBelowPromise) {
-            return Standing::Current;
+            return Judgement::Current;
         }
         out.send(from, Message::Reject(Reject { ballot, promised: self.promised }));
-        Standing::Outdated
+        Judgement::Outdated
     }
 
     /// Promises a ballot durably, unless it has promised it before.
     fn promise(&mut self, ballot: Ballot, out: &mut Outbox) {
         assert!(ballot >= self.promised, "a promise of {} cannot sink to {ballot}", self.promised);
+        assert!(ballot.is_proposable(), "{ballot} is nobody's ballot");
         if ballot > self.promised {
             self.promised = ballot;
             out.persist_promise(ballot);
@@ -104,6 +105,7 @@ impl Acceptor {
 
     /// Promises a ballot of this node's own, so that it is never used again.
     pub(super) fn promise_own(&mut self, ballot: Ballot, out: &mut Outbox) {
+        assert!(ballot > self.promised, "ballot {ballot} may have been used");
         self.promise(ballot, out);
     }
 
@@ -118,7 +120,7 @@ impl Acceptor {
         chosen: Slot,
         cx: &mut Context<'_>,
     ) -> Page {
-        if self.judge(from, prepare.ballot, cx.out) == Standing::Outdated {
+        if self.judge(from, prepare.ballot, cx.out) == Judgement::Outdated {
             return Page::Refused;
         }
         self.promise(prepare.ballot, cx.out);
@@ -170,6 +172,7 @@ impl Acceptor {
         chosen: Slot,
         out: &mut Outbox,
     ) {
+        assert_eq!(prepare.ballot, self.promised, "a promise is of what is promised");
         let promise = Promise {
             ballot: prepare.ballot,
             from: prepare.from,
@@ -191,14 +194,14 @@ impl Acceptor {
         accept: Accept,
         chosen: Slot,
         cx: &mut Context<'_>,
-    ) -> Standing {
+    ) -> Judgement {
         let Accept { ballot, slot, value, .. } = accept;
-        if self.judge(from, ballot, cx.out) == Standing::Outdated {
-            return Standing::Outdated;
+        if self.judge(from, ballot, cx.out) == Judgement::Outdated {
+            return Judgement::Outdated;
         }
         let ahead_max = limits::LOG_AHEAD_WINDOWS * cx.memberships.current().window();
         if slot.0 > chosen.0.saturating_add(ahead_max) {
-            return Standing::Current;
+            return Judgement::Current;
         }
         self.promise(ballot, cx.out);
         let accepted = self.log.get(slot).map(|(accepted, _)| accepted);
@@ -210,17 +213,28 @@ impl Acceptor {
             self.record(slot, ballot, value, cx.out);
             cx.out.send_after_persist(from, vote);
         }
-        Standing::Current
+        Judgement::Current
     }
 
     /// Records a value that a peer knows to be chosen.
-    pub(super) fn learn(&mut self, slot: Slot, value: Value, out: &mut Outbox) {
+    pub(super) fn record_chosen(&mut self, slot: Slot, value: Value, out: &mut Outbox) {
         if self.log.get(slot).is_none_or(|(ballot, _)| ballot != Ballot::CHOSEN) {
             self.record(slot, Ballot::CHOSEN, value, out);
         }
     }
 
     fn record(&mut self, slot: Slot, ballot: Ballot, value: Value, out: &mut Outbox) {
+        assert!(slot > Slot::ZERO, "the log starts at slot 1");
+        assert!(
+            ballot <= self.promised || ballot == Ballot::CHOSEN,
+            "invariant 1: slot {slot} would be accepted at {ballot}, above the promise {}",
+            self.promised
+        );
+        let vote = self.log.get(slot).map(|(accepted, _)| accepted);
+        assert!(
+            vote.filter(|vote| vote.is_proposable()) < Some(ballot),
+            "invariant 2: slot {slot} would be accepted at {ballot} after {vote:?}"
+        );
         out.persist_record(Record { slot, ballot, value: value.clone() });
         self.log.insert(slot, ballot, value, out.last_write());
     }

@@ -4,7 +4,7 @@
 //! is flow-controlled by the one who needs it. A peer that does not answer is passed over for the
 //! next, known to have the slots or not, so it need not be the leader, and one link will do.
 
-use std::collections::BTreeMap;
+use smallvec::SmallVec;
 
 use super::{WriteId, acceptor::Acceptor, context::Context, learner::Learner, outbox::Outbox};
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Catchup {
     /// How far each peer is known to know the log chosen.
-    peers: BTreeMap<NodeId, Slot>,
+    peers: SmallVec<[(NodeId, Slot); limits::VOTERS_MAX]>,
     /// The watermark that has not moved since.
     stuck: Option<(Slot, Instant)>,
     pulling: Option<Pulling>,
@@ -42,13 +42,21 @@ struct Pulling {
 impl Catchup {
     /// `peer` knows every slot up to `chosen` to be chosen.
     pub(super) fn on_peer(&mut self, peer: NodeId, chosen: Slot) {
-        let known = self.peers.entry(peer).or_default();
-        *known = chosen.max(*known);
+        match self.peers.iter_mut().find(|(known, _)| *known == peer) {
+            Some((_, known)) => *known = chosen.max(*known),
+            None => self.peers.push((peer, chosen)),
+        }
+    }
+
+    /// `peer` knows every slot up to `chosen` to be chosen, and no more, whatever it said before.
+    fn correct(&mut self, peer: NodeId, chosen: Slot) {
+        self.peers.retain(|(known, _)| *known != peer);
+        self.peers.push((peer, chosen));
     }
 
     /// The last slot that somebody knows to be chosen.
     fn target(&self) -> Slot {
-        self.peers.values().copied().max().unwrap_or_default()
+        self.peers.iter().map(|&(_, chosen)| chosen).max().unwrap_or_default()
     }
 
     /// Pulls the next page, if slots have been missing for long enough.
@@ -102,12 +110,15 @@ impl Catchup {
             expires_at: cx.now.after(cx.config.retransmit_timeout * patience),
         });
         let to = last_missing(from, self.target(), learner, acceptor);
+        assert!(from <= to, "something is missing from {from} on");
         cx.out.send(peer, Message::Learn(Learn { number: *numbers, from, to }));
     }
 
     /// The next peer, in turn, that is known to have the slot; any, if the last one did not answer.
     fn next_peer(&self, slot: Slot, cx: &Context<'_>) -> Option<NodeId> {
-        let has_slot = |peer: &NodeId| self.peers.get(peer).is_some_and(|chosen| *chosen >= slot);
+        let has_slot = |peer: &NodeId| {
+            self.peers.iter().any(|(known, chosen)| known == peer && *chosen >= slot)
+        };
         let peers = cx.memberships.current().peers_of(cx.config.id);
         let mut able = peers.filter(|peer| self.unanswered || has_slot(peer));
         let first = able.next()?;
@@ -137,7 +148,7 @@ impl Catchup {
             // What the peer really has: an empty page means that it has been overrated.
             let last = learned.values.last();
             let has = last.map_or(Slot::ZERO, |&(slot, _)| slot.max(learned.chosen));
-            self.peers.insert(from, has);
+            self.correct(from, has);
         }
         let mut next = learner.chosen().slot.next();
         let mut values = Vec::new();
@@ -150,6 +161,7 @@ impl Catchup {
                 values.push((slot, value));
             }
         }
+        assert_eq!(next, learner.chosen().slot.plus(values.len() as u64 + 1), "no holes");
         values
     }
 
@@ -165,9 +177,9 @@ impl Catchup {
 
 /// The end of the gap that starts at `from`: the slot before the next one that needs no pulling.
 fn last_missing(from: Slot, target: Slot, learner: &Learner, acceptor: &Acceptor) -> Slot {
-    let (told_ballot, told) = learner.told();
+    let (leader_ballot, leader_watermark) = learner.leader_watermark();
     let known = |&(slot, ballot): &(Slot, Ballot)| {
-        ballot == Ballot::CHOSEN || (ballot == told_ballot && slot <= told.slot)
+        ballot == Ballot::CHOSEN || (ballot == leader_ballot && slot <= leader_watermark.slot)
     };
     let present = acceptor.log().ballots_from(from).find(known);
     present.map_or(target, |(slot, _)| slot.previous()).min(target).max(from)

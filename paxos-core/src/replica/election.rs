@@ -9,9 +9,7 @@
 //! could not become durable: a candidate that only such nodes reach would disturb the leader of
 //! those that can write, and never be elected.
 
-use std::collections::BTreeSet;
-
-use super::{context::Context, origin::Target};
+use super::{context::Context, origin::Target, tally::Voters};
 use crate::{
     limits,
     message::{Message, Poll, PollReply},
@@ -38,7 +36,7 @@ pub(super) struct Election {
 #[derive(Clone, Debug)]
 struct Polling {
     number: u64,
-    granted: BTreeSet<NodeId>,
+    granted: Voters,
     expires_at: Instant,
 }
 
@@ -84,7 +82,7 @@ impl Election {
         }
     }
 
-    pub(super) fn saw(&mut self, ballot: Ballot) {
+    pub(super) fn heard_of(&mut self, ballot: Ballot) {
         if ballot.is_proposable() {
             self.highest = self.highest.max(ballot);
         }
@@ -107,8 +105,8 @@ impl Election {
     }
 
     /// A live leader has been heard, at a ballot this node may follow.
-    pub(super) fn heard(&mut self, ballot: Ballot, cx: &mut Context<'_>) {
-        self.saw(ballot);
+    pub(super) fn on_leader(&mut self, ballot: Ballot, cx: &mut Context<'_>) {
+        self.heard_of(ballot);
         if self.leader.is_none_or(|(known, _)| ballot >= known) {
             self.leader = Some((ballot, cx.now));
             self.timeout_at = cx.jittered(cx.config.election_timeout);
@@ -166,7 +164,7 @@ impl Election {
         reply: &PollReply,
         cx: &Context<'_>,
     ) -> Option<Ballot> {
-        self.saw(reply.promised);
+        self.heard_of(reply.promised);
         let poll = self.poll.as_mut().filter(|poll| poll.number == reply.number)?;
         if let Some(leader) = reply.leader.filter(|_| !planted!(RouteIgnored)) {
             self.route = Some((from, leader));
@@ -174,7 +172,7 @@ impl Election {
         if !reply.granted {
             return None;
         }
-        poll.granted.insert(from);
+        poll.granted.insert(from, cx.memberships.current());
         self.granted(cx)
     }
 
@@ -186,7 +184,9 @@ impl Election {
             return None;
         }
         self.poll = None;
-        Some(self.highest.next_of(cx.config.id))
+        let ballot = self.highest.next_of(cx.config.id);
+        assert!(ballot > self.highest && ballot.is_proposable(), "above every ballot heard of");
+        Some(ballot)
     }
 
     /// Polls if it is time to; returns the ballot to prepare if nobody else has to be asked.
@@ -210,9 +210,11 @@ impl Election {
         self.leader = None;
         self.route = None;
         *numbers += 1;
+        let mut granted = Voters::default();
+        granted.insert(cx.config.id, cx.memberships.current());
         self.poll = Some(Polling {
             number: *numbers,
-            granted: BTreeSet::from([cx.config.id]),
+            granted,
             expires_at: cx.now.after(cx.config.election_timeout / 4),
         });
         cx.broadcast(Message::Poll(Poll { number: *numbers, chosen }));

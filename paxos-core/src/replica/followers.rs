@@ -8,11 +8,14 @@
 //! A round of heartbeats that a quorum has answered confirms that no higher ballot had been promised
 //! by a quorum when the round began.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
 
 use super::context::Context;
 use crate::{
     config::Config,
+    limits,
     message::{Heartbeat, HeartbeatReply, Message, Watermark},
     planted::planted,
     replica::PeerStatus,
@@ -26,13 +29,17 @@ const ROUNDS_KEPT: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Followers {
     round: u64,
-    started: VecDeque<(u64, Instant)>,
+    /// When the latest rounds began.
+    started: VecDeque<Instant>,
     next_beat: Instant,
-    peers: BTreeMap<NodeId, Follower>,
+    /// Those of the membership, in order.
+    peers: Vec<Follower>,
 }
 
 #[derive(Clone, Debug)]
 struct Follower {
+    id: NodeId,
+    /// When its last answer came.
     heard_at: Instant,
     round: u64,
     chosen: Slot,
@@ -42,7 +49,8 @@ struct Follower {
 
 impl Followers {
     pub(super) fn begin(cx: &Context<'_>) -> Followers {
-        let follower = || Follower {
+        let follower = |id| Follower {
+            id,
             heard_at: cx.now,
             round: 0,
             chosen: Slot::ZERO,
@@ -54,7 +62,7 @@ impl Followers {
             round: 0,
             started: VecDeque::new(),
             next_beat: cx.now,
-            peers: peers.map(|peer| (peer, follower())).collect(),
+            peers: peers.map(follower).collect(),
         }
     }
 
@@ -69,18 +77,23 @@ impl Followers {
 
     /// Begins a round.
     pub(super) fn beat(&mut self, ballot: Ballot, chosen: Watermark, cx: &mut Context<'_>) {
+        assert!(cx.now >= self.started.back().copied().unwrap_or_default(), "rounds are in order");
         self.round += 1;
         if self.started.len() == ROUNDS_KEPT {
             self.started.pop_front();
         }
-        self.started.push_back((self.round, cx.now));
+        self.started.push_back(cx.now);
         self.next_beat = cx.now.after(cx.config.heartbeat_interval);
         cx.broadcast(Message::Heartbeat(Heartbeat { ballot, round: self.round, chosen }));
     }
 
+    fn peer(&mut self, id: NodeId) -> Option<&mut Follower> {
+        self.peers.iter_mut().find(|peer| peer.id == id)
+    }
+
     /// A peer has answered something of this leadership.
-    pub(super) fn heard(&mut self, from: NodeId, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(&from) {
+    pub(super) fn on_answer(&mut self, from: NodeId, now: Instant) {
+        if let Some(peer) = self.peer(from) {
             peer.heard_at = peer.heard_at.max(now);
         }
     }
@@ -95,25 +108,27 @@ impl Followers {
         if reply.round > self.round {
             return None;
         }
-        self.heard(from, now);
-        let peer = self.peers.get_mut(&from)?;
+        self.on_answer(from, now);
+        let peer = self.peer(from)?;
         if reply.round >= peer.round {
             peer.round = reply.round;
             peer.can_write = reply.can_write;
         }
         peer.chosen = peer.chosen.max(reply.chosen);
         peer.highest_accepted = peer.highest_accepted.max(reply.highest_accepted);
-        self.started.iter().find(|(round, _)| *round == reply.round).map(|&(_, at)| at)
+        let back = usize::try_from(self.round - reply.round).ok()?;
+        self.started.iter().rev().nth(back).copied()
     }
 
     /// The latest round that a quorum has answered, or a later one; this node answers each.
     pub(super) fn confirmed_round(&self, cx: &Context<'_>) -> u64 {
         let needed = cx.memberships.current().quorum_size(Phase::Two);
         let needed = if planted!(ReadQuorumMinusOne) { needed.max(2) - 1 } else { needed };
-        let mut rounds: Vec<_> = self.peers.values().map(|peer| peer.round).collect();
-        rounds.push(self.round);
-        rounds.sort_unstable();
-        rounds[rounds.len() - needed]
+        let peers = self.peers.iter().map(|peer| peer.round);
+        let confirmed = nth_highest(needed, peers.chain([self.round]));
+        let confirmed = confirmed.expect("a quorum is no larger than the cluster");
+        assert!(confirmed <= self.round, "a round is answered once it has begun");
+        confirmed
     }
 
     /// When the leader will have lost its quorum, if nobody is heard: an election timeout after
@@ -127,9 +142,7 @@ impl Followers {
             return None;
         }
         let peers_needed = membership.quorum_size(Phase::Two) - 1;
-        let mut heard: Vec<_> = self.peers.values().map(|peer| peer.heard_at).collect();
-        heard.sort_unstable_by(|a, b| b.cmp(a));
-        let heard_at = heard.get(peers_needed.checked_sub(1)?)?;
+        let heard_at = nth_highest(peers_needed, self.peers.iter().map(|peer| peer.heard_at))?;
         Some(heard_at.after(config.election_timeout))
     }
 
@@ -145,12 +158,13 @@ impl Followers {
             return false;
         }
         let is_heard = |peer: &&Follower| cx.now.since(peer.heard_at) < cx.config.election_timeout;
-        let heard = self.peers.values().filter(is_heard).map(|peer| peer.can_write);
+        let heard = self.peers.iter().filter(is_heard).map(|peer| peer.can_write);
         let (mut writers, mut may_write) = (0, self.peers.len() + 1);
         for can_write in heard.chain([leader_can_write]) {
             writers += usize::from(can_write);
             may_write -= usize::from(!can_write);
         }
+        assert!(writers <= may_write, "who writes may write");
         let membership = cx.memberships.current();
         let [phase_one, phase_two] =
             [Phase::One, Phase::Two].map(|phase| membership.quorum_size(phase));
@@ -160,11 +174,18 @@ impl Followers {
     }
 
     pub(super) fn status(&self, now: Instant) -> impl Iterator<Item = PeerStatus> {
-        self.peers.iter().map(move |(&id, peer)| PeerStatus {
-            id,
+        self.peers.iter().map(move |peer| PeerStatus {
+            id: peer.id,
             chosen: peer.chosen,
             highest_accepted: peer.highest_accepted,
             silent_for: now.since(peer.heard_at),
         })
     }
+}
+
+/// The `n`th highest of `values`, counted from 1: what so many of them reach.
+fn nth_highest<T: Ord + Copy>(n: usize, values: impl Iterator<Item = T>) -> Option<T> {
+    let mut sorted: SmallVec<[T; limits::VOTERS_MAX]> = values.collect();
+    sorted.sort_unstable_by(|a, b| b.cmp(a));
+    sorted.get(n.checked_sub(1)?).copied()
 }

@@ -38,7 +38,7 @@ pub(super) struct Learner {
     /// Slots above the watermark that a quorum has chosen at this node's ballot.
     above: Slots<()>,
     /// The newest leader's ballot and watermark.
-    told: (Ballot, Watermark),
+    leader_watermark: (Ballot, Watermark),
     /// Earlier watermarks, to compare with what leaders say.
     hashes: VecDeque<Watermark>,
     sessions: SessionTable,
@@ -57,7 +57,7 @@ impl Learner {
         Learner {
             chosen,
             above: Slots::default(),
-            told: (Ballot::ZERO, Watermark::default()),
+            leader_watermark: (Ballot::ZERO, Watermark::default()),
             hashes: VecDeque::from([chosen]),
             sessions,
             checkpoint: None,
@@ -88,15 +88,15 @@ impl Learner {
     }
 
     /// The ballot at which the leader's watermark makes accepted slots chosen, and the watermark.
-    pub(super) fn told(&self) -> (Ballot, Watermark) {
-        self.told
+    pub(super) fn leader_watermark(&self) -> (Ballot, Watermark) {
+        self.leader_watermark
     }
 
     /// Takes in a leader's watermark. Those of older leaders, or late ones, say nothing new.
     pub(super) fn on_watermark(&mut self, ballot: Ballot, watermark: Watermark) -> Option<Halt> {
-        let (told_ballot, told) = self.told;
-        if (ballot, watermark.slot) > (told_ballot, told.slot) {
-            self.told = (ballot, watermark);
+        let (leader_ballot, leader_watermark) = self.leader_watermark;
+        if (ballot, watermark.slot) > (leader_ballot, leader_watermark.slot) {
+            self.leader_watermark = (ballot, watermark);
         }
         self.compare(ballot, watermark)
     }
@@ -110,12 +110,12 @@ impl Learner {
 
     /// Moves the watermark over every slot that is now known to be chosen.
     pub(super) fn advance(&mut self, acceptor: &Acceptor) -> Option<Halt> {
-        let (told_ballot, told) = self.told;
+        let (leader_ballot, leader_watermark) = self.leader_watermark;
         loop {
             let slot = self.chosen.slot.next();
             let Some((ballot, value)) = acceptor.log().get(slot) else { break };
-            let vouched = ballot == told_ballot || planted!(WatermarkOfAnotherBallot);
-            let by_watermark = vouched && slot <= told.slot;
+            let vouched = ballot == leader_ballot || planted!(WatermarkOfAnotherBallot);
+            let by_watermark = vouched && slot <= leader_watermark.slot;
             if !(self.above.remove(slot).is_some() || ballot == Ballot::CHOSEN || by_watermark) {
                 break;
             }
@@ -125,7 +125,12 @@ impl Learner {
             }
             self.hashes.push_back(self.chosen);
         }
-        self.compare(told_ballot, told)
+        assert_eq!(self.hashes.back(), Some(&self.chosen), "the last hash is the watermark's");
+        assert!(
+            self.above.first().is_none_or(|first| first > self.chosen.slot),
+            "what is chosen above the watermark is above it"
+        );
+        self.compare(leader_ballot, leader_watermark)
     }
 
     /// Compares a leader's hash with the own one at the same slot, if that is still known.
@@ -151,6 +156,10 @@ impl Learner {
         };
         let verdicts = self.sessions.take_in(slot, batch);
         let bytes = value.encoded_len() + DELIVERY_OVERHEAD_BYTES;
+        assert!(
+            self.in_delivery.back().is_none_or(|&(last, _)| last.next() == slot),
+            "invariant 6: slots are delivered in order, each once"
+        );
         self.in_delivery.push_back((slot, bytes));
         self.bytes_in_delivery += bytes;
         if slot.0 - self.checkpoint_slot.0 >= checkpoint_slots && self.checkpoint.is_none() {
@@ -172,6 +181,11 @@ impl Learner {
             self.in_delivery.pop_front();
             self.bytes_in_delivery -= bytes;
         }
+        assert_eq!(
+            self.in_delivery.is_empty(),
+            self.bytes_in_delivery == 0,
+            "what is in delivery has bytes"
+        );
         let safe = if planted!(SessionsAheadOfState) { slot } else { durable };
         self.checkpoint.take_if(|checkpoint| checkpoint.slot <= safe)
     }

@@ -119,6 +119,8 @@ impl Log {
 
     /// Drops the oldest values that are chosen and durable until the cache fits its limit.
     pub(super) fn evict(&mut self, chosen: Slot, persisted: WriteId, bytes_max: usize) {
+        assert!(self.on_disk <= chosen, "only what is chosen leaves memory");
+        assert!(self.highest >= chosen, "what is chosen has been recorded");
         while self.bytes > bytes_max {
             let slot = self.on_disk.next();
             let may_go = |entry: &Entry| entry.write <= persisted || planted!(EvictedBeforeSync);

@@ -182,7 +182,7 @@ impl<W> Replica<W> {
         };
         let acceptor = Acceptor::recovered(&mut recovered)?;
         let mut election = Election::begin(recovered.incarnation == 1, &mut cx);
-        election.saw(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
+        election.heard_of(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
         let client = ClientId { name: config.id.0, epoch: recovered.incarnation };
         Ok(Replica {
             config,
@@ -338,7 +338,7 @@ impl<W> Replica<W> {
         let from = self.learner.chosen().slot.next();
         let cx = &mut surroundings!(self, now);
         self.acceptor.promise_own(ballot, cx.out);
-        self.election.saw(ballot);
+        self.election.heard_of(ballot);
         self.proposing = Proposing::Preparing(Preparing::begin(ballot, from, cx));
     }
 

@@ -225,10 +225,13 @@ impl Outbox {
     /// The effects of the step. One that halts has no other effect: what the replica knows is
     /// wrong.
     pub(super) fn finish(&mut self, watermark: Watermark, now: Instant) -> Effects {
+        assert!(self.persisted <= self.issued, "a write is done after it has been issued");
+        assert!(self.to_self.is_empty(), "what this node says to itself is heard in the same step");
         if let Some(halt) = self.effects.halt.take() {
             return Effects { halt: Some(halt), ..Effects::default() };
         }
         if !self.batch.is_empty() {
+            assert!(watermark.slot >= self.watermark_written.slot, "the watermark never sinks");
             if watermark != self.watermark_written {
                 self.batch.chosen = Some(watermark);
                 self.watermark_written = watermark;

@@ -5,21 +5,22 @@
 //! - One value per slot and ballot: a slot is proposed once, and sent again only with that value.
 //! - Recovered values first, in the order of slots, holes filled with noops; then batches.
 //! - **The window** (Lamport 2001, section 3, α): nothing is proposed at slot i unless every slot
-//!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order.
+//!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order. It
+//!   is bounded in bytes besides.
 
 use std::collections::BTreeMap;
 
 use super::{
-    acceptor::{Acceptor, Standing},
+    acceptor::{Acceptor, Judgement},
     announcer::Announcer,
     context::Context,
     followers::Followers,
     learner::Learner,
     membership::Memberships,
     queue::Queue,
-    recovery::Recovered,
+    recovery::Reported,
     slots::Slots,
-    tally::{Chosen, Tally},
+    tally::{Chosen, Tally, Voters},
 };
 use crate::{
     message::{Accept, Accepted, Message},
@@ -40,6 +41,11 @@ pub(super) struct Leading {
     recovered_last: Slot,
     /// Slots proposed and not chosen: within a window of each other.
     in_flight: Slots<InFlight>,
+    /// Bytes of their values.
+    bytes_in_flight: usize,
+    /// No slot up to here holds up a command: it is chosen, or one above it is, or it had to be
+    /// sent again. Every later one that has been proposed is in flight.
+    overtaken: Slot,
     /// When to look for votes that are overdue.
     check_at: Instant,
     /// Whom to tell what is chosen.
@@ -50,14 +56,20 @@ pub(super) struct Leading {
 struct InFlight {
     value: Value,
     votes: Tally<Accepted>,
+    /// When it was sent to everyone.
     sent_at: Instant,
+    /// Who has shown to lack it, and has got it again for that.
+    lacked_by: Voters,
 }
 
 impl Leading {
     /// Leads at the ballot that a quorum has promised. Every slot up to `chosen` is chosen.
-    pub(super) fn begin(recovered: Recovered, chosen: Slot, cx: &Context<'_>) -> Leading {
-        let Recovered { ballot, chosen: reported, mut values } = recovered;
-        assert!(reported <= chosen, "slots up to {reported} are chosen and were not adopted");
+    pub(super) fn begin(reported: Reported, chosen: Slot, cx: &Context<'_>) -> Leading {
+        let Reported { ballot, chosen: reported_chosen, mut values } = reported;
+        assert!(
+            reported_chosen <= chosen,
+            "slots up to {reported_chosen} are chosen and were not adopted"
+        );
         let recovered = values.split_off(&chosen.next());
         let first = recovered.first_key_value().map(|(&slot, _)| slot);
         let recovered_last = recovered.last_key_value().map_or(chosen, |(&slot, _)| slot);
@@ -67,6 +79,8 @@ impl Leading {
             recovered,
             recovered_last,
             in_flight: Slots::default(),
+            bytes_in_flight: 0,
+            overtaken: chosen,
             check_at: cx.now.after(cx.config.retransmit_timeout),
             announcer: Announcer::default(),
         }
@@ -106,12 +120,14 @@ impl Leading {
     ) {
         let chosen = learner.chosen().slot;
         while let Some(slot) = self.in_flight.first().filter(|&slot| slot <= chosen) {
-            self.in_flight.remove(slot);
+            self.land(slot);
         }
         self.next = self.next.max(chosen.next());
+        self.overtaken = self.overtaken.max(chosen);
         let window =
             cx.memberships.governing(self.next).window() + u64::from(planted!(BeyondWindow));
-        while self.next <= chosen.plus(window) {
+        while self.next <= chosen.plus(window) && self.bytes_in_flight < cx.config.window_bytes_max
+        {
             let value = if self.next <= self.recovered_last {
                 let recovered = self.recovered.remove(&self.next);
                 recovered.filter(|_| !planted!(ReportedValueAsHole)).unwrap_or(Value::Noop)
@@ -127,9 +143,19 @@ impl Leading {
     }
 
     /// Adaptive batching: an idle leader proposes at once; the more slots are undecided, the more
-    /// commands must have gathered for another.
+    /// commands must have gathered for another. Slots that have probably been lost do not count.
     fn may_cut(&self, queue: &Queue, cx: &Context<'_>) -> bool {
-        !queue.is_empty() && (queue.len() >= self.in_flight.len() || queue.fills_batch(cx.config))
+        assert!(self.overtaken < self.next, "slots up to {} were proposed", self.overtaken);
+        let undecided = self.next.0 - self.overtaken.0 - 1;
+        !queue.is_empty() && (queue.len() as u64 >= undecided || queue.fills_batch(cx.config))
+    }
+
+    /// The slot is not in flight any more.
+    fn land(&mut self, slot: Slot) {
+        if let Some(in_flight) = self.in_flight.remove(slot) {
+            self.bytes_in_flight -= in_flight.value.encoded_len();
+        }
+        assert_eq!(self.in_flight.is_empty(), self.bytes_in_flight == 0, "each value has bytes");
     }
 
     fn propose_value(
@@ -145,13 +171,17 @@ impl Leading {
         let accept = Accept { ballot: self.ballot, slot, value: value.clone(), chosen };
         cx.broadcast(Message::Accept(accept.clone()));
         self.announcer.on_told(chosen.slot);
-        let standing = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
-        assert_eq!(standing, Standing::Current, "a leader's own promise is its ballot");
+        let judgement = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
+        assert_eq!(judgement, Judgement::Current, "a leader's own promise is its ballot");
         let mut votes = Tally::new();
         if planted!(OwnVoteBeforeSync) {
             votes.add(cx.config.id, cx.memberships.governing(slot));
         }
-        self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now });
+        self.bytes_in_flight += value.encoded_len();
+        let lacked_by = Voters::default();
+        let before =
+            self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now, lacked_by });
+        assert!(before.is_none(), "slot {slot} is proposed once");
     }
 
     /// Counts votes, and tells the learner of the slots that they make chosen.
@@ -170,7 +200,8 @@ impl Leading {
             if let Some(in_flight) = self.in_flight.get_mut(slot)
                 && let Some(quorum) = in_flight.votes.add(from, memberships.governing(slot))
             {
-                self.in_flight.remove(slot);
+                self.land(slot);
+                self.overtaken = self.overtaken.max(slot);
                 learner.on_chosen(&Chosen::by(&quorum, slot));
             }
         }
@@ -194,23 +225,30 @@ impl Leading {
             if let Some(in_flight) = self.in_flight.get_mut(slot) {
                 in_flight.sent_at = cx.now;
             }
+            self.overtaken = self.overtaken.max(slot);
         }
     }
 
     /// A peer has accepted nothing above `highest_accepted` although everything sent before
-    /// `since` should have reached it: what it lacks is sent again.
+    /// `since` should have reached it: what it lacks is sent again, without waiting for the votes to
+    /// be overdue; but once, however many answers show the same.
     pub(super) fn on_peer_lacks(
-        &self,
+        &mut self,
         peer: NodeId,
         highest_accepted: Slot,
         since: Instant,
         learner: &Learner,
         cx: &mut Context<'_>,
     ) {
+        let Some((first, last)) = self.in_flight.first().zip(self.in_flight.last()) else { return };
         let from = Slot(highest_accepted.0.saturating_add(1));
-        for (slot, in_flight) in self.in_flight.from(from) {
-            if in_flight.sent_at < since {
+        for slot in first.max(from).through(last) {
+            if let Some(in_flight) = self.in_flight.get_mut(slot)
+                && in_flight.sent_at < since
+                && in_flight.lacked_by.insert(peer, cx.memberships.governing(slot))
+            {
                 self.resend(slot, peer, learner, cx);
+                self.overtaken = self.overtaken.max(slot);
             }
         }
     }

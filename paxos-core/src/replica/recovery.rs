@@ -43,18 +43,18 @@ pub(super) struct Preparing {
 
 /// What came of a page.
 #[derive(Debug)]
-pub(super) enum Progress {
+pub(super) enum PhaseOne {
     /// More promises or pages are needed.
     Waiting,
     /// The acceptor has compacted slots this candidate lacks, up to this one.
     Behind(Slot),
     /// A quorum has promised.
-    Elected(Recovered),
+    Elected(Reported),
 }
 
 /// What a quorum of promises reports.
 #[derive(Debug)]
-pub(super) struct Recovered {
+pub(super) struct Reported {
     /// The ballot promised.
     pub(super) ballot: Ballot,
     /// The highest watermark in the quorum: the candidate has adopted every slot up to here.
@@ -63,11 +63,12 @@ pub(super) struct Recovered {
     pub(super) values: BTreeMap<Slot, Value>,
 }
 
-impl Recovered {
-    fn of(_: Quorum<Promise>, preparing: &mut Preparing) -> Recovered {
+impl Reported {
+    fn of(_: Quorum<Promise>, preparing: &mut Preparing) -> Reported {
+        assert!(preparing.reports_all(preparing.chosen), "what is chosen has been adopted");
         let reported = std::mem::take(&mut preparing.reported);
         let values = reported.into_iter().map(|(slot, (_, value))| (slot, value)).collect();
-        Recovered { ballot: preparing.ballot, chosen: preparing.chosen, values }
+        Reported { ballot: preparing.ballot, chosen: preparing.chosen, values }
     }
 }
 
@@ -103,6 +104,7 @@ impl Preparing {
         self.resend_at.min(self.expires_at)
     }
 
+    /// Asks for the page that comes next.
     fn request(&self, acceptor: NodeId, cx: &mut Context<'_>) {
         if let Some(&(from, _)) = self.pages.get(&acceptor) {
             let prepare = Prepare { ballot: self.ballot, from };
@@ -131,20 +133,20 @@ impl Preparing {
         promise: Promise,
         mut adopt: impl FnMut(Slot, Value, &mut Context<'_>),
         cx: &mut Context<'_>,
-    ) -> Progress {
+    ) -> PhaseOne {
         let page = self.pages.get(&acceptor).filter(|(from, _)| *from == promise.from);
         let Some(&(_, watermark)) =
             page.filter(|_| promise.ballot == self.ballot || planted!(PromiseOfAnotherBallot))
         else {
-            return Progress::Waiting;
+            return PhaseOne::Waiting;
         };
         let watermark = watermark.unwrap_or(promise.chosen);
         if promise.floor >= self.from {
-            return Progress::Behind(promise.floor);
+            return PhaseOne::Behind(promise.floor);
         }
         if !self.is_sound(&promise) {
             tracing::warn!(node = %cx.config.id, %acceptor, ballot = %self.ballot, "a malformed promise");
-            return Progress::Waiting;
+            return PhaseOne::Waiting;
         }
         for Record { slot, ballot, value } in promise.records {
             if slot <= promise.chosen {
@@ -164,17 +166,17 @@ impl Preparing {
             self.pages.insert(acceptor, (next, Some(watermark)));
             self.expires_at = cx.now.after(cx.config.election_timeout);
             self.request(acceptor, cx);
-            return Progress::Waiting;
+            return PhaseOne::Waiting;
         }
         if !self.reports_all(watermark) {
             tracing::warn!(node = %cx.config.id, %acceptor, ballot = %self.ballot, "a promise with a hole");
-            return Progress::Waiting;
+            return PhaseOne::Waiting;
         }
-        self.pages.remove(&acceptor);
+        assert!(self.pages.remove(&acceptor).is_some(), "each promise counts once");
         self.chosen = self.chosen.max(watermark);
         match self.promises.add(acceptor, cx.memberships.governing(self.from)) {
-            Some(quorum) => Progress::Elected(Recovered::of(quorum, self)),
-            None => Progress::Waiting,
+            Some(quorum) => PhaseOne::Elected(Reported::of(quorum, self)),
+            None => PhaseOne::Waiting,
         }
     }
 
@@ -302,14 +304,14 @@ mod tests {
         let mut adopted = Vec::new();
         let mut adopt = |slot, _, _: &mut Context<'_>| adopted.push(slot);
         let first = page(Slot(1), Slot(1), Some(Slot(2)), Slot::ZERO);
-        let progress = preparing.on_promise(NodeId(2), first, &mut adopt, cx);
-        assert!(matches!(progress, Progress::Waiting));
+        let came_of_it = preparing.on_promise(NodeId(2), first, &mut adopt, cx);
+        assert!(matches!(came_of_it, PhaseOne::Waiting));
         let second = page(Slot(2), Slot(2), None, Slot(2));
-        let progress = preparing.on_promise(NodeId(2), second, &mut adopt, cx);
-        assert!(matches!(progress, Progress::Waiting));
+        let came_of_it = preparing.on_promise(NodeId(2), second, &mut adopt, cx);
+        assert!(matches!(came_of_it, PhaseOne::Waiting));
         let own = Promise { records: Vec::new(), ..page(Slot(1), Slot(1), None, Slot::ZERO) };
-        let progress = preparing.on_promise(NodeId(1), own, &mut adopt, cx);
-        let Progress::Elected(recovered) = progress else { panic!("{progress:?}") };
+        let came_of_it = preparing.on_promise(NodeId(1), own, &mut adopt, cx);
+        let PhaseOne::Elected(recovered) = came_of_it else { panic!("{came_of_it:?}") };
         assert_eq!(adopted, [], "slot 1 would have been left out");
         assert_eq!(recovered.chosen, Slot::ZERO, "slot 1 was not adopted");
         assert_eq!(recovered.values.into_keys().collect::<Vec<_>>(), [Slot(1), Slot(2)]);

@@ -2,7 +2,7 @@
 
 use super::{
     Proposing, Replica,
-    acceptor::{Page, Standing},
+    acceptor::{Judgement, Page},
     catchup,
     context::Context,
     followers::Followers,
@@ -10,7 +10,7 @@ use super::{
     origin::Target,
     proposer::Leading,
     reader::LeaderView,
-    recovery::Progress,
+    recovery::PhaseOne,
     surroundings,
 };
 use crate::{
@@ -73,7 +73,7 @@ impl<W> Replica<W> {
 
     /// A ballot above this node's own has come up: it neither leads nor tries to any more.
     fn yield_to(&mut self, now: Instant, ballot: Ballot) {
-        self.election.saw(ballot);
+        self.election.heard_of(ballot);
         let own = match &self.proposing {
             Proposing::Not => return,
             Proposing::Preparing(preparing) => preparing.ballot(),
@@ -118,23 +118,23 @@ impl<W> Replica<W> {
         let cx = &mut surroundings!(self, now);
         let adopt = |slot, value, cx: &mut Context<'_>| {
             if slot > learner.chosen().slot {
-                acceptor.learn(slot, value, cx.out);
+                acceptor.record_chosen(slot, value, cx.out);
             }
         };
         match preparing.on_promise(from, promise, adopt, cx) {
-            Progress::Waiting => {}
-            Progress::Behind(floor) => {
+            PhaseOne::Waiting => {}
+            PhaseOne::Behind(floor) => {
                 tracing::info!(node = %self.config.id, %from, %floor, "behind a peer's floor");
                 self.step_down(now);
             }
-            Progress::Elected(recovered) => {
+            PhaseOne::Elected(reported) => {
                 let halt = self.learner.advance(&self.acceptor);
                 if halt.is_some() {
                     self.out.halt(halt);
                     return;
                 }
                 let chosen = self.learner.chosen().slot;
-                let leading = Leading::begin(recovered, chosen, cx);
+                let leading = Leading::begin(reported, chosen, cx);
                 self.proposing = Proposing::Leading(Box::new(leading), Followers::begin(cx));
                 self.election.won();
                 // The peers have to learn of their leader at once.
@@ -146,12 +146,12 @@ impl<W> Replica<W> {
     /// Something came from a leader. Returns whether it may be followed.
     fn follow(&mut self, now: Instant, from: NodeId, ballot: Ballot, chosen: Watermark) -> bool {
         let owner = ballot.is_proposable() && ballot.node == from;
-        if !owner || self.acceptor.judge(from, ballot, &mut self.out) == Standing::Outdated {
+        if !owner || self.acceptor.judge(from, ballot, &mut self.out) == Judgement::Outdated {
             return false;
         }
         if from != self.config.id {
             self.yield_to(now, ballot);
-            self.election.heard(ballot, &mut surroundings!(self, now));
+            self.election.on_leader(ballot, &mut surroundings!(self, now));
             self.catchup.on_peer(from, chosen.slot);
             let halt = self.learner.on_watermark(ballot, chosen);
             self.out.halt(halt);
@@ -164,6 +164,8 @@ impl<W> Replica<W> {
             return;
         }
         if self.follow(now, from, accept.ballot, accept.chosen) {
+            let halt = self.learner.advance(&self.acceptor);
+            self.out.halt(halt);
             let chosen = self.learner.chosen().slot;
             self.acceptor.accept(from, accept, chosen, &mut surroundings!(self, now));
         }
@@ -172,7 +174,7 @@ impl<W> Replica<W> {
     fn on_accepted(&mut self, now: Instant, from: NodeId, accepted: &Accepted) {
         if let Proposing::Leading(leading, followers) = &mut self.proposing {
             if accepted.ballot == leading.ballot() {
-                followers.heard(from, now);
+                followers.on_answer(from, now);
             }
             leading.on_accepted(from, accepted, &self.memberships, &mut self.learner);
         }
@@ -217,7 +219,7 @@ impl<W> Replica<W> {
         if !values.is_empty() {
             for (slot, value) in values {
                 self.yield_to_chosen(now, slot, &value);
-                self.acceptor.learn(slot, value, &mut self.out);
+                self.acceptor.record_chosen(slot, value, &mut self.out);
             }
             self.catchup.on_recorded(self.out.last_write());
         }

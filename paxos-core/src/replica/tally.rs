@@ -23,17 +23,46 @@ impl Vote for Accepted {
     const PHASE: Phase = Phase::Two;
 }
 
-/// The voters of one membership that have voted so far. Whoever counts hands in that membership,
-/// the same each time.
-#[derive(Clone, Debug)]
-pub(super) struct Tally<V> {
+/// Some voters of a membership. Whoever adds or looks up hands in that membership, the same each
+/// time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Voters {
     /// A bit for each voter, in the membership's order.
-    voted: u16,
-    votes: u8,
-    vote: PhantomData<V>,
+    bits: u16,
 }
 
 const _: () = assert!(limits::VOTERS_MAX <= u16::BITS as usize, "a bit for each voter");
+
+impl Voters {
+    /// Returns whether `node` was added: it is a voter, and was not there before.
+    pub(super) fn insert(&mut self, node: NodeId, membership: &Membership) -> bool {
+        let bit = Voters::bit_of(node, membership);
+        let is_new = bit & !self.bits != 0;
+        self.bits |= bit;
+        is_new
+    }
+
+    pub(super) fn contains(self, node: NodeId, membership: &Membership) -> bool {
+        self.bits & Voters::bit_of(node, membership) != 0
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.bits.count_ones() as usize
+    }
+
+    /// No bit if `node` is no voter.
+    fn bit_of(node: NodeId, membership: &Membership) -> u16 {
+        membership.voters().position(|voter| voter == node).map_or(0, |index| 1 << index)
+    }
+}
+
+/// The voters that have voted so far.
+#[derive(Clone, Debug)]
+pub(super) struct Tally<V> {
+    voted: Voters,
+    votes: u8,
+    vote: PhantomData<V>,
+}
 
 /// Proof that a quorum has voted.
 #[derive(Debug)]
@@ -41,14 +70,12 @@ pub(super) struct Quorum<V>(PhantomData<V>);
 
 impl<V: Vote> Tally<V> {
     pub(super) fn new() -> Tally<V> {
-        Tally { voted: 0, votes: 0, vote: PhantomData }
+        Tally { voted: Voters::default(), votes: 0, vote: PhantomData }
     }
 
     /// Counts `node` once, however often it votes, and not at all if it is no voter.
     pub(super) fn add(&mut self, node: NodeId, membership: &Membership) -> Option<Quorum<V>> {
-        let bit = bit_of(node, membership)?;
-        if self.voted & bit == 0 || planted!(VoteCountedTwice) {
-            self.voted |= bit;
+        if self.voted.insert(node, membership) || planted!(VoteCountedTwice) {
             self.votes += 1;
         }
         let needed = membership.quorum_size(V::PHASE)
@@ -58,12 +85,8 @@ impl<V: Vote> Tally<V> {
     }
 
     pub(super) fn has_voted(&self, node: NodeId, membership: &Membership) -> bool {
-        bit_of(node, membership).is_some_and(|bit| self.voted & bit != 0)
+        self.voted.contains(node, membership)
     }
-}
-
-fn bit_of(node: NodeId, membership: &Membership) -> Option<u16> {
-    membership.voters().position(|voter| voter == node).map(|index| 1 << index)
 }
 
 /// Proof that the value a leader proposed for a slot is chosen.
@@ -115,12 +138,11 @@ mod tests {
             let mut tally = Tally::<Promise>::new();
             let mut set = BTreeSet::new();
             for vote in votes {
-                let counts = voters.contains(&vote);
-                if counts {
+                if voters.contains(&vote) {
                     set.insert(vote);
                 }
                 let quorum = tally.add(NodeId(vote), &membership);
-                prop_assert_eq!(quorum.is_some(), counts && set.len() >= needed);
+                prop_assert_eq!(quorum.is_some(), set.len() >= needed);
                 for &voter in &voters {
                     let has_voted = tally.has_voted(NodeId(voter), &membership);
                     prop_assert_eq!(has_voted, set.contains(&voter));

@@ -6,9 +6,7 @@ use paxos_core::{
     message::{Message, Watermark},
     port::{Recovered, SessionCheckpoint},
     replica::{self, Effects, Outcome, Proposal, Replica, Verdict},
-    types::{
-        Ballot, ClusterId, Identity, Instant, Membership, NodeId, Slot, StoreId, Value,
-    },
+    types::{Ballot, ClusterId, Identity, Instant, Membership, NodeId, Slot, StoreId, Value},
 };
 
 use crate::compare::{

@@ -300,7 +300,7 @@ impl Real {
             }
             Step::Learn(slot) => {
                 let value = around.values.get(Ballot::CHOSEN, slot);
-                self.acceptor.learn(slot, value, cx.out);
+                self.acceptor.record_chosen(slot, value, cx.out);
             }
             Step::WatermarkMoves => self.watermark = self.watermark.next(),
             Step::Restart | Step::RestartWithoutLastWrite => {

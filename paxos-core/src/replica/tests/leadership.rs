@@ -34,6 +34,53 @@ fn the_more_slots_are_undecided_the_more_commands_make_a_batch() {
     }
 }
 
+/// Slot 3 is chosen, so the Accepts or votes of slots 1 and 2 have probably been lost.
+#[test]
+fn a_command_waits_for_no_slot_that_another_has_overtaken() {
+    let (mut alone, ballot) = Alone::leading(|_| {});
+    assert_eq!(command(&mut alone, 1), [1]);
+    assert_eq!(command(&mut alone, 2), [2]);
+    assert_eq!(command(&mut alone, 3), []);
+    assert_eq!(command(&mut alone, 4), [3]);
+    alone.hear(2, accepted(ballot, 3));
+    assert_eq!(proposed(&alone.persist(), 2), [0; 0]);
+    assert_eq!(command(&mut alone, 5), [4]);
+    assert_eq!(command(&mut alone, 6), [5], "as if slot 4 were the only one");
+    assert_eq!(command(&mut alone, 7), []);
+}
+
+#[test]
+fn a_command_waits_for_no_slot_that_had_to_be_sent_again() {
+    let (mut alone, ballot) = Alone::leading(|_| {});
+    assert_eq!(command(&mut alone, 1), [1]);
+    assert_eq!(command(&mut alone, 2), [2]);
+    assert_eq!(command(&mut alone, 3), []);
+    alone.wait(100 * MILLISECOND);
+    let effects = alone.hear(2, heartbeat_reply(ballot, 2, 0));
+    assert_eq!(proposed(&effects, 2), [1, 2, 3], "what it lacks, and the command that waited");
+}
+
+/// It may overshoot by one value, so that the largest gets its slot.
+#[test]
+fn the_window_counts_bytes_too() {
+    let size = value(1, 100).encoded_len();
+    for (bytes_max, slots) in [(1, 1), (size, 1), (size + 1, 2), (3 * size, 3)] {
+        let (mut alone, ballot) = Alone::leading(|config| {
+            config.window_bytes_max = bytes_max;
+            config.batch_commands_max = 1;
+        });
+        let mut proposed_so_far = Vec::new();
+        for sequence in 1..=5 {
+            let effects = alone.propose(request(2, sequence), 100);
+            proposed_so_far.extend(proposed(&effects, 2));
+        }
+        assert_eq!(proposed_so_far, (1..=slots).collect::<Vec<_>>(), "{bytes_max}");
+        alone.persist();
+        let effects = alone.hear(2, accepted(ballot, 1));
+        assert_eq!(proposed(&effects, 2), [slots + 1], "{bytes_max}");
+    }
+}
+
 /// Of its own promise and another's, the value of the higher ballot is proposed.
 #[test]
 fn the_value_of_the_highest_ballot_reported_is_proposed() {
@@ -100,6 +147,35 @@ fn a_peer_that_has_missed_a_proposal_gets_it_at_once() {
     assert_eq!(resent(&mut alone, 2, 1), [], "it has it");
     assert_eq!(resent(&mut alone, 2, 0), [1], "it has answered the second round without it");
     assert_eq!(resent(&mut alone, 4, 0), [], "there is no such round");
+}
+
+/// However many rounds of reads show the same.
+#[test]
+fn what_a_peer_lacks_is_sent_again_once_in_a_retransmit_timeout() {
+    let (mut alone, ballot) = Alone::leading(|_| {});
+    alone.hear(2, heartbeat_reply(ballot, 1, 0));
+    assert_eq!(command(&mut alone, 1), [1]);
+    let mut sent_at = Vec::new();
+    let (began, mut rounds) = (alone.now, 0);
+    for number in 1..=65 {
+        let mut sent = alone.wait(10 * MILLISECOND).send;
+        sent.extend(alone.step(Input::Read { number }).send);
+        let begun = sent.iter().filter_map(|(_, message)| match message {
+            Message::Heartbeat(heartbeat) => Some(heartbeat.round),
+            _ => None,
+        });
+        for round in begun.collect::<BTreeSet<_>>() {
+            rounds += 1;
+            sent.extend(alone.hear(2, heartbeat_reply(ballot, round, 0)).send);
+        }
+        let is_accept = |(to, message): &&(NodeId, Message)| {
+            *to == NodeId(2) && matches!(message, Message::Accept(_))
+        };
+        let accepts = sent.iter().filter(is_accept);
+        sent_at.extend(accepts.map(|_| alone.now.since(began).as_millis()));
+    }
+    assert!(rounds > 60, "each read begins a round");
+    assert_eq!(sent_at, [10, 300, 600]);
 }
 
 /// A value that it proposed itself is no sign of another leader.

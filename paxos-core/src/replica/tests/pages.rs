@@ -141,3 +141,15 @@ fn a_value_more_than_four_windows_ahead_is_passed_over() {
         assert_eq!(status.leader, Some(NodeId(2)), "its leader is one all the same");
     }
 }
+
+/// Descheduled for a moment, it finds hundreds of messages and takes them in at once.
+#[test]
+fn a_follower_that_takes_much_in_at_once_counts_from_what_it_has_been_told_by_then() {
+    let count = 8 * limits::WINDOW_SLOTS_DEFAULT;
+    let mut alone = Alone::following(|_| {});
+    let messages = (1..=count).map(|slot| accept(slot, Value::Noop, slot - 1));
+    let inputs = messages.map(|message| Input::Message { from: NodeId(2), message });
+    let effects = alone.replica.step_all(alone.now, inputs.collect::<Vec<_>>());
+    let (_, batch) = effects.persist.expect("what it accepts");
+    assert_eq!(batch.records.len() as u64, count);
+}
