@@ -68,7 +68,7 @@ impl<P: Protocol> Alone<P> {
     /// Measures, then checks that every node has applied every command.
     pub(super) fn measure(cell: &Cell, terms: &Terms) -> Result<Sample, CompareError> {
         let mut alone = Alone::<P>::elected(cell.nodes)?;
-        let payload = Payload::of_size(cell.payload).0;
+        let payload = Payload::of_size(cell.payload).content().clone();
         let warm = alone.load(&payload, cell.in_flight, terms, terms.warm_up)?;
         let sample = alone.load(&payload, cell.in_flight, terms, terms.time)?;
         let commands = warm.commands + sample.commands;

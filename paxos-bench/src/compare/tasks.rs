@@ -52,7 +52,7 @@ pub(super) async fn measure<S: Service>(
     terms: &Terms,
 ) -> Result<Sample, CompareError> {
     let service = S::start(cell.nodes).await?;
-    let payload = Payload::of_size(cell.payload).0;
+    let payload = Payload::of_size(cell.payload).content().clone();
     let client = service.client();
     let warm = load(&client, &payload, cell.in_flight, terms, terms.warm_up).await?;
     let sample = load(&client, &payload, cell.in_flight, terms, terms.time).await?;

@@ -183,7 +183,7 @@ impl<S: StateMachine> Applier<S> {
                 continue;
             }
             for index in range.clone() {
-                match S::Command::decode(batch.command(index)) {
+                match S::Command::decode(batch.command_bytes(index)) {
                     Ok(command) => commands.push(command),
                     Err(error) => {
                         self.log_malformed(delivery.slot, index, &error);

@@ -74,6 +74,8 @@ pub(super) struct Driver<S: StateMachine> {
     inputs: Vec<Input<S>>,
     arrived: Vec<Request<S>>,
     events: Vec<Event>,
+    /// What the last step asked for; empty between two steps.
+    effects: Effects,
     /// What goes to one node.
     outgoing: Vec<Message>,
     timer: Pin<Box<Sleep>>,
@@ -92,6 +94,7 @@ impl<S: StateMachine> Driver<S> {
             inputs: Vec::new(),
             arrived: Vec::new(),
             events: Vec::new(),
+            effects: Effects::default(),
             outgoing: Vec::new(),
             armed: None,
             asked_to_stop: false,
@@ -227,8 +230,11 @@ impl<S: StateMachine> Driver<S> {
             self.inputs.push(Input::<S>::GiveUpRead { number });
         }
         loop {
-            let effects = self.wiring.replica.step_all(now, self.inputs.drain(..));
-            self.carry_out(effects)?;
+            let mut effects = mem::take(&mut self.effects);
+            self.wiring.replica.step_into(now, self.inputs.drain(..), &mut effects);
+            let carried_out = self.carry_out(&mut effects);
+            self.effects = effects;
+            carried_out?;
             if self.inputs.is_empty() {
                 break;
             }
@@ -277,29 +283,29 @@ impl<S: StateMachine> Driver<S> {
         cost
     }
 
-    fn carry_out(&mut self, mut effects: Effects) -> Result<(), NodeError> {
-        if let Some(halt) = effects.halt {
+    fn carry_out(&mut self, effects: &mut Effects) -> Result<(), NodeError> {
+        if let Some(halt) = effects.halt.take() {
             return Err(halt.into());
         }
-        self.send(&mut effects);
-        if let Some((id, batch)) = effects.persist {
+        self.send(effects);
+        if let Some((id, batch)) = effects.persist.take() {
             self.wiring.writer.push(Some(id), batch);
             while let Some(progress) = self.wiring.writer.take_done() {
                 self.on_written(progress?);
             }
         }
-        for read in effects.log_reads {
+        for read in effects.log_reads.drain(..) {
             self.wiring.log_reader.push(read);
         }
         self.answer()?;
-        for number in effects.reads_refused {
+        for number in effects.reads_refused.drain(..) {
             if let Some(task) = self.reads.take(number) {
                 task(Err(ReadError::Busy));
             }
         }
         let work = self.wiring.machine.waiting();
         work.deliveries.append(&mut effects.deliver);
-        work.reads.extend(effects.reads_ready.into_iter().filter_map(|n| self.reads.take(n)));
+        work.reads.extend(effects.reads_ready.drain(..).filter_map(|n| self.reads.take(n)));
         let position = self.wiring.machine.start()?;
         self.on_applied(position);
         Ok(())

@@ -42,7 +42,8 @@ pub trait Codec: Sized {
     /// The command as bytes.
     fn encode(&self) -> Bytes;
 
-    /// The command in the bytes, which may be kept as slices.
+    /// The command in the bytes. They are a part of a batch, and so what the state machine keeps of
+    /// them is a copy: a small value does not hold on to a large batch.
     ///
     /// Every node has to come to the same result, so a new kind of command may be proposed only
     /// once every node runs a version that knows it.
@@ -50,7 +51,7 @@ pub trait Codec: Sized {
     /// # Errors
     ///
     /// If the bytes are no command. It then has no effect.
-    fn decode(bytes: Bytes) -> Result<Self, CodecError>;
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError>;
 }
 
 /// Bytes that are no command of this state machine.
@@ -63,7 +64,7 @@ impl<T: Serialize + DeserializeOwned> Codec for T {
         postcard::to_stdvec(self).expect("a command that serde can encode").into()
     }
 
-    fn decode(bytes: Bytes) -> Result<Self, CodecError> {
-        postcard::from_bytes(&bytes).map_err(|error| CodecError(error.to_string()))
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        postcard::from_bytes(bytes).map_err(|error| CodecError(error.to_string()))
     }
 }

@@ -126,6 +126,11 @@ impl Catchup {
         Some(std::iter::once(first).chain(able).find(after).unwrap_or(first))
     }
 
+    /// Whether the next page waits for the disk.
+    pub(super) fn is_flowing(&self) -> bool {
+        self.flowing.is_some()
+    }
+
     /// A page has been recorded by this write, and more may follow.
     pub(super) fn on_recorded(&mut self, write: WriteId) {
         self.flowing = Some(write);

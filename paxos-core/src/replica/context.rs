@@ -36,6 +36,7 @@ impl Context<'_> {
 
     /// The instant `delay` from now, and up to half as long again.
     pub(super) fn jittered(&mut self, delay: Duration) -> Instant {
-        self.now.after(delay.mul_f64(1.0 + self.rng.f64() / 2.0))
+        let half = u64::try_from(delay.as_nanos() / 2).unwrap_or(u64::MAX);
+        self.now.after(delay).after(Duration::from_nanos(self.rng.u64(..=half)))
     }
 }

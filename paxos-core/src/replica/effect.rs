@@ -126,6 +126,28 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Forgets everything but the room it took.
+    pub(super) fn clear(&mut self) {
+        let Effects {
+            broadcast,
+            send,
+            persist,
+            log_reads,
+            deliver,
+            reads_ready,
+            reads_refused,
+            halt,
+        } = self;
+        broadcast.clear();
+        send.clear();
+        *persist = None;
+        log_reads.clear();
+        deliver.clear();
+        reads_ready.clear();
+        reads_refused.clear();
+        *halt = None;
+    }
+
     /// Addresses each message that goes to every other voter, for a driver that sends one by one.
     pub fn address(&mut self, peers: impl Iterator<Item = NodeId> + Clone) {
         for message in self.broadcast.drain(..) {

@@ -115,6 +115,10 @@ pub struct Replica<W> {
     catchup: Catchup,
     log_reads: LogReads,
     disk_full: bool,
+    /// Something has come in from which more may follow than answers.
+    stirred: bool,
+    /// The earliest deadline.
+    due: Option<Instant>,
 }
 
 /// What the proposer is doing.
@@ -184,7 +188,7 @@ impl<W> Replica<W> {
         let mut election = Election::begin(recovered.incarnation == 1, &mut cx);
         election.heard_of(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
         let client = ClientId { name: config.id.0, epoch: recovered.incarnation };
-        Ok(Replica {
+        let mut replica = Replica {
             config,
             memberships,
             rng,
@@ -200,7 +204,11 @@ impl<W> Replica<W> {
             catchup: Catchup::default(),
             log_reads: LogReads::default(),
             disk_full: false,
-        })
+            stirred: true,
+            due: None,
+        };
+        replica.due = replica.earliest_deadline();
+        Ok(replica)
     }
 
     /// The client under whose name this node numbers its own requests in this life.
@@ -226,25 +234,57 @@ impl<W> Replica<W> {
         now: Instant,
         inputs: impl IntoIterator<Item = Input<W>>,
     ) -> Effects {
+        let mut effects = Effects::default();
+        self.step_into(now, inputs, &mut effects);
+        effects
+    }
+
+    /// As [`step_all`](Replica::step_all), into lists that have been used before: whatever is left in
+    /// them is gone, their room is used again.
+    pub fn step_into(
+        &mut self,
+        now: Instant,
+        inputs: impl IntoIterator<Item = Input<W>>,
+        effects: &mut Effects,
+    ) {
         for input in inputs {
             self.take_in(now, input);
             self.hear_itself(now);
         }
-        self.tick(now);
-        self.progress(now);
-        while self.hear_itself(now) {
+        if self.stirred || self.due.is_some_and(|due| due <= now) {
+            self.tick(now);
             self.progress(now);
+            while self.hear_itself(now) {
+                self.progress(now);
+            }
+            self.announce(now);
+            self.stirred = false;
+            self.due = self.earliest_deadline();
         }
-        self.announce(now);
-        self.out.finish(self.learner.chosen(), now)
+        self.out.finish(self.learner.chosen(), now, effects);
     }
 
+    /// Takes in one input, and whether anything may follow from it but answers.
     fn take_in(&mut self, now: Instant, input: Input<W>) {
         match input {
             Input::Message { from, message } => {
                 if from != self.config.id && self.memberships.is_voter(from) {
                     self.on_message(now, from, message);
                 }
+                return;
+            }
+            Input::Persisted(id) => {
+                self.out.on_persisted(id, now);
+                self.stirred |= self.catchup.is_flowing();
+                return;
+            }
+            Input::Applied { slot, durable } => {
+                self.origin.on_applied(slot);
+                if let Some(checkpoint) = self.learner.on_applied(slot, durable) {
+                    self.out.persist_sessions(checkpoint);
+                }
+                self.stirred |= self.learner.delivered() < self.learner.chosen().slot;
+                return;
             }
             Input::Propose(proposal) if self.disk_full => {
                 self.origin.refuse(proposal.waiter, Refusal::DiskFull);
@@ -256,14 +296,7 @@ impl<W> Replica<W> {
                 }
             }
             Input::GiveUpRead { number } => self.reader.give_up(number),
-            Input::Persisted(id) => self.out.on_persisted(id, now),
             Input::LogRead { id, records } => self.on_log_read(id, records),
-            Input::Applied { slot, durable } => {
-                self.origin.on_applied(slot);
-                if let Some(checkpoint) = self.learner.on_applied(slot, durable) {
-                    self.out.persist_sessions(checkpoint);
-                }
-            }
             Input::DiskFull(full) => {
                 self.disk_full = full;
                 if full {
@@ -272,6 +305,7 @@ impl<W> Replica<W> {
             }
             Input::Tick => {}
         }
+        self.stirred = true;
     }
 
     /// Takes in what this node has said to itself; `false` if there was nothing.
@@ -357,12 +391,30 @@ impl<W> Replica<W> {
     fn progress(&mut self, now: Instant) {
         self.advance(now);
         self.deliver();
-        let (target, client) = (self.target(), self.client());
+        let target = self.target();
         let cx = &mut surroundings!(self, now);
         self.origin.dispatch(target, self.learner.sessions(), &mut self.queue, cx);
-        let leader = match &mut self.proposing {
+        if let Proposing::Leading(leading, _) = &mut self.proposing {
+            leading.propose(&mut self.acceptor, &self.learner, &mut self.queue, cx);
+        }
+        if !self.reader.is_idle() {
+            self.read(now, target);
+        }
+        let cx = &mut surroundings!(self, now);
+        if !self.disk_full {
+            self.catchup.pull(&self.learner, &self.acceptor, &mut self.numbers, cx);
+        }
+        let persisted = cx.out.persisted();
+        let chosen = self.learner.chosen().slot;
+        self.acceptor.log_mut().evict(chosen, persisted, self.config.cache_bytes_max);
+    }
+
+    /// Sends reads on their way, and goes on with those that have come back.
+    fn read(&mut self, now: Instant, target: Option<Target>) {
+        let client = self.client();
+        let cx = &mut surroundings!(self, now);
+        let leader = match &self.proposing {
             Proposing::Leading(leading, followers) => {
-                leading.propose(&mut self.acceptor, &self.learner, &mut self.queue, cx);
                 Some(LeaderView::of(leading, followers, &self.learner))
             }
             _ => None,
@@ -373,12 +425,6 @@ impl<W> Replica<W> {
         }
         let ready = self.reader.take_ready(self.learner.delivered());
         cx.out.effects().reads_ready.extend(ready);
-        if !self.disk_full {
-            self.catchup.pull(&self.learner, &self.acceptor, &mut self.numbers, cx);
-        }
-        let persisted = cx.out.persisted();
-        let chosen = self.learner.chosen().slot;
-        self.acceptor.log_mut().evict(chosen, persisted, self.config.cache_bytes_max);
     }
 
     /// Takes note of what has been chosen.
@@ -442,6 +488,10 @@ impl<W> Replica<W> {
     /// When the replica wants its next [`Input::Tick`], if nothing else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn earliest_deadline(&self) -> Option<Instant> {
         let config = &self.config;
         let proposing = match &self.proposing {
             Proposing::Not if self.disk_full => None,

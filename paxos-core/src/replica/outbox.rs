@@ -222,13 +222,17 @@ impl Outbox {
         self.to_self.pop_front()
     }
 
-    /// The effects of the step. One that halts has no other effect: what the replica knows is
-    /// wrong.
-    pub(super) fn finish(&mut self, watermark: Watermark, now: Instant) -> Effects {
+    /// The effects of the step, in place of what is in `effects`. One that halts has no other effect:
+    /// what the replica knows is wrong.
+    pub(super) fn finish(&mut self, watermark: Watermark, now: Instant, effects: &mut Effects) {
         assert!(self.persisted <= self.issued, "a write is done after it has been issued");
         assert!(self.to_self.is_empty(), "what this node says to itself is heard in the same step");
+        effects.clear();
         if let Some(halt) = self.effects.halt.take() {
-            return Effects { halt: Some(halt), ..Effects::default() };
+            self.effects.clear();
+            self.batch = WriteBatch::default();
+            effects.halt = Some(halt);
+            return;
         }
         if !self.batch.is_empty() {
             assert!(watermark.slot >= self.watermark_written.slot, "the watermark never sinks");
@@ -242,6 +246,6 @@ impl Outbox {
             self.issued = WriteId(self.issued.0 + 1);
             self.effects.persist = Some((self.issued, std::mem::take(&mut self.batch)));
         }
-        std::mem::take(&mut self.effects)
+        std::mem::swap(effects, &mut self.effects);
     }
 }

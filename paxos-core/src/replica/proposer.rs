@@ -184,18 +184,22 @@ impl Leading {
         assert!(before.is_none(), "slot {slot} is proposed once");
     }
 
-    /// Counts votes, and tells the learner of the slots that they make chosen.
+    /// Counts votes, and tells the learner of the slots that they make chosen; says whether there are
+    /// any.
     pub(super) fn on_accepted(
         &mut self,
         from: NodeId,
         accepted: &Accepted,
         memberships: &Memberships,
         learner: &mut Learner,
-    ) {
+    ) -> bool {
         if accepted.ballot != self.ballot && !planted!(VoteOfAnotherBallot) {
-            return;
+            return false;
         }
-        let Some((first, last)) = self.in_flight.first().zip(self.in_flight.last()) else { return };
+        let Some((first, last)) = self.in_flight.first().zip(self.in_flight.last()) else {
+            return false;
+        };
+        let mut are_chosen = false;
         for slot in first.max(accepted.first).through(last.min(accepted.last)) {
             if let Some(in_flight) = self.in_flight.get_mut(slot)
                 && let Some(quorum) = in_flight.votes.add(from, memberships.governing(slot))
@@ -203,8 +207,10 @@ impl Leading {
                 self.land(slot);
                 self.overtaken = self.overtaken.max(slot);
                 learner.on_chosen(&Chosen::by(&quorum, slot));
+                are_chosen = true;
             }
         }
+        are_chosen
     }
 
     /// Sends Accepts again whose votes are overdue.

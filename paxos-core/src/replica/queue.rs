@@ -16,6 +16,9 @@ use crate::{
 /// What a command takes up in the queue beside its bytes, so that empty ones are bounded too.
 const OVERHEAD_BYTES: usize = 64;
 
+/// Clients with nothing pending of which it is remembered that they have nothing.
+const CLIENTS_KEPT: usize = 64;
+
 /// The leader's queue. What does not fit is dropped: its origin sends it again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
@@ -59,6 +62,9 @@ impl Queue {
         commands: impl Iterator<Item = (u64, Bytes)>,
         config: &Config,
     ) {
+        if self.pending.len() > CLIENTS_KEPT {
+            self.pending.retain(|_, pending| !pending.is_empty());
+        }
         let pending = self.pending.entry(client).or_default();
         for (sequence, command) in commands {
             let weight = self.bytes + (self.commands.len() + 1) * OVERHEAD_BYTES + command.len();
@@ -81,9 +87,6 @@ impl Queue {
                 }
             }
         }
-        if pending.is_empty() {
-            self.pending.remove(&client);
-        }
     }
 
     /// Whether a batch would be full.
@@ -93,30 +96,59 @@ impl Queue {
 
     /// Cuts the next batch, without what has had its effect meanwhile.
     pub(super) fn cut(&mut self, sessions: &SessionTable, config: &Config) -> Option<Batch> {
-        let mut builder = BatchBuilder::default();
-        while let Some(Run { client, sequences, open_from }) = self.runs.front_mut() {
-            let id = RequestId { client: *client, sequence: sequences.start };
-            let command = self.commands.front().expect("a run has its commands");
-            let is_full = builder.len() >= config.batch_commands_max
-                || builder.bytes() + command.len() > config.batch_bytes_max;
-            if is_full && !builder.is_empty() {
+        let commands = self.commands.len().min(config.batch_commands_max);
+        let mut batch =
+            BatchBuilder::with_capacity(commands, self.bytes.min(config.batch_bytes_max));
+        while let Some(Run { client, sequences, open_from }) =
+            self.take_run(batch.len(), batch.bytes(), config)
+        {
+            let count = usize::try_from(sequences.end - sequences.start).expect("of a batch");
+            let commands = self.commands.drain(..count);
+            if sessions.are_open(client, &sequences) {
+                let first = RequestId { client, sequence: sequences.start };
+                batch.push_run(first, open_from, commands);
+                continue;
+            }
+            let mut settled = Vec::new();
+            for (sequence, command) in sequences.zip(commands) {
+                let id = RequestId { client, sequence };
+                if sessions.is_settled(id) {
+                    settled.push(sequence);
+                } else {
+                    batch.push(id, open_from, command);
+                }
+            }
+            settled.into_iter().for_each(|sequence| self.forget(client, sequence..sequence + 1));
+        }
+        batch.build()
+    }
+
+    /// Takes the first run out, as much of it as fits into a batch that holds so much already; an
+    /// empty batch takes at least one command. Its commands are the next ones.
+    fn take_run(&mut self, commands: usize, bytes: usize, config: &Config) -> Option<Run> {
+        let run = self.runs.front_mut()?;
+        let room = config.batch_commands_max.saturating_sub(commands);
+        let len = usize::try_from(run.sequences.end - run.sequences.start).unwrap_or(usize::MAX);
+        let (mut count, mut bytes_after) = (0, bytes);
+        for command in self.commands.iter().take(len.min(room)) {
+            let is_first = commands + count == 0;
+            if bytes_after + command.len() > config.batch_bytes_max && !is_first {
                 break;
             }
-            let open_from = *open_from;
-            sequences.start += 1;
-            let is_last = sequences.is_empty();
-            let command = self.commands.pop_front().expect("looked at it just now");
-            self.bytes -= command.len();
-            if is_last {
-                self.runs.pop_front();
-            }
-            if sessions.is_settled(id) {
-                self.forget(id.client, id.sequence..id.sequence + 1);
-            } else {
-                builder.push(id, open_from, command);
-            }
+            bytes_after += command.len();
+            count += 1;
         }
-        builder.build()
+        if count == 0 {
+            return None;
+        }
+        let sequences = run.sequences.start..run.sequences.start + count as u64;
+        let taken = Run { client: run.client, sequences, open_from: run.open_from };
+        run.sequences.start = taken.sequences.end;
+        if run.sequences.is_empty() {
+            self.runs.pop_front();
+        }
+        self.bytes -= bytes_after - bytes;
+        Some(taken)
     }
 
     /// Forgets the requests of a chosen batch.
@@ -129,9 +161,6 @@ impl Queue {
     fn forget(&mut self, client: ClientId, sequences: Range<u64>) {
         if let Some(pending) = self.pending.get_mut(&client) {
             pending.remove(&sequences);
-            if pending.is_empty() {
-                self.pending.remove(&client);
-            }
         }
     }
 

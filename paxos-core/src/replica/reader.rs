@@ -87,6 +87,11 @@ impl Reader {
         self.alive.len()
     }
 
+    /// Whether there is nothing to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.alive.is_empty() && self.confirming.is_empty() && self.listed() == 0
+    }
+
     /// Takes a read of this node's own; `false` if too many wait.
     pub(super) fn read(&mut self, number: u64) -> bool {
         if self.alive.len() >= limits::READS_MAX {

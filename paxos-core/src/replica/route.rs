@@ -29,6 +29,11 @@ impl<W> Replica<W> {
             tracing::warn!(node = %self.config.id, %from, "a ballot that nobody can have reached");
             return;
         }
+        if let Message::Accepted(accepted) = &message {
+            self.stirred |= self.on_accepted(now, from, accepted);
+            return;
+        }
+        self.stirred = true;
         match message {
             Message::Poll(poll) => {
                 let leading = match &self.proposing {
@@ -51,7 +56,7 @@ impl<W> Replica<W> {
             Message::Prepare(prepare) => self.on_prepare(now, from, prepare),
             Message::Promise(promise) => self.on_promise(now, from, promise),
             Message::Accept(accept) => self.on_accept(now, from, accept),
-            Message::Accepted(accepted) => self.on_accepted(now, from, &accepted),
+            Message::Accepted(_) => unreachable!("taken in above"),
             Message::Reject(reject) => self.on_reject(now, &reject),
             Message::Chosen(chosen) => {
                 self.follow(now, from, chosen.ballot, chosen.chosen);
@@ -171,13 +176,13 @@ impl<W> Replica<W> {
         }
     }
 
-    fn on_accepted(&mut self, now: Instant, from: NodeId, accepted: &Accepted) {
-        if let Proposing::Leading(leading, followers) = &mut self.proposing {
-            if accepted.ballot == leading.ballot() {
-                followers.on_answer(from, now);
-            }
-            leading.on_accepted(from, accepted, &self.memberships, &mut self.learner);
+    /// Counts a vote; says whether it makes anything chosen.
+    fn on_accepted(&mut self, now: Instant, from: NodeId, accepted: &Accepted) -> bool {
+        let Proposing::Leading(leading, followers) = &mut self.proposing else { return false };
+        if accepted.ballot == leading.ballot() {
+            followers.on_answer(from, now);
         }
+        leading.on_accepted(from, accepted, &self.memberships, &mut self.learner)
     }
 
     fn on_reject(&mut self, now: Instant, reject: &Reject) {

@@ -8,6 +8,7 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
 };
 
 use bytes::Bytes;
@@ -123,6 +124,16 @@ impl SessionTable {
     /// Whether a request needs no slot any more: it has had its effect or never will.
     pub(super) fn is_settled(&self, id: RequestId) -> bool {
         self.refusal(id).is_some()
+    }
+
+    /// Whether no request of a run is settled.
+    pub(super) fn are_open(&self, client: ClientId, sequences: &Range<u64>) -> bool {
+        self.clients.sessions.get(&client.name).is_none_or(|session| {
+            session.epoch < client.epoch
+                || session.epoch == client.epoch
+                    && session.open_from <= sequences.start
+                    && !session.done.overlaps(sequences)
+        })
     }
 
     /// Why a request gets no slot any more, if it does not.

@@ -48,7 +48,7 @@ fn register_of(question: u64) -> u8 {
 }
 
 fn decoded<T: Codec>(bytes: &Bytes) -> T {
-    T::decode(bytes.clone()).expect("encoded by this module")
+    T::decode(bytes).expect("encoded by this module")
 }
 
 impl Application for Registers {

@@ -249,7 +249,7 @@ impl<M: Simulated, F: Fn() -> M + Send + Sync> Application for Embedded<F> {
 }
 
 fn command<M: Simulated>(bytes: Bytes) -> M::Command {
-    M::Command::decode(bytes).expect("a command it has encoded itself")
+    M::Command::decode(&bytes).expect("a command it has encoded itself")
 }
 
 fn response<M: Simulated>(answer: &Answer) -> Option<&M::Response> {

@@ -11,7 +11,7 @@
 //!
 //! The commands come first, so that they are copied to where they stay while the batch gathers.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
@@ -174,9 +174,23 @@ impl Batch {
     /// If there is no such command.
     #[must_use]
     pub fn command(&self, index: usize) -> Bytes {
+        self.0.encoded.slice(self.range(index))
+    }
+
+    /// The bytes of the command at `index`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such command.
+    #[must_use]
+    pub fn command_bytes(&self, index: usize) -> &[u8] {
+        &self.0.encoded[self.range(index)]
+    }
+
+    fn range(&self, index: usize) -> Range<usize> {
         let ends = &self.0.ends;
         let start = index.checked_sub(1).map_or(TAG_BYTES, |before| ends[before] as usize);
-        self.0.encoded.slice(start..ends[index] as usize)
+        start..ends[index] as usize
     }
 
     /// Every command with its request id.

@@ -60,7 +60,7 @@ impl Codec for Command {
         buffer.freeze()
     }
 
-    fn decode(bytes: Bytes) -> Result<Command, CodecError> {
+    fn decode(bytes: &[u8]) -> Result<Command, CodecError> {
         let command =
             paxoskv::Command::decode(bytes).map_err(|error| CodecError(error.to_string()))?;
         command.request.ok_or_else(|| CodecError("a kind of command that is not known".to_owned()))

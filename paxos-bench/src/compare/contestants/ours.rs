@@ -44,7 +44,7 @@ impl Service for Ours {
 
 impl Client for OurClient {
     async fn propose(&self, payload: Bytes) -> Result<(), CompareError> {
-        self.0.propose(Payload(payload)).await.map_err(HarnessError::from)?;
+        self.0.propose(Payload::from(payload)).await.map_err(HarnessError::from)?;
         Ok(())
     }
 }

@@ -28,6 +28,7 @@ pub(in crate::compare) struct Solo {
     now: Instant,
     /// What the next step takes in.
     inputs: Vec<Input>,
+    effects: Effects,
     outgoing: Vec<(NodeId, Message)>,
     /// Applied and not yet reported.
     applied: Tally,
@@ -55,6 +56,7 @@ impl Solo {
             peers,
             now: Instant::ZERO,
             inputs: Vec::new(),
+            effects: Effects::default(),
             outgoing: Vec::new(),
             applied: Tally::default(),
         })
@@ -64,14 +66,15 @@ impl Solo {
     /// applied at once.
     fn turn(&mut self) -> Result<(), CompareError> {
         while !self.inputs.is_empty() {
-            let effects = self.replica.step_all(self.now, self.inputs.drain(..));
-            self.carry_out(effects)?;
+            self.replica.step_into(self.now, self.inputs.drain(..), &mut self.effects);
+            self.carry_out()?;
         }
         Ok(())
     }
 
-    fn carry_out(&mut self, mut effects: Effects) -> Result<(), CompareError> {
-        if let Some(halt) = effects.halt {
+    fn carry_out(&mut self) -> Result<(), CompareError> {
+        let effects = &mut self.effects;
+        if let Some(halt) = effects.halt.take() {
             return Err(problem(halt));
         }
         if let Some(read) = effects.log_reads.first() {
@@ -83,17 +86,17 @@ impl Solo {
             }
         }
         effects.address(self.peers.iter().copied());
-        self.outgoing.extend(effects.send);
-        self.inputs.extend(effects.persist.map(|(id, _)| Input::Persisted(id)));
+        self.outgoing.append(&mut effects.send);
+        self.inputs.extend(effects.persist.take().map(|(id, _)| Input::Persisted(id)));
         let Some(last) = effects.deliver.last().map(|delivery| delivery.slot) else {
             return Ok(());
         };
-        for delivery in effects.deliver {
+        for delivery in effects.deliver.drain(..) {
             let Value::Batch(batch) = delivery.value else { continue };
             for (range, verdict) in delivery.verdicts {
                 if verdict == Verdict::Fresh {
                     for index in range {
-                        self.applied.count(batch.command(index).len());
+                        self.applied.count(batch.command_bytes(index).len());
                     }
                 }
             }

@@ -31,7 +31,7 @@ use crate::{
     config::Config,
     message::{Accept, Accepted, Message, Prepare, Promise, Record, Reject, Watermark},
     port::{Recovered, SessionCheckpoint, WriteBatch},
-    replica::{WriteId, context::Context, membership::Memberships, outbox::Outbox},
+    replica::{Effects, WriteId, context::Context, membership::Memberships, outbox::Outbox},
     types::{
         Ballot, BatchBuilder, ClientId, ClusterId, Identity, Instant, Membership, NodeId,
         RequestId, Slot, StoreId, Value,
@@ -322,12 +322,13 @@ impl Real {
     /// not durable yet.
     fn finish(&mut self, around: &Surroundings) -> Vec<Answer> {
         let watermark = Watermark { slot: self.watermark, hash: 0 };
-        let effects = self.out.finish(watermark, Instant::ZERO);
-        if let Some((id, batch)) = effects.persist {
+        let mut effects = Effects::default();
+        self.out.finish(watermark, Instant::ZERO, &mut effects);
+        if let Some((id, batch)) = effects.persist.take() {
             self.issued = id;
             self.disk.last_write = Some(batch);
         }
-        let mut sent = effects.send;
+        let mut sent = std::mem::take(&mut effects.send);
         if let Some((to, Message::Promise(Promise { ballot, next: Some(next), .. }))) = sent.last()
         {
             let (to, next) = (*to, Prepare { ballot: *ballot, from: *next });
@@ -337,7 +338,8 @@ impl Real {
             let cx = &mut Context { now, config, memberships, out: &mut self.out, rng: &mut rng };
             let page = self.acceptor.prepare(to, &next, self.watermark, cx);
             assert_eq!(page, Page::Answered);
-            sent.extend(self.out.finish(watermark, Instant::ZERO).send);
+            self.out.finish(watermark, Instant::ZERO, &mut effects);
+            sent.append(&mut effects.send);
         }
         answers(sent)
     }

@@ -20,11 +20,12 @@ fn released(messages: &[AfterPersist]) -> Vec<Message> {
         outbox.send_after_persist(TO, message.clone());
     }
     let now = Instant::ZERO;
-    let effects = outbox.finish(Watermark::default(), now);
+    let mut effects = Effects::default();
+    outbox.finish(Watermark::default(), now, &mut effects);
     assert_eq!(effects.send, []);
-    let (id, _) = effects.persist.expect("a write");
+    let (id, _) = effects.persist.take().expect("a write");
     outbox.on_persisted(id, now);
-    let effects = outbox.finish(Watermark::default(), now);
+    outbox.finish(Watermark::default(), now, &mut effects);
     effects.send.into_iter().map(|(_, message)| message).collect()
 }
 
