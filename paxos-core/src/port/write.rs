@@ -8,11 +8,22 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{SessionCheckpoint, StorageError};
+use bytes::Bytes;
+
+use super::StorageError;
 use crate::{
     message::{Record, Watermark},
-    types::{Ballot, NodeId, StoreId},
+    types::{Ballot, NodeId, Slot, StoreId},
 };
+
+/// The session table as of a slot, encoded by the replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionCheckpoint {
+    /// The last slot whose requests it contains.
+    pub slot: Slot,
+    /// The table; empty for an empty one.
+    pub table: Bytes,
+}
 
 /// Changes to the durable state, written together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
