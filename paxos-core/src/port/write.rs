@@ -55,7 +55,11 @@ impl WriteBatch {
     pub fn merge(&mut self, later: WriteBatch) {
         self.promised = later.promised.or(self.promised);
         self.chosen = later.chosen.or(self.chosen);
-        self.records.extend(later.records);
+        if self.records.is_empty() {
+            self.records = later.records;
+        } else {
+            self.records.extend(later.records);
+        }
         self.sessions = later.sessions.or(self.sessions.take());
         self.peers.extend(later.peers);
     }
