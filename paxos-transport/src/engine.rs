@@ -93,7 +93,7 @@ impl<W: Wire> Engine<W> {
         for message in messages.drain(..) {
             let lane = message.lane();
             let encoder = &mut encoders[lane as usize];
-            if let Err(error) = encoder.push(&message) {
+            if let Err(error) = encoder.push(message) {
                 tracing::error!(?lane, %error, "a message cannot be sent");
             }
             if encoder.len() >= RUN_BYTES_MAX {

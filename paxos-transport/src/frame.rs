@@ -6,7 +6,11 @@
 //! Values leave as they are, one slice each for a vectored write; only what is small is copied
 //! together, since copying it is cheaper than another slice.
 
-use std::{collections::VecDeque, io, io::IoSlice, mem};
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    iter, mem,
+};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use paxos_core::{
@@ -50,20 +54,20 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// Appends a message; one over the limit is refused and leaves everything as it was.
-    pub(crate) fn push(&mut self, message: &Message) -> Result<(), FrameError> {
-        let encoded = message.encode();
+    pub(crate) fn push(&mut self, message: Message) -> Result<(), FrameError> {
+        let encoded = message.into_encoded();
         let (length, bytes_max) = (encoded.len(), limits::MESSAGE_BYTES_MAX);
         if length > bytes_max {
             return Err(FrameError::TooLarge { length, bytes_max });
         }
         self.small.put_slice(&prefix(length, encoded.parts().map(|part| &part[..])));
-        for part in encoded.parts() {
+        for part in iter::once(encoded.header).chain(encoded.values) {
             if part.len() <= COPIED_BYTES_MAX {
-                self.small.put_slice(part);
+                self.small.put_slice(&part);
             } else {
                 self.seal();
                 self.parts_bytes += part.len();
-                self.parts.push(part.clone());
+                self.parts.push(part);
             }
         }
         Ok(())
@@ -166,7 +170,7 @@ fn prefix<'a>(length: usize, parts: impl Iterator<Item = &'a [u8]>) -> [u8; PREF
 
 /// `body` as a frame.
 pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
-    [&prefix(body.len(), std::iter::once(body)), body].concat()
+    [&prefix(body.len(), iter::once(body)), body].concat()
 }
 
 /// Takes a stream apart into frames.
@@ -215,7 +219,7 @@ impl Frames {
         }
         let expected = self.buffer.split_to(PREFIX_BYTES);
         let body = self.buffer.split_to(length).freeze();
-        if expected[..] != prefix(length, std::iter::once(&body[..])) {
+        if expected[..] != prefix(length, iter::once(&body[..])) {
             return Err(FrameError::Checksum);
         }
         Ok(Some(body))
@@ -236,7 +240,7 @@ pub(crate) async fn read_one(
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    if expected != prefix(length, std::iter::once(&body[..])) {
+    if expected != prefix(length, iter::once(&body[..])) {
         return Err(FrameError::Checksum);
     }
     Ok(body)
@@ -273,7 +277,9 @@ pub(crate) mod tests {
 
     pub(crate) fn batch(messages: &[Message]) -> Batch {
         let mut encoder = Encoder::default();
-        messages.iter().for_each(|message| encoder.push(message).expect("within the limit"));
+        for message in messages {
+            encoder.push(message.clone()).expect("within the limit");
+        }
         let mut batch = Batch::default();
         batch.push(encoder.take());
         batch
@@ -322,9 +328,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_goes_to_several_is_encoded_once() {
+        let mut encoder = Encoder::default();
+        for message in [poll(1), accept(10_000), poll(2)] {
+            encoder.push(message).expect("within the limit");
+        }
+        let run = encoder.take();
+        let places = |run: &Run| run.parts.iter().map(|part| part.as_ptr()).collect::<Vec<_>>();
+        assert_eq!(places(&run.clone()), places(&run));
+    }
+
+    #[test]
     fn a_message_over_the_limit_does_not_leave() {
         let mut encoder = Encoder::default();
-        let error = encoder.push(&accept(limits::MESSAGE_BYTES_MAX)).expect_err("too large");
+        let error = encoder.push(accept(limits::MESSAGE_BYTES_MAX)).expect_err("too large");
         assert!(matches!(error, FrameError::TooLarge { .. }), "{error}");
         assert_eq!((encoder.len(), encoder.take().len()), (0, 0), "nothing of it was kept");
     }

@@ -124,7 +124,7 @@ mod tests {
 
     fn run(bytes: usize) -> Run {
         let mut encoder = Encoder::default();
-        encoder.push(&accept(bytes)).expect("within the limit");
+        encoder.push(accept(bytes)).expect("within the limit");
         encoder.take()
     }
 
@@ -133,7 +133,7 @@ mod tests {
         let (sender, mut receiver) = queue(Lane::Control);
         let poll = || {
             let mut encoder = Encoder::default();
-            encoder.push(&poll(1)).expect("within the limit");
+            encoder.push(poll(1)).expect("within the limit");
             encoder.take()
         };
         let mut count = 0;

@@ -55,8 +55,18 @@ impl Message {
     /// If a value exceeds 4 GiB, which the limits exclude.
     #[must_use]
     pub fn encode(&self) -> Encoded {
+        self.clone().into_encoded()
+    }
+
+    /// The same for a message that is not needed any more, which spares a copy of its lists.
+    ///
+    /// # Panics
+    ///
+    /// If a value exceeds 4 GiB, which the limits exclude.
+    #[must_use]
+    pub fn into_encoded(self) -> Encoded {
         let mut values = Vec::new();
-        let header = self.clone().try_map(|value| {
+        let header = self.try_map(|value| {
             let encoded = value.encoded();
             let length = u32::try_from(encoded.len()).expect("a value is below 4 GiB");
             values.push(encoded);

@@ -5,10 +5,12 @@
 
 mod state_machine;
 mod storage;
+mod storage_error;
 mod transport;
 mod write;
 
 pub use state_machine::{Codec, CodecError, StateMachine};
-pub use storage::{Recovered, SessionCheckpoint, Storage, StorageError};
+pub use storage::{Recovered, Storage};
+pub use storage_error::StorageError;
 pub use transport::{Event, Transport, TransportError};
-pub use write::{Write, WriteBatch, WriteError};
+pub use write::{SessionCheckpoint, Write, WriteBatch, WriteError};

@@ -8,11 +8,22 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{SessionCheckpoint, StorageError};
+use bytes::Bytes;
+
+use super::StorageError;
 use crate::{
     message::{Record, Watermark},
-    types::{Ballot, NodeId, StoreId},
+    types::{Ballot, NodeId, Slot, StoreId},
 };
+
+/// The session table as of a slot, encoded by the replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionCheckpoint {
+    /// The last slot whose requests it contains.
+    pub slot: Slot,
+    /// The table; empty for an empty one.
+    pub table: Bytes,
+}
 
 /// Changes to the durable state, written together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +55,11 @@ impl WriteBatch {
     pub fn merge(&mut self, later: WriteBatch) {
         self.promised = later.promised.or(self.promised);
         self.chosen = later.chosen.or(self.chosen);
-        self.records.extend(later.records);
+        if self.records.is_empty() {
+            self.records = later.records;
+        } else {
+            self.records.extend(later.records);
+        }
         self.sessions = later.sessions.or(self.sessions.take());
         self.peers.extend(later.peers);
     }

@@ -4,6 +4,8 @@
 //! locks it until it is closed or dropped. A write is durable at once, without a thread or a task
 //! in between, unless the test holds writes back: then they are pending, and a crash loses them.
 
+mod records;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     ops::RangeInclusive,
@@ -17,9 +19,11 @@ use async_trait::async_trait;
 use paxos_core::{
     message::{Record, Watermark},
     port::{Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch, WriteError},
-    types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId, Value},
+    types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
 };
 use tokio::sync::{Notify, oneshot};
+
+use records::Records;
 
 /// What errors call the disk.
 const PATH: &str = "the memory storage";
@@ -95,7 +99,7 @@ struct Image {
     chosen: Watermark,
     sessions: SessionCheckpoint,
     peers: BTreeMap<NodeId, StoreId>,
-    records: BTreeMap<Slot, (Ballot, Value)>,
+    records: Records,
 }
 
 impl Default for MemoryStorage {
@@ -229,7 +233,7 @@ impl MemoryStorage {
     /// Makes the record of `slot` vanish.
     pub fn lose(&self, slot: Slot) {
         if let Some(image) = &mut self.disk.lock().image {
-            image.records.remove(&slot);
+            image.records.remove(slot);
         }
     }
 
@@ -313,7 +317,7 @@ impl State {
         image.incarnation += 1;
         let (incarnation, promised, chosen) = (image.incarnation, image.promised, image.chosen);
         let (sessions, peers) = (image.sessions.clone(), image.peers.clone());
-        let missing = Slot(1).through(chosen.slot).find(|slot| !image.records.contains_key(slot));
+        let missing = Slot(1).through(chosen.slot).find(|slot| !image.records.contains(*slot));
         if let Some(slot) = missing {
             return Err(damaged(format!("the record of slot {slot}, which is chosen, is missing")));
         }
@@ -330,7 +334,7 @@ impl State {
         image.peers.extend(batch.peers);
         for Record { slot, ballot, value } in batch.records {
             self.damaged.remove(&slot);
-            image.records.insert(slot, (ballot, value));
+            image.records.insert(slot, ballot, value);
         }
     }
 
@@ -344,14 +348,14 @@ impl State {
         if slots.is_empty() {
             return Ok(records);
         }
-        for (&slot, (ballot, value)) in
+        for (slot, ballot, value) in
             self.image.iter().flat_map(|image| image.records.range(slots.clone()))
         {
             if self.damaged.contains(&slot) {
                 return Err(damaged(format!("the record of slot {slot} is unreadable")));
             }
             bytes = bytes.saturating_add(value.encoded_len());
-            records.push(Record { slot, ballot: *ballot, value: value.clone() });
+            records.push(Record { slot, ballot, value: value.clone() });
             if bytes >= bytes_max {
                 break;
             }
@@ -379,7 +383,7 @@ impl Image {
             chosen: Watermark::default(),
             sessions: SessionCheckpoint::default(),
             peers: BTreeMap::new(),
-            records: BTreeMap::new(),
+            records: Records::default(),
         }
     }
 }
@@ -397,81 +401,4 @@ fn crashed(operation: &'static str) -> StorageError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn promise(round: u64) -> WriteBatch {
-        let promised = Some(Ballot { round, node: NodeId(1) });
-        WriteBatch { promised, ..WriteBatch::default() }
-    }
-
-    async fn open(disk: &MemoryStorage) -> (MemoryStorage, Recovered) {
-        let handle = disk.clone();
-        let recovered = handle.recover(ClusterId(1), NodeId(1)).await.expect("a sound disk");
-        (handle, recovered)
-    }
-
-    #[tokio::test]
-    async fn a_crash_loses_what_is_held_back_and_shuts_out_the_old_handle() {
-        let disk = MemoryStorage::new();
-        let (before, _) = open(&disk).await;
-        before.write(promise(1)).await.expect("durable");
-        disk.hold_writes();
-        let waiting = tokio::spawn(async move {
-            let lost = before.write(promise(2)).await;
-            (lost, before.write(promise(3)).await)
-        });
-        disk.wait_for_held(1).await;
-        disk.crash();
-        let (lost, late) = waiting.await.expect("no panic");
-        assert_eq!(lost, Err(crashed("write").into()));
-        assert_eq!(late, Err(crashed("write").into()));
-        let (_after, recovered) = open(&disk).await;
-        assert_eq!(recovered.promised.round, 1);
-        assert_eq!(recovered.incarnation, 2);
-    }
-
-    #[tokio::test]
-    async fn a_crash_may_keep_a_prefix_of_what_is_held_back() {
-        let disk = MemoryStorage::new();
-        let (before, _) = open(&disk).await;
-        disk.hold_writes();
-        let mut writes = tokio::task::JoinSet::new();
-        let before = Arc::new(before);
-        for round in 1..=3 {
-            let before = Arc::clone(&before);
-            writes.spawn(async move { before.write(promise(round)).await });
-            disk.wait_for_held(usize::try_from(round).expect("small")).await;
-        }
-        disk.crash_keeping(2);
-        while let Some(result) = writes.join_next().await {
-            assert_eq!(result.expect("no panic"), Err(crashed("write").into()), "nobody was told");
-        }
-        let (_after, recovered) = open(&disk).await;
-        assert_eq!(recovered.promised.round, 2);
-    }
-
-    #[tokio::test]
-    async fn released_writes_become_durable_and_resolve() {
-        let disk = MemoryStorage::new();
-        let (handle, _) = open(&disk).await;
-        disk.hold_writes();
-        let waiting = tokio::spawn(async move { handle.write(promise(7)).await });
-        disk.wait_for_held(1).await;
-        disk.release_writes();
-        assert_eq!(waiting.await.expect("no panic"), Ok(()));
-        let (_after, recovered) = open(&disk).await;
-        assert_eq!(recovered.promised.round, 7);
-    }
-
-    #[tokio::test]
-    async fn a_handle_that_is_not_open_says_what_to_do() {
-        let handle = MemoryStorage::new();
-        let error = handle.write(promise(1)).await.expect_err("not recovered");
-        assert!(error.to_string().contains("recover() comes first"), "{error}");
-        handle.recover(ClusterId(1), NodeId(1)).await.expect("an empty disk");
-        handle.close().await;
-        let error = handle.read(Slot(1)..=Slot(9), 1).await.expect_err("closed");
-        assert!(error.to_string().contains("clone()"), "{error}");
-    }
-}
+mod tests;
