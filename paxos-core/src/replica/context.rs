@@ -38,6 +38,7 @@ impl Context<'_> {
 
     /// The instant `delay` from now, and up to half as long again.
     pub(super) fn jittered(&mut self, delay: Duration) -> Instant {
-        self.now.after(delay.mul_f64(1.0 + self.rng.f64() / 2.0))
+        let nanos = delay.as_nanos() as f64 * (1.0 + self.rng.f64() / 2.0);
+        self.now.after(Duration::from_nanos(nanos as u64))
     }
 }
