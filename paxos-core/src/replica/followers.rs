@@ -10,8 +10,6 @@
 
 use std::collections::VecDeque;
 
-use smallvec::SmallVec;
-
 use super::context::Context;
 use crate::{
     config::Config,
@@ -184,8 +182,36 @@ impl Followers {
 }
 
 /// The `n`th highest of `values`, counted from 1: what so many of them reach.
-fn nth_highest<T: Ord + Copy>(n: usize, values: impl Iterator<Item = T>) -> Option<T> {
-    let mut sorted: SmallVec<[T; limits::VOTERS_MAX]> = values.collect();
-    sorted.sort_unstable_by(|a, b| b.cmp(a));
-    sorted.get(n.checked_sub(1)?).copied()
+fn nth_highest<T: Ord + Copy + Default>(n: usize, values: impl Iterator<Item = T>) -> Option<T> {
+    let mut sorted = [T::default(); limits::VOTERS_MAX];
+    let mut len = 0;
+    for value in values {
+        let mut index = len;
+        while index > 0 && sorted[index - 1] < value {
+            sorted[index] = sorted[index - 1];
+            index -= 1;
+        }
+        sorted[index] = value;
+        len += 1;
+    }
+    sorted[..len].get(n.checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn so_many_reach_the_nth_highest(
+            values in prop::collection::vec(0..5u64, 0..=limits::VOTERS_MAX), n in 0..12usize,
+        ) {
+            let mut sorted = values.clone();
+            sorted.sort_unstable_by(|a, b| b.cmp(a));
+            let expected = n.checked_sub(1).and_then(|index| sorted.get(index).copied());
+            prop_assert_eq!(nth_highest(n, values.into_iter()), expected);
+        }
+    }
 }

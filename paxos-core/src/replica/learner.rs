@@ -111,6 +111,7 @@ impl Learner {
     /// Moves the watermark over every slot that is now known to be chosen.
     pub(super) fn advance(&mut self, acceptor: &Acceptor) -> Option<Halt> {
         let (leader_ballot, leader_watermark) = self.leader_watermark;
+        let before = self.chosen;
         loop {
             let slot = self.chosen.slot.next();
             let Some((ballot, value)) = acceptor.log().get(slot) else { break };
@@ -124,6 +125,9 @@ impl Learner {
                 self.hashes.pop_front();
             }
             self.hashes.push_back(self.chosen);
+        }
+        if self.chosen == before {
+            return None;
         }
         assert_eq!(self.hashes.back(), Some(&self.chosen), "the last hash is the watermark's");
         assert!(

@@ -1,6 +1,7 @@
 //! The vocabulary of the protocol, in the terms of the papers.
 
 mod ballot;
+mod batch;
 mod identity;
 mod membership;
 mod quorums;
@@ -10,10 +11,11 @@ mod time;
 mod value;
 
 pub use ballot::Ballot;
+pub use batch::{Batch, BatchBuilder};
 pub use identity::{Acquaintance, ClusterId, Identity, NodeId, StoreId};
 pub use membership::{Membership, MembershipError, Peer};
 pub use quorums::{Phase, Quorums, QuorumsError};
 pub use request::{ClientId, RequestId, Run};
 pub use slot::Slot;
 pub use time::Instant;
-pub use value::{Batch, BatchBuilder, Value, ValueError};
+pub use value::{Value, ValueError};

@@ -92,13 +92,13 @@ pub(crate) fn small() -> Vec<World> {
         World {
             crashes: [0, 0, 1],
             carries: by_way_of_3,
-            ..world("a crash", 6_832, &[CHOSEN, REPLACED, OVERWRITTEN])
+            ..world("a crash", 5_172, &[CHOSEN, REPLACED, OVERWRITTEN])
         },
         World {
             commands: [2, 0, 0],
             crashes: [0, 0, 1],
             carries: by_way_of_3,
-            ..world("two slots and a crash", 149_782, &[CHOSEN, REPLACED, HOLE_FILLED, OVERWRITTEN])
+            ..world("two slots and a crash", 79_538, &[CHOSEN, REPLACED, HOLE_FILLED, OVERWRITTEN])
         },
         World {
             candidacies: [2, 1, 0],

@@ -1,0 +1,422 @@
+//! Commands that share a slot, and how they are put together.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, Serializer};
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    ClientId, RequestId, Run,
+    value::{TAG_BATCH, ValueError},
+};
+
+/// Before the commands of a batch.
+const TAG_BYTES: usize = 1;
+/// At its end: the length of the header.
+const TRAILER_BYTES: usize = 4;
+
+/// Commands in order, each with its request id. Never empty; cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Batch(Arc<Inner>);
+
+#[derive(PartialEq, Eq)]
+struct Inner {
+    /// XXH3 of the encoding: what the hash chain takes, on every replica of a process.
+    digest: u64,
+    encoded: Bytes,
+    runs: SmallVec<[Run; 1]>,
+    /// Where each command ends in `encoded`.
+    ends: SmallVec<[u32; 6]>,
+}
+
+/// What stands behind the commands.
+#[derive(Deserialize)]
+struct Header {
+    runs: Vec<Run>,
+    lengths: Vec<u32>,
+}
+
+/// A [`Header`] on its way out.
+#[derive(Serialize)]
+struct HeaderRef<'a> {
+    runs: &'a [Run],
+    lengths: Lengths<'a>,
+}
+
+/// The lengths of commands that end here.
+struct Lengths<'a>(&'a [u32]);
+
+impl Serialize for Lengths<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut start = TAG_BYTES as u32;
+        let length = |&end: &u32| end - std::mem::replace(&mut start, end);
+        serializer.collect_seq(self.0.iter().map(length))
+    }
+}
+
+impl Batch {
+    /// The request ids, as runs of consecutive ones, in the order of the commands.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.0.runs
+    }
+
+    /// How many commands.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a batch is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.ends.len()
+    }
+
+    /// The command at `index`, a slice of the batch's encoding.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such command.
+    #[must_use]
+    pub fn command(&self, index: usize) -> Bytes {
+        self.0.encoded.slice(self.range(index))
+    }
+
+    /// The bytes of the command at `index`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such command.
+    #[must_use]
+    pub fn command_bytes(&self, index: usize) -> &[u8] {
+        &self.0.encoded[self.range(index)]
+    }
+
+    fn range(&self, index: usize) -> Range<usize> {
+        let ends = &self.0.ends;
+        let start = index.checked_sub(1).map_or(TAG_BYTES, |before| ends[before] as usize);
+        start..ends[index] as usize
+    }
+
+    pub(super) fn encoded(&self) -> Bytes {
+        self.0.encoded.clone()
+    }
+
+    pub(super) fn encoded_len(&self) -> usize {
+        self.0.encoded.len()
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.0.digest
+    }
+
+    /// Every command with its request id.
+    pub fn requests(&self) -> impl Iterator<Item = (RequestId, Bytes)> + '_ {
+        let ids = self.0.runs.iter().flat_map(|run| {
+            (run.first..run.end()).map(|sequence| RequestId { client: run.client, sequence })
+        });
+        ids.zip((0..self.len()).map(|index| self.command(index)))
+    }
+
+    pub(super) fn decode(encoded: Bytes) -> Result<Batch, ValueError> {
+        let truncated = |need| ValueError::Truncated { have: encoded.len(), need };
+        let shortest = TAG_BYTES + TRAILER_BYTES;
+        let trailer = encoded.get(TAG_BYTES..).and_then(<[u8]>::last_chunk);
+        let trailer = trailer.ok_or(truncated(shortest))?;
+        let header_len = u32::from_le_bytes(*trailer) as usize;
+        let header_end = encoded.len() - TRAILER_BYTES;
+        let commands_end = header_end.checked_sub(header_len).filter(|&end| end >= TAG_BYTES);
+        let commands_end = commands_end.ok_or(truncated(shortest + header_len))?;
+        let (header, rest): (Header, _) =
+            postcard::take_from_bytes(&encoded[commands_end..header_end])
+                .map_err(|_| ValueError::Header)?;
+        if !rest.is_empty() {
+            return Err(ValueError::Inconsistent("bytes behind the header"));
+        }
+        let Header { runs, lengths } = header;
+        check_runs(&runs, lengths.len())?;
+        // Each length makes room for where its command ends.
+        let mut ends = lengths;
+        let mut end = TAG_BYTES as u32;
+        for length in &mut ends {
+            end = end.checked_add(*length).ok_or(ValueError::Header)?;
+            *length = end;
+        }
+        if end as usize != commands_end {
+            return Err(ValueError::Inconsistent("command lengths do not add up"));
+        }
+        Ok(Batch::new(encoded, runs.into(), ends.into()))
+    }
+
+    fn new(encoded: Bytes, runs: SmallVec<[Run; 1]>, ends: SmallVec<[u32; 6]>) -> Batch {
+        debug_assert_eq!(check_runs(&runs, ends.len()), Ok(()));
+        let digest = xxh3_64(&encoded);
+        Batch(Arc::new(Inner { digest, encoded, runs, ends }))
+    }
+}
+
+/// Whether runs of request ids are possible, and name as many commands as there are.
+fn check_runs(runs: &[Run], commands: usize) -> Result<(), ValueError> {
+    let requests: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
+    if runs.is_empty() || requests != commands as u64 {
+        return Err(ValueError::Inconsistent("as many request ids as commands, at least one"));
+    }
+    if runs.iter().any(|run| run.count == 0 || run.first == 0 || run.open_from > run.first) {
+        return Err(ValueError::Inconsistent("an impossible run of request ids"));
+    }
+    if runs.iter().any(|run| run.first.checked_add(u64::from(run.count)).is_none()) {
+        return Err(ValueError::Inconsistent("a run past the last request id"));
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Batch {
+    /// Request ids and sizes; never the commands, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch[")?;
+        for (index, run) in self.0.runs.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " " };
+            write!(f, "{separator}{}#{}", run.client, run.first)?;
+            if run.count > 1 {
+                write!(f, "..{}", run.end() - 1)?;
+            }
+        }
+        write!(f, "]")
+    }
+}
+
+/// Gathers commands into a [`Batch`], in the buffer that will be its encoding.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    buffer: Vec<u8>,
+    runs: SmallVec<[Run; 1]>,
+    ends: SmallVec<[u32; 6]>,
+}
+
+impl Default for BatchBuilder {
+    fn default() -> BatchBuilder {
+        BatchBuilder::with_capacity(0, 0)
+    }
+}
+
+impl BatchBuilder {
+    /// One with room for so many commands of so many bytes together.
+    #[must_use]
+    pub fn with_capacity(commands: usize, bytes: usize) -> BatchBuilder {
+        // A run and a length take up to 46 and 5 bytes in the header; most take half of that.
+        let header = 32 + 3 * commands;
+        let mut buffer = Vec::with_capacity(TAG_BYTES + bytes + header + TRAILER_BYTES);
+        buffer.push(TAG_BATCH);
+        BatchBuilder { buffer, runs: SmallVec::new(), ends: SmallVec::with_capacity(commands) }
+    }
+
+    /// Appends a command. `open_from` is its client's lowest unsettled sequence number, as in
+    /// [`Run::open_from`].
+    ///
+    /// # Panics
+    ///
+    /// If the sequence number is none that counts commands, or below `open_from`: the caller checks
+    /// both when a request comes in. If the commands exceed 4 GiB, which the limits on a batch
+    /// exclude.
+    pub fn push(&mut self, id: RequestId, open_from: u64, command: impl AsRef<[u8]>) {
+        assert!(id.is_countable() && open_from <= id.sequence, "{id} with open_from {open_from}");
+        self.append(command.as_ref());
+        self.number(id.client, id.sequence, 1, open_from);
+    }
+
+    /// Appends commands of one client with consecutive sequence numbers from `first` on.
+    ///
+    /// # Panics
+    ///
+    /// As [`push`](BatchBuilder::push) does.
+    pub fn push_run<C: AsRef<[u8]>>(
+        &mut self,
+        first: RequestId,
+        open_from: u64,
+        commands: impl IntoIterator<Item = C>,
+    ) {
+        let before = self.ends.len();
+        commands.into_iter().for_each(|command| self.append(command.as_ref()));
+        let count = self.ends.len() - before;
+        if count > 0 {
+            let last = RequestId { sequence: first.sequence + (count as u64 - 1), ..first };
+            let are_countable = first.is_countable() && last.is_countable();
+            assert!(are_countable && open_from <= first.sequence, "{first} to {last}");
+            let count = u32::try_from(count).expect("a batch has less than 4 GiB");
+            self.number(first.client, first.sequence, count, open_from);
+        }
+    }
+
+    fn append(&mut self, command: &[u8]) {
+        self.buffer.extend_from_slice(command);
+        let end = u32::try_from(self.buffer.len()).expect("a batch has less than 4 GiB");
+        self.ends.push(end);
+    }
+
+    /// The last `count` commands have these numbers.
+    fn number(&mut self, client: ClientId, first: u64, count: u32, open_from: u64) {
+        match self.runs.last_mut() {
+            Some(run) if run.client == client && run.end() == first => {
+                run.count += count;
+                run.open_from = run.open_from.max(open_from).min(run.first);
+            }
+            _ => self.runs.push(Run { client, first, count, open_from }),
+        }
+    }
+
+    /// Bytes of the commands so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.buffer.len() - TAG_BYTES
+    }
+
+    /// How many commands so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The batch; `None` if there are no commands.
+    ///
+    /// # Panics
+    ///
+    /// If the batch exceeds 4 GiB, which the limits exclude.
+    #[must_use]
+    pub fn build(self) -> Option<Batch> {
+        let BatchBuilder { buffer, runs, ends } = self;
+        if ends.is_empty() {
+            return None;
+        }
+        let commands_end = buffer.len();
+        let header = HeaderRef { runs: &runs, lengths: Lengths(&ends) };
+        let mut encoded = postcard::to_extend(&header, buffer).expect("plain data encodes");
+        let header_len = u32::try_from(encoded.len() - commands_end);
+        let header_len = header_len.expect("a header is below 4 GiB");
+        encoded.extend_from_slice(&header_len.to_le_bytes());
+        Some(Batch::new(encoded.into(), runs, ends))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::Value;
+
+    fn id(name: u64, sequence: u64) -> RequestId {
+        RequestId { client: ClientId { name, epoch: 1 }, sequence }
+    }
+
+    #[test]
+    fn consecutive_requests_of_a_client_share_a_run() {
+        let mut builder = BatchBuilder::default();
+        for (name, sequence) in [(1, 4), (1, 5), (2, 9), (1, 6)] {
+            builder.push(id(name, sequence), sequence, Bytes::from_static(b"x"));
+        }
+        let batch = builder.build().expect("four commands");
+        let runs: Vec<_> = batch.runs().iter().map(|run| (run.first, run.count)).collect();
+        assert_eq!(runs, [(4, 2), (9, 1), (6, 1)]);
+        assert_eq!(format!("{batch:?}"), "Batch[1e1#4..5 2e1#9 1e1#6]");
+    }
+
+    #[test]
+    fn the_layout_is_as_documented() {
+        let mut builder = BatchBuilder::default();
+        builder.push(id(7, 4), 2, "ab");
+        builder.push(id(7, 5), 3, "");
+        builder.push(id(8, 1), 1, "c");
+        let batch = Value::Batch(builder.build().expect("three commands"));
+        let runs = [2, 7, 1, 4, 2, 3, 8, 1, 1, 1, 1];
+        let lengths = [3, 2, 0, 1];
+        let expected = [&b"\x01abc"[..], &runs, &lengths, &[15, 0, 0, 0]].concat();
+        assert_eq!(batch.encoded()[..], expected);
+        assert_eq!(batch.digest(), xxh3_64(&expected));
+        assert_eq!(Value::Noop.digest(), xxh3_64(&Value::Noop.encoded()));
+    }
+
+    /// Each of these is the batch of one command `x`, with something wrong.
+    #[test]
+    fn a_batch_that_contradicts_itself_is_refused() {
+        let sound = |run: [u8; 5], lengths: &[u8]| {
+            let mut bytes = vec![TAG_BATCH, b'x', 1];
+            bytes.extend(run);
+            bytes.push(u8::try_from(lengths.len()).expect("a few"));
+            bytes.extend(lengths);
+            let header_len = u8::try_from(bytes.len() - 2).expect("short");
+            bytes.extend([header_len, 0, 0, 0]);
+            bytes
+        };
+        let error = |bytes: Vec<u8>| Value::decode(bytes.into()).err();
+        let [client, epoch, first, count, open_from] = [7, 1, 4, 1, 4];
+        let usual = [client, epoch, first, count, open_from];
+        assert_eq!(error(sound(usual, &[1])), None);
+        for (run, lengths) in [
+            (usual, &[][..]),
+            (usual, &[0]),
+            (usual, &[2]),
+            (usual, &[1, 0]),
+            ([client, epoch, first, 2, open_from], &[1]),
+            ([client, epoch, first, 0, open_from], &[1]),
+            ([client, epoch, 0, count, 0], &[1]),
+            ([client, epoch, first, count, first + 1], &[1]),
+        ] {
+            let error = error(sound(run, lengths));
+            assert!(matches!(error, Some(ValueError::Inconsistent(_))), "{run:?}: {error:?}");
+        }
+        let truncated = |bytes: &[u8], need| {
+            let expected = Some(ValueError::Truncated { have: bytes.len(), need });
+            assert_eq!(error(bytes.to_vec()), expected, "{bytes:?}");
+        };
+        truncated(&[], 1);
+        truncated(&[TAG_BATCH, 0, 0, 0], 5);
+        truncated(&[TAG_BATCH, 1, 0, 0, 0], 6);
+        let mut longer = sound(usual, &[1]);
+        longer.splice(longer.len() - 4.., [9, 9, 0, 0, 0]);
+        assert_eq!(error(longer), Some(ValueError::Inconsistent("bytes behind the header")));
+    }
+
+    #[test]
+    fn a_run_appended_at_once_is_what_it_is_one_by_one() {
+        let build = |at_once: bool| {
+            let mut builder = BatchBuilder::with_capacity(3, 6);
+            builder.push(id(1, 3), 2, "aa");
+            if at_once {
+                builder.push_run(id(1, 4), 3, ["bb", "cc"]);
+                builder.push_run(id(1, 6), 3, [""; 0]);
+            } else {
+                builder.push(id(1, 4), 3, "bb");
+                builder.push(id(1, 5), 3, "cc");
+            }
+            assert_eq!((builder.len(), builder.bytes()), (3, 6));
+            builder.build()
+        };
+        assert_eq!(build(true), build(false));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_built_decodes_to_the_same(
+            requests in prop::collection::vec((1..4u64, 1..9u64, ".{0,20}"), 1..20),
+        ) {
+            let mut builder = BatchBuilder::default();
+            for (name, sequence, command) in &requests {
+                builder.push(id(*name, *sequence), 1, Bytes::from(command.clone()));
+            }
+            let batch = Value::Batch(builder.build().expect("not empty"));
+            let decoded = Value::decode(batch.encoded()).expect("our own encoding");
+            prop_assert_eq!(&decoded, &batch);
+            let Value::Batch(decoded) = decoded else { panic!("a batch") };
+            let commands: Vec<_> = decoded.requests().collect();
+            let expected: Vec<_> = requests
+                .into_iter()
+                .map(|(name, sequence, command)| (id(name, sequence), Bytes::from(command)))
+                .collect();
+            prop_assert_eq!(commands, expected);
+        }
+    }
+}
