@@ -1,12 +1,14 @@
 //! Benchmarks of the consensus path: what a cluster of three nodes does in one process.
 //!
 //! ```text
-//! cargo bench -p paxos-bench                                    # everything, about five minutes
+//! cargo bench -p paxos-bench                                    # everything, about ten minutes
 //! cargo bench -p paxos-bench -- throughput/tcp/redb             # what begins like this
 //! cargo bench -p paxos-bench --bench latency -- '/256B/1$'      # a regular expression
 //! cargo bench -p paxos-bench --no-default-features --features tcp   # without QUIC and redb
 //! cargo test -p paxos-bench --benches                           # every benchmark once: do they run?
 //! ```
+//!
+//! The report with its plots is `target/criterion/report/index.html`.
 //!
 //! A benchmark is named after what it measures, `throughput/tcp/redb/256B/64`: the group, the
 //! transport, the storage, the size of a command, the commands in flight. [`matrix`] has all
