@@ -2,12 +2,15 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
+use clap::ValueEnum;
 use paxos_core::port::{Storage, StorageError, Transport, TransportError};
 use paxos_storage::MemoryStorage;
 use paxos_transport::MemoryNetwork;
+use serde::Serialize;
 
 /// How the nodes of a cluster reach each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum TransportKind {
     /// Within the process: no socket, no encoding.
     Memory,
@@ -75,7 +78,8 @@ impl fmt::Display for TransportKind {
 }
 
 /// Where the nodes of a cluster keep their logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum StorageKind {
     /// Nowhere that would survive the process.
     Memory,

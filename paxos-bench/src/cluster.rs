@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use clap::ValueEnum;
 use paxos_core::{
     Node,
     types::{Membership, NodeId},
@@ -27,7 +28,7 @@ pub struct Cluster {
 }
 
 /// Where clients propose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Entry {
     /// At the leader.
     Leader,

@@ -1,12 +1,14 @@
 //! Benchmarks of the consensus path: what a cluster of three nodes does in one process.
 //!
 //! ```text
-//! cargo bench -p paxos-bench                                    # everything, about five minutes
+//! cargo bench -p paxos-bench                                    # everything, about ten minutes
 //! cargo bench -p paxos-bench -- throughput/tcp/redb             # what begins like this
 //! cargo bench -p paxos-bench --bench latency -- '/256B/1$'      # a regular expression
 //! cargo bench -p paxos-bench --no-default-features --features tcp   # without QUIC and redb
 //! cargo test -p paxos-bench --benches                           # every benchmark once: do they run?
 //! ```
+//!
+//! The report with its plots is `target/criterion/report/index.html`.
 //!
 //! A benchmark is named after what it measures, `throughput/tcp/redb/256B/64`: the group, the
 //! transport, the storage, the size of a command, the commands in flight. [`matrix`] has all
@@ -21,10 +23,11 @@
 //! | `latency` | The time from `propose` to its result at the leader, for one client, while the other clients in flight do the same in the background. |
 //! | `limit` | What the machine allows: `fdatasync` appends the bytes of all commands in flight to a file in one write and syncs it; `loopback` sends them over one TCP connection and waits for 32 bytes of answer. |
 //!
-//! All clients are a **closed loop**: each waits for its result before it proposes again. That
-//! answers "how long does one of K clients wait", not "how long does a request wait at N requests
+//! All clients of the benchmarks are a **closed loop**: each waits for its result before it
+//! proposes again. That answers "how long does one of K clients wait", not "how long does a request wait at N requests
 //! per second": a cluster that stalls gets fewer requests here, and its figures look better than
-//! what users with a will of their own would see.
+//! what users with a will of their own would see. The command [`paxos-bench latency`](latency)
+//! has an **open loop**: requests come at a steady rate, each timed from when it should have begun.
 //!
 //! The state machine is a [`Tally`], which does nothing but count. Time goes from the first
 //! proposal to the last result; starting the cluster, electing a leader and starting the clients is
@@ -61,21 +64,27 @@
 mod backend;
 mod cluster;
 pub mod compare;
+mod disk;
 mod environment;
 mod error;
 mod fixture;
+pub mod latency;
 pub mod limit;
 mod load;
 pub mod matrix;
+mod number;
+mod open_loop;
 pub mod process;
 mod tally;
 
 pub use backend::{StorageKind, TransportKind};
 pub use cluster::{Cluster, Entry};
+pub use disk::Disk;
 pub use environment::Environment;
 pub use error::HarnessError;
 pub use fixture::Fixture;
 pub use load::{Background, drive};
+pub use open_loop::{OpenLoop, Operation, open_loop};
 pub use tally::{Payload, Tally};
 
 /// The README's example is run as a test: this is the crate that depends on all backends.

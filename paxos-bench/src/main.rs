@@ -15,11 +15,17 @@ enum Command {
     /// All replicas share one process, with transport and storage in memory. The peers take part
     /// in a program built with `--features compare-peers`.
     Compare(command::compare::Arguments),
+    /// How long a request takes at a steady rate, for this project alone.
+    ///
+    /// Each request is timed from when it should have begun, whether or not earlier ones have been
+    /// answered.
+    Latency(command::latency::Arguments),
 }
 
 fn main() -> ExitCode {
     let ended = match Command::parse() {
         Command::Compare(arguments) => command::compare::run(&arguments),
+        Command::Latency(arguments) => command::latency::run(&arguments),
     };
     match ended {
         Ok(code) => code,

@@ -1,15 +1,15 @@
 //! `paxos-bench compare`
 
-use std::{error::Error, fs, path::PathBuf, process::ExitCode};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use paxos_bench::{
     Environment,
-    compare::{self, CompareError, Plan, Report, Request},
+    compare::{self, Plan, Report, Request},
 };
 
-use super::interrupt;
+use super::{interrupt, output};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -34,8 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     });
     progress.finish_and_clear();
 
-    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let mut report = Report::new(environment, format!("paxos-bench {command}"), &measured);
+    let mut report = Report::new(environment, output::command_line(), &measured);
     let interrupted = plan.terms.is_over();
     report.ended_early = match &ended {
         Err(error) => Some(error.to_string()),
@@ -43,13 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     };
     print!("{report}");
     if let Some(directory) = &arguments.out {
-        fs::create_dir_all(directory)
-            .map_err(CompareError::io(format!("create {}", directory.display())))?;
-        for (name, content) in [("compare.json", report.json()?), ("compare.html", report.html())] {
-            let path = directory.join(name);
-            fs::write(&path, content)
-                .map_err(CompareError::io(format!("write {}", path.display())))?;
-        }
+        output::write(directory, "compare.json", &report.json()?)?;
+        output::write(directory, "compare.html", &report.html())?;
     }
     ended?;
     Ok(if interrupted { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::SUCCESS })

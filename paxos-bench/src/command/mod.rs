@@ -2,3 +2,5 @@
 
 pub(crate) mod compare;
 mod interrupt;
+pub(crate) mod latency;
+mod output;

@@ -4,36 +4,26 @@
 //! one pass, answers the clients, and sends each other node one parcel. What wakes it for time is a
 //! tick from a task that does nothing else, so that no pass looks at a clock.
 
-use std::{
-    collections::VecDeque,
-    marker::PhantomData,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
 
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval},
 };
 
 use super::{
     CompareError,
     alone::Alone,
+    applied::{self, Applied},
     protocol::{Outbox, Protocol, TICK},
     tasks::{Client, Service},
 };
-use crate::{HarnessError, Tally};
+use crate::Tally;
 
 /// Letters taken in by one pass.
 const PASS_MAX: usize = 4096;
-
-/// How long the replicas may take to apply what the leader has applied.
-const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 /// What a node's task is sent.
 enum Letter<M> {
@@ -44,25 +34,6 @@ enum Letter<M> {
 }
 
 type Mailbox<M> = mpsc::UnboundedSender<Letter<M>>;
-
-/// What a replica has applied, for whoever wants to know.
-#[derive(Default)]
-struct Applied {
-    commands: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl Applied {
-    fn add(&self, tally: Tally) {
-        self.bytes.fetch_add(tally.bytes, Ordering::Relaxed);
-        self.commands.fetch_add(tally.commands, Ordering::Release);
-    }
-
-    fn tally(&self) -> Tally {
-        let commands = self.commands.load(Ordering::Acquire);
-        Tally { commands, bytes: self.bytes.load(Ordering::Relaxed) }
-    }
-}
 
 /// The nodes of a peer, each in a task.
 pub(super) struct Actors<P: Protocol> {
@@ -96,17 +67,13 @@ impl<P: Protocol> Service for Actors<P> {
     }
 
     async fn stop(mut self, commands: u64) -> Result<Vec<Tally>, CompareError> {
-        let mut waited = Duration::ZERO;
-        let lags = |applied: &Arc<Applied>| applied.tally().commands < commands;
-        while self.applied.iter().any(lags) && waited < SETTLE_MAX {
-            sleep(TICK).await;
-            waited += TICK;
-            if let Some(ended) = self.tasks.try_join_next() {
-                ended.map_err(HarnessError::from)??;
-            }
+        let tallies = applied::settle(&self.applied, commands).await;
+        // A task that has ended by itself says why.
+        if let Some(ended) = self.tasks.try_join_next() {
+            ended.map_err(crate::HarnessError::from)??;
         }
         self.tasks.shutdown().await;
-        Ok(self.applied.iter().map(|applied| applied.tally()).collect())
+        Ok(tallies)
     }
 }
 

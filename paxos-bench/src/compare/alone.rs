@@ -99,7 +99,7 @@ impl<P: Protocol> Alone<P> {
                 }
             }
             while !is_over && proposed - answered < in_flight as u64 {
-                if proposed % TIMED_EVERY == 0 {
+                if proposed.is_multiple_of(TIMED_EVERY) {
                     timed.push_back((proposed, Instant::now()));
                 }
                 self.nodes[self.leader].propose(payload.clone())?;
@@ -108,7 +108,7 @@ impl<P: Protocol> Alone<P> {
             self.speak(self.leader)?;
             self.followers()?;
             rounds = rounds.wrapping_add(1);
-            if rounds % ROUNDS_PER_LOOK == 0 {
+            if rounds.is_multiple_of(ROUNDS_PER_LOOK) {
                 let now = Instant::now();
                 is_over |= now - start >= time || terms.is_over();
                 if now - ticked >= TICK {

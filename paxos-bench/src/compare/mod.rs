@@ -36,8 +36,11 @@
 //! that does no I/O implements the trait `Protocol` and has both modes; one with tasks of its own
 //! implements `Service` and `Client`.
 
+#[cfg(any(feature = "omnipaxos", feature = "raft-rs"))]
 mod actor;
 mod alone;
+#[cfg(any(feature = "omnipaxos", feature = "openraft", feature = "raft-rs"))]
+mod applied;
 mod cell;
 mod contestant;
 mod contestants;

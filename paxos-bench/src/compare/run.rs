@@ -2,9 +2,14 @@
 
 use tokio::runtime::{Builder, Runtime};
 
+#[cfg(feature = "omnipaxos")]
+use super::contestants::omnipaxos::Server;
+#[cfg(feature = "openraft")]
+use super::contestants::openraft::OpenRaft;
+#[cfg(feature = "raft-rs")]
+use super::contestants::raft_rs::Peer;
 use super::{
     Cell, CompareError, Contestant, Flavour, Mode, Sample, Terms, WORKERS,
-    actor::Actors,
     alone::Alone,
     contestants::{echo::Echo, ours::Ours, ours_alone::Solo},
     tasks::{self, Service},
@@ -22,38 +27,39 @@ pub fn measure(
     cell: &Cell,
     terms: &Terms,
 ) -> Result<Sample, CompareError> {
-    let result = match (contestant, cell.mode) {
-        (Contestant::Ours, Mode::Tasks) => in_tasks::<Ours>(flavour, cell, terms),
-        (Contestant::Ours, Mode::Protocol) => Alone::<Solo>::measure(cell, terms),
-        (Contestant::Echo, Mode::Tasks) => in_tasks::<Echo>(flavour, cell, terms),
+    let tasks = cell.mode == Mode::Tasks;
+    let result = match contestant {
+        _ if !contestant.has(cell.mode) => Err(CompareError::NothingToMeasure(cell.mode)),
+        Contestant::Ours if tasks => in_tasks::<Ours>(flavour, cell, terms),
+        Contestant::Ours => Alone::<Solo>::measure(cell, terms),
+        Contestant::Echo => in_tasks::<Echo>(flavour, cell, terms),
         #[cfg(feature = "omnipaxos")]
-        (Contestant::Omnipaxos, Mode::Tasks) => {
-            in_tasks::<Actors<super::contestants::omnipaxos::Server>>(flavour, cell, terms)
-        }
-        #[cfg(feature = "omnipaxos")]
-        (Contestant::Omnipaxos, Mode::Protocol) => {
-            Alone::<super::contestants::omnipaxos::Server>::measure(cell, terms)
-        }
+        Contestant::Omnipaxos => either::<Server>(flavour, cell, terms),
         #[cfg(feature = "raft-rs")]
-        (Contestant::RaftRs, Mode::Tasks) => {
-            in_tasks::<Actors<super::contestants::raft_rs::Peer>>(flavour, cell, terms)
-        }
-        #[cfg(feature = "raft-rs")]
-        (Contestant::RaftRs, Mode::Protocol) => {
-            Alone::<super::contestants::raft_rs::Peer>::measure(cell, terms)
-        }
+        Contestant::RaftRs => either::<Peer>(flavour, cell, terms),
         #[cfg(feature = "openraft")]
-        (Contestant::Openraft, Mode::Tasks) => {
-            in_tasks::<super::contestants::openraft::OpenRaft>(flavour, cell, terms)
-        }
-        (contestant, mode) if !contestant.has(mode) => Err(CompareError::NothingToMeasure(mode)),
-        (contestant, _) => Err(CompareError::NotCompiledIn(contestant)),
+        Contestant::Openraft => in_tasks::<OpenRaft>(flavour, cell, terms),
+        #[cfg(not(all(feature = "omnipaxos", feature = "raft-rs", feature = "openraft")))]
+        _ => Err(CompareError::NotCompiledIn(contestant)),
     };
     result.map_err(|source| CompareError::Measurement {
         contestant,
         cell: *cell,
         source: Box::new(source),
     })
+}
+
+/// A protocol without tasks of its own.
+#[cfg(any(feature = "omnipaxos", feature = "raft-rs"))]
+fn either<P: super::protocol::Protocol>(
+    flavour: Flavour,
+    cell: &Cell,
+    terms: &Terms,
+) -> Result<Sample, CompareError> {
+    match cell.mode {
+        Mode::Tasks => in_tasks::<super::actor::Actors<P>>(flavour, cell, terms),
+        Mode::Protocol => Alone::<P>::measure(cell, terms),
+    }
 }
 
 fn in_tasks<S: Service>(

@@ -128,7 +128,7 @@ async fn propose_until<C: Client>(
 ) -> Result<Share, CompareError> {
     let mut share = Share { commands: 0, latencies: Vec::new() };
     while !stop.load(Ordering::Relaxed) {
-        if (share.commands + index) % TIMED_EVERY == 0 {
+        if (share.commands + index).is_multiple_of(TIMED_EVERY) {
             let begun = Instant::now();
             client.propose(payload.clone()).await?;
             share.latencies.push(begun.elapsed());

@@ -91,6 +91,7 @@ impl Protocol for Server {
     }
 
     fn propose(&mut self, payload: Bytes) -> Result<(), CompareError> {
+        // The documented way. Batches by number of entries (`batch_size`) would wait for more.
         self.paxos.append(Command(payload)).map_err(problem)
     }
 

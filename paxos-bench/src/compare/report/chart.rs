@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use super::number::rate;
-use crate::compare::{CellSummary, Contestant};
+use crate::{
+    compare::{CellSummary, Contestant},
+    number::rate,
+};
 
 const WIDTH: f64 = 460.0;
 const ROW: f64 = 24.0;

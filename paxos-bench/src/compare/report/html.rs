@@ -4,10 +4,12 @@ use std::fmt::{self, Write};
 
 use super::{
     Report, chart,
-    number::{rate, short},
     table::{ratios, runtime},
 };
-use crate::compare::{Cell, CellSummary, Contestant};
+use crate::{
+    compare::{Cell, CellSummary, Contestant},
+    number::{rate, short},
+};
 
 const STYLE: &str = "\
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #6b7280; --paper: #fff; --line: #d8dbe0 }

@@ -2,7 +2,6 @@
 
 mod chart;
 mod html;
-mod number;
 mod table;
 
 use serde::Serialize;

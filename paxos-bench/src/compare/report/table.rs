@@ -4,11 +4,11 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{
-    Report,
+use super::Report;
+use crate::{
+    compare::{Cell, CellSummary, Flavour},
     number::{rate, short},
 };
-use crate::compare::{Cell, CellSummary, Flavour};
 
 const NOTHING: &str = "–";
 

@@ -11,15 +11,12 @@ use std::{io::Cursor, sync::Arc, time::Duration};
 use ::openraft::{Config, Raft, SnapshotPolicy, impls::EmptyNode};
 use bytes::Bytes;
 
-use self::{
-    log::Log,
-    network::Router,
-    state_machine::{Applied, Machine},
-};
+use self::{log::Log, network::Router, state_machine::Machine};
 use crate::{
     Tally,
     compare::{
         CompareError,
+        applied::{self, Applied},
         tasks::{Client, Service},
     },
 };
@@ -106,17 +103,11 @@ impl Service for OpenRaft {
     }
 
     async fn stop(self, commands: u64) -> Result<Vec<Tally>, CompareError> {
-        let mut waited = Duration::ZERO;
-        let lags = |applied: &Arc<Applied>| applied.tally().commands < commands;
-        while self.applied.iter().any(lags) && waited < PATIENCE {
-            let pause = Duration::from_millis(10);
-            tokio::time::sleep(pause).await;
-            waited += pause;
-        }
+        let tallies = applied::settle(&self.applied, commands).await;
         for node in &self.nodes {
             node.shutdown().await.map_err(problem)?;
         }
-        Ok(self.applied.iter().map(|applied| applied.tally()).collect())
+        Ok(tallies)
     }
 }
 

@@ -46,9 +46,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn peer<E: std::error::Error>(&self) -> Result<&Raft<Types>, Failure<E>> {
+    fn peer(&self) -> Result<&Raft<Types>, NetworkError> {
         let absent = || NetworkError::new(&std::io::Error::other("it has not been started"));
-        self.router.0[self.target as usize].get().ok_or_else(|| RPCError::Network(absent()))
+        self.router.0[self.target as usize].get().ok_or_else(absent)
     }
 
     fn remote<E: std::error::Error>(&self, error: E) -> Failure<E> {

@@ -1,12 +1,6 @@
 //! Counts, and has snapshots so that the log may end.
 
-use std::{
-    io::Cursor,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{io::Cursor, sync::Arc};
 
 use ::openraft::{
     Entry, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta,
@@ -14,28 +8,9 @@ use ::openraft::{
 };
 
 use super::Types;
-use crate::Tally;
+use crate::{Tally, compare::applied::Applied};
 
 type Membership = StoredMembership<u64, EmptyNode>;
-
-/// What a replica has applied, for whoever wants to know.
-#[derive(Default)]
-pub(super) struct Applied {
-    commands: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl Applied {
-    pub(super) fn tally(&self) -> Tally {
-        let commands = self.commands.load(Ordering::Acquire);
-        Tally { commands, bytes: self.bytes.load(Ordering::Relaxed) }
-    }
-
-    fn set(&self, tally: Tally) {
-        self.bytes.store(tally.bytes, Ordering::Relaxed);
-        self.commands.store(tally.commands, Ordering::Release);
-    }
-}
 
 /// The state machine.
 pub(super) struct Machine {
@@ -84,19 +59,21 @@ impl RaftStateMachine<Types> for Machine {
         I: IntoIterator<Item = Entry<Types>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let mut tally = Tally::default();
         let mut count = 0;
         for entry in entries {
             count += 1;
             self.state.last = Some(entry.log_id);
             match entry.payload {
-                EntryPayload::Normal(payload) => self.state.tally.count(payload.len()),
+                EntryPayload::Normal(payload) => tally.count(payload.len()),
                 EntryPayload::Membership(membership) => {
                     self.state.membership = Membership::new(Some(entry.log_id), membership);
                 }
                 EntryPayload::Blank => {}
             }
         }
-        self.applied.set(self.state.tally);
+        self.state.tally += tally;
+        self.applied.add(tally);
         Ok(vec![(); count])
     }
 
@@ -127,13 +104,15 @@ impl RaftStateMachine<Types> for Machine {
             let malformed = std::io::Error::other("a snapshot is two numbers");
             return Err(StorageIOError::read_snapshot(Some(meta.signature()), &malformed).into());
         };
+        let before = self.state.tally;
+        self.applied
+            .add(Tally { commands: commands - before.commands, bytes: bytes - before.bytes });
         self.state = State {
             tally: Tally { commands, bytes },
             last: meta.last_log_id,
             membership: meta.last_membership.clone(),
         };
         self.snapshot = Some(self.state.clone());
-        self.applied.set(self.state.tally);
         Ok(())
     }
 

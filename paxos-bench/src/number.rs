@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// Three digits that matter: `0.89`, `12.3`, `447`.
-pub(super) fn short(number: f64) -> String {
+pub(crate) fn short(number: f64) -> String {
     match number {
         _ if number >= 99.95 => format!("{number:.0}"),
         _ if number >= 9.995 => format!("{number:.1}"),
@@ -10,7 +10,7 @@ pub(super) fn short(number: f64) -> String {
 }
 
 /// Commands per second: `447 k`, `2.73 M`.
-pub(super) fn rate(number: f64) -> String {
+pub(crate) fn rate(number: f64) -> String {
     if number >= 999_500.0 {
         format!("{} M", short(number / 1e6))
     } else {
