@@ -76,6 +76,7 @@ mod number;
 mod open_loop;
 pub mod process;
 mod tally;
+mod trimmed;
 
 pub use backend::{StorageKind, TransportKind};
 pub use cluster::{Cluster, Entry};

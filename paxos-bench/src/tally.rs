@@ -40,6 +40,10 @@ impl Codec for Payload {
         self.content.clone()
     }
 
+    fn into_bytes(self) -> Bytes {
+        self.content
+    }
+
     fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         Ok(Payload { content: Bytes::new(), len: bytes.len() })
     }

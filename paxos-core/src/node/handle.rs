@@ -88,7 +88,7 @@ impl<S: StateMachine> Node<S> {
         command: S::Command,
         timeout: Duration,
     ) -> Result<S::Response, ProposeError> {
-        self.propose_bytes(None, command.encode(), timeout).await
+        self.propose_bytes(None, command.into_bytes(), timeout).await
     }
 
     /// Proposes several commands at once and waits for all their responses, in the same order.
@@ -111,7 +111,7 @@ impl<S: StateMachine> Node<S> {
         let mut proposals = Vec::with_capacity(commands.len());
         let (mut bytes, mut command_bytes) = (0, 0);
         for command in commands {
-            let command = command.encode();
+            let command = command.into_bytes();
             command_bytes += command.len();
             let (cost, proposal, receiver) =
                 self.proposal(None, command, limits.request_timeout)?;
@@ -152,7 +152,7 @@ impl<S: StateMachine> Node<S> {
         if id.sequence == 0 || limits.nodes.contains(&id.client.name) {
             return Err(ProposeError::InvalidId);
         }
-        self.propose_bytes(Some(id), command.encode(), limits.request_timeout).await
+        self.propose_bytes(Some(id), command.into_bytes(), limits.request_timeout).await
     }
 
     /// The replica's state after its latest step.

@@ -42,6 +42,12 @@ pub trait Codec: Sized {
     /// The command as bytes.
     fn encode(&self) -> Bytes;
 
+    /// As [`encode`](Codec::encode), of a command that is needed no more: one that is bytes already
+    /// need not share them.
+    fn into_bytes(self) -> Bytes {
+        self.encode()
+    }
+
     /// The command in the bytes. They are a part of a batch, and so what the state machine keeps of
     /// them is a copy: a small value does not hold on to a large batch.
     ///
