@@ -61,7 +61,7 @@ impl Value {
     pub fn encoded(&self) -> Bytes {
         match self {
             Value::Noop => Bytes::from_static(&[TAG_NOOP]),
-            Value::Batch(batch) => batch.encoded(),
+            Value::Batch(batch) => batch.encoded().clone(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Value {
     pub fn encoded_len(&self) -> usize {
         match self {
             Value::Noop => 1,
-            Value::Batch(batch) => batch.encoded_len(),
+            Value::Batch(batch) => batch.encoded().len(),
         }
     }
 
