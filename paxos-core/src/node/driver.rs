@@ -206,12 +206,17 @@ impl<S: StateMachine> Driver<S> {
         let (mut messages, mut bytes) = (0, 0);
         let mut events = mem::take(&mut self.events);
         while messages < MESSAGES_PER_TURN_MAX && bytes < MESSAGE_BYTES_PER_TURN_MAX {
-            match self.wiring.transport.poll_recv(cx, &mut events, EVENTS_AT_ONCE_MAX) {
+            let count = match self.wiring.transport.poll_recv(cx, &mut events, EVENTS_AT_ONCE_MAX) {
                 Poll::Pending => break,
                 Poll::Ready(0) => return Err(NodeError::TransportClosed),
-                Poll::Ready(count) => messages += count,
-            }
+                Poll::Ready(count) => count,
+            };
+            messages += count;
             bytes += events.drain(..).map(|event| self.on_event(event)).sum::<usize>();
+            if count < EVENTS_AT_ONCE_MAX {
+                // What comes from now on is for the next turn, which asks again.
+                break;
+            }
         }
         self.events = events;
         Ok(())
@@ -262,12 +267,10 @@ impl<S: StateMachine> Driver<S> {
     /// do.
     fn step(&mut self, now: Instant) -> Result<(), NodeError> {
         self.is_stirred = false;
-        let mut effects = mem::take(&mut self.effects);
-        self.wiring.replica.step_into(now, self.inputs.drain(..), &mut effects);
-        let carried_out = self.carry_out(&mut effects);
-        self.effects = effects;
+        self.wiring.replica.step_into(now, self.inputs.drain(..), &mut self.effects);
+        self.carry_out()?;
         self.is_stirred = !self.inputs.is_empty();
-        carried_out
+        Ok(())
     }
 
     /// The state machine has done a job in this turn.
@@ -325,35 +328,36 @@ impl<S: StateMachine> Driver<S> {
         cost
     }
 
-    fn carry_out(&mut self, effects: &mut Effects) -> Result<(), NodeError> {
-        if let Some(halt) = effects.halt.take() {
+    fn carry_out(&mut self) -> Result<(), NodeError> {
+        if let Some(halt) = self.effects.halt.take() {
             return Err(halt.into());
         }
-        self.send(effects);
-        if let Some((id, batch)) = effects.persist.take() {
+        self.send();
+        if let Some((id, batch)) = self.effects.persist.take() {
             self.wiring.writer.push(Some(id), batch);
             while let Some(progress) = self.wiring.writer.take_done() {
                 self.on_written(progress?);
             }
         }
-        for read in effects.log_reads.drain(..) {
+        for read in self.effects.log_reads.drain(..) {
             self.wiring.log_reader.push(read);
         }
         self.answer()?;
-        for number in effects.reads_refused.drain(..) {
+        for number in self.effects.reads_refused.drain(..) {
             if let Some(task) = self.reads.take(number) {
                 task(Err(ReadError::Busy));
             }
         }
         let work = self.wiring.machine.waiting();
-        work.deliveries.append(&mut effects.deliver);
-        work.reads.extend(effects.reads_ready.drain(..).filter_map(|n| self.reads.take(n)));
+        work.deliveries.append(&mut self.effects.deliver);
+        let ready = self.effects.reads_ready.drain(..);
+        work.reads.extend(ready.filter_map(|number| self.reads.take(number)));
         Ok(())
     }
 
     /// Sends what the step has for each node in one call.
-    fn send(&mut self, effects: &mut Effects) {
-        let transport = &self.wiring.transport;
+    fn send(&mut self) {
+        let (effects, transport) = (&mut self.effects, &self.wiring.transport);
         if !effects.broadcast.is_empty() {
             transport.send(&self.wiring.peers, &mut effects.broadcast);
         }

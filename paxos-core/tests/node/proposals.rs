@@ -59,6 +59,8 @@ async fn a_request_id_of_ones_own_has_effect_once_on_whichever_node_it_is_propos
     let first = RequestId { client, sequence: 1 };
     assert_eq!(cluster.node(1).propose_as(first, 7).await, Ok(1));
     for id in 1..=3 {
+        // A node that has yet to apply the command has its response, too.
+        cluster.node(id).linearize().await.expect("a quorum runs");
         let again = cluster.node(id).propose_as(first, 7).await;
         assert_eq!(again, Err(ProposeError::AlreadyApplied));
     }
