@@ -4,6 +4,9 @@
 //! Seeds that have failed run again here, but a change of the simulator gives every seed another run:
 //! what a failure was about is kept as a scenario, a test of the replica or a known bug.
 
+#[path = "../examples/simulate/replay.rs"]
+mod replay;
+
 use paxos_core::{
     port::StateMachine,
     sim::{
@@ -13,6 +16,8 @@ use paxos_core::{
     types::Slot,
 };
 
+use self::replay::replay_command;
+
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 400;
 
@@ -21,11 +26,7 @@ const ONCE_FAILED: [u64; 8] = [305, 10_334, 22_189, 22_600, 31_941, 107_843, 200
 
 /// Of the registers, which the command simulates too.
 fn fail(failure: &Failure) -> ! {
-    let Failure { seed, restriction, .. } = failure;
-    panic!(
-        "{failure}; show it: cargo run --profile simulation -p paxos-core --example simulate -- \
-         replay {seed}{restriction}"
-    )
+    panic!("{failure}; show it: {}", replay_command(failure))
 }
 
 /// No seed breaks an invariant, and everything that may happen has happened in some.

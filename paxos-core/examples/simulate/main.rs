@@ -6,12 +6,15 @@
 //! cargo run --profile simulation -p paxos-core --example simulate -- shrink 7
 //! ```
 
+mod replay;
 mod seeds;
 
 use std::{collections::BTreeSet, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use paxos_core::sim::{Failure, Fault, Restriction, Simulation};
+use paxos_core::sim::{Fault, Restriction, Simulation};
+
+use self::replay::replay_command;
 
 #[derive(Parser)]
 #[command(about = "Simulate clusters in virtual time, under faults that a seed decides")]
@@ -69,15 +72,6 @@ impl LeftOut {
             skipped: self.skip.iter().copied().collect(),
         }
     }
-}
-
-/// The command that shows a failure again.
-fn replay_command(failure: &Failure) -> String {
-    let Failure { seed, restriction, .. } = failure;
-    format!(
-        "cargo run --profile simulation -p paxos-core --example simulate -- \
-         replay {seed}{restriction}"
-    )
 }
 
 /// Prints the simplest failing run of a seed that is found.

@@ -17,7 +17,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use paxos_core::sim::{Failure, Fault, Occurrence, Occurrences, Report, Restriction, Simulation};
 
-use super::{LeftOut, replay_command, shrink};
+use super::{LeftOut, replay::replay_command, shrink};
 
 /// From so many seeds on, whatever may happen must have happened.
 const SEEDS_FOR_ALL: u64 = 1000;

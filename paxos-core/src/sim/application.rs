@@ -4,8 +4,10 @@ use std::{any::Any, collections::BTreeMap, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 
-use super::history::ReadId;
-use crate::types::{RequestId, Slot};
+use crate::types::{NodeId, RequestId, Slot};
+
+/// A read: who reads, in which life, under which number.
+pub(super) type ReadId = (NodeId, u64, u64);
 
 /// A state machine and what its clients want of it.
 pub(super) trait Application: Send + Sync {

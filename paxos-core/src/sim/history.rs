@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    application::ReadId,
     check::{Check, Violation, ensure},
     host::verdicts,
     occurrence::{Occurrence, Occurrences},
@@ -16,9 +17,6 @@ use crate::{
 
 /// The check that fails here.
 const CHECK: Check = Check::Clients;
-
-/// A read under way: who reads, in which life, under which number.
-pub(super) type ReadId = (NodeId, u64, u64);
 
 /// The history of a run.
 #[derive(Debug, Default)]

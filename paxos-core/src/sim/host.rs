@@ -12,9 +12,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    application::{Answer, question},
+    application::{Answer, ReadId, question},
     disk::{Damage, Disk},
-    history::ReadId,
     machine::Machine,
 };
 use crate::{

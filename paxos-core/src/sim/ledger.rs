@@ -267,13 +267,9 @@ impl Ledger {
         for slot in before.chosen.slot.next().through(chosen.slot) {
             let record = records.get(&slot).copied().or(before.records.get(&slot));
             let Some(record) = record else {
-                return Err(Violation::of(
-                    CHECK,
-                    format!(
-                        "node {node} writes watermark {} without a record of slot {slot}",
-                        chosen.slot
-                    ),
-                ));
+                let what =
+                    format!("writes watermark {} without a record of slot {slot}", chosen.slot);
+                return Err(Violation::of(CHECK, format!("node {node} {what}")));
             };
             self.check_chosen(node, "keeps below its watermark", slot, &record.value)?;
         }
@@ -343,24 +339,18 @@ impl Ledger {
         slot: Slot,
         value: &Value,
     ) -> Result<(), Violation> {
-        match self.chosen.get(&slot) {
-            Some((_, chosen)) if chosen == value => Ok(()),
-            Some((_, chosen)) => Err(Violation::of(
-                CHECK,
-                format!(
-                    "node {node} {verb} {} in slot {slot}, where {} is chosen",
-                    transcript::value(value),
-                    transcript::value(chosen)
-                ),
-            )),
-            None => Err(Violation::of(
-                CHECK,
-                format!(
-                    "node {node} {verb} {} in slot {slot}, where nothing is chosen yet",
-                    transcript::value(value)
-                ),
-            )),
-        }
+        let known = self.chosen.get(&slot).map(|(_, chosen)| chosen);
+        let truth = || match known {
+            Some(chosen) => format!("{} is chosen", transcript::value(chosen)),
+            None => "nothing is chosen yet".to_owned(),
+        };
+        ensure!(
+            known == Some(value),
+            "node {node} {verb} {} in slot {slot}, where {}",
+            transcript::value(value),
+            truth()
+        );
+        Ok(())
     }
 
     fn told_chosen(&self, node: NodeId, watermark: Slot) -> Result<(), Violation> {

@@ -69,12 +69,11 @@
 //! | file | what |
 //! |---|---|
 //! | `simulation`, `application` | what is simulated, and its calls; `registers` is ours |
-//! | `plan` | what the seed decides before anything runs |
-//! | `world`, `agenda` | what happens, one thing after the other; `outcome`: what comes of a step |
-//! | `host`, `disk`, `machine`, `station` | one machine, and its circumstances |
-//! | `network`, `topology`, `handshake`, `fault`, `faults`, `workload` | what surrounds it |
+//! | `plan`, `ending` | what the seed decides before anything runs |
+//! | `host`, `disk`, `machine`, `station`, `mishap` | one machine, and its circumstances |
+//! | `network`, `topology`, `fault`, `workload` | what surrounds it |
 //! | `ledger`, `history`, `linearizability`, `check` | what it is held against |
-//! | `ending` | the liveness phase |
+//! | `world`, `agenda` | all of that, and what happens in it, one thing after the other |
 //! | `shrink`, `trace`, `transcript` | for whoever looks into a failure |
 //!
 //! [`scenario`] drives the same hosts by hand.
@@ -85,16 +84,14 @@ mod check;
 mod disk;
 mod ending;
 mod fault;
-mod faults;
-mod handshake;
 mod history;
 mod host;
 mod ledger;
 pub mod linearizability;
 mod machine;
+mod mishap;
 mod network;
 mod occurrence;
-mod outcome;
 mod plan;
 mod registers;
 pub mod scenario;

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
-use super::{ending::Ending, fault::Fault};
+use super::{
+    ending::{self, Ending},
+    fault::Fault,
+};
 use crate::{
     config::Config,
     types::{Membership, NodeId, Phase, Quorums},
@@ -43,11 +46,6 @@ pub(super) struct Plan {
 
 /// Of the seeds that draw any other kind of fault, how many draw one that takes nodes away for good.
 const FINAL_FAULTS: f64 = 0.4;
-
-/// As many nodes as a quorum of either phase takes.
-pub(super) fn quorum(membership: &Membership) -> usize {
-    membership.quorum_size(Phase::One).max(membership.quorum_size(Phase::Two))
-}
 
 fn between(rng: &mut fastrand::Rng, (low, high): (Duration, Duration)) -> Duration {
     low + (high - low).mul_f64(rng.f64())
@@ -98,7 +96,7 @@ impl Plan {
 
     /// As many nodes as a quorum of either phase takes.
     pub(super) fn quorum(&self) -> usize {
-        quorum(&self.membership)
+        ending::quorum(&self.membership)
     }
 
     /// Whether this fault may strike.

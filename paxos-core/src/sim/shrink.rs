@@ -1,6 +1,10 @@
 //! Makes a failing run simpler: leaves out faults while it still fails in the same way.
 
-use super::{Check, Failure, Fault, Simulation};
+use super::{
+    check::Check,
+    fault::Fault,
+    simulation::{Failure, Simulation},
+};
 
 /// Runs that a search makes at most.
 const RUNS_MAX: u32 = 500;

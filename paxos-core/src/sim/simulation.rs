@@ -12,10 +12,11 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Fault, Occurrence, Occurrences, Restriction, Strike,
     application::{self, Answer, Application, Calls, Guest, Question},
     check::{Check, Violation},
+    fault::{Fault, Restriction, Strike},
     linearizability::Call,
+    occurrence::{Occurrence, Occurrences},
     registers::Registers,
     trace::Sink,
     world::World,

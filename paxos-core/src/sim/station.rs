@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    faults::{CrashPoint, FailingOperation},
     host::{Host, Input},
+    mishap::{CrashPoint, FailingOperation},
 };
 use crate::{
     message::Message,

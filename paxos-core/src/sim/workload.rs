@@ -12,8 +12,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    application::{Answer, Application, Calls},
-    history::{ReadId, Waiting},
+    application::{Answer, Application, Calls, ReadId},
+    history::Waiting,
     plan::Plan,
 };
 use crate::types::{ClientId, NodeId, RequestId};

@@ -2,9 +2,9 @@
 //! them: what has not been reported durable survives a crash or does not, as the sectors decide that
 //! are left of it, but always as a prefix of whole batches.
 
+mod image;
 mod journal;
 mod medium;
-mod operations;
 mod rot;
 
 use std::{
@@ -12,41 +12,20 @@ use std::{
     ops::RangeInclusive,
 };
 
-pub(super) use self::rot::{Damage, Place};
+pub(super) use self::{
+    image::Image,
+    rot::{Damage, Place},
+};
 use self::{
     journal::{Journal, Loss},
     rot::Rot,
 };
 use crate::{
-    message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, WriteBatch},
+    message::Record,
+    port::{Recovered, WriteBatch},
     replica::WriteId,
-    types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
+    types::{ClusterId, Identity, NodeId, Slot, StoreId},
 };
-
-/// What stands on the platter.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Image {
-    pub(super) promised: Ballot,
-    pub(super) chosen: Watermark,
-    pub(super) records: BTreeMap<Slot, Record>,
-    pub(super) sessions: SessionCheckpoint,
-    pub(super) peers: BTreeMap<NodeId, StoreId>,
-}
-
-impl Image {
-    fn apply(&mut self, batch: &WriteBatch) {
-        self.promised = batch.promised.unwrap_or(self.promised);
-        self.chosen = batch.chosen.unwrap_or(self.chosen);
-        for record in &batch.records {
-            self.records.insert(record.slot, record.clone());
-        }
-        if let Some(sessions) = &batch.sessions {
-            self.sessions = sessions.clone();
-        }
-        self.peers.extend(batch.peers.iter().map(|(&peer, &store)| (peer, store)));
-    }
-}
 
 /// The disk of one node.
 #[derive(Debug)]
@@ -234,7 +213,7 @@ impl Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Value;
+    use crate::types::{Ballot, Value};
 
     fn record(slot: u64, round: u64) -> Record {
         let ballot = Ballot { round, node: NodeId(1) };

@@ -5,7 +5,7 @@ use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Image;
+use super::image::Image;
 use crate::{message::Record, port::WriteBatch, types::Slot};
 
 const CHECKSUM_BYTES: usize = 8;

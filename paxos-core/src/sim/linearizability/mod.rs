@@ -57,9 +57,9 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, hash::Hash};
+use std::hash::Hash;
 
-pub use search::check;
+pub use search::{check, check_apart};
 
 /// A service that does one thing at a time.
 pub trait Model {
@@ -132,29 +132,4 @@ pub struct Unexplained<K, O, R> {
     pub calls: Vec<Call<O, R>>,
     /// What the check found: never [`Verdict::Linearizable`].
     pub verdict: Verdict,
-}
-
-/// Checks the calls of each object by themselves, given which object a call concerns; `steps_max`
-/// is the limit for each.
-///
-/// # Errors
-///
-/// With the first object whose calls are not explained.
-pub fn check_apart<M: Model, K: Ord>(
-    model: &M,
-    calls: Vec<Call<M::Operation, M::Outcome>>,
-    object: impl Fn(&M::Operation) -> K,
-    steps_max: u64,
-) -> Result<(), Unexplained<K, M::Operation, M::Outcome>> {
-    let mut objects: BTreeMap<K, Vec<_>> = BTreeMap::new();
-    for call in calls {
-        objects.entry(object(&call.operation)).or_default().push(call);
-    }
-    for (object, calls) in objects {
-        let verdict = check(model, &calls, steps_max);
-        if verdict != Verdict::Linearizable {
-            return Err(Unexplained { object, calls, verdict });
-        }
-    }
-    Ok(())
 }

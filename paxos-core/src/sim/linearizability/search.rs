@@ -10,9 +10,9 @@
 //! One addition: a read that may come next is placed at once, before any write is tried, because
 //! whatever else comes before it might as well come after. So reads cost no search.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use super::{Call, Model, Stuck, Verdict};
+use super::{Call, Model, Stuck, Unexplained, Verdict};
 
 /// The beginning or the end of a call.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +124,31 @@ pub fn check<M: Model>(
         furthest: None,
     };
     search.verdict(steps_max)
+}
+
+/// Checks the calls of each object by themselves, given which object a call concerns; `steps_max`
+/// is the limit for each.
+///
+/// # Errors
+///
+/// With the first object whose calls are not explained.
+pub fn check_apart<M: Model, K: Ord>(
+    model: &M,
+    calls: Vec<Call<M::Operation, M::Outcome>>,
+    object: impl Fn(&M::Operation) -> K,
+    steps_max: u64,
+) -> Result<(), Unexplained<K, M::Operation, M::Outcome>> {
+    let mut objects: BTreeMap<K, Vec<_>> = BTreeMap::new();
+    for call in calls {
+        objects.entry(object(&call.operation)).or_default().push(call);
+    }
+    for (object, calls) in objects {
+        let verdict = check(model, &calls, steps_max);
+        if verdict != Verdict::Linearizable {
+            return Err(Unexplained { object, calls, verdict });
+        }
+    }
+    Ok(())
 }
 
 struct Search<'a, M: Model> {

@@ -36,7 +36,6 @@
 //! | `show heartbeats`, `hide heartbeats` | as said; hidden at first |
 
 mod command;
-mod show;
 mod stage;
 
 use self::stage::Stage;

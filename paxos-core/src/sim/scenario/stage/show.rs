@@ -1,6 +1,6 @@
 //! What a script asks to be shown.
 
-use super::stage::{Performed, Stage, id_of, is_heartbeat};
+use super::{Performed, Stage, id_of, is_heartbeat};
 use crate::{
     replica::{Role, Status},
     sim::{network::Parcel, transcript},

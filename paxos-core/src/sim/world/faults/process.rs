@@ -3,58 +3,14 @@
 
 use std::time::Duration;
 
-use crate::{
-    replica::Effects,
-    sim::{
-        agenda::Happening,
-        network::Trouble,
-        occurrence::{Occurrence, Occurrences},
-        topology::Shape,
-        world::{Checked, World},
-    },
+use crate::sim::{
+    agenda::Happening,
+    mishap::CrashPoint,
+    network::Trouble,
+    occurrence::Occurrence,
+    topology::Shape,
+    world::{Checked, World},
 };
-
-/// A crash in the midst of what a step asks for.
-#[derive(Clone, Debug)]
-pub(in crate::sim) struct CrashPoint {
-    /// Steps that still go well, of those that ask for something to be written or sent.
-    pub(in crate::sim) steps: u32,
-    /// Decides where in the step.
-    pub(in crate::sim) rng: fastrand::Rng,
-}
-
-impl CrashPoint {
-    /// Leaves of `effects` what is carried out before the crash: the write is handed over or not,
-    /// and any number of messages has left.
-    pub(in crate::sim) fn cut(&mut self, effects: &mut Effects, seen: &mut Occurrences) {
-        let sends = effects.send.len();
-        if self.rng.bool() && effects.persist.take().is_some() {
-            seen.add(Occurrence::CrashedBeforeWriting);
-        }
-        effects.send.truncate(self.rng.usize(..=sends));
-        seen.add(match effects.send.len() {
-            0 => Occurrence::CrashedBeforeSending,
-            left if left < sends => Occurrence::CrashedWhileSending,
-            _ => Occurrence::CrashedAfterSending,
-        });
-    }
-}
-
-/// Which writes of sectors that were not synced a crash keeps: all, the first ones, all but one, or
-/// any.
-pub(in crate::sim) fn sectors_kept(writes: usize, rng: &mut fastrand::Rng) -> Vec<bool> {
-    let mut kept = vec![true; writes];
-    match rng.u8(..4) {
-        0 => {}
-        1 => kept[rng.usize(..=writes)..].fill(false),
-        2 if writes > 0 => kept[rng.usize(..writes)] = false,
-        _ => {
-            let share = rng.f64();
-            kept.fill_with(|| rng.f64() < share);
-        }
-    }
-    kept
-}
 
 impl World<'_> {
     /// Crashes a node, all nodes, or the node that has most to lose; at once, within one of its
@@ -88,7 +44,7 @@ impl World<'_> {
 
     /// Crashes a node and plans its restart; at times it then crashes right at its start, once or
     /// several times in a row.
-    pub(in crate::sim) fn crash_for_a_while(
+    pub(in crate::sim::world) fn crash_for_a_while(
         &mut self,
         node: usize,
         rng: &mut fastrand::Rng,
@@ -114,7 +70,7 @@ impl World<'_> {
 
     /// A node starts again. If it is to crash in the midst of that, it does so before it has taken
     /// anything in, or soon after.
-    pub(in crate::sim) fn restart(
+    pub(in crate::sim::world) fn restart(
         &mut self,
         node: usize,
         relapses: u32,
@@ -177,7 +133,7 @@ impl World<'_> {
     }
 
     /// Suspends a machine, its clock included.
-    pub(in crate::sim) fn suspend(&mut self, node: usize, until: Duration) {
+    pub(in crate::sim::world) fn suspend(&mut self, node: usize, until: Duration) {
         self.seen.add(Occurrence::Suspended);
         self.stations[node].pause(self.now, until, true);
         self.trace.note(self.now, [17, node as u64, 0], || {

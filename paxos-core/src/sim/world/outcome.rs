@@ -1,20 +1,20 @@
 //! What comes of a step: the onlooker checks it, the host and the network carry it out.
 
-use super::{
-    agenda::Happening,
-    application::Answer,
-    check::{Check, Violation, ensure},
-    faults::CrashPoint,
-    history::Waiting,
-    host::{Done, Outgoing},
-    network::{self, Parcel},
-    occurrence::Occurrence,
-    transcript,
-    world::{Checked, World, id_of},
-};
+use super::{Checked, World, id_of};
 use crate::{
     message::Message,
     replica::{Effects, Outcome, Refusal, Role},
+    sim::{
+        agenda::Happening,
+        application::Answer,
+        check::{Check, Violation, ensure},
+        history::Waiting,
+        host::{Done, Outgoing},
+        mishap::CrashPoint,
+        network::{self, Parcel},
+        occurrence::Occurrence,
+        transcript,
+    },
     types::{NodeId, RequestId},
 };
 

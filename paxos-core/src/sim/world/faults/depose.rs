@@ -13,16 +13,16 @@
 
 use std::time::Duration;
 
-use super::CrashPoint;
 use crate::{
     replica::Role,
     sim::{
         agenda::Happening,
+        mishap::CrashPoint,
         network::Trouble,
         occurrence::Occurrence,
         topology::Links,
         workload::PATIENCE,
-        world::{Checked, World},
+        world::{Checked, World, strikes::Doom},
     },
 };
 
@@ -31,14 +31,6 @@ const ISLANDERS_MIN: usize = 2;
 
 /// Election timeouts that it takes, during which no other fault strikes.
 pub(super) const DURATION_TIMEOUTS: u32 = 10;
-
-/// What awaits the next leader.
-#[derive(Debug)]
-pub(super) struct Doom {
-    /// It is another one than this.
-    spared: usize,
-    rng: fastrand::Rng,
-}
 
 /// When what happens.
 struct Schedule {
@@ -121,7 +113,7 @@ impl World<'_> {
 
     /// A node has become leader: if it is the one that is to crash soon, it does so within one of its
     /// next steps.
-    pub(in crate::sim) fn strike_new_leader(&mut self, node: usize) {
+    pub(in crate::sim::world) fn strike_new_leader(&mut self, node: usize) {
         if let Some(doom) = self.strikes.doom.take_if(|doom| doom.spared != node) {
             self.seen.add(Occurrence::Deposed);
             let mut rng = doom.rng;
@@ -136,7 +128,7 @@ impl World<'_> {
     }
 
     /// Crashes whoever leads, but for one node.
-    pub(in crate::sim) fn leader_crashes(
+    pub(in crate::sim::world) fn leader_crashes(
         &mut self,
         spared: usize,
         restart_at: Duration,

@@ -5,12 +5,10 @@
 //! counts at once and is written down before anything that the peer causes, with no reply waiting for
 //! it. When connections are made and lost is not simulated: each message has one.
 
-use super::{
-    occurrence::Occurrence,
-    world::{World, id_of},
-};
+use super::{World, id_of};
 use crate::{
     port::WriteBatch,
+    sim::occurrence::Occurrence,
     types::{Acquaintance, StoreId},
 };
 

@@ -1,8 +1,8 @@
 //! What is left of the cluster in the liveness phase.
 
+use super::{occurrence::Occurrence, topology::Links};
 use crate::{
     limits,
-    sim::{occurrence::Occurrence, plan::quorum, topology::Links},
     types::{Membership, Phase},
 };
 
@@ -10,10 +10,15 @@ use crate::{
 /// leader that all follow loses its links (Ng, Haridi & Carbone, EuroSys 2023).
 const TIMEOUTS_TO_RECOVER: u32 = 4;
 
+/// As many nodes as a quorum of either phase takes.
+pub(super) fn quorum(membership: &Membership) -> usize {
+    membership.quorum_size(Phase::One).max(membership.quorum_size(Phase::Two))
+}
+
 /// What is left of the cluster in the liveness phase. The cases of Ng, Haridi & Carbone (EuroSys
 /// 2023) begin with a leader that all follow; the others with whatever the faults have left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::sim) enum Ending {
+pub(super) enum Ending {
     /// Everything works.
     Healed,
     /// A quorum of nodes works; the others are cut off.
@@ -43,11 +48,7 @@ pub(in crate::sim) enum Ending {
 
 impl Ending {
     /// One that leaves some node connected to a quorum.
-    pub(in crate::sim) fn draw(
-        rng: &mut fastrand::Rng,
-        membership: &Membership,
-        nodes: usize,
-    ) -> Ending {
+    pub(super) fn draw(rng: &mut fastrand::Rng, membership: &Membership, nodes: usize) -> Ending {
         let quorum = quorum(membership);
         let mut core: Vec<_> = (0..nodes).collect();
         rng.shuffle(&mut core);
@@ -92,7 +93,7 @@ impl Ending {
     }
 
     /// What counts it.
-    pub(in crate::sim) fn occurrence(&self) -> Occurrence {
+    pub(super) fn occurrence(&self) -> Occurrence {
         match self {
             Ending::Healed => Occurrence::EndedHealed,
             Ending::Core(_) => Occurrence::EndedWithCore,

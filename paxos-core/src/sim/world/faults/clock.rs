@@ -29,7 +29,7 @@ impl World<'_> {
     }
 
     /// From now on a clock runs at this rate.
-    pub(in crate::sim) fn set_clock_rate(&mut self, node: usize, rate: f64) {
+    pub(in crate::sim::world) fn set_clock_rate(&mut self, node: usize, rate: f64) {
         self.stations[node].set_clock_rate(self.now, rate);
         self.plan_tick(node);
     }

@@ -12,6 +12,7 @@ use crate::{
         agenda::Happening,
         disk::Damage,
         fault::Fault,
+        mishap::FailingOperation,
         network::Trouble,
         occurrence::Occurrence,
         station::Station,
@@ -20,32 +21,6 @@ use crate::{
     },
     types::StoreId,
 };
-
-/// An operation of a disk that is about to fail.
-#[derive(Clone, Debug)]
-pub(in crate::sim) struct FailingOperation {
-    /// Operations that still go well.
-    after: u32,
-    /// Decides what the failure leaves behind.
-    rng: fastrand::Rng,
-}
-
-impl FailingOperation {
-    fn draw(rng: &mut fastrand::Rng) -> FailingOperation {
-        FailingOperation { after: rng.u32(..6), rng: rng.fork() }
-    }
-
-    /// Another operation comes to its end: if it is the one that fails, decides what that leaves
-    /// behind.
-    pub(in crate::sim) fn strike(waiting: &mut Option<FailingOperation>) -> Option<fastrand::Rng> {
-        let operation = waiting.as_mut()?;
-        if operation.after == 0 {
-            return waiting.take().map(|operation| operation.rng);
-        }
-        operation.after -= 1;
-        None
-    }
-}
 
 impl World<'_> {
     pub(super) fn slow_disk(&mut self, node: usize, rng: &mut fastrand::Rng) {
@@ -86,7 +61,11 @@ impl World<'_> {
     /// The power of a machine fails while its log hangs: nothing is left of what the log was asked
     /// to write. The state machine, whose state need not be on the same disk, has made durable all that
     /// it has applied, and may be ahead of the log when the node comes back.
-    pub(in crate::sim) fn power_fails(&mut self, node: usize, mut rng: fastrand::Rng) -> Checked {
+    pub(in crate::sim::world) fn power_fails(
+        &mut self,
+        node: usize,
+        mut rng: fastrand::Rng,
+    ) -> Checked {
         self.stations[node].host.machine.flush();
         self.restart_later(node, &mut rng);
         self.crash_keeping_nothing(node)
@@ -119,7 +98,7 @@ impl World<'_> {
     }
 
     /// Whether the disk of a node is sound, and it can be had back whatever happens to it.
-    pub(in crate::sim) fn is_sound(&self, node: usize) -> bool {
+    pub(in crate::sim::world) fn is_sound(&self, node: usize) -> bool {
         let station = &self.stations[node];
         !station.is_lost && !station.has_lost_disk && !station.host.disk.is_rotten()
     }
@@ -184,7 +163,7 @@ impl World<'_> {
 
     /// Something that was written cannot be read back: the process ends, if it runs, and the node is
     /// never started again.
-    pub(in crate::sim) fn is_damaged(
+    pub(in crate::sim::world) fn is_damaged(
         &mut self,
         node: usize,
         Damage(place): Damage,
@@ -218,7 +197,7 @@ impl World<'_> {
 
     /// An operation of a disk has failed: the process ends, and starts again later. The failed write
     /// and those behind it are on the disk or not, as after a crash.
-    pub(in crate::sim) fn disk_fails(
+    pub(in crate::sim::world) fn disk_fails(
         &mut self,
         node: usize,
         operation: Occurrence,

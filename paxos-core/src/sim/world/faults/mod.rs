@@ -8,36 +8,15 @@ mod storage;
 
 use std::time::Duration;
 
-pub(super) use process::{CrashPoint, sectors_kept};
-pub(super) use storage::FailingOperation;
-
-use super::{
-    agenda::Happening,
-    fault::{Fault, Strike},
-    station::Station,
-    world::{Checked, World},
+use super::{Checked, World};
+use crate::{
+    replica::Role,
+    sim::{
+        agenda::Happening,
+        fault::{Fault, Strike},
+        station::Station,
+    },
 };
-use crate::replica::Role;
-
-/// The faults that strike at a moment, in their order. When they strike and how is decided apart
-/// from everything else, so that it does not change when some are left out.
-#[derive(Debug)]
-pub(super) struct Strikes {
-    rng: fastrand::Rng,
-    planned: u64,
-    /// No other fault strikes before: one that takes its time is under way, left out or not.
-    quiet_until: Duration,
-    /// What awaits the next leader.
-    doom: Option<depose::Doom>,
-    /// Those that took place.
-    pub(super) done: Vec<Strike>,
-}
-
-impl Strikes {
-    pub(super) fn new(rng: fastrand::Rng) -> Strikes {
-        Strikes { rng, planned: 0, quiet_until: Duration::ZERO, doom: None, done: Vec::new() }
-    }
-}
 
 impl World<'_> {
     /// Plans the next fault.

@@ -2,23 +2,20 @@
 //! every other fault stays for good. From then on the cluster has to get on within a bounded number
 //! of election timeouts, get everything done, agree on a leader and keep it.
 
-mod kind;
-
 use std::time::Duration;
 
-pub(super) use self::kind::Ending;
-use self::kind::Remains;
-use super::{
-    check::{Check, Violation, ensure},
-    network::Trouble,
-    occurrence::Occurrence,
-    topology::Links,
-    workload::Action,
-    world::{Checked, World, id_of},
-};
+use super::{Checked, World, id_of};
 use crate::{
     replica::{Role, Status},
-    types::{NodeId, RequestId},
+    sim::{
+        check::{Check, Violation, ensure},
+        ending::{Ending, Remains},
+        network::Trouble,
+        occurrence::Occurrence,
+        topology::Links,
+        workload::Action,
+    },
+    types::{Ballot, NodeId, RequestId},
 };
 
 /// The check that fails here, unless it says otherwise.
@@ -39,16 +36,16 @@ const STEPS_PER_TIMEOUT: u32 = 20;
 
 /// How long the cluster took when the faults had ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Recovery {
+pub(in crate::sim) struct Recovery {
     /// Until something new was chosen, or the first command done.
-    pub(super) first: Duration,
+    pub(in crate::sim) first: Duration,
     /// Election timeouts without progress until everything was done.
-    pub(super) idle_timeouts: u32,
+    pub(in crate::sim) idle_timeouts: u32,
 }
 
 impl World<'_> {
     /// Heals what the plan says and waits until all is done.
-    pub(super) fn liveness_phase(&mut self) -> Result<Recovery, Violation> {
+    pub(in crate::sim) fn liveness_phase(&mut self) -> Result<Recovery, Violation> {
         let nodes = self.plan.nodes;
         let sound: Vec<_> = (0..nodes).filter(|&node| self.is_sound(node)).collect();
         let (quorum, planned) = (self.plan.quorum(), self.plan.ending.clone());
@@ -336,7 +333,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn ballot_of(&self, leaders: &[NodeId]) -> Option<crate::types::Ballot> {
+    fn ballot_of(&self, leaders: &[NodeId]) -> Option<Ballot> {
         let leader = leaders.first()?;
         (0..self.plan.nodes)
             .filter_map(|node| self.status_of(node))

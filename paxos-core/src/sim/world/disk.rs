@@ -3,22 +3,19 @@
 
 use std::time::Duration;
 
-use super::Damage;
+use super::{Checked, World, id_of};
 use crate::{
     message::Record,
     replica::{LogRead, LogReadId},
     sim::{
-        agenda::Happening,
-        faults::FailingOperation,
-        host::Input,
+        agenda::Happening, disk::Damage, host::Input, mishap::FailingOperation,
         occurrence::Occurrence,
-        world::{Checked, World, id_of},
     },
 };
 
 impl World<'_> {
     /// Starts the next write of a node, if there is one and none is under way.
-    pub(in crate::sim) fn plan_write(&mut self, node: usize) {
+    pub(super) fn plan_write(&mut self, node: usize) {
         let station = &mut self.stations[node];
         let rng = &mut station.rng;
         let batches_max = if rng.bool() { usize::MAX } else { rng.usize(1..3) };
@@ -34,7 +31,7 @@ impl World<'_> {
     }
 
     /// A node reads its log.
-    pub(in crate::sim) fn plan_log_read(&mut self, node: usize, read: &LogRead) {
+    pub(super) fn plan_log_read(&mut self, node: usize, read: &LogRead) {
         let station = &mut self.stations[node];
         let Some(life) = station.host.incarnation() else { return };
         let at = self.now + self.plan.disk_latency(&mut station.rng);
@@ -55,7 +52,7 @@ impl World<'_> {
     }
 
     /// A read of the log comes to its end.
-    pub(in crate::sim) fn log_read(
+    pub(super) fn log_read(
         &mut self,
         node: usize,
         life: u64,
@@ -78,7 +75,7 @@ impl World<'_> {
     }
 
     /// A write comes to its end.
-    pub(in crate::sim) fn written(&mut self, node: usize, life: u64) -> Checked {
+    pub(super) fn written(&mut self, node: usize, life: u64) -> Checked {
         if let Some(until) = self.held_up_until(node) {
             self.agenda.plan(until, Happening::Written { node, life });
             return Ok(());
