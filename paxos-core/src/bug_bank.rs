@@ -141,6 +141,8 @@ bugs! {
     ///
     /// Lamport 2001, section 3.
     BeyondWindow = "a leader proposes one slot beyond its window",
+    /// The window counts slots alone, and slots full of large commands overrun the queue of a peer.
+    WindowBytesIgnored = "a leader proposes beyond the bytes of its window",
     /// A leader that hears of a higher ballot goes on.
     HigherBallotIgnored = "a leader does not step down for a higher ballot",
     /// A leader suspended and replaced learns what its successor chose, and tells its followers a

@@ -38,6 +38,10 @@ impl<W> Replica<W> {
                 "invariant 10: proposed up to {} with {chosen} chosen and a window of {window}",
                 leading.next().previous()
             );
+            assert!(
+                leading.bytes_in_flight_before_last() < self.config.window_bytes_max,
+                "invariant 11: a value was proposed beyond the bytes of the window"
+            );
         }
         assert!(
             self.origin.bytes() <= self.config.outstanding_bytes_max

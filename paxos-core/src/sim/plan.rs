@@ -180,6 +180,7 @@ fn draw_config(rng: &mut fastrand::Rng, membership: &Membership) -> Config {
         delivery_bytes_max: pick(rng, &[1, 2000, default.delivery_bytes_max]),
         page_bytes_max: pick(rng, &[4000, default.page_bytes_max, default.page_bytes_max]),
         checkpoint_slots: pick(rng, &[3, 20, default.checkpoint_slots]),
+        window_bytes_max: pick(rng, &[100, 2000, default.window_bytes_max]),
         ..default
     }
 }
