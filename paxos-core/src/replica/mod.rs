@@ -435,7 +435,6 @@ impl<W> Replica<W> {
         if let Proposing::Leading(leading, _) = &mut self.proposing {
             for slot in before.next().through(self.learner.chosen().slot) {
                 if let Some((_, Value::Batch(batch))) = self.acceptor.log().get(slot) {
-                    self.queue.on_chosen(batch);
                     leading.announcer().on_chosen(batch, &surroundings!(self, now));
                 }
             }
@@ -472,6 +471,7 @@ impl<W> Replica<W> {
         let delivery = self.learner.deliver(value, self.config.checkpoint_slots);
         if let Value::Batch(batch) = &delivery.value {
             self.origin.on_delivered(delivery.slot, batch, &delivery.verdicts);
+            self.queue.on_delivered(batch);
         }
         self.out.effects().deliver.push(delivery);
     }
