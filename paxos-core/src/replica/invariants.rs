@@ -51,7 +51,8 @@ impl<W> Replica<W> {
                 && self.reader.len() <= limits::READS_MAX
                 && self.reader.listed() <= 4 * limits::READS_MAX
                 && self.learner.bytes_in_delivery()
-                    <= self.config.delivery_bytes_max + limits::MESSAGE_BYTES_MAX,
+                    <= self.config.delivery_bytes_max + limits::MESSAGE_BYTES_MAX
+                && self.out.backlog().is_within_bound(),
             "invariant 11: a queue is beyond its bound"
         );
     }

@@ -6,7 +6,7 @@
 //! - Recovered values first, in the order of slots, holes filled with noops; then batches.
 //! - **The window** (Lamport 2001, section 3, α): nothing is proposed at slot i unless every slot
 //!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order. It
-//!   is bounded in bytes besides.
+//!   is bounded in bytes besides, and nothing is proposed while the own disk is behind.
 
 use std::collections::BTreeMap;
 
@@ -135,6 +135,7 @@ impl Leading {
         let bytes_max = cx.config.window_bytes_max;
         while self.next <= chosen.plus(window)
             && (self.bytes_in_flight < bytes_max || planted!(WindowBytesIgnored))
+            && cx.out.admit()
         {
             let value = if self.next <= self.recovered_last {
                 let recovered = self.recovered.remove(&self.next);
