@@ -53,6 +53,9 @@ pub enum HarnessError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// A replica that is driven by hand does not go on.
+    #[error("a replica does not go on: {0}")]
+    Replica(String),
     /// A client's task has died.
     #[error("a client has died: {0}")]
     Client(#[from] tokio::task::JoinError),

@@ -75,8 +75,10 @@ pub mod matrix;
 mod number;
 mod open_loop;
 pub mod process;
+mod solo;
 mod tally;
 mod trimmed;
+mod trio;
 
 pub use backend::{StorageKind, TransportKind};
 pub use cluster::{Cluster, Entry};
@@ -86,7 +88,9 @@ pub use error::HarnessError;
 pub use fixture::Fixture;
 pub use load::{Background, drive};
 pub use open_loop::{OpenLoop, Operation, open_loop};
+pub use solo::Solo;
 pub use tally::{Payload, Tally};
+pub use trio::{Laps, Trio};
 
 /// The README's example is run as a test: this is the crate that depends on all backends.
 #[cfg(all(doctest, feature = "quic", feature = "redb"))]

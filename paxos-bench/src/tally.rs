@@ -1,5 +1,7 @@
 //! The state machine under test: as little work as a state machine can do.
 
+use std::ops::AddAssign;
+
 use bytes::Bytes;
 use paxos_core::{
     port::{Codec, CodecError, StateMachine},
@@ -58,14 +60,28 @@ pub struct Tally {
     pub bytes: u64,
 }
 
+impl Tally {
+    /// Counts a command.
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.commands += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.commands += other.commands;
+        self.bytes += other.bytes;
+    }
+}
+
 impl StateMachine for Tally {
     type Command = Payload;
     type Response = u64;
 
     fn apply(&mut self, _slot: Slot, commands: Vec<Payload>) -> Vec<u64> {
         let count = |payload: Payload| {
-            self.commands += 1;
-            self.bytes += payload.len as u64;
+            self.count(payload.len);
             self.commands
         };
         commands.into_iter().map(count).collect()

@@ -123,15 +123,19 @@ async fn files_that_hold_no_state_are_damage_and_never_a_fresh_start() {
 }
 
 #[tokio::test]
-async fn a_newer_format_is_refused_by_number() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    fill(directory.path()).await;
-    edit(directory.path(), |transaction| {
-        let mut meta = transaction.open_table(META).expect("a table");
-        meta.insert("format", &9u32.to_le_bytes()[..]).expect("an insertion");
-    });
-    let refused = recover(directory.path()).await;
-    assert_eq!(refused, Err(StorageError::NewerFormat { found: 9, known: 1 }));
+async fn another_format_is_refused_by_number() {
+    for (format, refusal) in [
+        (9, StorageError::NewerFormat { found: 9, known: 2 }),
+        (1, StorageError::OlderFormat { found: 1, known: 2 }),
+    ] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fill(directory.path()).await;
+        edit(directory.path(), |transaction| {
+            let mut meta = transaction.open_table(META).expect("a table");
+            meta.insert("format", &u32::to_le_bytes(format)[..]).expect("an insertion");
+        });
+        assert_eq!(recover(directory.path()).await, Err(refusal));
+    }
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::{
 pub(crate) const MAGIC: [u8; 6] = *b"paxos\n";
 
 /// Of handshake, frames and messages.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 /// A frame of the handshake: an identity, or a reason in words.
 const FRAME_BYTES_MAX: usize = 2048;
@@ -292,7 +292,7 @@ mod tests {
         };
         let (newer, refused) = tokio::join!(newer, accept(&mut far, &two));
         newer.expect("the stream holds");
-        assert!(refused.expect_err("refused").to_string().contains("version 9 meets version 1"));
+        assert!(refused.expect_err("refused").to_string().contains("version 9 meets version 2"));
     }
 
     #[tokio::test]

@@ -79,13 +79,29 @@ impl Queues {
         while let Some(letter) = self.delayed.pop() {
             self.put(letter);
         }
-        let Queues { news, lanes, waiting, .. } = self;
+        let count = self.take_news(events, limit);
+        if self.lanes.iter().all(VecDeque::is_empty) {
+            return count;
+        }
+        count + self.take_letters(events, limit - count)
+    }
+
+    fn take_news(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
+        let count = limit.min(self.news.len());
+        if count > 0 {
+            events.extend(self.news.drain(..count));
+        }
+        count
+    }
+
+    fn take_letters(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
+        let Queues { lanes, waiting, .. } = self;
         let mut left = limit;
-        let count = left.min(news.len());
-        events.extend(news.drain(..count));
-        left -= count;
         for (lane, letters) in lanes.iter_mut().enumerate() {
             let count = left.min(letters.len());
+            if count == 0 {
+                continue;
+            }
             left -= count;
             // Of one sender's messages in a row, all bytes are given back together.
             let (mut sender, mut freed) = (NodeId::default(), 0);

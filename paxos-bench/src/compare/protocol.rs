@@ -52,18 +52,3 @@ impl<M> Outbox<M> {
         Outbox { to: (0..nodes).map(|_| Vec::new()).collect() }
     }
 }
-
-impl Tally {
-    /// Counts a command.
-    pub(super) fn count(&mut self, bytes: usize) {
-        self.commands += 1;
-        self.bytes += bytes as u64;
-    }
-}
-
-impl std::ops::AddAssign for Tally {
-    fn add_assign(&mut self, other: Tally) {
-        self.commands += other.commands;
-        self.bytes += other.bytes;
-    }
-}

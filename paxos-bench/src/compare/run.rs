@@ -11,9 +11,10 @@ use super::contestants::raft_rs::Peer;
 use super::{
     Cell, CompareError, Contestant, Flavour, Mode, Sample, Terms, WORKERS,
     alone::Alone,
-    contestants::{echo::Echo, ours::Ours, ours_alone::Solo},
+    contestants::{echo::Echo, ours::Ours},
     tasks::{self, Service},
 };
+use crate::Solo;
 
 /// One measurement, of a new cluster that is gone after it. Fails unless every replica has applied
 /// every command.

@@ -2,12 +2,16 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{mpsc, watch},
+};
 use tracing::Instrument;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     board::Board,
+    desk::Desk,
     driver::{Driver, Wiring},
     error::StartError,
     handle::{Limits, Node, Shared},
@@ -148,8 +152,12 @@ impl NodeBuilder {
             outstanding_commands_max: config.outstanding_commands_max,
             nodes: config.membership.voters().map(|id| id.0).collect(),
         };
-        let machine = Machine::new(state_machine, self.blocking, config.heartbeat_interval);
-        Ok(spawn(prepared, limits, storage, transport, machine))
+        let machine = Machine::new(state_machine, self.blocking);
+        // Nothing goes on beside what blocks the only thread.
+        let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let patience = config.heartbeat_interval;
+        let desk = (!self.blocking && !is_alone).then(|| Desk::watched(patience));
+        Ok(spawn(prepared, limits, storage, transport, machine, desk, patience))
     }
 }
 
@@ -200,6 +208,8 @@ fn spawn<S: StateMachine>(
     storage: Arc<dyn Storage>,
     transport: Arc<dyn Transport>,
     machine: Machine<S>,
+    desk: Option<Arc<Desk<S>>>,
+    patience: Duration,
 ) -> Node<S> {
     let Prepared { replica, peers, identity, origin } = prepared;
     let (board, view) = Board::new(replica.status(Instant::ZERO));
@@ -217,10 +227,11 @@ fn spawn<S: StateMachine>(
         requests: request_receiver,
         budget: Arc::clone(&proposal_bytes),
         board,
+        patience,
         origin,
     });
     let span = tracing::info_span!("node", id = identity.node.0);
-    let driver = tokio::spawn(driver.run().instrument(span.clone()));
+    let driver = tokio::spawn(driver.run(desk).instrument(span.clone()));
     let parts = Parts { driver, transport, storage };
     tokio::spawn(lifecycle::supervise(parts, ended_sender).instrument(span));
     Node::new(Shared {

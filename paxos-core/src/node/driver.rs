@@ -11,17 +11,22 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::{sync::mpsc, time::Sleep};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Sleep,
+};
 
 use super::{
     applier::Position,
     board::Board,
+    desk::{Desk, Lent},
     error::{NodeError, ProposeError, ReadError},
     inbox::{self, RefusalLog},
     log_reader::LogReader,
-    machine::Machine,
+    machine::{Done, Machine},
     reads::Reads,
     request::{Budget, Proposal, Request, TIMEOUT_MAX, Waiter, cost},
     writer::{Progress, Writer},
@@ -61,6 +66,8 @@ pub(super) struct Wiring<S: StateMachine> {
     /// What waits in `requests`, in bytes.
     pub(super) budget: Arc<Budget>,
     pub(super) board: Board,
+    /// How long the state machine may take in a turn.
+    pub(super) patience: Duration,
     /// The origin of the replica's clock.
     pub(super) origin: tokio::time::Instant,
 }
@@ -81,12 +88,14 @@ pub(super) struct Driver<S: StateMachine> {
     timer: Pin<Box<Sleep>>,
     /// When the timer fires; a deadline that moves away leaves it as it is.
     armed: Option<Instant>,
+    /// Whether there is something for the next step.
+    is_stirred: bool,
     asked_to_stop: bool,
 }
 
 impl<S: StateMachine> Driver<S> {
-    pub(super) fn new(wiring: Wiring<S>) -> Self {
-        Driver {
+    pub(super) fn new(wiring: Wiring<S>) -> Box<Self> {
+        Box::new(Driver {
             timer: Box::pin(tokio::time::sleep_until(wiring.origin)),
             wiring,
             reads: Reads::new(),
@@ -97,26 +106,53 @@ impl<S: StateMachine> Driver<S> {
             effects: Effects::default(),
             outgoing: Vec::new(),
             armed: None,
+            is_stirred: false,
             asked_to_stop: false,
-        }
+        })
     }
 
-    /// Works until it is told to stop, nobody can use the node any more, or something fails.
-    pub(super) async fn run(mut self) -> Result<(), NodeError> {
+    /// Works until it is told to stop, nobody can use the node any more, or something fails. With a
+    /// desk, it lies there while the state machine works.
+    pub(super) async fn run(
+        mut self: Box<Self>,
+        desk: Option<Arc<Desk<S>>>,
+    ) -> Result<(), NodeError> {
         loop {
             self.arm_timer();
             poll_fn(|cx| self.poll_gather(cx)).await?;
             if self.asked_to_stop {
                 break;
             }
-            self.turn()?;
+            let now = self.now();
+            self.take_requests(now);
+            while self.is_stirred {
+                self.step(now)?;
+                let Some(job) = self.wiring.machine.next_job() else { continue };
+                let done = match &desk {
+                    None => job.run(),
+                    Some(desk) => match desk.lend(self, job) {
+                        Lent::Back(driver, done) => {
+                            self = driver;
+                            done
+                        }
+                        Lent::Taken(end) => return end.await.unwrap_or_else(|_| Err(lost())),
+                    },
+                };
+                self.on_done(now, done)?;
+            }
+            self.wiring.board.publish(&self.wiring.replica, now);
             tokio::task::consume_budget().await;
         }
         // Requests that wait are told by the closed channels; what is under way gets its end.
         let Wiring { machine, writer, .. } = self.wiring;
-        machine.finish().await?;
+        machine.end().await?;
         writer.finish().await?;
         Ok(())
+    }
+
+    /// The state machine blocks: this driver goes on without it, on another task.
+    pub(super) fn leave_behind(&mut self, done: oneshot::Receiver<Done<S>>) {
+        self.wiring.machine.let_go(done);
     }
 
     fn now(&self) -> Instant {
@@ -170,12 +206,17 @@ impl<S: StateMachine> Driver<S> {
         let (mut messages, mut bytes) = (0, 0);
         let mut events = mem::take(&mut self.events);
         while messages < MESSAGES_PER_TURN_MAX && bytes < MESSAGE_BYTES_PER_TURN_MAX {
-            match self.wiring.transport.poll_recv(cx, &mut events, EVENTS_AT_ONCE_MAX) {
+            let count = match self.wiring.transport.poll_recv(cx, &mut events, EVENTS_AT_ONCE_MAX) {
                 Poll::Pending => break,
                 Poll::Ready(0) => return Err(NodeError::TransportClosed),
-                Poll::Ready(count) => messages += count,
-            }
+                Poll::Ready(count) => count,
+            };
+            messages += count;
             bytes += events.drain(..).map(|event| self.on_event(event)).sum::<usize>();
+            if count < EVENTS_AT_ONCE_MAX {
+                // What comes from now on is for the next turn, which asks again.
+                break;
+            }
         }
         self.events = events;
         Ok(())
@@ -222,29 +263,33 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// Steps the replica until nothing follows from what it asked for.
-    fn turn(&mut self) -> Result<(), NodeError> {
-        let now = self.now();
-        self.take_requests(now);
-        while let Some(number) = self.reads.expire(now) {
-            self.inputs.push(Input::<S>::GiveUpRead { number });
-        }
-        loop {
-            let mut effects = mem::take(&mut self.effects);
-            self.wiring.replica.step_into(now, self.inputs.drain(..), &mut effects);
-            let carried_out = self.carry_out(&mut effects);
-            self.effects = effects;
-            carried_out?;
-            if self.inputs.is_empty() {
-                break;
-            }
-        }
-        self.wiring.board.publish(&self.wiring.replica, now);
+    /// Steps the replica once and carries out what it asks for, but for what the state machine is to
+    /// do.
+    fn step(&mut self, now: Instant) -> Result<(), NodeError> {
+        self.is_stirred = false;
+        self.wiring.replica.step_into(now, self.inputs.drain(..), &mut self.effects);
+        self.carry_out()?;
+        self.is_stirred = !self.inputs.is_empty();
         Ok(())
     }
 
-    /// Turns the requests that have arrived into inputs.
+    /// The state machine has done a job in this turn.
+    fn on_done(&mut self, now: Instant, done: Done<S>) -> Result<(), NodeError> {
+        let position = self.wiring.machine.finish(done)?;
+        self.on_applied(position);
+        self.is_stirred = !self.inputs.is_empty();
+        let took = self.now().since(now);
+        self.wiring.machine.notice(took, self.wiring.patience);
+        Ok(())
+    }
+
+    /// Turns the requests that have arrived, and reads whose time is over, into inputs.
     fn take_requests(&mut self, now: Instant) {
+        // Even if nothing has come in but the time.
+        self.is_stirred = true;
+        while let Some(number) = self.reads.expire(now) {
+            self.inputs.push(Input::<S>::GiveUpRead { number });
+        }
         let mut arrived = mem::take(&mut self.arrived);
         let mut taken = 0;
         for request in arrived.drain(..) {
@@ -283,37 +328,36 @@ impl<S: StateMachine> Driver<S> {
         cost
     }
 
-    fn carry_out(&mut self, effects: &mut Effects) -> Result<(), NodeError> {
-        if let Some(halt) = effects.halt.take() {
+    fn carry_out(&mut self) -> Result<(), NodeError> {
+        if let Some(halt) = self.effects.halt.take() {
             return Err(halt.into());
         }
-        self.send(effects);
-        if let Some((id, batch)) = effects.persist.take() {
+        self.send();
+        if let Some((id, batch)) = self.effects.persist.take() {
             self.wiring.writer.push(Some(id), batch);
             while let Some(progress) = self.wiring.writer.take_done() {
                 self.on_written(progress?);
             }
         }
-        for read in effects.log_reads.drain(..) {
+        for read in self.effects.log_reads.drain(..) {
             self.wiring.log_reader.push(read);
         }
         self.answer()?;
-        for number in effects.reads_refused.drain(..) {
+        for number in self.effects.reads_refused.drain(..) {
             if let Some(task) = self.reads.take(number) {
                 task(Err(ReadError::Busy));
             }
         }
         let work = self.wiring.machine.waiting();
-        work.deliveries.append(&mut effects.deliver);
-        work.reads.extend(effects.reads_ready.drain(..).filter_map(|n| self.reads.take(n)));
-        let position = self.wiring.machine.start()?;
-        self.on_applied(position);
+        work.deliveries.append(&mut self.effects.deliver);
+        let ready = self.effects.reads_ready.drain(..);
+        work.reads.extend(ready.filter_map(|number| self.reads.take(number)));
         Ok(())
     }
 
     /// Sends what the step has for each node in one call.
-    fn send(&mut self, effects: &mut Effects) {
-        let transport = &self.wiring.transport;
+    fn send(&mut self) {
+        let (effects, transport) = (&mut self.effects, &self.wiring.transport);
         if !effects.broadcast.is_empty() {
             transport.send(&self.wiring.peers, &mut effects.broadcast);
         }
@@ -346,4 +390,9 @@ impl<S: StateMachine> Driver<S> {
         responses.clear();
         Ok(())
     }
+}
+
+/// The task that went on with the driver has panicked; what it said stands in the panic's own message.
+fn lost() -> NodeError {
+    NodeError::Panicked { task: "driver", message: "on the task that took it over".to_owned() }
 }

@@ -21,7 +21,8 @@ use crate::{
 ///
 /// - Made by [`Node::builder`].
 /// - Proposals: [`propose`](Node::propose), [`propose_within`](Node::propose_within),
-///   [`propose_batch`](Node::propose_batch), [`propose_as`](Node::propose_as).
+///   [`propose_batch`](Node::propose_batch), [`propose_as`](Node::propose_as),
+///   [`submit`](Node::submit).
 /// - Reads: [`read`](Node::read), [`read_within`](Node::read_within),
 ///   [`linearize`](Node::linearize), [`linearize_within`](Node::linearize_within),
 ///   [`read_local`](Node::read_local).
@@ -213,7 +214,7 @@ impl<S: StateMachine> Node<S> {
 
     /// A proposal, what it takes of the budget, and where its answer comes.
     #[allow(clippy::type_complexity, reason = "named right here")]
-    fn proposal(
+    pub(super) fn proposal(
         &self,
         id: Option<RequestId>,
         command: Bytes,
@@ -227,7 +228,7 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// Queues proposals that take `bytes` of the budget.
-    fn try_send(&self, bytes: usize, request: Request<S>) -> Result<(), Unsent> {
+    pub(super) fn try_send(&self, bytes: usize, request: Request<S>) -> Result<(), Unsent> {
         if !self.shared.proposal_bytes.take(bytes) {
             return Err(Unsent::Busy);
         }
@@ -256,10 +257,10 @@ impl<S: StateMachine> Node<S> {
 }
 
 /// Where the answer to a proposal comes.
-type Answer<S> = oneshot::Receiver<Result<<S as StateMachine>::Response, ProposeError>>;
+pub(super) type Answer<S> = oneshot::Receiver<Result<<S as StateMachine>::Response, ProposeError>>;
 
 /// Why a request did not reach the driver.
-enum Unsent {
+pub(super) enum Unsent {
     Busy,
     Stopped,
 }

@@ -39,6 +39,9 @@ impl LogReader {
 
     /// Waits for the next answer, in any order; forever if nothing was asked.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if self.under_way.is_empty() {
+            return Poll::Pending;
+        }
         match self.under_way.poll_next_unpin(cx) {
             Poll::Ready(Some(outcome)) => {
                 self.start();

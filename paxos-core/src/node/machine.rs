@@ -2,39 +2,50 @@
 //!
 //! A state machine that does not block is applied in the turn in which its slot was chosen, which
 //! costs no hop between tasks. One that blocks for long (it waits for a disk) would hold up the driver,
-//! and with it the heartbeats. The embedder says so; or it is noticed, the first time that a piece of
-//! work takes longer than a heartbeat, and said in the log.
+//! and with it the heartbeats: it works on a thread of its own. The embedder says that it does; or it
+//! is noticed when a piece of work takes longer than a heartbeat (see [`desk`](super::desk)), and said
+//! in the log.
 
 use std::{
     collections::VecDeque,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 use super::{
     applier::{Applier, Position, Responses, Work},
     error::NodeError,
-    lifecycle::joined,
 };
 use crate::port::StateMachine;
 
-/// What became of a piece of work on another thread.
-struct Done<S: StateMachine> {
-    applier: Applier<S>,
+/// The state machine and what it is to do, to be done anywhere.
+pub(super) struct Job<S: StateMachine> {
+    applier: Box<Applier<S>>,
+    work: Work<S>,
     responses: VecDeque<Responses<S::Response>>,
+}
+
+/// What became of a [`Job`].
+pub(super) struct Done<S: StateMachine> {
+    job: Job<S>,
     result: Result<Option<Position>, NodeError>,
+}
+
+impl<S: StateMachine> Job<S> {
+    pub(super) fn run(mut self) -> Done<S> {
+        let result = self.applier.work(&mut self.work, &mut self.responses);
+        Done { job: self, result }
+    }
 }
 
 enum Place<S: StateMachine> {
     Here(Box<Applier<S>>),
-    /// At work on a thread.
-    Away(JoinHandle<Done<S>>),
-    /// It has panicked.
-    Gone,
+    /// At work: here, as long as the driver waits for it, or on another thread.
+    Away(Option<oneshot::Receiver<Done<S>>>),
 }
 
 /// The state machine, wherever it is, and what waits for it.
@@ -42,120 +53,125 @@ pub(super) struct Machine<S: StateMachine> {
     place: Place<S>,
     /// Whether it works on a thread of its own.
     blocks: bool,
-    /// Longer than this it must not take here.
-    patience: Duration,
     waiting: Work<S>,
+    /// Of slots that have been applied and not asked for.
     responses: VecDeque<Responses<S::Response>>,
 }
 
 impl<S: StateMachine> Machine<S> {
-    pub(super) fn new(state_machine: S, blocks: bool, patience: Duration) -> Self {
+    pub(super) fn new(state_machine: S, blocks: bool) -> Self {
         Machine {
             place: Place::Here(Box::new(Applier::new(state_machine))),
             blocks,
-            patience,
             waiting: Work::default(),
             responses: VecDeque::new(),
         }
     }
 
-    /// What is to be done next; [`start`](Machine::start) begins it.
+    /// What is to be done next.
     pub(super) fn waiting(&mut self) -> &mut Work<S> {
         &mut self.waiting
     }
 
-    /// Begins what waits, unless other work is under way. Work that does not block is done when
-    /// this returns.
-    pub(super) fn start(&mut self) -> Result<Option<Position>, NodeError> {
-        if self.waiting.is_empty() {
-            return Ok(None);
-        }
-        match std::mem::replace(&mut self.place, Place::Gone) {
-            Place::Here(mut applier) if !self.blocks => {
-                let began = Instant::now();
-                let position = applier.work(&mut self.waiting, &mut self.responses);
-                self.place = Place::Here(applier);
-                self.notice(began.elapsed());
-                position
-            }
-            Place::Here(applier) => {
-                let work = std::mem::take(&mut self.waiting);
-                self.place = Place::Away(tokio::task::spawn_blocking(|| away(*applier, work)));
-                Ok(None)
-            }
-            place => {
-                self.place = place;
-                Ok(None)
-            }
-        }
-    }
-
-    fn notice(&mut self, took: Duration) {
-        if took > self.patience {
-            self.blocks = true;
-            tracing::warn!(
-                ?took,
-                "the state machine blocks: from now on it works on a thread of its own; say so \
-                 with NodeBuilder::blocking_state_machine"
-            );
-        }
-    }
-
-    /// Whether work is under way on another thread.
-    pub(super) fn is_away(&self) -> bool {
-        matches!(self.place, Place::Away(_))
-    }
-
-    /// Waits for the work under way on another thread.
-    pub(super) fn poll_done(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Position>, NodeError>> {
-        let Place::Away(handle) = &mut self.place else { return Poll::Pending };
-        let Poll::Ready(joined_result) = Pin::new(handle).poll(cx) else { return Poll::Pending };
-        self.place = Place::Gone;
-        Poll::Ready(joined("state machine", joined_result).and_then(|done| {
-            let Done { applier, mut responses, result } = done;
-            self.place = Place::Here(Box::new(applier));
-            self.responses.append(&mut responses);
-            result
-        }))
-    }
-
-    /// The responses of slots that have been applied and not asked for.
     pub(super) fn responses(&mut self) -> &mut VecDeque<Responses<S::Response>> {
         &mut self.responses
     }
 
-    /// Does what is left to do and makes the state durable.
-    pub(super) async fn finish(mut self) -> Result<(), NodeError> {
-        loop {
-            self.start()?;
-            if !self.is_away() {
-                break;
-            }
-            std::future::poll_fn(|cx| self.poll_done(cx)).await?;
+    /// Takes out what waits, to be done at once and given to [`finish`](Machine::finish). What is to be
+    /// done on a thread of its own is begun there, unless other work is under way.
+    pub(super) fn next_job(&mut self) -> Option<Job<S>> {
+        if self.waiting.is_empty() || matches!(self.place, Place::Away(_)) {
+            return None;
         }
-        match self.place {
-            Place::Here(mut applier) if self.blocks => {
-                let flushed = tokio::task::spawn_blocking(move || applier.flush()).await;
-                joined("state machine", flushed)?
+        let Place::Here(applier) = std::mem::replace(&mut self.place, Place::Away(None)) else {
+            unreachable!("looked at it just now");
+        };
+        let work = std::mem::take(&mut self.waiting);
+        let responses = std::mem::take(&mut self.responses);
+        let job = Job { applier, work, responses };
+        if !self.blocks {
+            return Some(job);
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.place = Place::Away(Some(receiver));
+        // If nobody waits for it any more, the node has ended.
+        tokio::task::spawn_blocking(|| drop(sender.send(job.run())));
+        None
+    }
+
+    /// Takes a job back; says how far the state machine has come, if anything was delivered to it.
+    pub(super) fn finish(&mut self, done: Done<S>) -> Result<Option<Position>, NodeError> {
+        let Done { job: Job { applier, mut work, mut responses }, result } = done;
+        assert!(matches!(self.place, Place::Away(_)), "there is one state machine");
+        self.place = Place::Here(applier);
+        if self.waiting.is_empty() {
+            // Empty lists with room.
+            std::mem::swap(&mut self.waiting, &mut work);
+        }
+        responses.append(&mut self.responses);
+        self.responses = responses;
+        result
+    }
+
+    /// The job that was taken out goes on without the driver, on the thread where it blocks.
+    pub(super) fn let_go(&mut self, done: oneshot::Receiver<Done<S>>) {
+        assert!(matches!(self.place, Place::Away(None)), "the job was to be done at once");
+        self.place = Place::Away(Some(done));
+        self.blocks = true;
+    }
+
+    /// A job that was done at once has taken so long.
+    pub(super) fn notice(&mut self, took: Duration, patience: Duration) {
+        if took > patience && !self.blocks {
+            self.blocks = true;
+            warn_of_blocking(took);
+        }
+    }
+
+    /// Waits for the job on another thread; for ever if there is none.
+    pub(super) fn poll_done(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Position>, NodeError>> {
+        let Place::Away(Some(receiver)) = &mut self.place else { return Poll::Pending };
+        match Pin::new(receiver).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(done)) => Poll::Ready(self.finish(done)),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(NodeError::RuntimeEnded)),
+        }
+    }
+
+    /// Does what is left to do and makes the state durable.
+    pub(super) async fn end(mut self) -> Result<(), NodeError> {
+        loop {
+            if let Some(job) = self.next_job() {
+                self.finish(job.run())?;
             }
-            Place::Here(mut applier) => applier.flush(),
-            Place::Away(_) | Place::Gone => Ok(()),
+            let Place::Here(mut applier) = self.place else {
+                poll_fn(|cx| self.poll_done(cx)).await?;
+                continue;
+            };
+            if !self.blocks {
+                return applier.flush();
+            }
+            let flushed = tokio::task::spawn_blocking(move || applier.flush()).await;
+            return flushed.unwrap_or(Err(NodeError::RuntimeEnded));
         }
     }
 }
 
-fn away<S: StateMachine>(mut applier: Applier<S>, mut work: Work<S>) -> Done<S> {
-    let mut responses = VecDeque::new();
-    let result = applier.work(&mut work, &mut responses);
-    Done { applier, responses, result }
+/// Says which setting would have helped.
+pub(super) fn warn_of_blocking(took: Duration) {
+    tracing::warn!(
+        ?took,
+        "the state machine blocks: from now on it works on a thread of its own; say so with \
+         NodeBuilder::blocking_state_machine"
+    );
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, thread};
+    use std::thread;
 
     use super::*;
     use crate::{
@@ -195,29 +211,32 @@ mod tests {
     async fn apply(machine: &mut Machine<Sleeper>, delivery: Delivery) -> thread::ThreadId {
         let slot = delivery.slot;
         machine.waiting().deliveries.push(delivery);
-        let mut position = machine.start().expect("it works");
-        if machine.is_away() {
-            position = poll_fn(|cx| machine.poll_done(cx)).await.expect("it works");
-        }
+        let position = match machine.next_job() {
+            Some(job) => machine.finish(job.run()).expect("it works"),
+            None => poll_fn(|cx| machine.poll_done(cx)).await.expect("it works"),
+        };
         assert_eq!(position.map(|position| position.applied), Some(slot));
         let mut responses = machine.responses().pop_front().expect("of the slot");
         responses.take(0, false).expect("not of before").expect("a response")
     }
 
     #[tokio::test]
-    async fn a_state_machine_that_blocks_is_noticed_and_works_on_another_thread_from_then_on() {
-        let patience = Duration::from_millis(20);
-        let mut machine = Machine::new(Sleeper, false, patience);
+    async fn a_state_machine_that_takes_long_works_on_another_thread_from_then_on() {
+        let mut machine = Machine::new(Sleeper, false);
         let here = thread::current().id();
-        assert_eq!(apply(&mut machine, delivery(1, 0)).await, here);
-        assert_eq!(apply(&mut machine, delivery(2, 40)).await, here);
-        assert_ne!(apply(&mut machine, delivery(3, 0)).await, here);
-        assert!(machine.finish().await.is_ok());
+        let patience = Duration::from_millis(20);
+        for took in [0, 20] {
+            assert_eq!(apply(&mut machine, delivery(1, 0)).await, here);
+            machine.notice(Duration::from_millis(took), patience);
+        }
+        machine.notice(Duration::from_millis(21), patience);
+        assert_ne!(apply(&mut machine, delivery(2, 0)).await, here);
+        assert!(machine.end().await.is_ok());
     }
 
     #[tokio::test]
     async fn one_that_is_said_to_block_never_works_here() {
-        let mut machine = Machine::new(Sleeper, true, Duration::from_secs(1));
+        let mut machine = Machine::new(Sleeper, true);
         assert_ne!(apply(&mut machine, delivery(1, 0)).await, thread::current().id());
     }
 }

@@ -22,6 +22,7 @@
 mod applier;
 mod board;
 mod builder;
+mod desk;
 mod driver;
 mod error;
 mod handle;
@@ -32,9 +33,11 @@ mod machine;
 mod reading;
 mod reads;
 mod request;
+mod submitted;
 mod writer;
 
 pub use board::Leadership;
 pub use builder::NodeBuilder;
 pub use error::{NodeError, ProposeError, ReadError, StartError};
 pub use handle::Node;
+pub use submitted::Submitted;

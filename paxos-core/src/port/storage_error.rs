@@ -34,6 +34,17 @@ pub enum StorageError {
         /// The newest format this version knows.
         known: u32,
     },
+    /// Written by an earlier version, whose format is not understood any more.
+    #[error(
+        "the data has format {found}, this version begins with {known}: use the version that wrote \
+         it, or replace this node as a new member of the cluster"
+    )]
+    OlderFormat {
+        /// Format of the data.
+        found: u32,
+        /// The oldest format this version knows.
+        known: u32,
+    },
     /// Something that was written cannot be read back.
     #[error(
         "damaged: {what} in {path}: do not start this node on this data again; replace it as a \

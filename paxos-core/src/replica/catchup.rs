@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct Catchup {
     /// How far each peer is known to know the log chosen.
     peers: SmallVec<[(NodeId, Slot); limits::VOTERS_MAX]>,
+    /// The last slot that one of them knows to be chosen.
+    target: Slot,
     /// The watermark that has not moved since.
     stuck: Option<(Slot, Instant)>,
     pulling: Option<Pulling>,
@@ -46,17 +48,14 @@ impl Catchup {
             Some((_, known)) => *known = chosen.max(*known),
             None => self.peers.push((peer, chosen)),
         }
+        self.target = self.target.max(chosen);
     }
 
     /// `peer` knows every slot up to `chosen` to be chosen, and no more, whatever it said before.
     fn correct(&mut self, peer: NodeId, chosen: Slot) {
         self.peers.retain(|(known, _)| *known != peer);
         self.peers.push((peer, chosen));
-    }
-
-    /// The last slot that somebody knows to be chosen.
-    fn target(&self) -> Slot {
-        self.peers.iter().map(|&(_, chosen)| chosen).max().unwrap_or_default()
+        self.target = self.peers.iter().map(|&(_, chosen)| chosen).max().unwrap_or_default();
     }
 
     /// Pulls the next page, if slots have been missing for long enough.
@@ -68,10 +67,8 @@ impl Catchup {
         cx: &mut Context<'_>,
     ) {
         let chosen = learner.chosen().slot;
-        if chosen >= self.target() {
-            self.stuck = None;
-            self.pulling = None;
-            self.flowing = None;
+        if chosen >= self.target {
+            (self.stuck, self.pulling, self.flowing) = (None, None, None);
             return;
         }
         let since = match self.stuck {
@@ -109,7 +106,7 @@ impl Catchup {
             peer,
             expires_at: cx.now.after(cx.config.retransmit_timeout * patience),
         });
-        let to = last_missing(from, self.target(), learner, acceptor);
+        let to = last_missing(from, self.target, learner, acceptor);
         assert!(from <= to, "something is missing from {from} on");
         cx.out.send(peer, Message::Learn(Learn { number: *numbers, from, to }));
     }

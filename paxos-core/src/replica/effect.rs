@@ -126,30 +126,29 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Forgets everything but the room it took.
-    pub(super) fn clear(&mut self) {
-        let Effects {
-            broadcast,
-            send,
-            persist,
-            log_reads,
-            deliver,
-            reads_ready,
-            reads_refused,
-            halt,
-        } = self;
-        broadcast.clear();
-        send.clear();
-        *persist = None;
-        log_reads.clear();
-        deliver.clear();
-        reads_ready.clear();
-        reads_refused.clear();
-        *halt = None;
+    /// Takes over what is in the lists of `made`, and leaves it the room of those it has itself.
+    pub(super) fn replace_with(&mut self, made: &mut Effects) {
+        fn swap<T>(list: &mut Vec<T>, made: &mut Vec<T>) {
+            list.clear();
+            if !made.is_empty() {
+                std::mem::swap(list, made);
+            }
+        }
+        swap(&mut self.broadcast, &mut made.broadcast);
+        swap(&mut self.send, &mut made.send);
+        swap(&mut self.log_reads, &mut made.log_reads);
+        swap(&mut self.deliver, &mut made.deliver);
+        swap(&mut self.reads_ready, &mut made.reads_ready);
+        swap(&mut self.reads_refused, &mut made.reads_refused);
+        // The rest is made when the step is over.
+        (self.persist, self.halt) = (None, None);
     }
 
     /// Addresses each message that goes to every other voter, for a driver that sends one by one.
     pub fn address(&mut self, peers: impl Iterator<Item = NodeId> + Clone) {
+        if self.broadcast.is_empty() {
+            return;
+        }
         for message in self.broadcast.drain(..) {
             self.send.extend(peers.clone().map(|peer| (peer, message.clone())));
         }

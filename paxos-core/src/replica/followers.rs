@@ -12,12 +12,11 @@ use std::collections::VecDeque;
 
 use super::context::Context;
 use crate::{
-    config::Config,
     limits,
     message::{Heartbeat, HeartbeatReply, Message, Watermark},
     planted::planted,
     replica::PeerStatus,
-    types::{Ballot, Instant, Membership, NodeId, Phase, Slot},
+    types::{Ballot, Instant, NodeId, Phase, Slot, earliest},
 };
 
 /// Rounds whose start is remembered: more than are ever unanswered within an election timeout.
@@ -30,6 +29,8 @@ pub(super) struct Followers {
     /// When the latest rounds began.
     started: VecDeque<Instant>,
     next_beat: Instant,
+    /// The quorum holds until then, if not longer: answers that came meanwhile are looked at then.
+    holds_until: Option<Instant>,
     /// Those of the membership, in order.
     peers: Vec<Follower>,
 }
@@ -56,12 +57,15 @@ impl Followers {
             can_write: true,
         };
         let peers = cx.memberships.current().peers_of(cx.config.id);
-        Followers {
+        let mut followers = Followers {
             round: 0,
             started: VecDeque::new(),
             next_beat: cx.now,
+            holds_until: None,
             peers: peers.map(follower).collect(),
-        }
+        };
+        followers.holds_until = followers.quorum_lost_at(cx);
+        followers
     }
 
     /// The round begun last.
@@ -131,28 +135,33 @@ impl Followers {
 
     /// When the leader will have lost its quorum, if nobody is heard: an election timeout after
     /// the last peer that it needs beside itself was. `None` if it needs none.
-    pub(super) fn quorum_lost_at(
-        &self,
-        membership: &Membership,
-        config: &Config,
-    ) -> Option<Instant> {
+    fn quorum_lost_at(&self, cx: &Context<'_>) -> Option<Instant> {
         if planted!(QuorumLossIgnored) {
             return None;
         }
-        let peers_needed = membership.quorum_size(Phase::Two) - 1;
+        let peers_needed = cx.memberships.current().quorum_size(Phase::Two) - 1;
         let heard_at = nth_highest(peers_needed, self.peers.iter().map(|peer| peer.heard_at))?;
-        Some(heard_at.after(config.election_timeout))
+        Some(heard_at.after(cx.config.election_timeout))
     }
 
-    pub(super) fn is_quorum_lost(&self, cx: &Context<'_>) -> bool {
-        let lost_at = self.quorum_lost_at(cx.memberships.current(), cx.config);
-        lost_at.is_some_and(|lost_at| lost_at <= cx.now)
+    pub(super) fn is_quorum_lost(&mut self, cx: &Context<'_>) -> bool {
+        let is_late = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= cx.now);
+        if is_late(self.holds_until) {
+            self.holds_until = self.quorum_lost_at(cx);
+        }
+        is_late(self.holds_until)
+    }
+
+    /// When to begin a round, or to look whether the quorum is lost.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        earliest([Some(self.next_beat), self.holds_until])
     }
 
     /// Whether too few of those that the leader hears can write, itself included, although others
-    /// could be enough to lead.
+    /// could be enough to lead. Those that it hears are a quorum.
     pub(super) fn cannot_write(&self, leader_can_write: bool, cx: &Context<'_>) -> bool {
-        if planted!(QuorumLossIgnored) {
+        let can_all_write = leader_can_write && self.peers.iter().all(|peer| peer.can_write);
+        if can_all_write || planted!(QuorumLossIgnored) {
             return false;
         }
         let is_heard = |peer: &&Follower| cx.now.since(peer.heard_at) < cx.config.election_timeout;

@@ -82,7 +82,7 @@ use crate::{
     limits,
     planted::planted,
     port::Recovered,
-    types::{Ballot, ClientId, Instant, Value},
+    types::{Ballot, ClientId, Instant, Value, earliest},
 };
 
 /// One replica: acceptor, learner, and at times proposer.
@@ -498,14 +498,12 @@ impl<W> Replica<W> {
             Proposing::Not => Some(self.election.next_deadline()),
             Proposing::Preparing(preparing) => Some(preparing.next_deadline()),
             Proposing::Leading(leading, followers) => {
-                let lost_at = followers.quorum_lost_at(self.memberships.current(), config);
-                let deadlines = [Some(followers.next_beat()), lost_at, leading.next_deadline()];
-                deadlines.into_iter().flatten().min()
+                earliest([followers.next_deadline(), leading.next_deadline()])
             }
         };
         let catchup = if self.disk_full { None } else { self.catchup.next_deadline(config) };
         let origin = self.origin.next_deadline(config);
         let reader = self.reader.next_deadline(config);
-        [proposing, catchup, origin, reader].into_iter().flatten().min()
+        earliest([proposing, catchup, origin, reader])
     }
 }

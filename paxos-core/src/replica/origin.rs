@@ -29,7 +29,7 @@ use crate::{
     limits,
     message::{Message, Propose},
     planted::planted,
-    types::{Ballot, Batch, ClientId, Instant, NodeId, RequestId, Slot},
+    types::{Ballot, Batch, ClientId, Instant, NodeId, RequestId, Slot, earliest},
 };
 
 /// How much later than its deadline a waiter may be let go: the deadlines of so long are looked
@@ -311,7 +311,7 @@ impl<W> Origin<W> {
             self.own.forget_sent();
             self.others.values_mut().for_each(Window::forget_sent);
         }
-        let Some(target) = target else { return };
+        let Some(target) = target.filter(|_| self.open > 0) else { return };
         let patience = cx.config.election_timeout;
         while let Some((range, is_overdue)) = self.own.next_due(cx.now, patience) {
             self.send(self.client(), range, is_overdue, target, queue, cx);
@@ -396,11 +396,17 @@ impl<W> Origin<W> {
 
     /// When the oldest command has to go again, or the first waiter is let go.
     pub(super) fn next_deadline(&self, config: &Config) -> Option<Instant> {
+        if self.open == 0 {
+            return None;
+        }
+        let mut sent_at = self.own.first_sent_at();
+        for window in self.others.values() {
+            sent_at = earliest([sent_at, window.first_sent_at()]);
+        }
+        let sent_at = sent_at.filter(|_| self.target.is_some());
+        let resend = sent_at.map(|at| at.after(config.election_timeout));
         let expiry = self.earliest.map(|earliest| earliest.after(DEADLINE_GRANULARITY));
-        let windows = std::iter::once(&self.own).chain(self.others.values());
-        let sent = windows.filter_map(Window::first_sent_at).min();
-        let resend = sent.filter(|_| self.target.is_some());
-        [expiry, resend.map(|at| at.after(config.election_timeout))].into_iter().flatten().min()
+        earliest([expiry, resend])
     }
 }
 

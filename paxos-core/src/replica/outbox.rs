@@ -62,8 +62,10 @@ pub(super) struct Outbox {
     id: NodeId,
     effects: Effects,
     batch: WriteBatch,
-    /// The last write issued; the batch in the making gets the next number.
+    /// The last write issued.
     issued: WriteId,
+    /// The one after it, if there is anything in the batch in the making; else the same.
+    last_write: WriteId,
     persisted: WriteId,
     /// When a write last came to its end, or was issued while no other was under way.
     disk_moved_at: Instant,
@@ -81,6 +83,7 @@ impl Outbox {
             effects: Effects::default(),
             batch: WriteBatch::default(),
             issued: WriteId(0),
+            last_write: WriteId(0),
             persisted: WriteId(0),
             disk_moved_at: Instant::ZERO,
             held: Held::default(),
@@ -96,7 +99,9 @@ impl Outbox {
 
     /// Stops the replica, if there is a reason to; the first reason of a step stands.
     pub(super) fn halt(&mut self, reason: Option<Halt>) {
-        self.effects.halt = self.effects.halt.take().or(reason);
+        if reason.is_some() && self.effects.halt.is_none() {
+            self.effects.halt = reason;
+        }
     }
 
     /// Sends what depends on no write.
@@ -138,8 +143,9 @@ impl Outbox {
 
     /// Makes a promise durable. What waits at lower ballots could only be refused by now.
     pub(super) fn persist_promise(&mut self, promised: Ballot) {
-        assert!(self.batch.promised <= Some(promised), "a promise never sinks");
-        self.batch.promised = Some(promised);
+        let batch = self.batch();
+        assert!(batch.promised <= Some(promised), "a promise never sinks");
+        batch.promised = Some(promised);
         self.held.drop_below(promised);
     }
 
@@ -148,12 +154,18 @@ impl Outbox {
         self.held.drop_prepares();
     }
 
+    /// The batch in the making, to put something into.
+    fn batch(&mut self) -> &mut WriteBatch {
+        self.last_write = WriteId(self.issued.0 + 1);
+        &mut self.batch
+    }
+
     pub(super) fn persist_record(&mut self, record: Record) {
-        self.batch.records.push(record);
+        self.batch().records.push(record);
     }
 
     pub(super) fn persist_sessions(&mut self, sessions: SessionCheckpoint) {
-        self.batch.sessions = Some(sessions);
+        self.batch().sessions = Some(sessions);
     }
 
     pub(super) fn read_log(&mut self, read: LogRead) {
@@ -162,7 +174,7 @@ impl Outbox {
 
     /// The write that carries what was persisted last, whether it has been issued yet or not.
     pub(super) fn last_write(&self) -> WriteId {
-        if self.batch.is_empty() { self.issued } else { WriteId(self.issued.0 + 1) }
+        self.last_write
     }
 
     pub(super) fn persisted(&self) -> WriteId {
@@ -227,14 +239,15 @@ impl Outbox {
     pub(super) fn finish(&mut self, watermark: Watermark, now: Instant, effects: &mut Effects) {
         assert!(self.persisted <= self.issued, "a write is done after it has been issued");
         assert!(self.to_self.is_empty(), "what this node says to itself is heard in the same step");
-        effects.clear();
-        if let Some(halt) = self.effects.halt.take() {
-            self.effects.clear();
+        if self.effects.halt.is_some() {
             self.batch = WriteBatch::default();
-            effects.halt = Some(halt);
+            self.last_write = self.issued;
+            let halt = self.effects.halt.take();
+            (*effects, self.effects) = (Effects { halt, ..Effects::default() }, Effects::default());
             return;
         }
-        if !self.batch.is_empty() {
+        effects.replace_with(&mut self.effects);
+        if self.last_write > self.issued {
             assert!(watermark.slot >= self.watermark_written.slot, "the watermark never sinks");
             if watermark != self.watermark_written {
                 self.batch.chosen = Some(watermark);
@@ -243,9 +256,8 @@ impl Outbox {
             if self.persisted == self.issued {
                 self.disk_moved_at = now;
             }
-            self.issued = WriteId(self.issued.0 + 1);
-            self.effects.persist = Some((self.issued, std::mem::take(&mut self.batch)));
+            self.issued = self.last_write;
+            effects.persist = Some((self.issued, std::mem::take(&mut self.batch)));
         }
-        std::mem::swap(effects, &mut self.effects);
     }
 }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     message::{Accept, Accepted, Message},
     planted::planted,
-    types::{Ballot, Instant, NodeId, Slot, Value},
+    types::{Ballot, Instant, NodeId, Slot, Value, earliest},
 };
 
 /// A leadership.
@@ -289,6 +289,6 @@ impl Leading {
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let check_at = (!self.in_flight.is_empty()).then_some(self.check_at);
-        [check_at, self.announcer.next_deadline()].into_iter().flatten().min()
+        earliest([check_at, self.announcer.next_deadline()])
     }
 }

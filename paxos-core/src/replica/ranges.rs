@@ -26,16 +26,26 @@ impl Ranges {
         !range.is_empty() && found.is_some_and(|found| found.start < range.end)
     }
 
-    /// The first range with a number above or at `number`.
+    /// The first range with a number above or at `number`. Mostly it lies behind them all.
     fn first_ending_behind(&self, number: u64) -> usize {
+        if self.0.back().is_none_or(|last| last.end <= number) {
+            return self.0.len();
+        }
         self.0.partition_point(|range| range.end <= number)
     }
 
     pub(super) fn insert(&mut self, range: Range<u64>) {
-        if range.is_empty() {
-            return;
+        match self.0.back_mut() {
+            _ if range.is_empty() => {}
+            Some(last) if range.start > last.end => self.0.push_back(range),
+            Some(last) if range.start >= last.start => last.end = last.end.max(range.end),
+            Some(_) => self.insert_among(range),
+            None => self.0.push_back(range),
         }
-        // Those it touches become one with it.
+    }
+
+    /// Those it touches become one with it.
+    fn insert_among(&mut self, range: Range<u64>) {
         let first = self.0.partition_point(|other| other.end < range.start);
         let end = self.0.partition_point(|other| other.start <= range.end);
         if first == end {
@@ -50,9 +60,15 @@ impl Ranges {
     }
 
     pub(super) fn remove(&mut self, range: &Range<u64>) {
-        if !self.overlaps(range) {
-            return;
+        if self.0.front().is_none_or(|first| range.start <= first.start) {
+            self.remove_below(range.end);
+        } else if self.overlaps(range) {
+            self.remove_among(range);
         }
+    }
+
+    /// Its ends stay of those it cuts.
+    fn remove_among(&mut self, range: &Range<u64>) {
         let first = self.first_ending_behind(range.start);
         let end = self.0.partition_point(|other| other.start < range.end);
         let before = self.0[first].start..range.start;

@@ -67,12 +67,23 @@ impl Session {
         }
     }
 
-    /// Takes in the requests `first..end`, and calls `verdict` with each piece of them, in order.
+    /// Takes in the requests of a run in `slot`, and calls `verdict` with each piece of them, in
+    /// order.
     ///
     /// What is settled or too far ahead to be remembered lies before or behind the rest.
-    fn take_in(&mut self, first: u64, end: u64, mut verdict: impl FnMut(u64, Verdict)) {
+    fn take_in(&mut self, slot: Slot, run: &Run, mut verdict: impl FnMut(u64, Verdict)) {
+        assert!(self.last_used <= slot, "a session is not used ahead of its slot");
+        self.last_used = slot;
+        self.settle_below(run.open_from);
+        let (first, end) = (run.first, run.end());
         let open_from = self.open_from.clamp(first, end);
         let open_end = self.open_from.saturating_add(limits::SESSION_WINDOW).clamp(open_from, end);
+        if (open_from, open_end) == (first, end) && !self.done.overlaps(&(first..end)) {
+            // Mostly all of them are new.
+            verdict(end - first, Verdict::Fresh);
+            self.done.insert(first..end);
+            return;
+        }
         verdict(open_from - first, Verdict::Expired);
         for (piece, is_done) in self.done.pieces(open_from..open_end) {
             let is_done = if is_done { Verdict::Duplicate } else { Verdict::Fresh };
@@ -174,22 +185,22 @@ impl SessionTable {
             }
             start = end;
         };
-        let Some(session) = self.session(run.client) else {
+        let known = self.clients.sessions.get_mut(&run.client.name);
+        if let Some(session) = known.filter(|session| session.epoch == run.client.epoch) {
+            session.take_in(slot, run, push);
+        } else if let Some(session) = self.begin(run.client) {
+            session.take_in(slot, run, push);
+        } else {
             push(u64::from(run.count), Verdict::Expired);
-            return;
-        };
-        assert!(session.last_used <= slot, "a session is not used ahead of its slot");
-        session.last_used = slot;
-        session.settle_below(run.open_from);
-        session.take_in(run.first, run.end(), push);
+        }
     }
 
-    /// The session of `client`, begun if it is new; `None` if the client is of the past.
-    fn session(&mut self, client: ClientId) -> Option<&mut Session> {
+    /// Begins the session of a `client` that has none yet; `None` if the client is of the past.
+    fn begin(&mut self, client: ClientId) -> Option<&mut Session> {
         let known = self.clients.sessions.get(&client.name).map(|session| session.epoch);
         match known {
             Some(epoch) if epoch > client.epoch => return None,
-            Some(epoch) if epoch == client.epoch || planted!(EpochIgnored) => {
+            Some(_) if planted!(EpochIgnored) => {
                 return self.clients.sessions.get_mut(&client.name);
             }
             None if !self.nodes.contains(&client.name) => {

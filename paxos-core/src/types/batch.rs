@@ -3,7 +3,7 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Deserialize;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -38,22 +38,29 @@ struct Header {
     lengths: Vec<u32>,
 }
 
-/// A [`Header`] on its way out.
-#[derive(Serialize)]
-struct HeaderRef<'a> {
-    runs: &'a [Run],
-    lengths: Lengths<'a>,
+/// Appends a [`Header`], as postcard encodes it: every number in groups of seven bits, the lowest
+/// first.
+fn push_header(encoded: &mut Vec<u8>, runs: &[Run], ends: &[u32]) {
+    push_number(encoded, runs.len() as u64);
+    for Run { client, first, count, open_from } in runs {
+        for number in [client.name, client.epoch, *first, u64::from(*count), *open_from] {
+            push_number(encoded, number);
+        }
+    }
+    push_number(encoded, ends.len() as u64);
+    let mut start = TAG_BYTES as u32;
+    for end in ends {
+        push_number(encoded, u64::from(end - start));
+        start = *end;
+    }
 }
 
-/// The lengths of commands that end here.
-struct Lengths<'a>(&'a [u32]);
-
-impl Serialize for Lengths<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut start = TAG_BYTES as u32;
-        let length = |&end: &u32| end - std::mem::replace(&mut start, end);
-        serializer.collect_seq(self.0.iter().map(length))
+fn push_number(encoded: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        encoded.push(number as u8 | 0x80);
+        number >>= 7;
     }
+    encoded.push(number as u8);
 }
 
 impl Batch {
@@ -282,13 +289,12 @@ impl BatchBuilder {
     /// If the batch exceeds 4 GiB, which the limits exclude.
     #[must_use]
     pub fn build(self) -> Option<Batch> {
-        let BatchBuilder { buffer, runs, ends } = self;
+        let BatchBuilder { buffer: mut encoded, runs, ends } = self;
         if ends.is_empty() {
             return None;
         }
-        let commands_end = buffer.len();
-        let header = HeaderRef { runs: &runs, lengths: Lengths(&ends) };
-        let mut encoded = postcard::to_extend(&header, buffer).expect("plain data encodes");
+        let commands_end = encoded.len();
+        push_header(&mut encoded, &runs, &ends);
         let header_len = u32::try_from(encoded.len() - commands_end);
         let header_len = header_len.expect("a header is below 4 GiB");
         encoded.extend_from_slice(&header_len.to_le_bytes());

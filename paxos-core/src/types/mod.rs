@@ -18,4 +18,5 @@ pub use quorums::{Phase, Quorums, QuorumsError};
 pub use request::{ClientId, RequestId, Run};
 pub use slot::Slot;
 pub use time::Instant;
+pub(crate) use time::earliest;
 pub use value::{Value, ValueError};

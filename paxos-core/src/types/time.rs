@@ -36,3 +36,11 @@ impl Instant {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
+
+/// The earliest of the deadlines there are.
+pub(crate) fn earliest<const N: usize>(deadlines: [Option<Instant>; N]) -> Option<Instant> {
+    deadlines.into_iter().fold(None, |earliest, deadline| match (earliest, deadline) {
+        (Some(earliest), Some(deadline)) => Some(earliest.min(deadline)),
+        _ => earliest.or(deadline),
+    })
+}

@@ -4,6 +4,7 @@
 
 mod cluster;
 
+mod blocking;
 mod ends;
 mod failover;
 mod faults;

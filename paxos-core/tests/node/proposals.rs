@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use paxos_core::{
     Node,
-    node::ProposeError,
+    node::{NodeError, ProposeError},
     port::StateMachine,
     types::{ClientId, Membership, RequestId, Slot},
 };
@@ -59,6 +59,8 @@ async fn a_request_id_of_ones_own_has_effect_once_on_whichever_node_it_is_propos
     let first = RequestId { client, sequence: 1 };
     assert_eq!(cluster.node(1).propose_as(first, 7).await, Ok(1));
     for id in 1..=3 {
+        // A node that has yet to apply the command has its response, too.
+        cluster.node(id).linearize().await.expect("a quorum runs");
         let again = cluster.node(id).propose_as(first, 7).await;
         assert_eq!(again, Err(ProposeError::AlreadyApplied));
     }
@@ -162,4 +164,25 @@ async fn nodes_run_on_several_threads_with_a_state_machine_that_blocks() {
     for node in &nodes {
         assert_eq!(node.shutdown().await, Ok(()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_task_keeps_many_commands_in_flight_and_each_has_its_own_answer() {
+    let cluster = Cluster::start_with(3, |config| config.outstanding_commands_max = 100).await;
+    let leader = cluster.leader_of(1).await;
+    let node = cluster.node(leader);
+    let mut submitted: Vec<_> = (1..=101).map(|command| node.submit(command)).collect();
+    let beyond = submitted.pop().expect("one too many");
+    assert_eq!(beyond.await, Err(ProposeError::Busy));
+    for (position, submitted) in (1..).zip(submitted) {
+        assert_eq!(submitted.await, Ok(position));
+    }
+    // One that is not waited for has effect all the same.
+    drop(node.submit(102));
+    assert_eq!(node.propose(103).await, Ok(102));
+    cluster.network.isolate(leader);
+    let in_vain = node.submit(104);
+    assert_eq!(node.shutdown().await, Ok(()));
+    let ended = Err(ProposeError::Stopped(NodeError::ShutDown));
+    assert_eq!((in_vain.await, node.submit(105).await), (ended.clone(), ended));
 }

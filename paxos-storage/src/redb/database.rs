@@ -28,7 +28,7 @@ use super::{
 };
 
 /// Format of the tables. A higher one is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Pages that redb keeps in memory: the upper levels of the tables and the tail of the log. What
 /// lies further back is read once, by a peer that lags, and the operating system caches it too.
 const CACHE_BYTES: usize = 32 << 20;
@@ -137,6 +137,7 @@ impl OpenDatabase {
             Some(found) if found > FORMAT => {
                 Err(StorageError::NewerFormat { found, known: FORMAT })
             }
+            Some(found) if found > 0 => Err(StorageError::OlderFormat { found, known: FORMAT }),
             _ => Err(self.damaged("its format is unreadable".to_owned())),
         }
     }

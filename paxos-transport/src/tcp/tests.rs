@@ -178,14 +178,14 @@ async fn another_version_is_told_so() {
     assert!(text.contains("run the same version"), "{text}");
     let (peer, reason) = cluster.refusal().await;
     assert_eq!(peer, None);
-    assert!(reason.contains("version 7 meets version 1"), "{reason}");
+    assert!(reason.contains("version 7 meets version 2"), "{reason}");
 }
 
 /// Node 1 dials what it takes for node 3, and finds another version there.
 #[tokio::test]
 async fn another_version_is_recognised_when_dialled() {
     let cluster = Cluster::start(Settings::default()).await;
-    let answer = [&MAGIC[..], &2u16.to_le_bytes(), b"whatever version 2 says next"].concat();
+    let answer = [&MAGIC[..], &3u16.to_le_bytes(), b"whatever version 3 says next"].concat();
     let third = async {
         loop {
             let (mut stream, _) = cluster.third.accept().await.expect("a connection");
@@ -199,7 +199,7 @@ async fn another_version_is_recognised_when_dialled() {
         () = third => unreachable!("it accepts for ever"),
     };
     assert_eq!(peer, Some(NodeId(3)));
-    assert!(reason.contains("version 2 meets version 1"), "{reason}");
+    assert!(reason.contains("version 3 meets version 2"), "{reason}");
 }
 
 #[tokio::test]

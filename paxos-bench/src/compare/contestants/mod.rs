@@ -6,6 +6,6 @@ pub(super) mod omnipaxos;
 #[cfg(feature = "openraft")]
 pub(super) mod openraft;
 pub(super) mod ours;
-pub(super) mod ours_alone;
+mod ours_alone;
 #[cfg(feature = "raft-rs")]
 pub(super) mod raft_rs;
