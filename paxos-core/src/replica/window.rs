@@ -1,6 +1,9 @@
 //! The commands of one client that have no answer yet, side by side in the order of their sequence
 //! numbers, and which of them have gone to the leader.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use bytes::Bytes;

@@ -7,10 +7,12 @@
 //!
 //! - It finds such an order exactly if there is one, by the search of Wing & Gong ("Testing and
 //!   verifying concurrent objects", JPDC 1993) with the memory of Lowe ("Testing for
-//!   linearizability", CCPE 2017): no set of placed calls with the same state is looked at twice.
+//!   linearizability", CCPE 2017): no set of placed calls with the same state is looked at twice, nor
+//!   with more calls that never returned placed beside them.
 //! - A call that never returned may have taken place at any time after it began, or never.
 //! - It ends: after `steps_max` steps it gives up, and says so. Whoever checks must take
-//!   [`Verdict::Unknown`] for a failure.
+//!   [`Verdict::Unknown`] for a failure. What a history takes can grow exponentially with the calls
+//!   that overlap, and those that never returned overlap all that comes after them.
 //!
 //! Calls that concern different objects can be checked apart (*locality*, Herlihy & Wing,
 //! section 3.2), and should be: [`check_apart`].

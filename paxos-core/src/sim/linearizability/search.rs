@@ -7,10 +7,13 @@
 //!
 //! What has to come is tried before what never ended and may not come at all.
 //!
-//! One addition: a read that may come next is placed at once, before any write is tried, because
-//! whatever else comes before it might as well come after. So reads cost no search.
+//! Two additions. A read that may come next is placed at once, before any write is tried, because
+//! whatever else comes before it might as well come after: so reads cost no search. And the memory
+//! knows that calls that never ended are a means and not an end: where the same calls that have ended
+//! led to the same state with no more of the others spent, whatever can come now could come then. To
+//! spend others as well, or as many again in vain, is not tried.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Call, Model, Stuck, Unexplained, Verdict};
 
@@ -98,11 +101,20 @@ impl Timeline {
 
 /// A set of calls.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Placed(Box<[u64]>);
+struct CallSet(Box<[u64]>);
 
-impl Placed {
+impl CallSet {
+    /// None of so many calls.
+    fn none_of(calls: usize) -> CallSet {
+        CallSet(vec![0; calls.div_ceil(64)].into())
+    }
+
     fn flip(&mut self, call: usize) {
         self.0[call / 64] ^= 1 << (call % 64);
+    }
+
+    fn is_within(&self, other: &CallSet) -> bool {
+        self.0.iter().zip(&other.0).all(|(these, those)| these & !those == 0)
     }
 }
 
@@ -117,10 +129,11 @@ pub fn check<M: Model>(
         calls,
         timeline: Timeline::of(calls),
         state: model.start(),
-        placed: Placed(vec![0; calls.len().div_ceil(64)].into()),
+        done: CallSet::none_of(calls.len()),
+        spent: CallSet::none_of(calls.len()),
         order: Vec::new(),
         to_place: calls.iter().filter(|call| call.ended.is_some()).count(),
-        seen: HashSet::new(),
+        seen: HashMap::new(),
         furthest: None,
     };
     search.verdict(steps_max)
@@ -156,12 +169,16 @@ struct Search<'a, M: Model> {
     calls: &'a [Call<M::Operation, M::Outcome>],
     timeline: Timeline,
     state: M::State,
-    placed: Placed,
+    /// The calls placed that have ended.
+    done: CallSet,
+    /// The calls placed that never ended.
+    spent: CallSet,
     /// The calls placed, each with the state before it but for reads.
     order: Vec<(usize, Option<M::State>)>,
     /// Calls that have ended and are not placed.
     to_place: usize,
-    seen: HashSet<(Placed, M::State)>,
+    /// Where the search has been: what was done, the state, and each least set of what was spent.
+    seen: HashMap<(CallSet, M::State), Vec<CallSet>>,
     furthest: Option<Stuck>,
 }
 
@@ -211,6 +228,15 @@ impl<M: Model> Search<'_, M> {
         self.calls[call].ended.is_none()
     }
 
+    /// Puts a call into the set of those like it that are placed, or takes it out.
+    fn flip(&mut self, call: usize) {
+        if self.is_endless(call) {
+            self.spent.flip(call);
+        } else {
+            self.done.flip(call);
+        }
+    }
+
     fn place(&mut self, call: usize, before: Option<M::State>) {
         self.timeline.place(call);
         self.order.push((call, before));
@@ -227,7 +253,7 @@ impl<M: Model> Search<'_, M> {
                 let call = self.timeline.events[at].call;
                 at = self.timeline.next[at];
                 if self.is_read(call) && self.after(call).is_some() {
-                    self.placed.flip(call);
+                    self.flip(call);
                     self.place(call, None);
                     has_placed = true;
                 }
@@ -238,13 +264,28 @@ impl<M: Model> Search<'_, M> {
     /// Places a write, if it can come next and that leads to something new.
     fn place_write(&mut self, call: usize) -> bool {
         let Some(after) = self.after(call).filter(|_| !self.is_read(call)) else { return false };
-        self.placed.flip(call);
-        if !self.seen.insert((self.placed.clone(), after.clone())) {
-            self.placed.flip(call);
+        self.flip(call);
+        if !self.is_new(after.clone()) {
+            self.flip(call);
             return false;
         }
         let before = std::mem::replace(&mut self.state, after);
         self.place(call, Some(before));
+        true
+    }
+
+    /// Whether the search has not been at what is placed now, in this state, with no more spent than
+    /// now; remembers that it has been here.
+    ///
+    /// To pass over the others loses nothing. Whatever could follow now could follow there as well,
+    /// where it has been tried, or, if that lies on the way here, is about to be without the detour.
+    fn is_new(&mut self, state: M::State) -> bool {
+        let been = self.seen.entry((self.done.clone(), state)).or_default();
+        if been.iter().any(|less| less.is_within(&self.spent)) {
+            return false;
+        }
+        been.retain(|more| !self.spent.is_within(more));
+        been.push(self.spent.clone());
         true
     }
 
@@ -257,7 +298,7 @@ impl<M: Model> Search<'_, M> {
         }
         while let Some((last, before)) = self.order.pop() {
             self.timeline.displace(last);
-            self.placed.flip(last);
+            self.flip(last);
             self.to_place += usize::from(self.calls[last].ended.is_some());
             if let Some(before) = before {
                 self.state = before;
