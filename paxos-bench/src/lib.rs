@@ -91,6 +91,7 @@
 //! ```
 
 mod backend;
+mod child;
 mod cluster;
 pub mod compare;
 mod disk;
@@ -110,6 +111,7 @@ mod trimmed;
 mod trio;
 
 pub use backend::{StorageKind, TransportKind};
+pub use child::serve;
 pub use cluster::{Cluster, Entry};
 pub use disk::Disk;
 pub use environment::Environment;
