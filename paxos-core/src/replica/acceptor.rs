@@ -85,6 +85,7 @@ impl Acceptor {
     }
 
     /// Checks a leader's or candidate's ballot against the promise and rejects it if it is lower.
+    #[inline]
     pub(super) fn judge(&self, from: NodeId, ballot: Ballot, out: &mut Outbox) -> Judgement {
         if ballot >= self.promised || planted!(BallotBelowPromise) {
             return Judgement::Current;
@@ -94,6 +95,7 @@ impl Acceptor {
     }
 
     /// Promises a ballot durably, unless it has promised it before.
+    #[inline]
     fn promise(&mut self, ballot: Ballot, out: &mut Outbox) {
         assert!(ballot >= self.promised, "a promise of {} cannot sink to {ballot}", self.promised);
         assert!(ballot.is_proposable(), "{ballot} is nobody's ballot");
@@ -223,6 +225,7 @@ impl Acceptor {
         }
     }
 
+    #[inline]
     fn record(&mut self, slot: Slot, ballot: Ballot, value: Value, out: &mut Outbox) {
         assert!(slot > Slot::ZERO, "the log starts at slot 1");
         assert!(

@@ -45,6 +45,7 @@ impl Announcer {
     }
 
     /// Tells whoever is to be told by now.
+    #[inline]
     pub(super) fn announce(&mut self, ballot: Ballot, chosen: Watermark, cx: &mut Context<'_>) {
         if chosen.slot <= self.announced {
             return;
@@ -61,6 +62,7 @@ impl Announcer {
         }
     }
 
+    #[inline]
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.due
     }

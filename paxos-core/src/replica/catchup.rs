@@ -43,6 +43,7 @@ struct Pulling {
 
 impl Catchup {
     /// `peer` knows every slot up to `chosen` to be chosen.
+    #[inline]
     pub(super) fn on_peer(&mut self, peer: NodeId, chosen: Slot) {
         match self.peers.iter_mut().find(|(known, _)| *known == peer) {
             Some((_, known)) => *known = chosen.max(*known),
@@ -59,6 +60,7 @@ impl Catchup {
     }
 
     /// Pulls the next page, if slots have been missing for long enough.
+    #[inline]
     pub(super) fn pull(
         &mut self,
         learner: &Learner,
@@ -167,6 +169,7 @@ impl Catchup {
         values
     }
 
+    #[inline]
     pub(super) fn next_deadline(&self, config: &Config) -> Option<Instant> {
         match (&self.pulling, self.flowing, self.stuck) {
             (Some(pulling), _, _) => Some(pulling.expires_at),

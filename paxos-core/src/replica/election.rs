@@ -74,6 +74,7 @@ impl Election {
     }
 
     /// Where to send what a leader has to see.
+    #[inline]
     pub(super) fn target(&self) -> Option<Target> {
         match (self.leader, self.route) {
             (Some((ballot, _)), _) => Some(Target::Peer(ballot.node, ballot)),
@@ -82,6 +83,7 @@ impl Election {
         }
     }
 
+    #[inline]
     pub(super) fn heard_of(&mut self, ballot: Ballot) {
         if ballot.is_proposable() {
             self.highest = self.highest.max(ballot);
@@ -90,6 +92,7 @@ impl Election {
 
     /// Whether the ballots in a message may be real. One that is out of all proportion is damage,
     /// and whoever adopted it would leave no ballot above it for anybody.
+    #[inline]
     pub(super) fn is_credible(&self, message: &Message) -> bool {
         let ballots = match message {
             Message::PollReply(reply) => [Some(reply.promised), reply.leader],
@@ -105,6 +108,7 @@ impl Election {
     }
 
     /// A live leader has been heard, at a ballot this node may follow.
+    #[inline]
     pub(super) fn on_leader(&mut self, ballot: Ballot, cx: &mut Context<'_>) {
         self.heard_of(ballot);
         if self.leader.is_none_or(|(known, _)| ballot >= known) {
@@ -190,6 +194,7 @@ impl Election {
     }
 
     /// Polls if it is time to; returns the ballot to prepare if nobody else has to be asked.
+    #[inline]
     pub(super) fn tick(
         &mut self,
         numbers: &mut u64,
@@ -221,6 +226,7 @@ impl Election {
         self.granted(cx)
     }
 
+    #[inline]
     pub(super) fn next_deadline(&self) -> Instant {
         self.poll.as_ref().map_or(self.timeout_at, |poll| poll.expires_at)
     }

@@ -95,6 +95,7 @@ impl Followers {
     }
 
     /// A peer has answered something of this leadership.
+    #[inline]
     pub(super) fn on_answer(&mut self, from: NodeId, now: Instant) {
         if let Some(peer) = self.peer(from) {
             peer.heard_at = peer.heard_at.max(now);
@@ -145,6 +146,7 @@ impl Followers {
         Some(heard_at.after(cx.config.election_timeout))
     }
 
+    #[inline]
     pub(super) fn is_quorum_lost(&mut self, cx: &Context<'_>) -> bool {
         let is_late = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= cx.now);
         if is_late(self.holds_until) {
@@ -154,12 +156,14 @@ impl Followers {
     }
 
     /// When to begin a round, or to look whether the quorum is lost.
+    #[inline]
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         earliest([Some(self.next_beat), self.holds_until])
     }
 
     /// Whether too few of those that the leader hears can write, itself included, or it takes no work
     /// itself, although others could be enough to lead. Those that it hears are a quorum.
+    #[inline]
     pub(super) fn cannot_write(
         &self,
         leader_can_write: bool,

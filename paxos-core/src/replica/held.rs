@@ -34,6 +34,7 @@ pub(super) struct Votes {
 
 impl Held {
     /// Keeps `message` until the write `after` is durable.
+    #[inline]
     pub(super) fn hold(&mut self, after: WriteId, to: NodeId, message: AfterPersist) {
         if let AfterPersist::Accepted { ballot, slot } = message {
             self.hold_vote(after, Votes { to, ballot, first: slot, last: slot });
@@ -52,6 +53,7 @@ impl Held {
         assert!(self.phase_one.len() <= 2 * limits::VOTERS_MAX, "one of each kind for a peer");
     }
 
+    #[inline]
     fn hold_vote(&mut self, after: WriteId, vote: Votes) {
         let other = self.votes.back().map(|(_, votes)| (votes.to, votes.ballot));
         if other.is_some_and(|other| other != (vote.to, vote.ballot)) {
@@ -92,6 +94,7 @@ impl Held {
     }
 
     /// The next promise or Prepare that waits for nothing more, with who gets it.
+    #[inline]
     pub(super) fn next_of_phase_one(
         &mut self,
         persisted: WriteId,
@@ -102,6 +105,7 @@ impl Held {
     }
 
     /// The next votes that wait for nothing more.
+    #[inline]
     pub(super) fn next_votes(&mut self, persisted: WriteId) -> Option<Votes> {
         let (_, votes) = self.votes.pop_front_if(|(after, _)| *after <= persisted)?;
         self.voted.remove(&(votes.first.0..votes.last.next().0));

@@ -93,6 +93,7 @@ impl Learner {
     }
 
     /// Takes in a leader's watermark. Those of older leaders, or late ones, say nothing new.
+    #[inline]
     pub(super) fn on_watermark(&mut self, ballot: Ballot, watermark: Watermark) -> Option<Halt> {
         let (leader_ballot, leader_watermark) = self.leader_watermark;
         if (ballot, watermark.slot) > (leader_ballot, leader_watermark.slot) {
@@ -138,6 +139,7 @@ impl Learner {
     }
 
     /// Compares a leader's hash with the own one at the same slot, if that is still known.
+    #[inline]
     fn compare(&self, ballot: Ballot, watermark: Watermark) -> Option<Halt> {
         let oldest = self.hashes.front()?.slot;
         let index = usize::try_from(watermark.slot.0.checked_sub(oldest.0)?).ok()?;
@@ -146,6 +148,7 @@ impl Learner {
     }
 
     /// Whether the state machine may be given more.
+    #[inline]
     pub(super) fn wants_delivery(&self, bytes_max: usize) -> bool {
         self.delivered() < self.chosen.slot && self.bytes_in_delivery < bytes_max
     }
@@ -174,6 +177,7 @@ impl Learner {
     }
 
     /// The state machine has applied every slot up to `slot`.
+    #[inline]
     pub(super) fn on_applied(&mut self, slot: Slot) {
         assert!(slot <= self.delivered(), "slot {slot} was applied before it was delivered");
         self.applied = self.applied.max(slot);

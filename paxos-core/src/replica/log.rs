@@ -81,6 +81,7 @@ impl Log {
         Ok(log)
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, slot: Slot, ballot: Ballot, value: Value, write: WriteId) {
         assert!(slot > self.on_disk, "slot {slot} is chosen and on disk: it cannot change");
         assert!(
@@ -97,6 +98,7 @@ impl Log {
     }
 
     /// Ballot and value of a record in memory.
+    #[inline]
     pub(super) fn get(&self, slot: Slot) -> Option<(Ballot, &Value)> {
         self.entries.get(slot).map(|entry| (entry.ballot, &entry.value))
     }
@@ -129,6 +131,7 @@ impl Log {
     }
 
     /// Drops the oldest values that are chosen and durable until the cache fits its limit.
+    #[inline]
     pub(super) fn evict(&mut self, chosen: Slot, persisted: WriteId, bytes_max: usize) {
         assert!(self.on_disk <= chosen, "only what is chosen leaves memory");
         assert!(self.highest >= chosen, "what is chosen has been recorded");

@@ -15,15 +15,18 @@ impl Memberships {
     }
 
     /// The membership whose quorums decide `slot`.
+    #[inline]
     pub(super) fn governing(&self, _slot: Slot) -> &Membership {
         &self.current
     }
 
     /// The newest membership: who is talked to, and who leads.
+    #[inline]
     pub(super) fn current(&self) -> &Membership {
         &self.current
     }
 
+    #[inline]
     pub(super) fn is_voter(&self, node: NodeId) -> bool {
         self.current.is_voter(node)
     }

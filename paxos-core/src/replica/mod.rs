@@ -255,9 +255,11 @@ impl<W> Replica<W> {
         }
         if self.stirred || self.due.is_some_and(|due| due <= now) {
             self.tick(now);
-            self.progress(now);
-            while self.hear_itself(now) {
+            loop {
                 self.progress(now);
+                if !self.hear_itself(now) {
+                    break;
+                }
             }
             self.announce(now);
             self.stirred = false;

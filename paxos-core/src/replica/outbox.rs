@@ -5,7 +5,10 @@
 //! then is durable. A driver never sees them earlier, so it cannot send them too early. Meanwhile
 //! they wait in [`held`](super::held).
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use super::{
     Effects, Halt, WriteId,
@@ -62,10 +65,13 @@ impl AfterPersist {
 pub(super) struct Outbox {
     id: NodeId,
     effects: Effects,
-    batch: WriteBatch,
+    /// Of the write in the making.
+    promised: Option<Ballot>,
+    records: Vec<Record>,
+    sessions: Option<SessionCheckpoint>,
     /// The last write issued.
     issued: WriteId,
-    /// The one after it, if there is anything in the batch in the making; else the same.
+    /// The one in the making, if there is anything to write; else the same.
     last_write: WriteId,
     persisted: WriteId,
     /// When a write last came to its end, or was issued while no other was under way.
@@ -87,7 +93,9 @@ impl Outbox {
         Outbox {
             id,
             effects: Effects::default(),
-            batch: WriteBatch::default(),
+            promised: None,
+            records: Vec::new(),
+            sessions: None,
             issued: WriteId(0),
             last_write: WriteId(0),
             persisted: WriteId(0),
@@ -100,11 +108,13 @@ impl Outbox {
     }
 
     /// The effects that have no rule here.
+    #[inline]
     pub(super) fn effects(&mut self) -> &mut Effects {
         &mut self.effects
     }
 
     /// Stops the replica, if there is a reason to; the first reason of a step stands.
+    #[inline]
     pub(super) fn halt(&mut self, reason: Option<Halt>) {
         if reason.is_some() && self.effects.halt.is_none() {
             self.effects.halt = reason;
@@ -112,6 +122,7 @@ impl Outbox {
     }
 
     /// Sends what depends on no write.
+    #[inline]
     pub(super) fn send(&mut self, to: NodeId, message: Message) {
         debug_assert!(
             !matches!(message, Message::Promise(_) | Message::Accepted(_) | Message::Prepare(_)),
@@ -135,6 +146,7 @@ impl Outbox {
 
     /// Sends `message` once every write so far, the batch in the making included, is durable;
     /// unless the same waits already.
+    #[inline]
     pub(super) fn send_after_persist(&mut self, to: NodeId, message: AfterPersist) {
         let after = self.last_write();
         if after <= self.persisted
@@ -150,9 +162,9 @@ impl Outbox {
 
     /// Makes a promise durable. What waits at lower ballots could only be refused by now.
     pub(super) fn persist_promise(&mut self, promised: Ballot) {
-        let batch = self.batch();
-        assert!(batch.promised <= Some(promised), "a promise never sinks");
-        batch.promised = Some(promised);
+        assert!(self.promised <= Some(promised), "a promise never sinks");
+        self.promised = Some(promised);
+        self.begin_write();
         self.held.drop_below(promised);
     }
 
@@ -161,21 +173,28 @@ impl Outbox {
         self.held.drop_prepares();
     }
 
-    /// The batch in the making, to put something into.
-    fn batch(&mut self) -> &mut WriteBatch {
+    /// There is something to write.
+    fn begin_write(&mut self) {
         self.last_write = WriteId(self.issued.0 + 1);
-        &mut self.batch
     }
 
+    #[inline]
     pub(super) fn persist_record(&mut self, record: Record) {
         let len = record.value.encoded_len();
-        self.batch().records.push(record);
+        if self.records.is_empty() {
+            // Mostly it is the only one of its write.
+            self.records = vec![record];
+        } else {
+            self.records.push(record);
+        }
+        self.begin_write();
         self.backlog.add(self.last_write, len);
     }
 
     pub(super) fn persist_sessions(&mut self, sessions: SessionCheckpoint) {
         let len = sessions.table.len();
-        self.batch().sessions = Some(sessions);
+        self.sessions = Some(sessions);
+        self.begin_write();
         self.backlog.add(self.last_write, len);
     }
 
@@ -184,6 +203,7 @@ impl Outbox {
     }
 
     /// The write that carries what was persisted last, whether it has been issued yet or not.
+    #[inline]
     pub(super) fn last_write(&self) -> WriteId {
         self.last_write
     }
@@ -209,6 +229,7 @@ impl Outbox {
 
     /// Takes note that writes up to `id` are durable and releases what waited for them. Says whether
     /// the disk was behind and has caught up.
+    #[inline]
     pub(super) fn on_persisted(&mut self, id: WriteId, now: Instant) -> bool {
         assert!(id <= self.issued, "write {id:?} was never issued, only up to {:?}", self.issued);
         if id > self.persisted {
@@ -235,6 +256,7 @@ impl Outbox {
     }
 
     /// Votes that become durable together travel together, as far as their slots follow each other.
+    #[inline]
     fn release_votes(&mut self, votes: Votes) {
         let Votes { to, ballot, first, last } = votes;
         let before = if to == self.id {
@@ -253,17 +275,19 @@ impl Outbox {
     }
 
     /// The next thing this node has said to itself.
+    #[inline]
     pub(super) fn take_to_self(&mut self) -> Option<Message> {
         self.to_self.pop_front()
     }
 
     /// The effects of the step, in place of what is in `effects`. One that halts has no other effect:
     /// what the replica knows is wrong.
+    #[inline]
     pub(super) fn finish(&mut self, watermark: Watermark, now: Instant, effects: &mut Effects) {
         assert!(self.persisted <= self.issued, "a write is done after it has been issued");
         assert!(self.to_self.is_empty(), "what this node says to itself is heard in the same step");
         if self.effects.halt.is_some() {
-            self.batch = WriteBatch::default();
+            (self.promised, self.records, self.sessions) = (None, Vec::new(), None);
             self.last_write = self.issued;
             self.backlog.forget_after(self.issued);
             let halt = self.effects.halt.take();
@@ -273,15 +297,20 @@ impl Outbox {
         effects.replace_with(&mut self.effects);
         if self.last_write > self.issued {
             assert!(watermark.slot >= self.watermark_written.slot, "the watermark never sinks");
-            if watermark != self.watermark_written {
-                self.batch.chosen = Some(watermark);
-                self.watermark_written = watermark;
-            }
+            let chosen = (watermark != self.watermark_written).then_some(watermark);
+            self.watermark_written = watermark;
             if self.persisted == self.issued {
                 self.disk_moved_at = now;
             }
             self.issued = self.last_write;
-            effects.persist = Some((self.issued, std::mem::take(&mut self.batch)));
+            let batch = WriteBatch {
+                promised: self.promised.take(),
+                chosen,
+                records: std::mem::take(&mut self.records),
+                sessions: self.sessions.take(),
+                peers: BTreeMap::new(),
+            };
+            effects.persist = Some((self.issued, batch));
         }
         self.backlog.end_step(now);
     }

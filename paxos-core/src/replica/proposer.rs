@@ -223,6 +223,7 @@ impl Leading {
     }
 
     /// Sends Accepts again whose votes are overdue.
+    #[inline]
     pub(super) fn tick(&mut self, learner: &Learner, cx: &mut Context<'_>) {
         if cx.now < self.check_at {
             return;

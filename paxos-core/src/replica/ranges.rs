@@ -16,17 +16,20 @@ impl Ranges {
         self.0.is_empty()
     }
 
+    #[inline]
     pub(super) fn contains(&self, number: u64) -> bool {
         self.0.get(self.first_ending_behind(number)).is_some_and(|range| range.start <= number)
     }
 
     /// Whether any number of `range` is in the set.
+    #[inline]
     pub(super) fn overlaps(&self, range: &Range<u64>) -> bool {
         let found = self.0.get(self.first_ending_behind(range.start));
         !range.is_empty() && found.is_some_and(|found| found.start < range.end)
     }
 
     /// The first range with a number above or at `number`. Mostly it lies behind them all.
+    #[inline]
     fn first_ending_behind(&self, number: u64) -> usize {
         if self.0.back().is_none_or(|last| last.end <= number) {
             return self.0.len();
@@ -34,6 +37,7 @@ impl Ranges {
         self.0.partition_point(|range| range.end <= number)
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, range: Range<u64>) {
         match self.0.back_mut() {
             _ if range.is_empty() => {}
@@ -59,6 +63,7 @@ impl Ranges {
         }
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, range: &Range<u64>) {
         if self.0.front().is_none_or(|first| range.start <= first.start) {
             self.remove_below(range.end);
@@ -81,6 +86,7 @@ impl Ranges {
         }
     }
 
+    #[inline]
     pub(super) fn remove_below(&mut self, number: u64) {
         while let Some(first) = self.0.front_mut()
             && first.start < number

@@ -88,8 +88,13 @@ impl Reader {
     }
 
     /// Whether there is nothing to do.
+    #[inline]
     pub(super) fn is_idle(&self) -> bool {
-        self.alive.is_empty() && self.confirming.is_empty() && self.listed() == 0
+        self.alive.is_empty()
+            && self.gathering.is_empty()
+            && self.asked.is_none()
+            && self.confirming.is_empty()
+            && self.indexed.is_empty()
     }
 
     /// Takes a read of this node's own; `false` if too many wait.
@@ -252,6 +257,7 @@ impl Reader {
         ready.into_values().flatten().filter(|number| self.alive.remove(number)).collect()
     }
 
+    #[inline]
     pub(super) fn next_deadline(&self, config: &Config) -> Option<Instant> {
         self.asked.as_ref().map(|asked| asked.at.after(config.retransmit_timeout))
     }

@@ -165,7 +165,7 @@ impl SessionTable {
         assert_eq!(slot, self.slot.next(), "sessions take in every slot, in order");
         self.slot = slot;
         let mut verdicts = Verdicts::new();
-        for run in batch.into_iter().flat_map(Batch::runs) {
+        for run in batch.map_or(&[][..], Batch::runs) {
             self.take_in_run(run, &mut verdicts);
         }
         let end = verdicts.last().map_or(0, |(range, _)| range.end);

@@ -71,8 +71,13 @@ impl<T> Slots<T> {
             self.first = self.first.previous();
         }
         let index = self.index(slot).expect("not before the first");
-        while self.places.len() <= index {
+        while self.places.len() < index {
             self.places.push_back(None);
+        }
+        if self.places.len() == index {
+            self.places.push_back(Some(entry));
+            self.occupied += 1;
+            return None;
         }
         let before = self.places[index].replace(entry);
         self.occupied += usize::from(before.is_none());

@@ -167,11 +167,12 @@ impl<W> Window<W> {
             return Some((range, true));
         }
         let unsent = self.unsent_from..self.end();
+        if unsent.is_empty() {
+            return None;
+        }
         self.unsent_from = unsent.end;
-        (!unsent.is_empty()).then(|| {
-            self.note_sent(now, unsent.clone());
-            (unsent, false)
-        })
+        self.note_sent(now, unsent.clone());
+        Some((unsent, false))
     }
 
     fn note_sent(&mut self, now: Instant, range: Range<u64>) {

@@ -42,6 +42,7 @@ impl Ballot {
 
     /// Whether a proposer may use this ballot, as opposed to the two marks.
     #[must_use]
+    #[inline]
     pub fn is_proposable(self) -> bool {
         self.round > 0 && self.round < u64::MAX
     }

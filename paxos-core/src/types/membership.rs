@@ -99,6 +99,7 @@ impl Membership {
 
     /// Whether `node` votes.
     #[must_use]
+    #[inline]
     pub fn is_voter(&self, node: NodeId) -> bool {
         self.voters.contains_key(&node)
     }

@@ -20,6 +20,7 @@ impl Slot {
     ///
     /// After 2⁶⁴ − 1 slots, which no cluster reaches.
     #[must_use]
+    #[inline]
     pub fn next(self) -> Slot {
         self.plus(1)
     }

@@ -26,6 +26,7 @@ impl Instant {
 
     /// The instant `delay` later.
     #[must_use]
+    #[inline]
     pub fn after(self, delay: Duration) -> Instant {
         Instant(self.0.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)))
     }
