@@ -61,7 +61,7 @@ pub(super) struct Origin<W> {
     earliest: Option<Instant>,
     target: Option<Target>,
     /// Counts the ways taken by other nodes than the leader.
-    detours: usize,
+    ways_taken: usize,
     /// What has been delivered and waits for the state machine, in the order of slots.
     in_application: VecDeque<Part>,
     answers: Vec<(W, Outcome)>,
@@ -88,7 +88,7 @@ impl<W> Origin<W> {
             spread: 0,
             earliest: None,
             target: None,
-            detours: 0,
+            ways_taken: 0,
             in_application: VecDeque::new(),
             answers: Vec::new(),
         }
@@ -138,6 +138,13 @@ impl<W> Origin<W> {
         window.insert(sequence, Entry { command, waiter, deadline, is_delivered: false });
         self.spread += window.spread() - before;
         self.open += 1;
+        assert!(
+            self.open <= config.outstanding_commands_max
+                && self.bytes <= config.outstanding_bytes_max,
+            "{} commands of {} bytes are open, beyond their bounds",
+            self.open,
+            self.bytes
+        );
         self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
     }
 
@@ -235,6 +242,8 @@ impl<W> Origin<W> {
             }
         }
         self.bytes -= bytes;
+        let last = self.in_application.back().map_or(Slot::ZERO, |last| last.slot);
+        assert!(part.slot >= last, "slot {} is delivered after slot {last}", part.slot);
         if is_awaited {
             self.in_application.push_back(part);
         }
@@ -293,6 +302,7 @@ impl<W> Origin<W> {
         window.trim();
         let after = window.spread();
         self.spread -= before - after;
+        assert!(self.open > 0 || self.bytes == 0, "nothing is open and has {} bytes", self.bytes);
         if after == 0 {
             self.others.remove(&client);
         }
@@ -354,8 +364,8 @@ impl<W> Origin<W> {
         queue: &mut Queue,
         cx: &mut Context<'_>,
     ) {
-        let detour = match target {
-            Target::Peer(peer, _) if is_overdue => cx.detour(peer, &mut self.detours),
+        let via = match target {
+            Target::Peer(peer, _) if is_overdue => cx.another_way(peer, &mut self.ways_taken),
             _ => None,
         };
         let Some(window) = self.window(client) else { return };
@@ -369,12 +379,12 @@ impl<W> Origin<W> {
         };
         while commands.peek().is_some() {
             let mut commands = page(&mut commands, cx.config);
-            if planted!(RetryUnderNewId) && detour.is_some() {
+            if planted!(RetryUnderNewId) && via.is_some() {
                 commands.iter_mut().for_each(|(at, _)| *at += limits::SESSION_WINDOW / 4);
             }
             let propose = Propose { client, open_from, commands, hops: 0 };
-            if let Some(detour) = detour {
-                cx.out.send(detour, Message::Propose(propose.clone()));
+            if let Some(via) = via {
+                cx.out.send(via, Message::Propose(propose.clone()));
             }
             cx.out.send(peer, Message::Propose(propose));
         }
