@@ -5,7 +5,7 @@ mod setup;
 
 use std::path::Path;
 
-use criterion::{BenchmarkId, Criterion};
+use criterion::{BenchmarkId, Criterion, SamplingMode};
 use paxos_bench::{
     Entry, Fixture, HarnessError, Payload,
     limit::{Fdatasync, Loopback},
@@ -19,7 +19,7 @@ fn main() -> Result<(), HarnessError> {
 
 /// The limits of a single command: nothing that others do at the same time makes it faster.
 fn limits(criterion: &mut Criterion) -> Result<(), HarnessError> {
-    let mut group = group(criterion, "limit");
+    let mut group = group(criterion, "limit", SamplingMode::Flat);
     let mut fdatasync = Fdatasync::new(Path::new(DIRECTORY))?;
     for (size, bytes) in SIZES {
         group.bench_function(BenchmarkId::new(format!("fdatasync/{size}"), 1), |bencher| {
@@ -38,7 +38,7 @@ fn limits(criterion: &mut Criterion) -> Result<(), HarnessError> {
 fn clusters(criterion: &mut Criterion) -> Result<(), HarnessError> {
     for (transport, storage) in backends() {
         let mut fixture = Fixture::new(transport, storage, Path::new(DIRECTORY))?;
-        let mut group = group(criterion, "latency");
+        let mut group = group(criterion, "latency", SamplingMode::Flat);
         for (size, bytes, in_flight) in loads() {
             let payload = Payload::of_size(bytes);
             let id = BenchmarkId::new(format!("{transport}/{storage}/{size}"), in_flight);

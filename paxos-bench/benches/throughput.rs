@@ -4,7 +4,7 @@ mod setup;
 
 use std::path::Path;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use paxos_bench::{
     Entry, Fixture, HarnessError, Payload,
     limit::{Fdatasync, Loopback},
@@ -17,7 +17,7 @@ fn main() -> Result<(), HarnessError> {
 }
 
 fn limits(criterion: &mut Criterion) -> Result<(), HarnessError> {
-    let mut group = group(criterion, "limit");
+    let mut group = group(criterion, "limit", SamplingMode::Flat);
     let mut fdatasync = Fdatasync::new(Path::new(DIRECTORY))?;
     for (size, bytes, in_flight) in loads() {
         group.throughput(Throughput::Elements(in_flight as u64));
@@ -45,7 +45,7 @@ fn clusters(criterion: &mut Criterion) -> Result<(), HarnessError> {
     for (transport, storage) in backends() {
         let mut fixture = Fixture::new(transport, storage, Path::new(DIRECTORY))?;
         for (name, entry) in [("throughput", Entry::Leader), ("forwarding", Entry::Everywhere)] {
-            let mut group = group(criterion, name);
+            let mut group = group(criterion, name, SamplingMode::Flat);
             for (size, bytes, in_flight) in loads() {
                 if entry == Entry::Everywhere && (size, in_flight) != ("256B", 64) {
                     continue;

@@ -34,32 +34,34 @@ impl TransportKind {
         TransportKind::Quic,
     ];
 
-    /// Transports for nodes 1 to `count`, each with the address where the others reach it.
+    /// Whether it reaches other processes.
+    pub(crate) fn leaves_the_process(self) -> bool {
+        self != TransportKind::Memory
+    }
+
+    /// A transport for node `id`, on this network if it is one in memory, and the address where
+    /// the others reach it.
     pub(crate) async fn bind(
         self,
-        count: u64,
-    ) -> Result<Vec<(String, Arc<dyn Transport>)>, TransportError> {
-        let mut transports: Vec<(String, Arc<dyn Transport>)> = Vec::new();
-        let network = MemoryNetwork::new(0);
-        for id in 1..=count {
-            transports.push(match self {
-                TransportKind::Memory => {
-                    let address = format!("node-{id}");
-                    (address.clone(), Arc::new(network.bind(address)))
-                }
-                #[cfg(feature = "tcp")]
-                TransportKind::Tcp => {
-                    let transport = paxos_transport::TcpTransport::bind(LOOPBACK, None).await?;
-                    (transport.local_addr().to_string(), Arc::new(transport))
-                }
-                #[cfg(feature = "quic")]
-                TransportKind::Quic => {
-                    let transport = paxos_transport::QuicTransport::bind(LOOPBACK, None).await?;
-                    (transport.local_addr().to_string(), Arc::new(transport))
-                }
-            });
+        id: u64,
+        network: &MemoryNetwork,
+    ) -> Result<(String, Arc<dyn Transport>), TransportError> {
+        match self {
+            TransportKind::Memory => {
+                let address = format!("node-{id}");
+                Ok((address.clone(), Arc::new(network.bind(address))))
+            }
+            #[cfg(feature = "tcp")]
+            TransportKind::Tcp => {
+                let transport = paxos_transport::TcpTransport::bind(LOOPBACK, None).await?;
+                Ok((transport.local_addr().to_string(), Arc::new(transport)))
+            }
+            #[cfg(feature = "quic")]
+            TransportKind::Quic => {
+                let transport = paxos_transport::QuicTransport::bind(LOOPBACK, None).await?;
+                Ok((transport.local_addr().to_string(), Arc::new(transport)))
+            }
         }
-        Ok(transports)
     }
 }
 

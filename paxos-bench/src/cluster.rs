@@ -1,4 +1,4 @@
-//! All nodes of a cluster in this process.
+//! The nodes of a cluster, in this process or in processes of their own.
 
 use std::{path::Path, time::Duration};
 
@@ -7,22 +7,27 @@ use paxos_core::{
     Node,
     types::{Membership, NodeId},
 };
+use paxos_transport::MemoryNetwork;
 use tempfile::TempDir;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::Mutex, task::JoinSet, time::timeout};
 
-use crate::{HarnessError, Payload, StorageKind, Tally, TransportKind};
+use crate::{HarnessError, Payload, StorageKind, Tally, TransportKind, child::Child};
 
 /// How long a cluster may take to find its first leader, with a busy machine in mind.
 const LEADER_MAX: Duration = Duration::from_secs(30);
 
 /// Nodes that replicate a [`Tally`], over backends chosen at run time.
 ///
-/// - Made by [`start`](Cluster::start), with a leader.
+/// - Made by [`start`](Cluster::start) or [`start_processes`](Cluster::start_processes), with a
+///   leader.
 /// - Work: [`entry`](Cluster::entry) names the nodes to propose at.
 /// - The end: [`shutdown`](Cluster::shutdown), which checks that all nodes agree.
 #[derive(Debug)]
 pub struct Cluster {
+    /// Those in this process.
     nodes: Vec<Node<Tally>>,
+    /// The others.
+    children: Mutex<Vec<Child>>,
     /// Deleted with the cluster.
     _directory: TempDir,
 }
@@ -49,35 +54,79 @@ impl Cluster {
         storage: StorageKind,
         directory: &Path,
     ) -> Result<Cluster, HarnessError> {
-        std::fs::create_dir_all(directory).map_err(HarnessError::io("create the directory"))?;
-        let directory = TempDir::with_prefix_in("cluster-", directory)
-            .map_err(HarnessError::io("create a directory for the cluster"))?;
-        let transports = transport.bind(nodes as u64).await?;
-        let addresses = transports.iter().map(|(address, _)| address.clone());
+        let directory = new_directory(directory)?;
+        let network = MemoryNetwork::new(0);
+        let (mut addresses, mut transports) = (Vec::new(), Vec::new());
+        for id in 1..=nodes as u64 {
+            let (address, transport) = transport.bind(id, &network).await?;
+            addresses.push(address);
+            transports.push(transport);
+        }
         let membership = Membership::new((1..).zip(addresses))?;
         let mut nodes = Vec::new();
-        for (id, (_, transport)) in (1..).zip(transports) {
+        for (id, transport) in (1..).zip(transports) {
             let builder = Node::builder(id, membership.clone())
                 .transport_arc(transport)
                 .storage_arc(storage.open(directory.path(), id)?);
             nodes.push(builder.start(Tally::default()).await?);
         }
-        let cluster = Cluster { nodes, _directory: directory };
+        let children = Mutex::default();
+        let cluster = Cluster { nodes, children, _directory: directory };
         for node in &cluster.nodes {
-            let mut leadership = node.leadership();
-            let known = leadership.wait_for(|leadership| leadership.leader.is_some());
-            match timeout(LEADER_MAX, known).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => node.stopped().await?,
-                Err(_) => return Err(HarnessError::NoLeader(LEADER_MAX.as_secs())),
-            }
+            know_leader(node).await?;
         }
         cluster.nodes[0].propose(Payload::of_size(0)).await?;
         Ok(cluster)
     }
 
-    /// The nodes at which clients of this kind propose; client `i` at number `i`, counted
-    /// cyclically. Never empty.
+    /// As [`start`](Cluster::start), but only the first node, which leads, is in this process, as it
+    /// would be in an embedder's: each other one is in a process of its own, a child that runs
+    /// `program`, this crate's own, and ends with this one.
+    ///
+    /// # Errors
+    ///
+    /// If a node does not start, or another than the first one leads.
+    pub async fn start_processes(
+        program: &Path,
+        nodes: usize,
+        transport: TransportKind,
+        storage: StorageKind,
+        directory: &Path,
+    ) -> Result<Cluster, HarnessError> {
+        if !transport.leaves_the_process() {
+            return Err(HarnessError::NoTransport);
+        }
+        let directory = new_directory(directory)?;
+        let (address, own) = transport.bind(1, &MemoryNetwork::new(0)).await?;
+        let (mut addresses, mut children) = (vec![address], Vec::new());
+        for id in 2..=nodes as u64 {
+            let started = Child::start(program, id, transport, storage, directory.path());
+            let (child, address) = started.await?;
+            addresses.push(address);
+            children.push(child);
+        }
+        for child in &mut children {
+            child.join(&addresses.join(" ")).await?;
+        }
+        let builder = Node::builder(1, Membership::new((1..).zip(addresses))?)
+            .transport_arc(own)
+            .storage_arc(storage.open(directory.path(), 1)?);
+        let node = builder.start(Tally::default()).await?;
+        know_leader(&node).await?;
+        node.propose(Payload::of_size(0)).await?;
+        let (nodes, children) = (vec![node], Mutex::new(children));
+        let cluster = Cluster { nodes, children, _directory: directory };
+        cluster.leads()?;
+        Ok(cluster)
+    }
+
+    /// Checks that the leader is in this process.
+    pub(crate) fn leads(&self) -> Result<(), HarnessError> {
+        self.leader().map(drop).ok_or(HarnessError::OtherLeader)
+    }
+
+    /// The nodes of this process at which clients of this kind propose; client `i` at number `i`,
+    /// counted cyclically. Never empty.
     #[must_use]
     pub fn entry(&self, entry: Entry) -> Vec<Node<Tally>> {
         match (entry, self.leader()) {
@@ -104,14 +153,17 @@ impl Cluster {
     /// If they do not hold the same one, or do not answer.
     pub async fn agreed(&self) -> Result<Tally, HarnessError> {
         let expected = self.nodes[0].read(|tally| *tally).await?;
+        let mut others = Vec::new();
         for node in &self.nodes[1..] {
-            let found = node.read(|tally| *tally).await?;
-            if found != expected {
-                let node = node.identity().node;
-                return Err(HarnessError::Diverged { node, found, expected });
-            }
+            others.push((node.identity().node, node.read(|tally| *tally).await?));
         }
-        Ok(expected)
+        for child in self.children.lock().await.iter_mut() {
+            others.push((NodeId(child.id()), child.state().await?));
+        }
+        match others.into_iter().find(|(_, found)| *found != expected) {
+            Some((node, found)) => Err(HarnessError::Diverged { node, found, expected }),
+            None => Ok(expected),
+        }
     }
 
     /// Checks that all nodes agree, stops them, and deletes their files.
@@ -126,6 +178,27 @@ impl Cluster {
         while let Some(stopped) = stopping.join_next().await {
             stopped??;
         }
+        for child in self.children.into_inner() {
+            child.end().await?;
+        }
         Ok(agreed)
+    }
+}
+
+/// A new directory below this one.
+fn new_directory(directory: &Path) -> Result<TempDir, HarnessError> {
+    std::fs::create_dir_all(directory).map_err(HarnessError::io("create the directory"))?;
+    TempDir::with_prefix_in("cluster-", directory)
+        .map_err(HarnessError::io("create a directory for the cluster"))
+}
+
+/// Waits until a node knows a leader.
+async fn know_leader(node: &Node<Tally>) -> Result<(), HarnessError> {
+    let mut leadership = node.leadership();
+    let known = leadership.wait_for(|leadership| leadership.leader.is_some());
+    match timeout(LEADER_MAX, known).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Ok(node.stopped().await?),
+        Err(_) => Err(HarnessError::NoLeader(LEADER_MAX.as_secs())),
     }
 }

@@ -35,6 +35,20 @@ pub enum HarnessError {
     /// Nobody leads.
     #[error("no leader within {0} s: the machine is too busy to measure anything")]
     NoLeader(u64),
+    /// Another node leads than the one that is to be measured.
+    #[error("another process leads: the machine is too busy, or the network was; run it again")]
+    OtherLeader,
+    /// A node in a process of its own does not do what it should.
+    #[error("the process of node {id}: {problem}")]
+    Child {
+        /// The node.
+        id: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nodes in processes of their own would not reach each other.
+    #[error("nodes in processes of their own need --transport tcp or quic, compiled in")]
+    NoTransport,
     /// The nodes do not hold the same state.
     #[error("node {node} holds {found:?}, the first one {expected:?}: replicas have diverged")]
     Diverged {

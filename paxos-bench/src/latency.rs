@@ -3,14 +3,21 @@
 //! ```sh
 //! cargo run --release -p paxos-bench -- latency
 //! cargo run --release -p paxos-bench -- latency --transport quic --storage redb --rate 500,2000
+//! cargo run --release -p paxos-bench -- latency --processes --transport tcp,quic
 //! ```
 //!
 //! Writes are commands of a [`Tally`](crate::Tally), reads are linearizable. The clock of a request
 //! runs from when it should have begun, [`open_loop`] says why, to its answer. All nodes share this
 //! machine and, with a storage on disk, its disk: whether that one syncs stands above the table. A
 //! cluster that loses a command, or whose nodes do not agree in the end, has no figures.
+//!
+//! With `--processes` each node has a process of its own, as it would have in service, and with it
+//! its own runtime, allocator and sockets. The clients are in the leader's process, beside it, as an
+//! embedder's requests are; followers are told to wait longer than usual before they try to lead, and
+//! do nothing else differently. Nothing but the protocol passes between the processes while
+//! something is measured.
 
-use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{env, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
@@ -60,6 +67,10 @@ pub struct Request {
     /// Where requests go.
     #[arg(long, value_enum, default_value_t = Entry::Leader)]
     pub entry: Entry,
+    /// Whether each node has a process of its own, the leader that of the clients. Without the
+    /// transport in memory.
+    #[arg(long, conflicts_with = "entry")]
+    pub processes: bool,
     /// Where files are created, and deleted at the end; on the disk that is to be measured.
     #[arg(long, default_value = "target/latency")]
     pub directory: PathBuf,
@@ -74,7 +85,9 @@ impl Request {
             let transport = *transport;
             self.storage.iter().map(move |storage| (transport, *storage))
         };
-        self.transport.iter().flat_map(storages).flat_map(nodes)
+        let reaches =
+            |transport: &&TransportKind| transport.leaves_the_process() || !self.processes;
+        self.transport.iter().filter(reaches).flat_map(storages).flat_map(nodes)
     }
 
     fn loads(&self) -> impl Iterator<Item = (Kind, f64)> {
@@ -118,6 +131,8 @@ pub struct Conditions {
     pub storage: StorageKind,
     /// How many there are.
     pub nodes: u64,
+    /// Whether each has a process of its own.
+    pub processes: bool,
     /// What is asked for.
     pub operation: Kind,
     /// How often, per second.
@@ -126,8 +141,10 @@ pub struct Conditions {
 
 impl fmt::Display for Conditions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Conditions { transport, storage, nodes, operation, rate } = self;
-        write!(f, "{transport}/{storage}, {nodes} nodes, {operation:?} at {rate}/s")
+        let Conditions { transport, storage, nodes, processes, operation, rate } = self;
+        let nodes =
+            if *processes { format!("{nodes} processes") } else { format!("{nodes} nodes") };
+        write!(f, "{transport}/{storage}, {nodes}, {operation:?} at {rate}/s")
     }
 }
 
@@ -188,11 +205,12 @@ impl Report {
     }
 
     /// Measures every combination, a new cluster for each of transport, storage and number of nodes.
-    /// `before` hears of each before it begins, and ends the run if it says `false`.
+    /// `before` hears of each before it begins, and ends the run if it says `false`. Nodes in
+    /// processes of their own run the program of this one, which has to be `paxos-bench`.
     ///
     /// # Errors
     ///
-    /// If a cluster fails; what has been measured before remains.
+    /// If a cluster fails, or nothing would be measured; what has been measured before remains.
     pub fn measure(
         &mut self,
         request: &Request,
@@ -200,11 +218,15 @@ impl Report {
     ) -> Result<(), HarnessError> {
         let runtime = Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(HarnessError::io("start a runtime"))?;
+        if request.clusters().next().is_none() {
+            return Err(HarnessError::NoTransport);
+        }
         for (transport, storage, nodes) in request.clusters() {
-            let start = Cluster::start(nodes as usize, transport, storage, &request.directory);
-            let cluster = runtime.block_on(start)?;
+            let cluster = runtime.block_on(start(request, transport, storage, nodes))?;
             for (operation, rate) in request.loads() {
-                let conditions = Conditions { transport, storage, nodes, operation, rate };
+                let processes = request.processes;
+                let conditions =
+                    Conditions { transport, storage, nodes, processes, operation, rate };
                 if !before(&conditions) {
                     return Ok(());
                 }
@@ -225,6 +247,20 @@ impl Report {
     }
 }
 
+async fn start(
+    request: &Request,
+    transport: TransportKind,
+    storage: StorageKind,
+    nodes: u64,
+) -> Result<Cluster, HarnessError> {
+    let (nodes, directory) = (nodes as usize, &request.directory);
+    if !request.processes {
+        return Cluster::start(nodes, transport, storage, directory).await;
+    }
+    let program = env::current_exe().map_err(HarnessError::io("find this program"))?;
+    Cluster::start_processes(&program, nodes, transport, storage, directory).await
+}
+
 fn row(
     runtime: &Runtime,
     cluster: &Cluster,
@@ -239,7 +275,12 @@ fn row(
     let time = Duration::from_secs_f64(request.seconds);
     let ask = |time| open_loop(runtime.handle(), &nodes, &operation, conditions.rate, time);
     ask(time.mul_f64(WARM_UP))?;
-    Ok(Row::new(conditions, &ask(time)?))
+    let seen = ask(time)?;
+    if request.processes {
+        // Otherwise it was another figure: of requests that are forwarded.
+        cluster.leads()?;
+    }
+    Ok(Row::new(conditions, &seen))
 }
 
 impl fmt::Display for Report {
@@ -262,8 +303,10 @@ impl fmt::Display for Report {
             "failed",
         ]);
         for row in &self.rows {
-            let Conditions { transport, storage, nodes, operation, rate } = row.conditions;
-            let mut cells = vec![transport.to_string(), storage.to_string(), nodes.to_string()];
+            let Conditions { transport, storage, nodes, processes, operation, rate } =
+                row.conditions;
+            let nodes = format!("{nodes}{}", if processes { " processes" } else { "" });
+            let mut cells = vec![transport.to_string(), storage.to_string(), nodes];
             cells.push(format!("{operation:?}").to_lowercase());
             cells.extend([rate, row.reached].map(|rate| format!("{rate:.0}")));
             cells.extend(row.latencies_us.map(short));

@@ -1,7 +1,9 @@
-//! Benchmarks of the consensus path: what a cluster of three nodes does in one process.
+//! Benchmarks of the consensus path: what a cluster of three nodes does in one process, and what each
+//! part of that costs.
 //!
 //! ```text
-//! cargo bench -p paxos-bench                                    # everything, about ten minutes
+//! cargo bench -p paxos-bench                                    # everything, about twelve minutes
+//! cargo bench -p paxos-bench --bench costs                      # the parts, about two minutes
 //! cargo bench -p paxos-bench -- throughput/tcp/redb             # what begins like this
 //! cargo bench -p paxos-bench --bench latency -- '/256B/1$'      # a regular expression
 //! cargo bench -p paxos-bench --no-default-features --features tcp   # without QUIC and redb
@@ -15,6 +17,8 @@
 //! values; the features `tcp`, `quic` and `redb` decide which of them are compiled in.
 //!
 //! # What is measured
+//!
+//! Benches `throughput` and `latency` have whole clusters and the limits of the machine:
 //!
 //! | group | figure |
 //! |---|---|
@@ -39,6 +43,31 @@
 //! three machines reach; with `redb` the three logs share one disk, too. Files are in
 //! `target/tmp`, deleted at the end.
 //!
+//! # What each part costs
+//!
+//! Bench `costs` has one thread, no network and no disk. A change that makes one of these slower has
+//! made every command slower, whether or not that shows between the syncs and the system calls of a
+//! whole cluster. Figures are per batch, and per command or message as criterion's elements.
+//!
+//! | benchmark | what is timed |
+//! |---|---|
+//! | `step/leader/256B/64` | All that a leader's replica does for a batch of so many commands: takes them in, cuts the batch, proposes and accepts it, counts the votes, delivers it and answers. 1, 64, 1024 commands. |
+//! | `step/follower/256B/64` | What a follower's does: accepts the batch, and delivers the one before. |
+//! | `sessions/fresh/64` | A follower takes in, as chosen, 1,024 requests in consecutive runs of so many clients: the more clients, the more it is the session table that works. 1, 64, 1024 clients. |
+//! | `sessions/duplicate/64` | The same when they have all had their effect before. |
+//! | `codec/encode-value/256B/64`, `decode-value` | A batch of so many commands to bytes, which copies each command once, and back, which copies none. |
+//! | `codec/encode-accept/256B/64`, `decode-accept` | The `Accept` that carries it to bytes, and back. |
+//! | `transport/memory/send-to-2/256B/64` | One call that sends so many Accepts to one or two receivers. 1, 64 messages. |
+//! | `transport/memory/receive/256B/64` | One call that takes them in. |
+//! | `storage/memory/write/256B/64` | A write of so many records. |
+//!
+//! A `step` is timed by two or three looks at the clock for each batch, some 0.1 µs in all.
+//!
+//! How often the allocator is asked is no benchmark but a test, since it is exact: a slot costs at most
+//! so many calls and a command none, or `cargo test -p paxos-bench --test allocations` fails. The test
+//! lists which they are; when it fails it leaves a profile, `allocations-….json` in `target/tmp`, for
+//! the [viewer of dhat](https://nnethercote.github.io/dh_view/dh_view.html).
+//!
 //! # Beside others
 //!
 //! The command `paxos-bench compare` measures this project, other libraries, and a task that
@@ -62,6 +91,7 @@
 //! ```
 
 mod backend;
+mod child;
 mod cluster;
 pub mod compare;
 mod disk;
@@ -81,6 +111,7 @@ mod trimmed;
 mod trio;
 
 pub use backend::{StorageKind, TransportKind};
+pub use child::serve;
 pub use cluster::{Cluster, Entry};
 pub use disk::Disk;
 pub use environment::Environment;

@@ -20,12 +20,16 @@ enum Command {
     /// Each request is timed from when it should have begun, whether or not earlier ones have been
     /// answered.
     Latency(command::latency::Arguments),
+    /// A node of `latency --processes`.
+    #[command(hide = true)]
+    Node(command::node::Arguments),
 }
 
 fn main() -> ExitCode {
     let ended = match Command::parse() {
         Command::Compare(arguments) => command::compare::run(&arguments),
         Command::Latency(arguments) => command::latency::run(&arguments),
+        Command::Node(arguments) => command::node::run(&arguments),
     };
     match ended {
         Ok(code) => code,

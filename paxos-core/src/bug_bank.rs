@@ -84,6 +84,8 @@ bugs! {
     BallotReused = "a ballot is used again after a restart",
     /// Values leave memory while only memory has them.
     EvictedBeforeSync = "a record is evicted from memory before it is on disk",
+    /// A slow disk has what comes in pile up until memory is full.
+    BacklogUnbounded = "what waits for a slow disk has no bound",
 
     // Quorums.
 
@@ -141,6 +143,8 @@ bugs! {
     ///
     /// Lamport 2001, section 3.
     BeyondWindow = "a leader proposes one slot beyond its window",
+    /// The window counts slots alone, and slots full of large commands overrun the queue of a peer.
+    WindowBytesIgnored = "a leader proposes beyond the bytes of its window",
     /// A leader that hears of a higher ballot goes on.
     HigherBallotIgnored = "a leader does not step down for a higher ballot",
     /// A leader suspended and replaced learns what its successor chose, and tells its followers a
@@ -211,6 +215,8 @@ bugs! {
     /// Followers whose disks hang answer their leader: it stays, and those who could write hear it
     /// and do not look for another.
     UselessFollowersCount = "a leader whose followers cannot write does not step down",
+    /// A leader whose disk is too far behind to take any work still hears all its followers, who could.
+    OverloadedLeaderStays = "a leader whose disk is behind refuses all work and does not step down",
     /// What the network has lost stays lost.
     NothingSentAgain = "an Accept is sent only once",
     /// A node waits for the answer to its first request for ever.

@@ -39,6 +39,9 @@ pub struct Config {
     pub queue_bytes_max: usize,
     /// Values proposed and not chosen, in bytes, beside the window in slots.
     pub window_bytes_max: usize,
+    /// Bytes on their way to the disk; beyond it this node takes in nothing more until the disk has
+    /// caught up.
+    pub backlog_bytes_max: usize,
     /// Values of chosen slots kept in memory, in bytes.
     pub cache_bytes_max: usize,
     /// Bytes delivered to the state machine and not yet applied.
@@ -97,6 +100,7 @@ impl Config {
             outstanding_commands_max: limits::OUTSTANDING_COMMANDS_MAX,
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
             window_bytes_max: limits::WINDOW_BYTES_MAX,
+            backlog_bytes_max: limits::BACKLOG_BYTES_MAX,
             cache_bytes_max: limits::CACHE_BYTES_MAX,
             delivery_bytes_max: limits::DELIVERY_BYTES_MAX,
             page_bytes_max: limits::PAGE_BYTES_MAX,
@@ -129,6 +133,7 @@ impl Config {
             ),
             ("queue_bytes_max", self.queue_bytes_max, usize::MAX),
             ("window_bytes_max", self.window_bytes_max, limits::WINDOW_BYTES_MAX),
+            ("backlog_bytes_max", self.backlog_bytes_max, usize::MAX),
             ("cache_bytes_max", self.cache_bytes_max, usize::MAX),
             ("delivery_bytes_max", self.delivery_bytes_max, usize::MAX),
             ("page_bytes_max", self.page_bytes_max, limits::PAGE_BYTES_MAX),

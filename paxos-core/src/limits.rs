@@ -36,6 +36,18 @@ pub const BALLOT_ROUNDS_AHEAD_MAX: u64 = 1 << 32;
 /// disks that are merely slow should not cost anybody the leadership.
 pub const DISK_SILENT_TIMEOUTS: u32 = 2;
 
+/// Records and session tables on their way to the disk, in bytes. Beyond it, which is by what one more
+/// message brings at most, proposals are refused as `Busy` and messages with values passed over, until
+/// half of it is left. It is more than a leader may have undecided ([`WINDOW_BYTES_MAX`]), so that only
+/// a disk slower than those of a quorum falls so far behind; and one that writes 100 MB a second is
+/// down to half before an election could be over.
+pub const BACKLOG_BYTES_MAX: usize = 64 << 20;
+
+/// Election timeouts for which a disk may be behind before its node counts as one that cannot write: an
+/// election costs clients about as much as one of waiting. A leader makes room after one more, when
+/// those that have fallen behind with it have said so.
+pub const DISK_BEHIND_TIMEOUTS: u32 = 1;
+
 /// Values in one Promise, Learned or forwarded Propose, in bytes, unless a single one is larger.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
 

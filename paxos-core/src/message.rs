@@ -202,7 +202,7 @@ pub struct HeartbeatReply {
     pub chosen: Slot,
     /// The highest slot the sender has accepted at any ballot: a lost last Accept shows here.
     pub highest_accepted: Slot,
-    /// Whether the sender's disk has room and brings writes to their end: it would vote.
+    /// Whether the sender's disk has room, brings writes to their end and keeps up: it would vote.
     pub can_write: bool,
 }
 
@@ -284,6 +284,15 @@ impl<V> Message<V> {
             | Message::Chosen(_)
             | Message::Propose(_) => Lane::Log,
             Message::Promise(_) | Message::Learn(_) | Message::Learned(_) => Lane::Bulk,
+        }
+    }
+
+    /// Whether it brings what the receiver would have to write, or to propose.
+    pub(crate) fn brings_values(&self) -> bool {
+        match self {
+            Message::Promise(promise) => !promise.records.is_empty(),
+            Message::Accept(_) | Message::Learned(_) | Message::Propose(_) => true,
+            _ => false,
         }
     }
 

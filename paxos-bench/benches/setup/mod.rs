@@ -29,8 +29,14 @@ pub(crate) fn run(parts: &[Part]) -> Result<(), HarnessError> {
     Ok(())
 }
 
-pub(crate) fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+/// A group of benchmarks. A round that takes long is best sampled [flat](SamplingMode::Flat): no sample
+/// takes longer than another.
+pub(crate) fn group<'a>(
+    criterion: &'a mut Criterion,
+    name: &str,
+    mode: SamplingMode,
+) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
-    group.sampling_mode(SamplingMode::Flat);
+    group.sampling_mode(mode);
     group
 }

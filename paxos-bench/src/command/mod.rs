@@ -3,4 +3,5 @@
 pub(crate) mod compare;
 mod interrupt;
 pub(crate) mod latency;
+pub(crate) mod node;
 mod output;

@@ -226,10 +226,6 @@ impl<S: StateMachine> Driver<S> {
     fn on_event(&mut self, event: Event) -> usize {
         match event {
             Event::Message { from, message } => {
-                // The network may lose messages, so the node may: better than to grow.
-                if self.wiring.writer.is_overloaded() && inbox::carries_values(&message) {
-                    return 0;
-                }
                 let bytes = inbox::payload_bytes(&message);
                 self.inputs.push(Input::<S>::Message { from, message });
                 return bytes;
@@ -317,14 +313,10 @@ impl<S: StateMachine> Driver<S> {
     fn take_proposal(&mut self, now: Instant, proposal: Proposal<S::Response>) -> usize {
         let Proposal { id, command, timeout, reply } = proposal;
         let cost = cost(&command);
-        if self.wiring.writer.is_overloaded() {
-            drop(reply.send(Err(ProposeError::Busy)));
-        } else {
-            let deadline = now.after(timeout.min(TIMEOUT_MAX));
-            let waiter = Waiter { reply, is_named: id.is_some() };
-            let proposal = replica::Proposal { id, command, deadline, waiter };
-            self.inputs.push(Input::<S>::Propose(proposal));
-        }
+        let deadline = now.after(timeout.min(TIMEOUT_MAX));
+        let waiter = Waiter { reply, is_named: id.is_some() };
+        let proposal = replica::Proposal { id, command, deadline, waiter };
+        self.inputs.push(Input::<S>::Propose(proposal));
         cost
     }
 

@@ -26,15 +26,6 @@ pub(super) fn payload_bytes(message: &Message) -> usize {
     }
 }
 
-/// Whether a message brings values to be written or commands to be proposed: what a node that
-/// cannot write fast enough does without.
-pub(super) fn carries_values(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::Accept(_) | Message::Promise(_) | Message::Learned(_) | Message::Propose(_)
-    )
-}
-
 /// Tells of refusals, but not of every one: a refused peer keeps trying.
 #[derive(Default)]
 pub(super) struct RefusalLog {

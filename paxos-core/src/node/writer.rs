@@ -23,12 +23,6 @@ use crate::{
 /// How long a full disk is left alone before the batch is tried again.
 const FULL_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes that may wait for the disk before the node lets messages with values go by.
-pub(super) const BACKLOG_BYTES_MAX: usize = 64 << 20;
-
-/// What a record takes beyond its value.
-const RECORD_OVERHEAD_BYTES: usize = 64;
-
 /// What a [`Writer`] has to tell.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -38,24 +32,18 @@ pub(super) enum Progress {
     Full,
 }
 
-/// What a write is to the driver.
-#[derive(Clone, Copy, Default)]
-struct Ticket {
-    last: Option<WriteId>,
-    bytes: usize,
-}
-
 enum State {
     Idle,
     /// The storage has the batch. `full` if it has refused it before.
     Writing {
-        ticket: Ticket,
+        /// The last of the replica's writes in it; `None` if there is none.
+        last: Option<WriteId>,
         full: bool,
         write: Write,
     },
     /// The storage has given it back.
     Full {
-        ticket: Ticket,
+        last: Option<WriteId>,
         batch: WriteBatch,
         retry: BoxFuture<'static, ()>,
     },
@@ -67,8 +55,7 @@ pub(super) struct Writer {
     state: State,
     /// What has come since the write under way began.
     next: WriteBatch,
-    next_ticket: Ticket,
-    backlog_bytes: usize,
+    next_last: Option<WriteId>,
     /// What a failed write is tried again with; only for a planted bug.
     copy: Option<WriteBatch>,
 }
@@ -79,27 +66,18 @@ impl Writer {
             storage,
             state: State::Idle,
             next: WriteBatch::default(),
-            next_ticket: Ticket::default(),
-            backlog_bytes: 0,
+            next_last: None,
             copy: None,
         }
     }
 
     /// Queues a batch. The driver's own batches have no id.
     pub(super) fn push(&mut self, id: Option<WriteId>, batch: WriteBatch) {
-        let bytes = size(&batch);
-        self.backlog_bytes += bytes;
-        self.next_ticket.bytes += bytes;
-        self.next_ticket.last = id.or(self.next_ticket.last);
+        self.next_last = id.or(self.next_last);
         self.next.merge(batch);
         if matches!(self.state, State::Idle) {
             self.start_next();
         }
-    }
-
-    /// Whether so much waits that nothing more should be taken in.
-    pub(super) fn is_overloaded(&self) -> bool {
-        self.backlog_bytes > BACKLOG_BYTES_MAX
     }
 
     /// What has come to its end already, as a write to memory has when it begins.
@@ -121,10 +99,10 @@ impl Writer {
                 State::Idle => return Poll::Pending,
                 State::Full { retry, .. } => {
                     ready!(retry.as_mut().poll(cx));
-                    if let State::Full { ticket, batch, .. } =
+                    if let State::Full { last, batch, .. } =
                         mem::replace(&mut self.state, State::Idle)
                     {
-                        self.start(ticket, batch, true);
+                        self.start(last, batch, true);
                     }
                 }
                 State::Writing { write, .. } => {
@@ -152,17 +130,16 @@ impl Writer {
         &mut self,
         result: Result<(), WriteError>,
     ) -> Result<Option<Progress>, StorageError> {
-        let State::Writing { ticket, full, .. } = mem::replace(&mut self.state, State::Idle) else {
+        let State::Writing { last, full, .. } = mem::replace(&mut self.state, State::Idle) else {
             unreachable!("only a write under way finishes");
         };
         let (path, batch) = match result {
             Ok(()) => {
-                self.backlog_bytes -= ticket.bytes;
                 self.start_next();
                 if full {
                     tracing::info!("there is room on the disk again");
                 }
-                return Ok(Some(Progress::Written { last: ticket.last, room_again: full }));
+                return Ok(Some(Progress::Written { last, room_again: full }));
             }
             Err(WriteError::Full { path, batch }) => (path, *batch),
             Err(WriteError::Failed(error)) => match self.copy.take() {
@@ -171,7 +148,7 @@ impl Writer {
             },
         };
         let retry = Box::pin(tokio::time::sleep(FULL_RETRY_INTERVAL));
-        self.state = State::Full { ticket, batch, retry };
+        self.state = State::Full { last, batch, retry };
         if full {
             return Ok(None);
         }
@@ -181,21 +158,16 @@ impl Writer {
 
     fn start_next(&mut self) {
         if !self.next.is_empty() {
-            let (ticket, batch) = (mem::take(&mut self.next_ticket), mem::take(&mut self.next));
-            self.start(ticket, batch, false);
+            let batch = mem::take(&mut self.next);
+            let last = self.next_last.take();
+            self.start(last, batch, false);
         }
     }
 
-    fn start(&mut self, ticket: Ticket, batch: WriteBatch, full: bool) {
+    fn start(&mut self, last: Option<WriteId>, batch: WriteBatch, full: bool) {
         self.copy = planted!(FailedSyncRetried).then(|| batch.clone());
-        self.state = State::Writing { ticket, full, write: self.storage.write(batch) };
+        self.state = State::Writing { last, full, write: self.storage.write(batch) };
     }
-}
-
-fn size(batch: &WriteBatch) -> usize {
-    let record = |value: usize| value + RECORD_OVERHEAD_BYTES;
-    let records: usize = batch.records.iter().map(|entry| record(entry.value.encoded_len())).sum();
-    records + batch.sessions.as_ref().map_or(0, |sessions| sessions.table.len())
 }
 
 #[cfg(test)]
@@ -292,7 +264,6 @@ mod tests {
         assert_eq!(slots(&storage), [vec![1], vec![2, 3]]);
         assert_eq!(storage.written.lock().expect("no panic")[1].peers.len(), 1);
         assert!(progress(&mut writer).now_or_never().is_none(), "nothing is left to write");
-        assert_eq!(writer.backlog_bytes, 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -334,18 +305,5 @@ mod tests {
         writer.push(Some(WriteId(2)), record(2));
         assert_eq!(writer.finish().await, Ok(()));
         assert_eq!(slots(&storage), [vec![1]]);
-    }
-
-    #[tokio::test]
-    async fn a_slow_disk_overloads_until_it_has_caught_up() {
-        let mut writer = Writer::new(Arc::new(Scripted::default()));
-        let sessions = crate::port::SessionCheckpoint {
-            slot: Slot(1),
-            table: vec![0; BACKLOG_BYTES_MAX + 1].into(),
-        };
-        writer.push(Some(WriteId(1)), WriteBatch { sessions: Some(sessions), ..record(1) });
-        assert!(writer.is_overloaded());
-        assert_eq!(progress(&mut writer).await, written(1));
-        assert!(!writer.is_overloaded());
     }
 }

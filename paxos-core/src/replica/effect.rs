@@ -195,7 +195,7 @@ pub enum Verdict {
 /// Why a proposal was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Too many commands wait for their result already.
+    /// Too many commands wait for their result already, or too much for the disk.
     #[error("too many commands are waiting: try again later")]
     Busy,
     /// The command exceeds the limit.

@@ -2,8 +2,9 @@
 //!
 //! A leader that has not heard from a quorum for an election timeout is not connected to one, steps
 //! down, and goes quiet. So does one whose followers answer and cannot write, if some quorum that it
-//! does not reach may be able to: otherwise it would keep those from electing another. Where none
-//! can, it stays, for the sake of reads.
+//! does not reach may be able to: otherwise it would keep those from electing another. And so does one
+//! whose own disk is too far behind for it to take any work, if others may be enough without it. Where
+//! none can, it stays, for the sake of reads.
 //!
 //! A round of heartbeats that a quorum has answered confirms that no higher ballot had been promised
 //! by a quorum when the round began.
@@ -157,9 +158,15 @@ impl Followers {
         earliest([Some(self.next_beat), self.holds_until])
     }
 
-    /// Whether too few of those that the leader hears can write, itself included, although others
-    /// could be enough to lead. Those that it hears are a quorum.
-    pub(super) fn cannot_write(&self, leader_can_write: bool, cx: &Context<'_>) -> bool {
+    /// Whether too few of those that the leader hears can write, itself included, or it takes no work
+    /// itself, although others could be enough to lead. Those that it hears are a quorum.
+    pub(super) fn cannot_write(
+        &self,
+        leader_can_write: bool,
+        leader_takes_work: bool,
+        cx: &Context<'_>,
+    ) -> bool {
+        assert!(leader_takes_work || !leader_can_write, "what takes no work cannot write");
         let can_all_write = leader_can_write && self.peers.iter().all(|peer| peer.can_write);
         if can_all_write || planted!(QuorumLossIgnored) {
             return false;
@@ -175,9 +182,9 @@ impl Followers {
         let membership = cx.memberships.current();
         let [phase_one, phase_two] =
             [Phase::One, Phase::Two].map(|phase| membership.quorum_size(phase));
-        writers < phase_two
-            && may_write >= phase_one.max(phase_two)
-            && !planted!(UselessFollowersCount)
+        let are_too_few = writers < phase_two && !planted!(UselessFollowersCount);
+        let refuses_work = !leader_takes_work && !planted!(OverloadedLeaderStays);
+        (are_too_few || refuses_work) && may_write >= phase_one.max(phase_two)
     }
 
     pub(super) fn status(&self, now: Instant) -> impl Iterator<Item = PeerStatus> {

@@ -38,6 +38,10 @@ impl<W> Replica<W> {
                 "invariant 10: proposed up to {} with {chosen} chosen and a window of {window}",
                 leading.next().previous()
             );
+            assert!(
+                leading.bytes_in_flight_before_last() < self.config.window_bytes_max,
+                "invariant 11: a value was proposed beyond the bytes of the window"
+            );
         }
         assert!(
             self.origin.bytes() <= self.config.outstanding_bytes_max
@@ -47,7 +51,8 @@ impl<W> Replica<W> {
                 && self.reader.len() <= limits::READS_MAX
                 && self.reader.listed() <= 4 * limits::READS_MAX
                 && self.learner.bytes_in_delivery()
-                    <= self.config.delivery_bytes_max + limits::MESSAGE_BYTES_MAX,
+                    <= self.config.delivery_bytes_max + limits::MESSAGE_BYTES_MAX
+                && self.out.backlog().is_within_bound(),
             "invariant 11: a queue is beyond its bound"
         );
     }

@@ -173,10 +173,8 @@ impl Learner {
         Delivery { slot, value, verdicts }
     }
 
-    /// The state machine has applied every slot up to `slot`, durably up to `durable`. Returns the
-    /// session table to persist, if one has become safe to restart from: never one ahead of the
-    /// state machine, or its commands would be taken for duplicates.
-    pub(super) fn on_applied(&mut self, slot: Slot, durable: Slot) -> Option<SessionCheckpoint> {
+    /// The state machine has applied every slot up to `slot`.
+    pub(super) fn on_applied(&mut self, slot: Slot) {
         assert!(slot <= self.delivered(), "slot {slot} was applied before it was delivered");
         self.applied = self.applied.max(slot);
         while let Some(&(delivered, bytes)) = self.in_delivery.front()
@@ -190,6 +188,16 @@ impl Learner {
             self.bytes_in_delivery == 0,
             "what is in delivery has bytes"
         );
+    }
+
+    /// The session table to persist, if one has become safe to restart from now that the state
+    /// machine has applied `slot`, and everything up to `durable` durably: never one ahead of the state
+    /// machine, or its commands would be taken for duplicates.
+    pub(super) fn take_checkpoint(
+        &mut self,
+        slot: Slot,
+        durable: Slot,
+    ) -> Option<SessionCheckpoint> {
         let safe = if planted!(SessionsAheadOfState) { slot } else { durable };
         self.checkpoint.take_if(|checkpoint| checkpoint.slot <= safe)
     }

@@ -19,10 +19,12 @@
 //! | `origin`, `window` | this node's own commands, from the proposal to the answer |
 //! | `sessions` | at most once |
 //! | `membership` | whose votes count for a slot |
-//! | `outbox` | nothing leaves before the disk that must not |
+//! | `outbox`, `held` | nothing leaves before the disk that must not |
+//! | `backlog` | when the disk has too much to do |
 
 mod acceptor;
 mod announcer;
+mod backlog;
 mod catchup;
 mod context;
 mod effect;
@@ -176,7 +178,7 @@ impl<W> Replica<W> {
         let sessions = SessionTable::restore(&recovered.sessions, &config.membership)?;
         let memberships = Memberships::new(config.membership.clone());
         let mut rng = fastrand::Rng::with_seed(config.seed);
-        let mut out = Outbox::new(config.id, recovered.chosen);
+        let mut out = Outbox::new(config.id, recovered.chosen, config.backlog_bytes_max);
         let mut cx = Context {
             now,
             config: &config,
@@ -274,13 +276,16 @@ impl<W> Replica<W> {
                 return;
             }
             Input::Persisted(id) => {
-                self.out.on_persisted(id, now);
-                self.stirred |= self.catchup.is_flowing();
+                let has_caught_up = self.out.on_persisted(id, now);
+                self.stirred |= has_caught_up || self.catchup.is_flowing();
                 return;
             }
             Input::Applied { slot, durable } => {
                 self.origin.on_applied(slot);
-                if let Some(checkpoint) = self.learner.on_applied(slot, durable) {
+                self.learner.on_applied(slot);
+                if self.out.admit()
+                    && let Some(checkpoint) = self.learner.take_checkpoint(slot, durable)
+                {
                     self.out.persist_sessions(checkpoint);
                 }
                 self.stirred |= self.learner.delivered() < self.learner.chosen().slot;
@@ -288,6 +293,9 @@ impl<W> Replica<W> {
             }
             Input::Propose(proposal) if self.disk_full => {
                 self.origin.refuse(proposal.waiter, Refusal::DiskFull);
+            }
+            Input::Propose(proposal) if self.out.backlog().is_behind() => {
+                self.origin.refuse(proposal.waiter, Refusal::Busy);
             }
             Input::Propose(proposal) => self.origin.propose(proposal, &self.config),
             Input::Read { number } => {
@@ -321,7 +329,8 @@ impl<W> Replica<W> {
     /// Works off deadlines.
     fn tick(&mut self, now: Instant) {
         self.origin.expire(now);
-        let can_write = self.can_write(now);
+        let (can_write, takes_work) =
+            (self.can_write(now), self.is_behind_at_most(limits::DISK_BEHIND_TIMEOUTS + 1, now));
         let cx = &mut surroundings!(self, now);
         match &mut self.proposing {
             Proposing::Not if self.disk_full => {}
@@ -339,7 +348,8 @@ impl<W> Replica<W> {
                 }
             }
             Proposing::Leading(leading, followers) => {
-                if followers.is_quorum_lost(cx) || followers.cannot_write(can_write, cx) {
+                if followers.is_quorum_lost(cx) || followers.cannot_write(can_write, takes_work, cx)
+                {
                     self.step_down(now);
                     return;
                 }
@@ -354,7 +364,14 @@ impl<W> Replica<W> {
     /// Whether this node can make anything durable, as far as it knows.
     fn can_write(&self, now: Instant) -> bool {
         let patience = limits::DISK_SILENT_TIMEOUTS * self.config.election_timeout;
-        !self.disk_full && self.out.disk_silent_for(now) < patience
+        !self.disk_full
+            && self.out.disk_silent_for(now) < patience
+            && self.is_behind_at_most(limits::DISK_BEHIND_TIMEOUTS, now)
+    }
+
+    /// Whether its disk's backlog has kept this node from work for less than so many election timeouts.
+    fn is_behind_at_most(&self, timeouts: u32, now: Instant) -> bool {
+        self.out.backlog().behind_for(now) < timeouts * self.config.election_timeout
     }
 
     /// Begins a candidacy, unless this node's own promise could not become durable.
@@ -401,7 +418,7 @@ impl<W> Replica<W> {
             self.read(now, target);
         }
         let cx = &mut surroundings!(self, now);
-        if !self.disk_full {
+        if !self.disk_full && !cx.out.backlog().is_behind() {
             self.catchup.pull(&self.learner, &self.acceptor, &mut self.numbers, cx);
         }
         let persisted = cx.out.persisted();
@@ -435,7 +452,6 @@ impl<W> Replica<W> {
         if let Proposing::Leading(leading, _) = &mut self.proposing {
             for slot in before.next().through(self.learner.chosen().slot) {
                 if let Some((_, Value::Batch(batch))) = self.acceptor.log().get(slot) {
-                    self.queue.on_chosen(batch);
                     leading.announcer().on_chosen(batch, &surroundings!(self, now));
                 }
             }
@@ -472,6 +488,7 @@ impl<W> Replica<W> {
         let delivery = self.learner.deliver(value, self.config.checkpoint_slots);
         if let Value::Batch(batch) = &delivery.value {
             self.origin.on_delivered(delivery.slot, batch, &delivery.verdicts);
+            self.queue.on_delivered(batch);
         }
         self.out.effects().deliver.push(delivery);
     }
@@ -501,7 +518,8 @@ impl<W> Replica<W> {
                 earliest([followers.next_deadline(), leading.next_deadline()])
             }
         };
-        let catchup = if self.disk_full { None } else { self.catchup.next_deadline(config) };
+        let pulls = !self.disk_full && !self.out.backlog().is_behind();
+        let catchup = if pulls { self.catchup.next_deadline(config) } else { None };
         let origin = self.origin.next_deadline(config);
         let reader = self.reader.next_deadline(config);
         earliest([proposing, catchup, origin, reader])

@@ -9,6 +9,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     Effects, Halt, WriteId,
+    backlog::Backlog,
     effect::LogRead,
     held::{Held, Votes},
 };
@@ -69,6 +70,7 @@ pub(super) struct Outbox {
     persisted: WriteId,
     /// When a write last came to its end, or was issued while no other was under way.
     disk_moved_at: Instant,
+    backlog: Backlog,
     held: Held,
     /// What this node says to itself: its own promise and its own votes.
     to_self: VecDeque<Message>,
@@ -77,7 +79,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(id: NodeId, watermark_written: Watermark) -> Outbox {
+    pub(super) fn new(
+        id: NodeId,
+        watermark_written: Watermark,
+        backlog_bytes_max: usize,
+    ) -> Outbox {
         Outbox {
             id,
             effects: Effects::default(),
@@ -86,6 +92,7 @@ impl Outbox {
             last_write: WriteId(0),
             persisted: WriteId(0),
             disk_moved_at: Instant::ZERO,
+            backlog: Backlog::new(backlog_bytes_max),
             held: Held::default(),
             to_self: VecDeque::new(),
             watermark_written,
@@ -161,11 +168,15 @@ impl Outbox {
     }
 
     pub(super) fn persist_record(&mut self, record: Record) {
+        let len = record.value.encoded_len();
         self.batch().records.push(record);
+        self.backlog.add(self.last_write, len);
     }
 
     pub(super) fn persist_sessions(&mut self, sessions: SessionCheckpoint) {
+        let len = sessions.table.len();
         self.batch().sessions = Some(sessions);
+        self.backlog.add(self.last_write, len);
     }
 
     pub(super) fn read_log(&mut self, read: LogRead) {
@@ -177,6 +188,16 @@ impl Outbox {
         self.last_write
     }
 
+    /// What is on its way to the disk.
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// Whether the disk keeps up, so that one more message or value may bring something to write.
+    pub(super) fn admit(&mut self) -> bool {
+        self.backlog.admit()
+    }
+
     pub(super) fn persisted(&self) -> WriteId {
         self.persisted
     }
@@ -186,8 +207,9 @@ impl Outbox {
         if self.persisted < self.issued { now.since(self.disk_moved_at) } else { Duration::ZERO }
     }
 
-    /// Takes note that writes up to `id` are durable and releases what waited for them.
-    pub(super) fn on_persisted(&mut self, id: WriteId, now: Instant) {
+    /// Takes note that writes up to `id` are durable and releases what waited for them. Says whether
+    /// the disk was behind and has caught up.
+    pub(super) fn on_persisted(&mut self, id: WriteId, now: Instant) -> bool {
         assert!(id <= self.issued, "write {id:?} was never issued, only up to {:?}", self.issued);
         if id > self.persisted {
             self.persisted = id;
@@ -199,6 +221,7 @@ impl Outbox {
         while let Some(votes) = self.held.next_votes(self.persisted) {
             self.release_votes(votes);
         }
+        self.backlog.on_persisted(id)
     }
 
     fn release(&mut self, to: NodeId, message: AfterPersist) {
@@ -242,6 +265,7 @@ impl Outbox {
         if self.effects.halt.is_some() {
             self.batch = WriteBatch::default();
             self.last_write = self.issued;
+            self.backlog.forget_after(self.issued);
             let halt = self.effects.halt.take();
             (*effects, self.effects) = (Effects { halt, ..Effects::default() }, Effects::default());
             return;
@@ -259,5 +283,6 @@ impl Outbox {
             self.issued = self.last_write;
             effects.persist = Some((self.issued, std::mem::take(&mut self.batch)));
         }
+        self.backlog.end_step(now);
     }
 }

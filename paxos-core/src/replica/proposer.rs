@@ -6,7 +6,7 @@
 //! - Recovered values first, in the order of slots, holes filled with noops; then batches.
 //! - **The window** (Lamport 2001, section 3, α): nothing is proposed at slot i unless every slot
 //!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order. It
-//!   is bounded in bytes besides.
+//!   is bounded in bytes besides, and nothing is proposed while the own disk is behind.
 
 use std::collections::BTreeMap;
 
@@ -100,6 +100,12 @@ impl Leading {
         self.in_flight.len()
     }
 
+    /// Bytes of the values in flight but for the one proposed last, which may exceed the bound.
+    pub(super) fn bytes_in_flight_before_last(&self) -> usize {
+        let last = self.in_flight.last().and_then(|slot| self.in_flight.get(slot));
+        self.bytes_in_flight - last.map_or(0, |last| last.value.encoded_len())
+    }
+
     /// The next slot to propose at.
     pub(super) fn next(&self) -> Slot {
         self.next
@@ -126,7 +132,10 @@ impl Leading {
         self.overtaken = self.overtaken.max(chosen);
         let window =
             cx.memberships.governing(self.next).window() + u64::from(planted!(BeyondWindow));
-        while self.next <= chosen.plus(window) && self.bytes_in_flight < cx.config.window_bytes_max
+        let bytes_max = cx.config.window_bytes_max;
+        while self.next <= chosen.plus(window)
+            && (self.bytes_in_flight < bytes_max || planted!(WindowBytesIgnored))
+            && cx.out.admit()
         {
             let value = if self.next <= self.recovered_last {
                 let recovered = self.recovered.remove(&self.next);

@@ -27,8 +27,8 @@ pub(super) struct Queue {
     commands: VecDeque<Bytes>,
     /// Of the commands alone.
     bytes: usize,
-    /// What is in the queue or in a slot not known to be chosen, so that a request sent twice takes
-    /// one slot.
+    /// What is in the queue or in a slot not delivered yet, so that a request sent twice takes one
+    /// slot. After that the session table knows.
     pending: BTreeMap<ClientId, Ranges>,
 }
 
@@ -158,8 +158,8 @@ impl Queue {
         Some(taken)
     }
 
-    /// Forgets the requests of a chosen batch.
-    pub(super) fn on_chosen(&mut self, batch: &Batch) {
+    /// Forgets the requests of a batch that has been delivered.
+    pub(super) fn on_delivered(&mut self, batch: &Batch) {
         for run in batch.runs() {
             self.forget(run.client, run.first..run.end());
         }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_pending_until_it_is_chosen_or_had_its_effect_before() {
+    fn a_request_is_pending_until_it_is_delivered_or_had_its_effect_before() {
         let again = |queue: &mut Queue| {
             push(queue, 1, 1);
             queue.len()
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(again(&mut queue), 1, "it waits");
         let batch = queue.cut(&sessions(), &config()).expect("a batch");
         assert_eq!(again(&mut queue), 0, "it is in a slot");
-        queue.on_chosen(&batch);
+        queue.on_delivered(&batch);
         assert_eq!(again(&mut queue), 1);
 
         let mut sessions = sessions();

@@ -33,6 +33,10 @@ impl<W> Replica<W> {
             self.stirred |= self.on_accepted(now, from, accepted);
             return;
         }
+        // The network may lose messages, so the node may: better than to grow.
+        if message.brings_values() && !self.out.admit() {
+            return;
+        }
         self.stirred = true;
         match message {
             Message::Poll(poll) => {

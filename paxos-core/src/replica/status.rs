@@ -40,6 +40,8 @@ pub struct Status {
     pub outstanding: usize,
     /// Commands that wait here for a slot.
     pub queued: usize,
+    /// So much waits for its disk that it takes nothing more until half of that is written.
+    pub is_disk_behind: bool,
     /// The others, as far as a leader knows them; empty on a follower.
     pub peers: Vec<PeerStatus>,
 }
@@ -71,6 +73,7 @@ impl<W> Replica<W> {
             highest_accepted: Slot::ZERO,
             outstanding: 0,
             queued: 0,
+            is_disk_behind: false,
             peers: Vec::new(),
         };
         self.update_status(&mut status, now);
@@ -100,5 +103,6 @@ impl<W> Replica<W> {
         status.highest_accepted = self.acceptor.log().highest();
         status.outstanding = self.origin.open();
         status.queued = self.queue.len();
+        status.is_disk_behind = self.out.backlog().is_behind();
     }
 }

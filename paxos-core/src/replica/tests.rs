@@ -2,6 +2,7 @@
 //! writes at once, time moves when told to.
 
 mod alone;
+mod backlog;
 mod bad_input;
 mod candidacy;
 mod chosen_records;
@@ -71,10 +72,15 @@ fn recovered(node: NodeId) -> Recovered {
 
 impl Cluster {
     fn new(size: u64) -> Cluster {
+        Cluster::with(size, |_| {})
+    }
+
+    fn with(size: u64, adjust: impl Fn(&mut Config)) -> Cluster {
         let membership = Membership::new((1..=size).map(|id| (id, ""))).expect("small");
         let replica = |id| {
             let id = NodeId(id);
-            let config = Config::new(id, membership.clone());
+            let mut config = Config::new(id, membership.clone());
+            adjust(&mut config);
             (id, Replica::new(config, recovered(id), Instant::ZERO).expect("sound"))
         };
         Cluster {

@@ -44,6 +44,8 @@ pub(super) enum Ending {
     /// The leader hears a quorum, too few of which have a disk that does anything, while a quorum
     /// whose disks work is connected, and not all of it to the leader.
     HungDisks,
+    /// The leader's disk does nothing, and so much waits for it that the leader takes no more work.
+    Overload,
 }
 
 impl Ending {
@@ -55,7 +57,7 @@ impl Ending {
         let center = core[0];
         core.truncate(rng.usize(quorum..=nodes));
         core.sort_unstable();
-        match rng.u8(..13) {
+        match rng.u8(..14) {
             0 => Ending::Core(core),
             1 => Ending::Survivors(core),
             2..=4 => Ending::Fringe(core),
@@ -66,6 +68,7 @@ impl Ending {
             9 if nodes > 2 && quorum < nodes => Ending::OneWay,
             10 if nodes > 2 => Ending::HalfLink,
             11 if nodes > 2 && quorum < nodes => Ending::HungDisks,
+            12 if nodes > 2 && quorum < nodes => Ending::Overload,
             _ => Ending::Healed,
         }
     }
@@ -106,6 +109,7 @@ impl Ending {
             Ending::OneWay => Occurrence::EndedOneWay,
             Ending::HalfLink => Occurrence::EndedWithHalfLink,
             Ending::HungDisks => Occurrence::EndedWithHungDisks,
+            Ending::Overload => Occurrence::EndedOverloaded,
         }
     }
 
@@ -118,6 +122,7 @@ impl Ending {
             }
             // That a disk hangs is known by its silence alone.
             Ending::HungDisks => Some(limits::DISK_SILENT_TIMEOUTS + TIMEOUTS_TO_RECOVER),
+            Ending::Overload => Some(limits::DISK_BEHIND_TIMEOUTS + 1 + TIMEOUTS_TO_RECOVER),
             _ => None,
         }
     }
@@ -188,9 +193,11 @@ impl Remains {
                 let is_left = |from, to| leader != if is_heard { to } else { from };
                 (Links::of(nodes, is_left), follower, but_leader)
             }
+            Ending::Overload => (Links::all(nodes), follower, but_leader),
             Ending::HungDisks => return Remains::with_hung_disks(membership, nodes, leader, rng),
         };
-        Remains { links, center, demanded, hung: Vec::new() }
+        let hung = if *ending == Ending::Overload { vec![leader] } else { Vec::new() };
+        Remains { links, center, demanded, hung }
     }
 
     /// What leaves the leader as many that answer as it needs, fewer of which can write, itself

@@ -156,6 +156,8 @@ occurrences! {
     EndedWithHalfLink = "endings with half a link",
     /// It began with a leader too few of whose followers could write.
     EndedWithHungDisks = "endings with hung disks",
+    /// It began with a leader whose disk was behind and did nothing.
+    EndedOverloaded = "endings with an overloaded leader",
     /// A fault outside the core stayed to the end.
     LeftBroken = "faults left for good",
     /// A node polled the others before a ballot.
@@ -166,6 +168,8 @@ occurrences! {
     Elected = "elections won",
     /// A leader gave up leadership without crashing.
     SteppedDown = "leaders that stepped down",
+    /// A leader gave up leadership while its disk was behind.
+    SteppedDownBehind = "leaders that stepped down with their disk behind",
     /// An acceptor refused a ballot.
     Rejected = "ballots rejected",
     /// A promise took several messages.
@@ -200,6 +204,8 @@ occurrences! {
     ExpiredSuppressed = "expired commands suppressed",
     /// A proposal was refused because too many waited.
     RefusedBusy = "proposals refused as busy",
+    /// A proposal was refused because too much waited for the disk.
+    RefusedBehind = "proposals refused for the disk's backlog",
     /// A proposal was refused because the disk was full.
     RefusedDiskFull = "proposals refused for a full disk",
     /// A request id was used twice at one node, and refused.

@@ -47,6 +47,10 @@ pub(super) struct Plan {
 /// Of the seeds that draw any other kind of fault, how many draw one that takes nodes away for good.
 const FINAL_FAULTS: f64 = 0.4;
 
+/// What may wait for the disks of a cluster that is to have an overloaded leader in the end, at most:
+/// little enough to be reached by a few commands.
+const BACKLOG_BYTES_TO_OVERLOAD_MAX: usize = 600;
+
 fn between(rng: &mut fastrand::Rng, (low, high): (Duration, Duration)) -> Duration {
     low + (high - low).mul_f64(rng.f64())
 }
@@ -86,6 +90,10 @@ impl Plan {
             membership,
             config,
         };
+        if plan.ending == Ending::Overload {
+            let bytes_max = &mut plan.config.backlog_bytes_max;
+            *bytes_max = BACKLOG_BYTES_TO_OVERLOAD_MAX.min(*bytes_max);
+        }
         // Drawn last: without them a plan is what it would be if they did not exist.
         let faults = Fault::ALL.iter().copied().filter(|fault| fault.is_final());
         plan.drawn.extend(faults.filter(|_| rng.f64() < density * FINAL_FAULTS));
@@ -176,10 +184,12 @@ fn draw_config(rng: &mut fastrand::Rng, membership: &Membership) -> Config {
         batch_commands_max: pick(rng, &[1, 3, default.batch_commands_max]),
         outstanding_commands_max: pick(rng, &[4, 40, default.outstanding_commands_max]),
         queue_bytes_max: pick(rng, &[600, default.queue_bytes_max, default.queue_bytes_max]),
+        backlog_bytes_max: pick(rng, &[300, 2000, default.backlog_bytes_max]),
         cache_bytes_max: pick(rng, &[1, 600, default.cache_bytes_max]),
         delivery_bytes_max: pick(rng, &[1, 2000, default.delivery_bytes_max]),
         page_bytes_max: pick(rng, &[4000, default.page_bytes_max, default.page_bytes_max]),
         checkpoint_slots: pick(rng, &[3, 20, default.checkpoint_slots]),
+        window_bytes_max: pick(rng, &[100, 2000, default.window_bytes_max]),
         ..default
     }
 }
@@ -207,11 +217,12 @@ impl fmt::Display for Plan {
         )?;
         writeln!(
             f,
-            "batches of {} commands and {} bytes, {} outstanding, {} cached, {} delivered, \
-             pages of {} bytes, checkpoint every {}",
+            "batches of {} commands and {} bytes, {} outstanding, {} for the disk, {} cached, \
+             {} delivered, pages of {} bytes, checkpoint every {}",
             config.batch_commands_max,
             config.batch_bytes_max,
             config.outstanding_commands_max,
+            config.backlog_bytes_max,
             config.cache_bytes_max,
             config.delivery_bytes_max,
             config.page_bytes_max,

@@ -87,7 +87,7 @@ pub(crate) fn small() -> Vec<World> {
             // Or nobody would be told before time passes, which it does not.
             may_wait_anywhere: true,
             carries: normal_operation,
-            ..world("told what is chosen", 79_716, &[CHOSEN, REPLACED, CHOSEN_AGAIN])
+            ..world("told what is chosen", 82_884, &[CHOSEN, REPLACED, CHOSEN_AGAIN])
         },
         World {
             crashes: [0, 0, 1],

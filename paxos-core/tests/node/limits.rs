@@ -63,6 +63,31 @@ async fn commands_between_the_handles_and_the_driver_are_bounded_in_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_for_a_slow_disk_is_bounded_in_bytes_and_service_recovers() {
+    let cluster = Cluster::start_with(1, |config| config.backlog_bytes_max = 300).await;
+    let node = cluster.node(1);
+    assert_eq!(node.propose(0).await, Ok(1));
+    cluster.disks[&1].hold_writes();
+    let mut taken = vec![0];
+    for command in 1..100 {
+        match node.propose_within(command, Duration::from_millis(10)).await {
+            Err(ProposeError::UnknownOutcome) => taken.push(command),
+            result => {
+                assert_eq!(result, Err(ProposeError::Busy));
+                break;
+            }
+        }
+    }
+    assert!((2..100).contains(&taken.len()), "{taken:?}");
+    assert!(node.status().is_disk_behind);
+    cluster.disks[&1].release_writes();
+    assert_eq!(node.linearize().await, Ok(()));
+    assert!(node.propose(100).await.is_ok());
+    taken.push(100);
+    assert_eq!(cluster.entries(1).await, taken);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flood_of_reads_is_refused_beyond_the_limit() {
     let cluster = Cluster::start_with(3, |config| config.outstanding_commands_max = 4096).await;
     let leader = cluster.leader_of(1).await;

@@ -271,7 +271,7 @@ impl Real {
         let mut recovered = disk.recovered();
         let watermark = recovered.chosen;
         let acceptor = Acceptor::recovered(&mut recovered).expect("sound records");
-        let out = Outbox::new(SELF, watermark);
+        let out = Outbox::new(SELF, watermark, usize::MAX);
         Real { acceptor, out, issued: WriteId(0), watermark: watermark.slot, disk }
     }
 

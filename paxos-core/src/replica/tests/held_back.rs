@@ -14,7 +14,7 @@ const TO: NodeId = NodeId(2);
 
 /// What leaves when the disk is done, of messages that all waited for it.
 fn released(messages: &[AfterPersist]) -> Vec<Message> {
-    let mut outbox = Outbox::new(NodeId(1), Watermark::default());
+    let mut outbox = Outbox::new(NodeId(1), Watermark::default(), usize::MAX);
     outbox.persist_record(Record { slot: Slot(1), ballot: ballot(1), value: Value::Noop });
     for message in messages {
         outbox.send_after_persist(TO, message.clone());

@@ -4,7 +4,7 @@ use super::{
     alone::{Alone, accepted, heartbeat_reply, poll_reply, promise, request, sent_to, value},
     *,
 };
-use crate::message::{HeartbeatReply, Learned, Reject};
+use crate::message::{HeartbeatReply, Learned, Propose, Reject};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -58,6 +58,32 @@ fn a_command_waits_for_no_slot_that_had_to_be_sent_again() {
     alone.wait(100 * MILLISECOND);
     let effects = alone.hear(2, heartbeat_reply(ballot, 2, 0));
     assert_eq!(proposed(&effects, 2), [1, 2, 3], "what it lacks, and the command that waited");
+}
+
+/// However far the state machines lag: what is sent again for want of an answer would otherwise make
+/// the log grow faster than they apply it.
+#[test]
+fn what_is_chosen_and_not_delivered_gets_no_second_slot() {
+    let (mut alone, ballot) = Alone::leading(|config| config.delivery_bytes_max = 1);
+    let propose = |sequence| {
+        let client = request(2, sequence).client;
+        let commands = vec![(sequence, Bytes::from("command"))];
+        Message::Propose(Propose { client, open_from: 1, commands, hops: 0 })
+    };
+    let mut delivered = Vec::new();
+    for sequence in [1, 2] {
+        assert_eq!(proposed(&alone.hear(2, propose(sequence)), 2), [sequence]);
+        let mut effects = alone.persist();
+        delivered.append(&mut effects.deliver);
+        delivered.append(&mut alone.hear(2, accepted(ballot, sequence)).deliver);
+    }
+    let slots = |delivered: &[Delivery]| delivered.iter().map(|d| d.slot.0).collect::<Vec<_>>();
+    assert_eq!(slots(&delivered), [1], "the state machine is still busy with it");
+    assert_eq!(alone.replica.status(alone.now).chosen, Slot(2));
+    assert_eq!(proposed(&alone.hear(2, propose(2)), 2), [0; 0]);
+    let applied = alone.step(Input::Applied { slot: Slot(1), durable: Slot::ZERO });
+    assert_eq!(slots(&applied.deliver), [2]);
+    assert_eq!(proposed(&alone.hear(2, propose(2)), 2), [0; 0], "it has had its effect");
 }
 
 /// It may overshoot by one value, so that the largest gets its slot.

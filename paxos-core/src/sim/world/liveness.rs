@@ -31,6 +31,9 @@ const TIMEOUTS_TO_FINISH: u32 = 12;
 /// Election timeouts for which the leader must stay once everything is done.
 const TIMEOUTS_CALM: u32 = 6;
 
+/// More commands than it takes until the disk of a leader that does nothing is behind.
+const COMMANDS_TO_OVERLOAD_MAX: usize = 20;
+
 /// How finely the time until something is chosen is measured, in parts of an election timeout.
 const STEPS_PER_TIMEOUT: u32 = 20;
 
@@ -143,6 +146,9 @@ impl World<'_> {
         }
         for &node in &remains.hung {
             self.stations[node].disk_hangs_until = Duration::MAX;
+            if *ending == Ending::Overload {
+                self.overload(node)?;
+            }
         }
         let working = ending.working(self.plan.nodes);
         for node in (0..self.plan.nodes).filter(|node| !working.contains(node)) {
@@ -154,6 +160,18 @@ impl World<'_> {
             } else if is_running {
                 self.break_for_good(node, rng);
             }
+        }
+        Ok(())
+    }
+
+    /// Gives a node, whose disk does nothing, more to write than may wait for that.
+    fn overload(&mut self, node: usize) -> Checked {
+        for _ in 0..COMMANDS_TO_OVERLOAD_MAX {
+            if self.status_of(node).is_some_and(|status| status.is_disk_behind) {
+                break;
+            }
+            self.wish(node)?;
+            self.run_until(self.now + self.plan.election_timeout() / STEPS_PER_TIMEOUT)?;
         }
         Ok(())
     }
@@ -261,7 +279,7 @@ impl World<'_> {
             .sum()
     }
 
-    fn status_of(&self, node: usize) -> Option<Status> {
+    pub(super) fn status_of(&self, node: usize) -> Option<Status> {
         let station = &self.stations[node];
         station.host.status(station.local(self.now))
     }

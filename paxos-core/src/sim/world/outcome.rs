@@ -111,7 +111,13 @@ impl World<'_> {
                 ensure!(!is_new, "node {} calls the new id {id} used", id_of(node));
                 return Ok(());
             }
-            Refusal::Busy => self.seen.add(Occurrence::RefusedBusy),
+            Refusal::Busy => {
+                let is_behind = self.status_of(node).is_some_and(|status| status.is_disk_behind);
+                self.seen.add(match is_behind {
+                    true => Occurrence::RefusedBehind,
+                    false => Occurrence::RefusedBusy,
+                });
+            }
             Refusal::DiskFull => self.seen.add(Occurrence::RefusedDiskFull),
             Refusal::TooLarge => {
                 return Err(Violation::of(
@@ -196,6 +202,9 @@ impl World<'_> {
             }
         } else if before == Role::Leading {
             self.seen.add(Occurrence::SteppedDown);
+            if status.is_disk_behind {
+                self.seen.add(Occurrence::SteppedDownBehind);
+            }
         }
         Ok(())
     }
