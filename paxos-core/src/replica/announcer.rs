@@ -1,6 +1,6 @@
 //! Whom the leader tells that more is chosen, and when.
 //!
-//! A node that waits for one of a slot's commands is told at once. For everybody else the watermark
+//! A node that waits for one of a slot's commands hears of it at once. For everybody else the watermark
 //! rides on the next Accept or heartbeat; only if none comes soon, it is sent by itself.
 
 use super::context::Context;
@@ -13,19 +13,20 @@ use crate::{
 /// What the others know of the leader's watermark.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Announcer {
-    /// The watermark that all of them were told last.
+    /// The last watermark that went to all of them.
     announced: Slot,
     /// Who waits for what has been chosen since.
     waiting: Vec<NodeId>,
     /// Whether one of them is a client that may wait anywhere.
     anybody_waits: bool,
-    /// When those who do not wait are told.
+    /// When it goes to those who do not wait.
     due: Option<Instant>,
 }
 
 impl Announcer {
-    /// All peers are about to be told this watermark by another message.
-    pub(super) fn on_told(&mut self, chosen: Slot) {
+    /// All peers are about to get this watermark, with this or another message.
+    pub(super) fn on_announced(&mut self, chosen: Slot) {
+        assert!(chosen >= self.announced, "a watermark does not fall");
         self.announced = chosen;
         self.waiting.clear();
         self.anybody_waits = false;
@@ -44,7 +45,7 @@ impl Announcer {
         }
     }
 
-    /// Tells whoever is to be told by now.
+    /// Sends the watermark to whoever is to have it by now.
     #[inline]
     pub(super) fn announce(&mut self, ballot: Ballot, chosen: Watermark, cx: &mut Context<'_>) {
         if chosen.slot <= self.announced {
@@ -54,7 +55,7 @@ impl Announcer {
         let due = *self.due.get_or_insert(cx.now.after(limits::ANNOUNCE_DELAY));
         if self.anybody_waits || due <= cx.now {
             cx.broadcast(message);
-            self.on_told(chosen.slot);
+            self.on_announced(chosen.slot);
             return;
         }
         for node in self.waiting.drain(..) {

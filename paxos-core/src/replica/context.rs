@@ -27,7 +27,7 @@ impl Context<'_> {
 
     /// Another way to `leader`, which may be heard and not hear: one of the others in turn, which
     /// passes on what it gets.
-    pub(super) fn detour(&self, leader: NodeId, turn: &mut usize) -> Option<NodeId> {
+    pub(super) fn another_way(&self, leader: NodeId, turn: &mut usize) -> Option<NodeId> {
         let peers = self.memberships.current().peers_of(self.config.id);
         let others: Vec<_> = peers.filter(|&peer| peer != leader).collect();
         *turn = turn.wrapping_add(1);

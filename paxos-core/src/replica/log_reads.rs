@@ -69,6 +69,7 @@ impl<W> Replica<W> {
         let from = purpose.from(&self.learner);
         if let Some(id) = self.log_reads.begin(purpose) {
             let slots = from..=self.acceptor.log().on_disk();
+            assert!(!slots.is_empty(), "slot {from} is asked of the disk and is in memory");
             self.out.read_log(LogRead { id, slots, bytes_max: self.config.page_bytes_max });
         }
     }

@@ -12,7 +12,7 @@
 //! | `queue` | adaptive batching |
 //! | `announcer` | who is told when that a slot is chosen |
 //! | `learner` | what is chosen, and in-order delivery |
-//! | `election` | polling before a ballot |
+//! | `election`, `leadership` | polling before a ballot; beginning and ending to lead |
 //! | `followers` | the leader's rounds of heartbeats, and stepping down |
 //! | `reader` | linearizable reads |
 //! | `catchup` | pulling missed slots |
@@ -21,6 +21,7 @@
 //! | `membership` | whose votes count for a slot |
 //! | `outbox`, `held` | nothing leaves before the disk that must not |
 //! | `backlog` | when the disk has too much to do |
+//! | `progress` | in which order the roles get on |
 
 mod acceptor;
 mod announcer;
@@ -34,12 +35,14 @@ mod followers;
 mod fuzz;
 mod held;
 mod invariants;
+mod leadership;
 mod learner;
 mod log;
 mod log_reads;
 mod membership;
 mod origin;
 mod outbox;
+mod progress;
 mod proposer;
 mod queue;
 mod ranges;
@@ -63,28 +66,16 @@ pub use sessions::SessionsError;
 pub use status::{PeerStatus, Role, Status};
 
 use self::{
-    acceptor::Acceptor,
-    catchup::Catchup,
-    context::Context,
-    election::Election,
-    followers::Followers,
-    learner::Learner,
-    log_reads::{LogReads, Purpose},
-    membership::Memberships,
-    origin::{Origin, Target},
-    outbox::Outbox,
-    proposer::Leading,
-    queue::Queue,
-    reader::{LeaderView, Reader},
-    recovery::Preparing,
-    sessions::SessionTable,
+    acceptor::Acceptor, catchup::Catchup, context::Context, election::Election,
+    followers::Followers, learner::Learner, log_reads::LogReads, membership::Memberships,
+    origin::Origin, outbox::Outbox, proposer::Leading, queue::Queue, reader::Reader,
+    recovery::Preparing, sessions::SessionTable,
 };
 use crate::{
     config::{Config, ConfigError},
-    limits,
     planted::planted,
     port::Recovered,
-    types::{Ballot, ClientId, Instant, Value, earliest},
+    types::{Ballot, ClientId, Instant},
 };
 
 /// One replica: acceptor, learner, and at times proposer.
@@ -328,202 +319,9 @@ impl<W> Replica<W> {
         heard
     }
 
-    /// Works off deadlines.
-    fn tick(&mut self, now: Instant) {
-        self.origin.expire(now);
-        let (can_write, takes_work) =
-            (self.can_write(now), self.is_behind_at_most(limits::DISK_BEHIND_TIMEOUTS + 1, now));
-        let cx = &mut surroundings!(self, now);
-        match &mut self.proposing {
-            Proposing::Not if self.disk_full => {}
-            Proposing::Not => {
-                let chosen = self.learner.chosen().slot;
-                if let Some(ballot) = self.election.tick(&mut self.numbers, chosen, cx) {
-                    self.stand(now, ballot);
-                }
-            }
-            Proposing::Preparing(preparing) => {
-                if preparing.expires_at() <= now {
-                    self.step_down(now);
-                } else {
-                    preparing.tick(cx);
-                }
-            }
-            Proposing::Leading(leading, followers) => {
-                if followers.is_quorum_lost(cx) || followers.cannot_write(can_write, takes_work, cx)
-                {
-                    self.step_down(now);
-                    return;
-                }
-                leading.tick(&self.learner, cx);
-                if followers.next_beat() <= now {
-                    leading.beat(followers, &self.learner, cx);
-                }
-            }
-        }
-    }
-
-    /// Whether this node can make anything durable, as far as it knows.
-    fn can_write(&self, now: Instant) -> bool {
-        let patience = limits::DISK_SILENT_TIMEOUTS * self.config.election_timeout;
-        !self.disk_full
-            && self.out.disk_silent_for(now) < patience
-            && self.is_behind_at_most(limits::DISK_BEHIND_TIMEOUTS, now)
-    }
-
-    /// Whether its disk's backlog has kept this node from work for less than so many election timeouts.
-    fn is_behind_at_most(&self, timeouts: u32, now: Instant) -> bool {
-        self.out.backlog().behind_for(now) < timeouts * self.config.election_timeout
-    }
-
-    /// Begins a candidacy, unless this node's own promise could not become durable.
-    fn stand(&mut self, now: Instant, ballot: Ballot) {
-        if self.can_write(now) {
-            self.prepare(now, ballot);
-        } else {
-            self.election.back_off(&mut surroundings!(self, now));
-        }
-    }
-
-    /// Begins a candidacy. Every ballot is above whatever this node has promised or heard of.
-    fn prepare(&mut self, now: Instant, ballot: Ballot) {
-        assert!(ballot > self.acceptor.promised(), "ballot {ballot} may have been used");
-        let from = self.learner.chosen().slot.next();
-        let cx = &mut surroundings!(self, now);
-        self.acceptor.promise_own(ballot, cx.out);
-        self.election.heard_of(ballot);
-        self.proposing = Proposing::Preparing(Preparing::begin(ballot, from, cx));
-    }
-
-    /// Stops proposing. What waits for a slot is forgotten here; its origins send it again.
-    fn step_down(&mut self, now: Instant) {
-        if !matches!(self.proposing, Proposing::Not) {
-            self.proposing = Proposing::Not;
-            self.out.withdraw_prepares();
-            self.queue.clear();
-            self.reader.on_deposed();
-            self.election.back_off(&mut surroundings!(self, now));
-        }
-    }
-
-    /// Whatever follows from what has come in.
-    fn progress(&mut self, now: Instant) {
-        self.advance(now);
-        self.deliver();
-        let target = self.target();
-        let cx = &mut surroundings!(self, now);
-        self.origin.dispatch(target, self.learner.sessions(), &mut self.queue, cx);
-        if let Proposing::Leading(leading, _) = &mut self.proposing {
-            leading.propose(&mut self.acceptor, &self.learner, &mut self.queue, cx);
-        }
-        if !self.reader.is_idle() {
-            self.read(now, target);
-        }
-        let cx = &mut surroundings!(self, now);
-        if !self.disk_full && !cx.out.backlog().is_behind() {
-            self.catchup.pull(&self.learner, &self.acceptor, &mut self.numbers, cx);
-        }
-        let persisted = cx.out.persisted();
-        let chosen = self.learner.chosen().slot;
-        self.acceptor.log_mut().evict(chosen, persisted, self.config.cache_bytes_max);
-    }
-
-    /// Sends reads on their way, and goes on with those that have come back.
-    fn read(&mut self, now: Instant, target: Option<Target>) {
-        let client = self.client();
-        let cx = &mut surroundings!(self, now);
-        let leader = match &self.proposing {
-            Proposing::Leading(leading, followers) => {
-                Some(LeaderView::of(leading, followers, &self.learner))
-            }
-            _ => None,
-        };
-        self.reader.dispatch(target, leader, client, &mut self.numbers, cx);
-        if let Proposing::Leading(leading, followers) = &mut self.proposing {
-            self.reader.confirm(leading, followers, &self.learner, cx);
-        }
-        let ready = self.reader.take_ready(self.learner.delivered());
-        cx.out.effects().reads_ready.extend(ready);
-    }
-
-    /// Takes note of what has been chosen.
-    fn advance(&mut self, now: Instant) {
-        let before = self.learner.chosen().slot;
-        let halt = self.learner.advance(&self.acceptor);
-        self.out.halt(halt);
-        if let Proposing::Leading(leading, _) = &mut self.proposing {
-            for slot in before.next().through(self.learner.chosen().slot) {
-                if let Some((_, Value::Batch(batch))) = self.acceptor.log().get(slot) {
-                    leading.announcer().on_chosen(batch, &surroundings!(self, now));
-                }
-            }
-        }
-    }
-
-    /// Where this node's commands and reads go.
-    fn target(&self) -> Option<Target> {
-        match &self.proposing {
-            Proposing::Not => self.election.target(),
-            Proposing::Preparing(_) => None,
-            Proposing::Leading(leading, _) => Some(Target::Here(leading.ballot())),
-        }
-    }
-
-    /// Hands chosen slots to the state machine, as fast as it applies them.
-    fn deliver(&mut self) {
-        while self.learner.wants_delivery(self.config.delivery_bytes_max) {
-            let slot = self.learner.delivered().next();
-            match self.acceptor.log().get(slot) {
-                Some((_, value)) => {
-                    let value = value.clone();
-                    self.deliver_value(value);
-                }
-                None => {
-                    self.read_log(Purpose::Deliver);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn deliver_value(&mut self, value: Value) {
-        let delivery = self.learner.deliver(value, self.config.checkpoint_slots);
-        if let Value::Batch(batch) = &delivery.value {
-            self.origin.on_delivered(delivery.slot, batch, &delivery.verdicts);
-            self.queue.on_delivered(batch);
-        }
-        self.out.effects().deliver.push(delivery);
-    }
-
-    /// Tells the peers what has been chosen, unless an Accept of this step says so anyway.
-    fn announce(&mut self, now: Instant) {
-        let cx = &mut surroundings!(self, now);
-        if let Proposing::Leading(leading, _) = &mut self.proposing {
-            let ballot = leading.ballot();
-            leading.announcer().announce(ballot, self.learner.chosen(), cx);
-        }
-    }
-
     /// When the replica wants its next [`Input::Tick`], if nothing else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.due
-    }
-
-    fn earliest_deadline(&self) -> Option<Instant> {
-        let config = &self.config;
-        let proposing = match &self.proposing {
-            Proposing::Not if self.disk_full => None,
-            Proposing::Not => Some(self.election.next_deadline()),
-            Proposing::Preparing(preparing) => Some(preparing.next_deadline()),
-            Proposing::Leading(leading, followers) => {
-                earliest([followers.next_deadline(), leading.next_deadline()])
-            }
-        };
-        let pulls = !self.disk_full && !self.out.backlog().is_behind();
-        let catchup = if pulls { self.catchup.next_deadline(config) } else { None };
-        let origin = self.origin.next_deadline(config);
-        let reader = self.reader.next_deadline(config);
-        earliest([proposing, catchup, origin, reader])
     }
 }

@@ -4,10 +4,8 @@
 //! until it is applied or its deadline has passed. The commands of a client lie side by side in the
 //! order of their sequence numbers (see [`window`](super::window)), so that whatever happens to a run
 //! of them costs no look-ups.
-//!
-//! Commands go to the leader, wherever it is, and go again whenever the leader changes or stays
-//! silent for too long: then by way of another node too, for the leader may be heard and not hear.
-//! That is safe because each has a request id, and the session table lets it have its effect once.
+
+mod dispatch;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,19 +13,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use super::{
-    context::Context,
     effect::{Outcome, Proposal, Refusal, Verdict},
-    queue::Queue,
-    sessions::SessionTable,
     window::{Entry, Window},
 };
 use crate::{
     config::Config,
     limits,
-    message::{Message, Propose},
     planted::planted,
     types::{Ballot, Batch, ClientId, Instant, NodeId, RequestId, Slot, earliest},
 };
@@ -61,7 +53,7 @@ pub(super) struct Origin<W> {
     earliest: Option<Instant>,
     target: Option<Target>,
     /// Counts the ways taken by other nodes than the leader.
-    detours: usize,
+    ways_taken: usize,
     /// What has been delivered and waits for the state machine, in the order of slots.
     in_application: VecDeque<Part>,
     answers: Vec<(W, Outcome)>,
@@ -88,7 +80,7 @@ impl<W> Origin<W> {
             spread: 0,
             earliest: None,
             target: None,
-            detours: 0,
+            ways_taken: 0,
             in_application: VecDeque::new(),
             answers: Vec::new(),
         }
@@ -138,6 +130,13 @@ impl<W> Origin<W> {
         window.insert(sequence, Entry { command, waiter, deadline, is_delivered: false });
         self.spread += window.spread() - before;
         self.open += 1;
+        assert!(
+            self.open <= config.outstanding_commands_max
+                && self.bytes <= config.outstanding_bytes_max,
+            "{} commands of {} bytes are open, beyond their bounds",
+            self.open,
+            self.bytes
+        );
         self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
     }
 
@@ -235,6 +234,8 @@ impl<W> Origin<W> {
             }
         }
         self.bytes -= bytes;
+        let last = self.in_application.back().map_or(Slot::ZERO, |last| last.slot);
+        assert!(part.slot >= last, "slot {} is delivered after slot {last}", part.slot);
         if is_awaited {
             self.in_application.push_back(part);
         }
@@ -293,104 +294,9 @@ impl<W> Origin<W> {
         window.trim();
         let after = window.spread();
         self.spread -= before - after;
+        assert!(self.open > 0 || self.bytes == 0, "nothing is open and has {} bytes", self.bytes);
         if after == 0 {
             self.others.remove(&client);
-        }
-    }
-
-    /// Sends what has not gone to `target` yet, or went so long ago that it may be lost.
-    pub(super) fn dispatch(
-        &mut self,
-        target: Option<Target>,
-        sessions: &SessionTable,
-        queue: &mut Queue,
-        cx: &mut Context<'_>,
-    ) {
-        if self.target != target {
-            self.target = target;
-            self.own.forget_sent();
-            self.others.values_mut().for_each(Window::forget_sent);
-        }
-        let Some(target) = target.filter(|_| self.open > 0) else { return };
-        let patience = cx.config.election_timeout;
-        while let Some((range, is_overdue)) = self.own.next_due(cx.now, patience) {
-            self.send(self.client(), range, is_overdue, target, queue, cx);
-        }
-        if self.others.is_empty() {
-            return;
-        }
-        for client in self.others.keys().copied().collect::<Vec<_>>() {
-            while let Some(window) = self.others.get_mut(&client)
-                && let Some((range, is_overdue)) = window.next_due(cx.now, patience)
-            {
-                self.refuse_settled(client, range.clone(), sessions);
-                self.send(client, range, is_overdue, target, queue, cx);
-            }
-        }
-    }
-
-    /// Refuses what would never be delivered, because it was proposed before under the same name.
-    ///
-    /// That happens to an embedder's clients only: a node's own commands are numbered once.
-    fn refuse_settled(&mut self, client: ClientId, range: Range<u64>, sessions: &SessionTable) {
-        for sequence in range {
-            let id = RequestId { client, sequence };
-            if let Some(refusal) = sessions.refusal(id)
-                && let Some(entry) = self.take_if(id, |entry| !entry.is_delivered)
-            {
-                self.refuse(entry.waiter, refusal);
-            }
-        }
-        self.trim(client);
-    }
-
-    /// Sends those of a range that have not been delivered.
-    fn send(
-        &mut self,
-        client: ClientId,
-        range: Range<u64>,
-        is_overdue: bool,
-        target: Target,
-        queue: &mut Queue,
-        cx: &mut Context<'_>,
-    ) {
-        let detour = match target {
-            Target::Peer(peer, _) if is_overdue => cx.detour(peer, &mut self.detours),
-            _ => None,
-        };
-        let Some(window) = self.window(client) else { return };
-        let commands = window.undelivered(range);
-        let mut commands = commands.map(|(at, entry)| (at, entry.command.clone())).peekable();
-        let Some(&(first, _)) = commands.peek() else { return };
-        let open_from = self.open_from(RequestId { client, sequence: first });
-        let peer = match target {
-            Target::Here(_) => return queue.push(client, open_from, commands, cx.config),
-            Target::Peer(peer, _) => peer,
-        };
-        while commands.peek().is_some() {
-            let mut commands = page(&mut commands, cx.config);
-            if planted!(RetryUnderNewId) && detour.is_some() {
-                commands.iter_mut().for_each(|(at, _)| *at += limits::SESSION_WINDOW / 4);
-            }
-            let propose = Propose { client, open_from, commands, hops: 0 };
-            if let Some(detour) = detour {
-                cx.out.send(detour, Message::Propose(propose.clone()));
-            }
-            cx.out.send(peer, Message::Propose(propose));
-        }
-    }
-
-    /// The lowest sequence number of the client that may still want an answer.
-    ///
-    /// Of this node's own commands that is known exactly. An embedder's client may have commands
-    /// waiting at other nodes too, so there half a session window is allowed for.
-    fn open_from(&self, id: RequestId) -> u64 {
-        if id.client != self.client() {
-            id.sequence.saturating_sub(limits::SESSION_WINDOW / 2).max(1)
-        } else if planted!(OpenRequestsExpired) {
-            id.sequence
-        } else {
-            self.own.first()
         }
     }
 
@@ -408,17 +314,4 @@ impl<W> Origin<W> {
         let expiry = self.earliest.map(|earliest| earliest.after(DEADLINE_GRANULARITY));
         earliest([expiry, resend])
     }
-}
-
-/// The next commands that fit into one message.
-fn page(commands: &mut impl Iterator<Item = (u64, Bytes)>, config: &Config) -> Vec<(u64, Bytes)> {
-    let (mut page, mut bytes) = (Vec::new(), 0);
-    while bytes < config.page_bytes_max
-        && page.len() < limits::PAGE_RECORDS_MAX
-        && let Some((sequence, command)) = commands.next()
-    {
-        bytes += command.len();
-        page.push((sequence, command));
-    }
-    page
 }

@@ -179,7 +179,7 @@ impl Leading {
         let chosen = learner.chosen();
         let accept = Accept { ballot: self.ballot, slot, value: value.clone(), chosen };
         cx.broadcast(Message::Accept(accept.clone()));
-        self.announcer.on_told(chosen.slot);
+        self.announcer.on_announced(chosen.slot);
         let judgement = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
         assert_eq!(judgement, Judgement::Current, "a leader's own promise is its ballot");
         let mut votes = Tally::new();
@@ -289,7 +289,7 @@ impl Leading {
         cx: &mut Context<'_>,
     ) {
         followers.beat(self.ballot, learner.chosen(), cx);
-        self.announcer.on_told(learner.chosen().slot);
+        self.announcer.on_announced(learner.chosen().slot);
     }
 
     /// Whom to tell what is chosen.

@@ -120,6 +120,12 @@ impl Queue {
             }
             settled.into_iter().for_each(|sequence| self.forget(client, sequence..sequence + 1));
         }
+        assert_eq!(self.runs.is_empty(), self.commands.is_empty(), "a run for every command");
+        assert!(
+            !self.commands.is_empty() || self.bytes == 0,
+            "no command has {} bytes",
+            self.bytes
+        );
         batch.build()
     }
 
@@ -139,6 +145,7 @@ impl Queue {
             count += 1;
         }
         if count == 0 {
+            assert!(commands > 0, "a command that no batch has room for has a batch of its own");
             return None;
         }
         let sequences = run.sequences.start..run.sequences.start + count as u64;

@@ -39,8 +39,8 @@ pub(super) struct Reader {
     confirming: VecDeque<(u64, Slot, Reading)>,
     /// Confirmed, and waiting for their index to be delivered.
     indexed: BTreeMap<Slot, Vec<u64>>,
-    /// Counts the detours taken, when the leader did not answer.
-    detours: usize,
+    /// Counts the ways taken by other nodes, when the leader did not answer.
+    ways_taken: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -144,9 +144,15 @@ impl Reader {
     pub(super) fn on_request(&mut self, via: NodeId, request: &ReadRequest, leader: LeaderView) {
         if self.confirming.len() < 2 * limits::READS_MAX {
             let (client, number) = (request.client, request.number);
-            let reading = Reading::Peer { via, client, number };
-            self.confirming.push_back((leader.confirmed_by, leader.index, reading));
+            self.await_round(leader, Reading::Peer { via, client, number });
         }
+    }
+
+    /// At the leader: a read waits for the next round, behind those that wait for an earlier one.
+    fn await_round(&mut self, leader: LeaderView, reading: Reading) {
+        let last = self.confirming.back().map_or(0, |&(needed, _, _)| needed);
+        assert!(last <= leader.confirmed_by, "a read waits for round {last}, of an earlier leader");
+        self.confirming.push_back((leader.confirmed_by, leader.index, reading));
     }
 
     /// Takes the leader's answer.
@@ -169,9 +175,8 @@ impl Reader {
     ) {
         if let Some(leader) = leader {
             let asked = self.asked.take().into_iter().flat_map(|asked| asked.reads);
-            let reads = asked.chain(self.gathering.drain(..));
-            self.confirming
-                .extend(reads.map(|read| (leader.confirmed_by, leader.index, Reading::Own(read))));
+            let gathered = std::mem::take(&mut self.gathering);
+            asked.chain(gathered).for_each(|read| self.await_round(leader, Reading::Own(read)));
             return;
         }
         if self.asked.is_none() && !self.gathering.is_empty() && target.is_some() {
@@ -199,8 +204,9 @@ impl Reader {
         (asked.target, asked.at) = (target, cx.now);
         let Some(Target::Peer(peer, _)) = target else { return };
         let request = ReadRequest { client, number: asked.number, hops: 0 };
-        if let Some(detour) = overdue.then(|| cx.detour(peer, &mut self.detours)).flatten() {
-            cx.out.send(detour, Message::Read(request.clone()));
+        let way = overdue.then(|| cx.another_way(peer, &mut self.ways_taken));
+        if let Some(via) = way.flatten() {
+            cx.out.send(via, Message::Read(request.clone()));
         }
         cx.out.send(peer, Message::Read(request));
     }

@@ -89,7 +89,7 @@ impl<W> Window<W> {
     /// Takes a command in whose number is free; the caller has bounded the spread.
     pub(super) fn insert(&mut self, sequence: u64, entry: Entry<W>) {
         if self.entries.is_empty() {
-            assert!(self.sent.is_empty(), "nothing is left to be sent again");
+            assert!(self.sent.is_empty(), "what is answered does not go again");
             (self.first, self.unsent_from) = (sequence, sequence);
         }
         while sequence < self.first {
@@ -128,6 +128,8 @@ impl<W> Window<W> {
         }
         self.unsent_from = self.unsent_from.max(self.first);
         while self.sent.pop_front_if(|(_, range)| range.end <= self.first).is_some() {}
+        let is_done = self.entries.is_empty();
+        assert!(!is_done || self.sent.is_empty(), "what is answered does not go again");
     }
 
     /// Commands of a range that have not been delivered.

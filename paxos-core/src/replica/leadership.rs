@@ -1,0 +1,104 @@
+//! Beginning and ending to lead, as deadlines pass and others come up.
+
+use super::{Proposing, Replica, context::Context, recovery::Preparing, surroundings};
+use crate::{
+    limits,
+    types::{Ballot, Instant, earliest},
+};
+
+impl<W> Replica<W> {
+    /// Works off deadlines.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.origin.expire(now);
+        let (can_write, takes_work) =
+            (self.can_write(now), self.is_behind_at_most(limits::DISK_BEHIND_TIMEOUTS + 1, now));
+        let cx = &mut surroundings!(self, now);
+        match &mut self.proposing {
+            Proposing::Not if self.disk_full => {}
+            Proposing::Not => {
+                let chosen = self.learner.chosen().slot;
+                if let Some(ballot) = self.election.tick(&mut self.numbers, chosen, cx) {
+                    self.stand(now, ballot);
+                }
+            }
+            Proposing::Preparing(preparing) => {
+                if preparing.expires_at() <= now {
+                    self.step_down(now);
+                } else {
+                    preparing.tick(cx);
+                }
+            }
+            Proposing::Leading(leading, followers) => {
+                if followers.is_quorum_lost(cx) || followers.cannot_write(can_write, takes_work, cx)
+                {
+                    self.step_down(now);
+                    return;
+                }
+                leading.tick(&self.learner, cx);
+                if followers.next_beat() <= now {
+                    leading.beat(followers, &self.learner, cx);
+                }
+            }
+        }
+    }
+
+    /// Whether this node can make anything durable, as far as it knows.
+    pub(super) fn can_write(&self, now: Instant) -> bool {
+        let patience = limits::DISK_SILENT_TIMEOUTS * self.config.election_timeout;
+        !self.disk_full
+            && self.out.disk_silent_for(now) < patience
+            && self.is_behind_at_most(limits::DISK_BEHIND_TIMEOUTS, now)
+    }
+
+    /// Whether its disk's backlog has kept this node from work for less than so many election timeouts.
+    pub(super) fn is_behind_at_most(&self, timeouts: u32, now: Instant) -> bool {
+        self.out.backlog().behind_for(now) < timeouts * self.config.election_timeout
+    }
+
+    /// Begins a candidacy, unless this node's own promise could not become durable.
+    pub(super) fn stand(&mut self, now: Instant, ballot: Ballot) {
+        if self.can_write(now) {
+            self.prepare(now, ballot);
+        } else {
+            self.election.back_off(&mut surroundings!(self, now));
+        }
+    }
+
+    /// Begins a candidacy. Every ballot is above whatever this node has promised or heard of.
+    pub(super) fn prepare(&mut self, now: Instant, ballot: Ballot) {
+        assert!(ballot > self.acceptor.promised(), "ballot {ballot} may have been used");
+        let from = self.learner.chosen().slot.next();
+        let cx = &mut surroundings!(self, now);
+        self.acceptor.promise_own(ballot, cx.out);
+        self.election.heard_of(ballot);
+        self.proposing = Proposing::Preparing(Preparing::begin(ballot, from, cx));
+    }
+
+    /// Stops proposing. What waits for a slot is forgotten here; its origins send it again.
+    pub(super) fn step_down(&mut self, now: Instant) {
+        if !matches!(self.proposing, Proposing::Not) {
+            self.proposing = Proposing::Not;
+            self.out.withdraw_prepares();
+            self.queue.clear();
+            self.reader.on_deposed();
+            self.election.back_off(&mut surroundings!(self, now));
+        }
+    }
+
+    pub(super) fn earliest_deadline(&self) -> Option<Instant> {
+        let config = &self.config;
+        let proposing = match &self.proposing {
+            Proposing::Not if self.disk_full => None,
+            Proposing::Not => Some(self.election.next_deadline()),
+            Proposing::Preparing(preparing) => Some(preparing.next_deadline()),
+            Proposing::Leading(leading, followers) => {
+                earliest([followers.next_deadline(), leading.next_deadline()])
+            }
+        };
+        let pulls = !self.disk_full && !self.out.backlog().is_behind();
+        let catchup = if pulls { self.catchup.next_deadline(config) } else { None };
+        let origin = self.origin.next_deadline(config);
+        let reader = self.reader.next_deadline(config);
+        earliest([proposing, catchup, origin, reader])
+    }
+}

@@ -1,0 +1,107 @@
+//! What follows from what has come in, in the order of the roles.
+
+use super::{
+    Proposing, Replica, context::Context, log_reads::Purpose, origin::Target, reader::LeaderView,
+    surroundings,
+};
+use crate::types::{Instant, Value};
+
+impl<W> Replica<W> {
+    /// Whatever follows from what has come in.
+    pub(super) fn progress(&mut self, now: Instant) {
+        self.advance(now);
+        self.deliver();
+        let target = self.target();
+        let cx = &mut surroundings!(self, now);
+        self.origin.dispatch(target, self.learner.sessions(), &mut self.queue, cx);
+        if let Proposing::Leading(leading, _) = &mut self.proposing {
+            leading.propose(&mut self.acceptor, &self.learner, &mut self.queue, cx);
+        }
+        if !self.reader.is_idle() {
+            self.read(now, target);
+        }
+        let cx = &mut surroundings!(self, now);
+        if !self.disk_full && !cx.out.backlog().is_behind() {
+            self.catchup.pull(&self.learner, &self.acceptor, &mut self.numbers, cx);
+        }
+        let persisted = cx.out.persisted();
+        let chosen = self.learner.chosen().slot;
+        self.acceptor.log_mut().evict(chosen, persisted, self.config.cache_bytes_max);
+    }
+
+    /// Sends reads on their way, and goes on with those that have come back.
+    pub(super) fn read(&mut self, now: Instant, target: Option<Target>) {
+        let client = self.client();
+        let cx = &mut surroundings!(self, now);
+        let leader = match &self.proposing {
+            Proposing::Leading(leading, followers) => {
+                Some(LeaderView::of(leading, followers, &self.learner))
+            }
+            _ => None,
+        };
+        self.reader.dispatch(target, leader, client, &mut self.numbers, cx);
+        if let Proposing::Leading(leading, followers) = &mut self.proposing {
+            self.reader.confirm(leading, followers, &self.learner, cx);
+        }
+        let ready = self.reader.take_ready(self.learner.delivered());
+        cx.out.effects().reads_ready.extend(ready);
+    }
+
+    /// Takes note of what has been chosen.
+    pub(super) fn advance(&mut self, now: Instant) {
+        let before = self.learner.chosen().slot;
+        let halt = self.learner.advance(&self.acceptor);
+        self.out.halt(halt);
+        if let Proposing::Leading(leading, _) = &mut self.proposing {
+            for slot in before.next().through(self.learner.chosen().slot) {
+                if let Some((_, Value::Batch(batch))) = self.acceptor.log().get(slot) {
+                    leading.announcer().on_chosen(batch, &surroundings!(self, now));
+                }
+            }
+        }
+    }
+
+    /// Where this node's commands and reads go.
+    pub(super) fn target(&self) -> Option<Target> {
+        match &self.proposing {
+            Proposing::Not => self.election.target(),
+            Proposing::Preparing(_) => None,
+            Proposing::Leading(leading, _) => Some(Target::Here(leading.ballot())),
+        }
+    }
+
+    /// Hands chosen slots to the state machine, as fast as it applies them.
+    pub(super) fn deliver(&mut self) {
+        while self.learner.wants_delivery(self.config.delivery_bytes_max) {
+            let slot = self.learner.delivered().next();
+            match self.acceptor.log().get(slot) {
+                Some((_, value)) => {
+                    let value = value.clone();
+                    self.deliver_value(value);
+                }
+                None => {
+                    self.read_log(Purpose::Deliver);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn deliver_value(&mut self, value: Value) {
+        let delivery = self.learner.deliver(value, self.config.checkpoint_slots);
+        if let Value::Batch(batch) = &delivery.value {
+            self.origin.on_delivered(delivery.slot, batch, &delivery.verdicts);
+            self.queue.on_delivered(batch);
+        }
+        self.out.effects().deliver.push(delivery);
+    }
+
+    /// Tells the peers what has been chosen, unless an Accept of this step says so anyway.
+    pub(super) fn announce(&mut self, now: Instant) {
+        let cx = &mut surroundings!(self, now);
+        if let Proposing::Leading(leading, _) = &mut self.proposing {
+            let ballot = leading.ballot();
+            leading.announcer().announce(ballot, self.learner.chosen(), cx);
+        }
+    }
+}
