@@ -8,6 +8,7 @@ use super::{Checked, World, id_of};
 use crate::{
     replica::{Role, Status},
     sim::{
+        agenda::Happening,
         check::{Check, Violation, ensure},
         ending::{Ending, Remains},
         network::Trouble,
@@ -92,7 +93,11 @@ impl World<'_> {
             let station = &mut self.stations[node];
             station.disk_slowness = 1;
             station.disk_is_full = false;
-            station.disk_hangs_until = self.now;
+            let hangs = std::mem::replace(&mut station.disk_hangs_until, self.now) > self.now;
+            if let Some(life) = station.host.incarnation().filter(|_| hangs) {
+                // What it was asked for meanwhile was to end with the hanging, which ends now.
+                self.agenda.plan(self.now, Happening::Written { node, life });
+            }
             station.failing_write = None;
             station.failing_read = None;
             station.resume(self.now);
