@@ -173,11 +173,13 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// Takes over what is there; pending if nothing is.
+    /// Takes over what is there; pending if nothing is: what has said that it is ready wakes nobody
+    /// until it is asked again, even if it had nothing for the replica.
     fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NodeError>> {
         let mut is_due = false;
         if let Poll::Ready(progress) = self.wiring.writer.poll_progress(cx) {
             self.on_written(progress?);
+            is_due = true;
         }
         if let Poll::Ready(position) = self.wiring.machine.poll_done(cx) {
             self.on_applied(position?);
@@ -187,7 +189,7 @@ impl<S: StateMachine> Driver<S> {
             let (id, records) = outcome?;
             self.inputs.push(Input::<S>::LogRead { id, records });
         }
-        self.poll_transport(cx)?;
+        is_due |= self.poll_transport(cx)?;
         let requests = &mut self.wiring.requests;
         match requests.poll_recv_many(cx, &mut self.arrived, REQUESTS_PER_TURN_MAX) {
             // The last handle is gone.
@@ -202,7 +204,8 @@ impl<S: StateMachine> Driver<S> {
         if has_come || is_due { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    fn poll_transport(&mut self, cx: &mut Context<'_>) -> Result<(), NodeError> {
+    /// Takes over what has arrived; returns whether anything has.
+    fn poll_transport(&mut self, cx: &mut Context<'_>) -> Result<bool, NodeError> {
         let (mut messages, mut bytes) = (0, 0);
         let mut events = mem::take(&mut self.events);
         while messages < MESSAGES_PER_TURN_MAX && bytes < MESSAGE_BYTES_PER_TURN_MAX {
@@ -219,7 +222,7 @@ impl<S: StateMachine> Driver<S> {
             }
         }
         self.events = events;
-        Ok(())
+        Ok(messages > 0)
     }
 
     /// Takes in an event; returns the bytes of the values in it.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use paxos_core::{Node, node::ProposeError};
+use paxos_core::{Config, Node, node::ProposeError, types::NodeId};
 use paxos_transport::{Faults, MemoryNetwork};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
@@ -43,6 +43,22 @@ async fn check(cluster: &Cluster, acked: &BTreeSet<u64>) {
         assert!(acked.is_subset(&once), "acknowledged and lost: {:?}", acked.difference(&once));
         earlier = entries;
     }
+}
+
+/// Meeting a peer gives the replica nothing to do, and what this peer says next is noticed all the
+/// same: two of three have no timer that would wake them.
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_first_meeting_is_noticed_at_once() {
+    fn only_the_first_is_impatient(config: &mut Config) {
+        if config.id != NodeId(1) {
+            config.heartbeat_interval *= 10_000;
+            config.election_timeout *= 10_000;
+        }
+    }
+    let start = Instant::now();
+    let cluster = Cluster::start_with(3, only_the_first_is_impatient).await;
+    cluster.node(1).propose(1).await.expect("a response");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
