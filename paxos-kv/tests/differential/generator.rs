@@ -34,16 +34,17 @@ impl Request {
     pub(crate) fn is_serializable(&self) -> bool {
         match self {
             Request::Range(request) => request.serializable,
-            Request::Txn(request) => has_serializable(request),
+            Request::Txn(request) => is_serializable(request),
             _ => false,
         }
     }
 }
 
-fn has_serializable(request: &TxnRequest) -> bool {
-    request.success.iter().chain(&request.failure).any(|operation| match &operation.request {
+/// As in etcd: if it has no operation that is not, hence without any operation at all.
+fn is_serializable(request: &TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|operation| match &operation.request {
         Some(request_op::Request::RequestRange(range)) => range.serializable,
-        Some(request_op::Request::RequestTxn(txn)) => has_serializable(txn),
+        Some(request_op::Request::RequestTxn(txn)) => is_serializable(txn),
         _ => false,
     })
 }
