@@ -26,10 +26,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let progress = ProgressBar::new(plan.measurements() as u64);
     progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {eta} {wide_msg}")?);
     let (measured, ended) = compare::run(&plan, |cell, entrant| {
-        progress.set_message(format!("{} ({}): {cell}", entrant.contestant, entrant.flavour));
+        let message = format!("{} ({}): {cell}", entrant.contestant, entrant.flavour);
         if progress.is_hidden() {
-            eprintln!("{} ({}): {cell}", entrant.contestant, entrant.flavour);
+            eprintln!("{message}");
         }
+        progress.set_message(message);
         progress.inc(1);
     });
     progress.finish_and_clear();
@@ -46,5 +47,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         output::write(directory, "compare.html", &report.html())?;
     }
     ended?;
-    Ok(if interrupted { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::SUCCESS })
+    Ok(interrupt::exit_code(interrupted))
 }

@@ -1,7 +1,7 @@
 //! Ctrl-C: the first ends the run with a report of what has been measured, the second ends it.
 
 use std::{
-    process,
+    process::{self, ExitCode},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,7 +9,7 @@ use std::{
 };
 
 /// What a shell expects of a program that Ctrl-C has ended.
-pub(super) const EXIT_CODE: u8 = 130;
+const EXIT_CODE: u8 = 130;
 
 /// A flag that Ctrl-C sets.
 pub(super) fn flag() -> Result<Arc<AtomicBool>, ctrlc::Error> {
@@ -21,4 +21,9 @@ pub(super) fn flag() -> Result<Arc<AtomicBool>, ctrlc::Error> {
         }
     })?;
     Ok(interrupted)
+}
+
+/// How a run ends that has left its report.
+pub(super) fn exit_code(interrupted: bool) -> ExitCode {
+    if interrupted { ExitCode::from(EXIT_CODE) } else { ExitCode::SUCCESS }
 }

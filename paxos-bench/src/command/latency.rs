@@ -29,5 +29,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         output::write(directory, "latency.json", &report.json()?)?;
     }
     ended?;
-    Ok(if is_over() { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::SUCCESS })
+    Ok(interrupt::exit_code(is_over()))
 }

@@ -176,32 +176,34 @@ impl<S: StateMachine> Driver<S> {
     /// Takes over what is there; pending if nothing is: what has said that it is ready wakes nobody
     /// until it is asked again, even if it had nothing for the replica.
     fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NodeError>> {
-        let mut is_due = false;
+        let mut has_come = self.asked_to_stop || !self.inputs.is_empty();
         if let Poll::Ready(progress) = self.wiring.writer.poll_progress(cx) {
             self.on_written(progress?);
-            is_due = true;
+            has_come = true;
         }
         if let Poll::Ready(position) = self.wiring.machine.poll_done(cx) {
             self.on_applied(position?);
-            is_due = true;
+            has_come = true;
         }
         while let Poll::Ready(outcome) = self.wiring.log_reader.poll_next(cx) {
             let (id, records) = outcome?;
             self.inputs.push(Input::<S>::LogRead { id, records });
+            has_come = true;
         }
-        is_due |= self.poll_transport(cx)?;
+        has_come |= self.poll_transport(cx)?;
         let requests = &mut self.wiring.requests;
-        match requests.poll_recv_many(cx, &mut self.arrived, REQUESTS_PER_TURN_MAX) {
-            // The last handle is gone.
-            Poll::Ready(0) => self.asked_to_stop = true,
-            Poll::Ready(_) | Poll::Pending => {}
+        if let Poll::Ready(count) =
+            requests.poll_recv_many(cx, &mut self.arrived, REQUESTS_PER_TURN_MAX)
+        {
+            // Without any, the last handle is gone.
+            self.asked_to_stop |= count == 0;
+            has_come = true;
         }
         if self.armed.is_some() && self.timer.as_mut().poll(cx).is_ready() {
             self.armed = None;
-            is_due = true;
+            has_come = true;
         }
-        let has_come = !self.inputs.is_empty() || !self.arrived.is_empty() || self.asked_to_stop;
-        if has_come || is_due { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if has_come { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     /// Takes over what has arrived; returns whether anything has.
