@@ -76,7 +76,9 @@ impl<S: StateMachine> Node<S> {
     ///
     /// See [`ProposeError`]; each says whether the command may have effect.
     pub async fn propose(&self, command: S::Command) -> Result<S::Response, ProposeError> {
-        self.propose_within(command, self.shared.limits.request_timeout).await
+        let timeout = self.shared.limits.request_timeout;
+        let answer = self.begin(None, command.into_bytes(), timeout);
+        self.end(answer).await
     }
 
     /// As [`propose`](Node::propose), with a deadline of its own; one hour at most.
@@ -89,7 +91,8 @@ impl<S: StateMachine> Node<S> {
         command: S::Command,
         timeout: Duration,
     ) -> Result<S::Response, ProposeError> {
-        self.propose_bytes(None, command.into_bytes(), timeout).await
+        let answer = self.begin(None, command.into_bytes(), timeout);
+        self.end(answer).await
     }
 
     /// Proposes several commands at once and waits for all their responses, in the same order.
@@ -108,16 +111,15 @@ impl<S: StateMachine> Node<S> {
         if commands.len() > limits.outstanding_commands_max {
             return Err(ProposeError::TooLarge);
         }
-        let mut receivers = Vec::with_capacity(commands.len());
+        let mut answers = Vec::with_capacity(commands.len());
         let mut proposals = Vec::with_capacity(commands.len());
         let (mut bytes, mut command_bytes) = (0, 0);
         for command in commands {
             let command = command.into_bytes();
             command_bytes += command.len();
-            let (cost, proposal, receiver) =
-                self.proposal(None, command, limits.request_timeout)?;
-            bytes += cost;
-            receivers.push(receiver);
+            bytes += cost(&command);
+            let (proposal, answer) = self.proposal(None, command, limits.request_timeout)?;
+            answers.push(answer);
             proposals.push(proposal);
         }
         if command_bytes > limits.outstanding_bytes_max {
@@ -126,10 +128,10 @@ impl<S: StateMachine> Node<S> {
         if proposals.is_empty() {
             return Ok(Vec::new());
         }
-        self.send(bytes, Request::ProposeBatch(proposals)).await?;
-        let mut responses = Vec::with_capacity(receivers.len());
-        for receiver in receivers {
-            responses.push(self.response(receiver).await?);
+        let mut responses = Vec::with_capacity(answers.len());
+        let sent = self.send(bytes, Request::ProposeBatch(proposals));
+        for answer in answers {
+            responses.push(self.end(sent.clone().map(|()| answer)).await?);
         }
         Ok(responses)
     }
@@ -153,7 +155,8 @@ impl<S: StateMachine> Node<S> {
         if id.sequence == 0 || limits.nodes.contains(&id.client.name) {
             return Err(ProposeError::InvalidId);
         }
-        self.propose_bytes(Some(id), command.into_bytes(), limits.request_timeout).await
+        let answer = self.begin(Some(id), command.into_bytes(), limits.request_timeout);
+        self.end(answer).await
     }
 
     /// The replica's state after its latest step.
@@ -201,53 +204,53 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    async fn propose_bytes(
+    /// Puts a command on its way; says where its answer comes.
+    pub(super) fn begin(
         &self,
         id: Option<RequestId>,
         command: Bytes,
         timeout: Duration,
-    ) -> Result<S::Response, ProposeError> {
-        let (bytes, proposal, receiver) = self.proposal(id, command, timeout)?;
-        self.send(bytes, Request::Propose(proposal)).await?;
-        self.response(receiver).await
+    ) -> Result<Answer<S>, Unsent> {
+        let bytes = cost(&command);
+        let (proposal, answer) = self.proposal(id, command, timeout).map_err(Unsent::Refused)?;
+        self.send(bytes, Request::Propose(proposal))?;
+        Ok(answer)
     }
 
-    /// A proposal, what it takes of the budget, and where its answer comes.
-    #[allow(clippy::type_complexity, reason = "named right here")]
-    pub(super) fn proposal(
-        &self,
-        id: Option<RequestId>,
-        command: Bytes,
-        timeout: Duration,
-    ) -> Result<(usize, Proposal<S::Response>, Answer<S>), ProposeError> {
-        if command.len() > self.shared.limits.command_bytes_max {
-            return Err(ProposeError::TooLarge);
-        }
-        let (reply, receiver) = oneshot::channel();
-        Ok((cost(&command), Proposal { id, command, timeout, reply }, receiver))
-    }
-
-    /// Queues proposals that take `bytes` of the budget.
-    pub(super) fn try_send(&self, bytes: usize, request: Request<S>) -> Result<(), Unsent> {
-        if !self.shared.proposal_bytes.take(bytes) {
-            return Err(Unsent::Busy);
-        }
-        self.shared.requests.send(request).map_err(|_| Unsent::Stopped)
-    }
-
-    async fn send(&self, bytes: usize, request: Request<S>) -> Result<(), ProposeError> {
-        match self.try_send(bytes, request) {
-            Ok(()) => Ok(()),
-            Err(Unsent::Busy) => Err(ProposeError::Busy),
+    /// Waits for the answer to a command that is on its way, or says why it is not.
+    async fn end(&self, answer: Result<Answer<S>, Unsent>) -> Result<S::Response, ProposeError> {
+        match answer {
+            Ok(answer) => match answer.await {
+                Ok(result) => result,
+                Err(_) => Err(ProposeError::Stopped(self.end_reason().await)),
+            },
+            Err(Unsent::Refused(error)) => Err(error),
             Err(Unsent::Stopped) => Err(ProposeError::Stopped(self.end_reason().await)),
         }
     }
 
-    async fn response(&self, receiver: Answer<S>) -> Result<S::Response, ProposeError> {
-        match receiver.await {
-            Ok(result) => result,
-            Err(_) => Err(ProposeError::Stopped(self.end_reason().await)),
+    /// A proposal, and where its answer comes.
+    #[inline]
+    fn proposal(
+        &self,
+        id: Option<RequestId>,
+        command: Bytes,
+        timeout: Duration,
+    ) -> Result<(Proposal<S::Response>, Answer<S>), ProposeError> {
+        if command.len() > self.shared.limits.command_bytes_max {
+            return Err(ProposeError::TooLarge);
         }
+        let (reply, answer) = oneshot::channel();
+        Ok((Proposal { id, command, timeout, reply }, answer))
+    }
+
+    /// Queues proposals that take `bytes` of the budget.
+    #[inline]
+    fn send(&self, bytes: usize, request: Request<S>) -> Result<(), Unsent> {
+        if !self.shared.proposal_bytes.take(bytes) {
+            return Err(Unsent::Refused(ProposeError::Busy));
+        }
+        self.shared.requests.send(request).map_err(|_| Unsent::Stopped)
     }
 
     /// Why the node has stopped, once it has.
@@ -260,8 +263,9 @@ impl<S: StateMachine> Node<S> {
 pub(super) type Answer<S> = oneshot::Receiver<Result<<S as StateMachine>::Response, ProposeError>>;
 
 /// Why a request did not reach the driver.
+#[derive(Clone)]
 pub(super) enum Unsent {
-    Busy,
+    Refused(ProposeError),
     Stopped,
 }
 

@@ -12,7 +12,6 @@ use futures::future::BoxFuture;
 use super::{
     error::{NodeError, ProposeError},
     handle::{Answer, Node, Unsent},
-    request::Request,
 };
 use crate::port::{Codec, StateMachine};
 
@@ -54,15 +53,10 @@ impl<S: StateMachine> Node<S> {
     /// ```
     pub fn submit(&self, command: S::Command) -> Submitted<S> {
         let timeout = self.shared.limits.request_timeout;
-        let state = match self.proposal(None, command.into_bytes(), timeout) {
-            Err(error) => State::Failed(Some(error)),
-            Ok((bytes, proposal, answer)) => {
-                match self.try_send(bytes, Request::Propose(proposal)) {
-                    Ok(()) => State::Waiting(answer),
-                    Err(Unsent::Busy) => State::Failed(Some(ProposeError::Busy)),
-                    Err(Unsent::Stopped) => self.stopping(),
-                }
-            }
+        let state = match self.begin(None, command.into_bytes(), timeout) {
+            Ok(answer) => State::Waiting(answer),
+            Err(Unsent::Refused(error)) => State::Failed(Some(error)),
+            Err(Unsent::Stopped) => self.stopping(),
         };
         Submitted { node: self.clone(), state }
     }
