@@ -26,8 +26,9 @@ mod exhaustive;
 
 use super::{
     context::Context,
+    held::AfterPersist,
     log::{Log, LogError},
-    outbox::{AfterPersist, Outbox},
+    outbox::Outbox,
 };
 use crate::{
     limits,

@@ -6,11 +6,49 @@
 
 use std::collections::VecDeque;
 
-use super::{WriteId, outbox::AfterPersist, ranges::Ranges};
+use super::{WriteId, ranges::Ranges};
 use crate::{
     limits,
+    message::{Prepare, Promise},
     types::{Ballot, NodeId, Slot},
 };
+
+/// What may be said only once it is durable.
+#[derive(Clone, Debug)]
+pub(super) enum AfterPersist {
+    /// "I promise": the promise is on disk.
+    Promise(Promise),
+    /// "I have accepted": the vote is on disk.
+    Accepted { ballot: Ballot, slot: Slot },
+    /// "Promise me": the ballot is promised on this node's own disk, so it is never used again.
+    Prepare(Prepare),
+}
+
+impl AfterPersist {
+    pub(super) fn ballot(&self) -> Ballot {
+        match self {
+            AfterPersist::Promise(promise) => promise.ballot,
+            AfterPersist::Accepted { ballot, .. } => *ballot,
+            AfterPersist::Prepare(prepare) => prepare.ballot,
+        }
+    }
+
+    /// Whether the other says what this says. A promise reports the same votes however often it is
+    /// given, for nothing is accepted at lower ballots any more.
+    pub(super) fn is_repeated_by(&self, other: &AfterPersist) -> bool {
+        match (self, other) {
+            (AfterPersist::Promise(promise), AfterPersist::Promise(other)) => {
+                (promise.ballot, promise.from) == (other.ballot, other.from)
+            }
+            (
+                AfterPersist::Accepted { ballot, slot },
+                AfterPersist::Accepted { ballot: other_ballot, slot: other_slot },
+            ) => (ballot, slot) == (other_ballot, other_slot),
+            (AfterPersist::Prepare(prepare), AfterPersist::Prepare(other)) => prepare == other,
+            _ => false,
+        }
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::{
     context::Context,
-    outbox::AfterPersist,
+    held::AfterPersist,
     tally::{Quorum, Tally},
 };
 use crate::{

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     message::Prepare,
-    replica::outbox::{AfterPersist, Outbox},
+    replica::{held::AfterPersist, outbox::Outbox},
 };
 
 const TO: NodeId = NodeId(2);
