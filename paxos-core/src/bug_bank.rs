@@ -86,6 +86,8 @@ bugs! {
     EvictedBeforeSync = "a record is evicted from memory before it is on disk",
     /// A slow disk has what comes in pile up until memory is full.
     BacklogUnbounded = "what waits for a slow disk has no bound",
+    /// Whoever leads a slow disk collects a vote for every slot that it has ever been asked for.
+    VotesHeldUnbounded = "the votes that wait for a disk that hangs have no bound",
 
     // Quorums.
 
@@ -178,6 +180,10 @@ bugs! {
     OpenRequestsExpired = "requests that still wait are taken for settled",
     /// Refused, and yet it has effect: the client proposes it again under another name.
     RefusedYetTaken = "a command is refused after it has been taken",
+    /// A leader whose state machine stands still remembers every request that it has given a slot.
+    PendingUnbounded = "what is remembered of requests in slots not delivered has no bound",
+    /// Commands are counted, and large ones fill the memory.
+    OpenBytesUnbounded = "the commands without an answer are bounded in number alone",
     /// Whoever waits for a command that is chosen waits for the state machine, however long it takes.
     DeadlineEndsAtDelivery = "a deadline does not hold while the state machine works",
 

@@ -37,6 +37,8 @@ pub struct Config {
     pub outstanding_commands_max: usize,
     /// Commands that wait at the leader for a slot, in bytes.
     pub queue_bytes_max: usize,
+    /// Requests known to wait for a slot, or to be in one that is not delivered yet, as ranges.
+    pub pending_ranges_max: usize,
     /// Values proposed and not chosen, in bytes, beside the window in slots.
     pub window_bytes_max: usize,
     /// Bytes on their way to the disk; beyond it this node takes in nothing more until the disk has
@@ -99,6 +101,7 @@ impl Config {
             outstanding_bytes_max: limits::OUTSTANDING_BYTES_MAX,
             outstanding_commands_max: limits::OUTSTANDING_COMMANDS_MAX,
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
+            pending_ranges_max: limits::PENDING_RANGES_MAX,
             window_bytes_max: limits::WINDOW_BYTES_MAX,
             backlog_bytes_max: limits::BACKLOG_BYTES_MAX,
             cache_bytes_max: limits::CACHE_BYTES_MAX,
@@ -132,6 +135,7 @@ impl Config {
                 usize::try_from(limits::SESSION_WINDOW).expect("the window fits"),
             ),
             ("queue_bytes_max", self.queue_bytes_max, usize::MAX),
+            ("pending_ranges_max", self.pending_ranges_max, usize::MAX),
             ("window_bytes_max", self.window_bytes_max, limits::WINDOW_BYTES_MAX),
             ("backlog_bytes_max", self.backlog_bytes_max, usize::MAX),
             ("cache_bytes_max", self.cache_bytes_max, usize::MAX),

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::types::Membership;
+
 /// Voters of a cluster. Beyond nine, every command costs more and survives hardly more.
 pub const VOTERS_MAX: usize = 9;
 
@@ -124,11 +126,19 @@ pub const LOG_AHEAD_WINDOWS: u64 = 4;
 /// in a promise or on a disk, is damage.
 pub const LOG_AHEAD_SLOTS_MAX: u64 = LOG_AHEAD_WINDOWS * WINDOW_SLOTS_MAX;
 
-/// Votes that wait for a disk that hangs, as ranges: one for each slot that a log may reach above
-/// the chosen ones. What is beyond gets its vote when the leader asks again.
-pub const VOTES_HELD_MAX: usize = LOG_AHEAD_SLOTS_MAX as usize;
+/// Requests of which a leader knows that they wait or are in a slot that it has not delivered, as
+/// ranges: a megabyte of them. Beyond it they are forgotten, and one that is sent again takes a second
+/// slot.
+pub const PENDING_RANGES_MAX: usize = 65_536;
 
 /// Values proposed and not chosen, in bytes, beside the window in slots: a leader proposes no more
-/// until it is below. With the value that overshoots it and what is sent again, this stays below
-/// the 32 MiB that a transport queues for a peer's log, so that no Accept is dropped on the way out.
-pub const WINDOW_BYTES_MAX: usize = 16 << 20;
+/// until it is below. With the one value that overshoots it, all of it can be sent twice before a
+/// transport that queues 32 MiB of a peer's log drops an Accept.
+pub const WINDOW_BYTES_MAX: usize = (16 << 20) - COMMAND_BYTES_MAX;
+
+/// Votes that wait for a disk that hangs, as ranges: one for each slot that a log may reach above the
+/// chosen ones. What is beyond gets its vote when the leader asks again.
+#[must_use]
+pub fn votes_held_max(membership: &Membership) -> usize {
+    usize::try_from(LOG_AHEAD_WINDOWS * membership.window()).expect("a window is small")
+}

@@ -28,8 +28,8 @@ pub(super) struct Backlog {
     is_behind: bool,
     /// The end of the step in which that began.
     behind_since: Option<Instant>,
-    /// Of what was admitted last.
-    admitted: usize,
+    /// Of what this step admitted last; `None` before it has.
+    admitted: Option<usize>,
     /// The most that has come of one admission.
     admitted_max: usize,
 }
@@ -42,7 +42,7 @@ impl Backlog {
             writes: VecDeque::new(),
             is_behind: false,
             behind_since: None,
-            admitted: 0,
+            admitted: None,
             admitted_max: 0,
         }
     }
@@ -60,7 +60,7 @@ impl Backlog {
     /// Whether one more message or value may be taken in. What is added before the next one is asked
     /// for came with this one.
     pub(super) fn admit(&mut self) -> bool {
-        self.admitted = 0;
+        self.admitted = Some(0);
         !self.is_behind()
     }
 
@@ -75,8 +75,9 @@ impl Backlog {
             }
         }
         self.bytes += bytes;
-        self.admitted += bytes;
-        self.admitted_max = self.admitted_max.max(self.admitted);
+        let admitted = self.admitted.as_mut().expect("what is written was admitted in this step");
+        *admitted += bytes;
+        self.admitted_max = self.admitted_max.max(*admitted);
         self.is_behind |= self.bytes > self.bytes_max;
     }
 
@@ -96,6 +97,7 @@ impl Backlog {
 
     /// A step is at its end.
     pub(super) fn end_step(&mut self, now: Instant) {
+        self.admitted = None;
         if self.is_behind && self.behind_since.is_none() {
             self.behind_since = Some(now);
         }
@@ -108,8 +110,8 @@ impl Backlog {
         }
     }
 
-    /// Whether no more waits than the limit and what came on top of it.
-    pub(super) fn is_within_bound(&self) -> bool {
-        self.bytes <= self.bytes_max + self.admitted_max
+    /// How much waits, and how much may: the limit and what came on top of it.
+    pub(super) fn bound(&self) -> (usize, usize) {
+        (self.bytes, self.bytes_max.saturating_add(self.admitted_max))
     }
 }

@@ -10,6 +10,7 @@ use super::{WriteId, ranges::Ranges};
 use crate::{
     limits,
     message::{Prepare, Promise},
+    planted::planted,
     types::{Ballot, NodeId, Slot},
 };
 
@@ -50,8 +51,9 @@ impl AfterPersist {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Held {
+    votes_max: usize,
     /// Promises and Prepares.
     phase_one: Vec<(WriteId, NodeId, AfterPersist)>,
     /// Votes in the order of the writes they wait for. They are all at one ballot, this node's
@@ -71,6 +73,13 @@ pub(super) struct Votes {
 }
 
 impl Held {
+    /// Nothing waits; of votes, no more than so many ranges will. A leader's own votes are within its
+    /// window, and have to be within this bound: it does not ask itself again.
+    pub(super) fn new(votes_max: usize) -> Held {
+        let (phase_one, votes, voted) = (Vec::new(), VecDeque::new(), Ranges::default());
+        Held { votes_max, phase_one, votes, voted }
+    }
+
     /// Keeps `message` until the write `after` is durable.
     #[inline]
     pub(super) fn hold(&mut self, after: WriteId, to: NodeId, message: AfterPersist) {
@@ -97,20 +106,27 @@ impl Held {
         if other.is_some_and(|other| other != (vote.to, vote.ballot)) {
             self.forget_votes();
         }
-        // Beyond the bound it is lost, as it might be on the way: the leader asks again.
-        if self.voted.contains(vote.first.0) || self.votes.len() >= limits::VOTES_HELD_MAX {
+        if self.voted.contains(vote.first.0) {
             return;
         }
-        self.voted.insert(vote.first.0..vote.last.next().0);
+        let is_full = self.votes.len() >= self.votes_max && !planted!(VotesHeldUnbounded);
         match self.votes.back_mut() {
             Some((last_after, last)) if *last_after == after && last.last.next() == vote.first => {
                 last.last = vote.last;
             }
+            // It is lost, as it might be on the way: the leader asks again.
+            _ if is_full => return,
             last => {
                 assert!(last.is_none_or(|(last_after, _)| *last_after <= after), "in order");
                 self.votes.push_back((after, vote));
             }
         }
+        self.voted.insert(vote.first.0..vote.last.next().0);
+    }
+
+    /// How many ranges of votes wait, and how many may.
+    pub(super) fn votes(&self) -> (usize, usize) {
+        (self.votes.len(), self.votes_max)
     }
 
     fn forget_votes(&mut self) {

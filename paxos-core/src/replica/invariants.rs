@@ -43,17 +43,33 @@ impl<W> Replica<W> {
                 "invariant 11: a value was proposed beyond the bytes of the window"
             );
         }
-        assert!(
-            self.origin.bytes() <= self.config.outstanding_bytes_max
-                && self.origin.open() <= self.config.outstanding_commands_max
-                && self.origin.spread() as u64 <= limits::OPEN_SPREAD_MAX
-                && (self.queue.weight() <= self.config.queue_bytes_max || self.queue.len() == 1)
-                && self.reader.len() <= limits::READS_MAX
-                && self.reader.listed() <= 4 * limits::READS_MAX
-                && self.learner.bytes_in_delivery()
-                    <= self.config.delivery_bytes_max + limits::MESSAGE_BYTES_MAX
-                && self.out.backlog().is_within_bound(),
-            "invariant 11: a queue is beyond its bound"
-        );
+        for (what, used, max) in self.bounds() {
+            assert!(used <= max, "invariant 11: {used} {what}, at most {max}");
+        }
+    }
+
+    /// What could grow, how much there is of it, and how much there may be.
+    fn bounds(&self) -> [(&'static str, usize, usize); 10] {
+        let Replica { config, origin, queue, reader, learner, .. } = self;
+        let usize = |number: u64| usize::try_from(number).expect("a bound in memory");
+        let queue_bytes = if queue.len() == 1 { 0 } else { queue.weight() };
+        let (backlog, backlog_max) = self.out.backlog().bound();
+        let (votes, votes_max) = self.out.votes_held();
+        [
+            ("bytes of open commands", origin.bytes(), config.outstanding_bytes_max),
+            ("open commands", origin.open(), config.outstanding_commands_max),
+            ("numbers between open commands", origin.spread(), usize(limits::OPEN_SPREAD_MAX)),
+            ("bytes in the queue", queue_bytes, config.queue_bytes_max),
+            ("ranges of pending requests", queue.pending(), config.pending_ranges_max),
+            ("reads", reader.len(), limits::READS_MAX),
+            ("places of reads", reader.listed(), 4 * limits::READS_MAX),
+            (
+                "bytes in delivery",
+                learner.bytes_in_delivery(),
+                config.delivery_bytes_max + limits::MESSAGE_BYTES_MAX,
+            ),
+            ("bytes on their way to the disk", backlog, backlog_max),
+            ("votes that wait for the disk", votes, votes_max),
+        ]
     }
 }

@@ -15,8 +15,17 @@ use crate::{
 /// What has been asked of the storage and not answered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LogReads {
-    pending: BTreeMap<LogReadId, Purpose>,
+    pending: BTreeMap<LogReadId, Pending>,
     issued: LogReadId,
+}
+
+/// A read that is under way.
+#[derive(Clone, Debug)]
+struct Pending {
+    /// The first slot that was asked for.
+    from: Slot,
+    /// The latest like it: a candidate may have gone on to another ballot since.
+    purpose: Purpose,
 }
 
 /// What a piece of the log is read for.
@@ -40,7 +49,7 @@ impl Purpose {
         }
     }
 
-    /// Whether both serve the same: one of them is enough.
+    /// Whether both serve the same: the later one is enough.
     fn is_like(&self, other: &Purpose) -> bool {
         match (self, other) {
             (Purpose::Promise(to, _), Purpose::Promise(other, _))
@@ -52,13 +61,16 @@ impl Purpose {
 }
 
 impl LogReads {
-    /// Names a request for this purpose; `None` if one like it is under way.
-    fn begin(&mut self, purpose: Purpose) -> Option<LogReadId> {
-        if self.pending.values().any(|pending| pending.is_like(&purpose)) {
+    /// Names a request for this purpose; `None` if one like it is under way, which serves this one from
+    /// now on.
+    fn begin(&mut self, from: Slot, purpose: Purpose) -> Option<LogReadId> {
+        let mut under_way = self.pending.values_mut();
+        if let Some(pending) = under_way.find(|pending| pending.purpose.is_like(&purpose)) {
+            pending.purpose = purpose;
             return None;
         }
         self.issued.0 += 1;
-        self.pending.insert(self.issued, purpose);
+        self.pending.insert(self.issued, Pending { from, purpose });
         Some(self.issued)
     }
 }
@@ -67,7 +79,7 @@ impl<W> Replica<W> {
     /// Asks the storage for what is no longer in memory, once for each purpose.
     pub(super) fn read_log(&mut self, purpose: Purpose) {
         let from = purpose.from(&self.learner);
-        if let Some(id) = self.log_reads.begin(purpose) {
+        if let Some(id) = self.log_reads.begin(from, purpose) {
             let slots = from..=self.acceptor.log().on_disk();
             assert!(!slots.is_empty(), "slot {from} is asked of the disk and is in memory");
             self.out.read_log(LogRead { id, slots, bytes_max: self.config.page_bytes_max });
@@ -75,8 +87,13 @@ impl<W> Replica<W> {
     }
 
     pub(super) fn on_log_read(&mut self, id: LogReadId, records: Vec<Record>) {
-        let Some(purpose) = self.log_reads.pending.remove(&id) else { return };
+        let Some(Pending { from: asked, purpose }) = self.log_reads.pending.remove(&id) else {
+            return;
+        };
         let from = purpose.from(&self.learner);
+        if from != asked {
+            return self.read_log(purpose);
+        }
         // All of them are chosen, so none may be missing.
         let mut expected = from;
         for record in &records {

@@ -169,7 +169,7 @@ impl<W> Replica<W> {
         let sessions = SessionTable::restore(&recovered.sessions, &config.membership)?;
         let memberships = Memberships::new(config.membership.clone());
         let mut rng = fastrand::Rng::with_seed(config.seed);
-        let mut out = Outbox::new(config.id, recovered.chosen, config.backlog_bytes_max);
+        let mut out = Outbox::new(&config, recovered.chosen);
         let mut cx = Context {
             now,
             config: &config,

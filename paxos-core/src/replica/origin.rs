@@ -163,7 +163,7 @@ impl<W> Origin<W> {
         let spread = window.map_or(1, |window| window.spread_with(sequence));
         let others = self.spread - window.map_or(0, Window::spread);
         let is_busy = self.open >= config.outstanding_commands_max
-            || self.bytes + bytes > config.outstanding_bytes_max
+            || self.bytes + bytes > config.outstanding_bytes_max && !planted!(OpenBytesUnbounded)
             || spread > limits::SESSION_WINDOW / 2
             || others as u64 + spread > limits::OPEN_SPREAD_MAX;
         is_busy.then_some(Refusal::Busy)

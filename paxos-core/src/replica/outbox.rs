@@ -17,6 +17,8 @@ use super::{
     held::{AfterPersist, Held, Votes},
 };
 use crate::{
+    config::Config,
+    limits,
     message::{Accepted, Message, Record, Watermark},
     planted::planted,
     port::{SessionCheckpoint, WriteBatch},
@@ -48,13 +50,9 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(
-        id: NodeId,
-        watermark_written: Watermark,
-        backlog_bytes_max: usize,
-    ) -> Outbox {
+    pub(super) fn new(config: &Config, watermark_written: Watermark) -> Outbox {
         Outbox {
-            id,
+            id: config.id,
             effects: Effects::default(),
             promised: None,
             records: Vec::new(),
@@ -63,8 +61,8 @@ impl Outbox {
             last_write: WriteId(0),
             persisted: WriteId(0),
             disk_moved_at: Instant::ZERO,
-            backlog: Backlog::new(backlog_bytes_max),
-            held: Held::default(),
+            backlog: Backlog::new(config.backlog_bytes_max),
+            held: Held::new(limits::votes_held_max(&config.membership)),
             to_self: VecDeque::new(),
             watermark_written,
         }
@@ -174,6 +172,11 @@ impl Outbox {
     /// What is on its way to the disk.
     pub(super) fn backlog(&self) -> &Backlog {
         &self.backlog
+    }
+
+    /// How many ranges of votes wait for the disk, and how many may.
+    pub(super) fn votes_held(&self) -> (usize, usize) {
+        self.held.votes()
     }
 
     /// Whether the disk keeps up, so that one more message or value may bring something to write.

@@ -91,7 +91,7 @@ impl<W> Replica<W> {
         let delivery = self.learner.deliver(value, self.config.checkpoint_slots);
         if let Value::Batch(batch) = &delivery.value {
             self.origin.on_delivered(delivery.slot, batch, &delivery.verdicts);
-            self.queue.on_delivered(batch);
+            self.queue.on_delivered(batch, &self.config);
         }
         self.out.effects().deliver.push(delivery);
     }

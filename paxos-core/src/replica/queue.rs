@@ -10,14 +10,12 @@ use bytes::Bytes;
 use super::{ranges::Ranges, sessions::SessionTable};
 use crate::{
     config::Config,
+    planted::planted,
     types::{Batch, BatchBuilder, ClientId, RequestId},
 };
 
 /// What a command takes up in the queue beside its bytes, so that empty ones are bounded too.
 const OVERHEAD_BYTES: usize = 64;
-
-/// Clients with nothing pending of which it is remembered that they have nothing.
-const CLIENTS_KEPT: usize = 64;
 
 /// The leader's queue. What does not fit is dropped: its origin sends it again.
 #[derive(Clone, Debug, Default)]
@@ -27,9 +25,52 @@ pub(super) struct Queue {
     commands: VecDeque<Bytes>,
     /// Of the commands alone.
     bytes: usize,
-    /// What is in the queue or in a slot not delivered yet, so that a request sent twice takes one
-    /// slot. After that the session table knows.
-    pending: BTreeMap<ClientId, Ranges>,
+    pending: Pending,
+}
+
+/// What is in the queue or in a slot not delivered yet, so that a request sent twice takes one slot.
+/// After that the session table knows.
+#[derive(Clone, Debug, Default)]
+struct Pending {
+    clients: BTreeMap<ClientId, Ranges>,
+    /// Of all clients.
+    ranges: usize,
+    /// Clients with nothing pending are forgotten when there are more than this.
+    clients_kept: usize,
+}
+
+/// Clients that it is not worth looking through.
+const CLIENTS_KEPT_MIN: usize = 64;
+
+impl Pending {
+    /// Takes note of a request; `false` if it was pending already.
+    fn insert(&mut self, client: ClientId, sequence: u64, ranges_max: usize) -> bool {
+        if self.clients.get(&client).is_some_and(|known| known.contains(sequence)) {
+            return false;
+        }
+        self.change(client, ranges_max, |known| known.insert(sequence..sequence + 1));
+        true
+    }
+
+    /// Changes what a client has pending. If that makes a range too many, everything is forgotten: then
+    /// a request that is sent twice takes two slots, and has its effect in the first.
+    fn change(&mut self, client: ClientId, ranges_max: usize, change: impl FnOnce(&mut Ranges)) {
+        let known = self.clients.entry(client).or_default();
+        let before = known.len();
+        change(known);
+        self.ranges = self.ranges - before + known.len();
+        if self.ranges > ranges_max && !planted!(PendingUnbounded) {
+            *self = Pending::default();
+        }
+    }
+
+    /// Forgets clients with nothing pending, if there are many.
+    fn prune(&mut self) {
+        if self.clients.len() > self.clients_kept.max(CLIENTS_KEPT_MIN) {
+            self.clients.retain(|_, known| !known.is_empty());
+            self.clients_kept = 2 * self.clients.len();
+        }
+    }
 }
 
 /// Consecutive requests in the queue; as in [`types::Run`](crate::types::Run).
@@ -54,6 +95,11 @@ impl Queue {
         self.commands.is_empty()
     }
 
+    /// Ranges of requests that are pending.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.ranges
+    }
+
     /// Takes commands of a client that are not pending yet, as long as there is room.
     pub(super) fn push(
         &mut self,
@@ -62,19 +108,15 @@ impl Queue {
         commands: impl Iterator<Item = (u64, Bytes)>,
         config: &Config,
     ) {
-        if self.pending.len() > CLIENTS_KEPT {
-            self.pending.retain(|_, pending| !pending.is_empty());
-        }
-        let pending = self.pending.entry(client).or_default();
+        self.pending.prune();
         for (sequence, command) in commands {
             let weight = self.bytes + (self.commands.len() + 1) * OVERHEAD_BYTES + command.len();
             if weight > config.queue_bytes_max && !self.commands.is_empty() {
                 break;
             }
-            if pending.contains(sequence) {
+            if !self.pending.insert(client, sequence, config.pending_ranges_max) {
                 continue;
             }
-            pending.insert(sequence..sequence + 1);
             self.bytes += command.len();
             self.commands.push_back(command);
             match self.runs.back_mut() {
@@ -118,7 +160,9 @@ impl Queue {
                     batch.push(id, open_from, command);
                 }
             }
-            settled.into_iter().for_each(|sequence| self.forget(client, sequence..sequence + 1));
+            for sequence in settled {
+                self.forget(client, sequence..sequence + 1, config);
+            }
         }
         assert_eq!(self.runs.is_empty(), self.commands.is_empty(), "a run for every command");
         assert!(
@@ -159,15 +203,16 @@ impl Queue {
     }
 
     /// Forgets the requests of a batch that has been delivered.
-    pub(super) fn on_delivered(&mut self, batch: &Batch) {
+    pub(super) fn on_delivered(&mut self, batch: &Batch, config: &Config) {
         for run in batch.runs() {
-            self.forget(run.client, run.first..run.end());
+            self.forget(run.client, run.first..run.end(), config);
         }
     }
 
-    fn forget(&mut self, client: ClientId, sequences: Range<u64>) {
-        if let Some(pending) = self.pending.get_mut(&client) {
-            pending.remove(&sequences);
+    fn forget(&mut self, client: ClientId, sequences: Range<u64>, config: &Config) {
+        if self.pending.clients.contains_key(&client) {
+            let ranges_max = config.pending_ranges_max;
+            self.pending.change(client, ranges_max, |known| known.remove(&sequences));
         }
     }
 
@@ -270,7 +315,7 @@ mod tests {
         assert_eq!(again(&mut queue), 1, "it waits");
         let batch = queue.cut(&sessions(), &config()).expect("a batch");
         assert_eq!(again(&mut queue), 0, "it is in a slot");
-        queue.on_delivered(&batch);
+        queue.on_delivered(&batch, &config());
         assert_eq!(again(&mut queue), 1);
 
         let mut sessions = sessions();
@@ -280,6 +325,36 @@ mod tests {
         queue.clear();
         assert_eq!((queue.len(), queue.bytes), (0, 0));
         assert_eq!(again(&mut queue), 1);
+    }
+
+    #[test]
+    fn what_is_pending_is_bounded_and_forgotten_beyond_that() {
+        let config = Config { pending_ranges_max: 2, ..config() };
+        let mut queue = Queue::default();
+        let mut push = |name, sequence| {
+            let command = std::iter::once((sequence, Bytes::new()));
+            queue.push(ClientId { name, epoch: 1 }, 1, command, &config);
+            let pushed = (queue.len(), queue.pending());
+            queue.cut(&sessions(), &config);
+            pushed
+        };
+        assert_eq!([push(1, 1), push(1, 3), push(1, 2)], [(1, 1), (1, 2), (1, 1)]);
+        assert_eq!([push(2, 1), push(2, 1)], [(1, 2), (0, 2)], "it is in a slot");
+        assert_eq!(push(3, 1), (1, 0), "one too many: all are forgotten");
+        assert_eq!(push(2, 1), (1, 1), "so that it takes a slot again");
+    }
+
+    #[test]
+    fn clients_with_nothing_pending_are_forgotten_when_there_are_many() {
+        let mut pending = Pending::default();
+        for name in 0..1000 {
+            let client = ClientId { name, epoch: 1 };
+            assert!(pending.insert(client, 1, usize::MAX));
+            pending.change(client, usize::MAX, |known| known.remove(&(1..2)));
+            pending.prune();
+            assert!(pending.clients.len() <= CLIENTS_KEPT_MIN + 1);
+        }
+        assert_eq!(pending.ranges, 0);
     }
 
     /// Model checkers tell states apart by it.

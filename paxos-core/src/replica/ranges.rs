@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize, Serializer};
 pub(super) struct Ranges(VecDeque<Range<u64>>);
 
 impl Ranges {
+    /// How many ranges.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

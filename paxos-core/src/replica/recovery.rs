@@ -281,7 +281,7 @@ mod tests {
         let membership = Membership::new((1..=3).map(|id| (id, ""))).expect("three voters");
         let config = Config::new(NodeId(1), membership.clone());
         let memberships = Memberships::new(membership);
-        let mut out = Outbox::new(NodeId(1), Watermark::default(), usize::MAX);
+        let mut out = Outbox::new(&config, Watermark::default());
         let mut rng = fastrand::Rng::with_seed(1);
         let cx = &mut Context {
             now: Instant::ZERO,

@@ -33,8 +33,8 @@ impl<W> Replica<W> {
             self.stirred |= self.on_accepted(now, from, accepted);
             return;
         }
-        // The network may lose messages, so the node may: better than to grow.
-        if message.brings_values() && !self.out.admit() {
+        // The network may lose messages, so the node may: better than to grow. Its own bring nothing new.
+        if from != self.config.id && message.brings_values() && !self.out.admit() {
             return;
         }
         self.stirred = true;

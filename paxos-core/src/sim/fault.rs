@@ -61,6 +61,8 @@ faults! {
     Rot = "rot",
     /// A whole disk is lost: the node comes back empty under its old identity, and is refused.
     LostDisk = "lost-disk",
+    /// State machines stand still, while their processes go on.
+    StuckMachine = "stuck-machine",
     /// Processes stand still, or machines are suspended, their clocks included.
     Pause = "pause",
     /// A leader is suspended among few, replaced by the others, and goes on when its successor is
@@ -91,6 +93,7 @@ impl Fault {
             | Fault::FailedRead
             | Fault::Rot
             | Fault::LostDisk
+            | Fault::StuckMachine
             | Fault::Pause
             | Fault::Depose
             | Fault::Warp
@@ -138,6 +141,7 @@ impl Fault {
             Fault::FailedRead => &[O::ReadFailed, O::StartFailed],
             Fault::Rot => &[O::Rotted],
             Fault::LostDisk => &[O::LostDisk],
+            Fault::StuckMachine => &[O::StuckMachine],
             Fault::Pause => &[O::Paused, O::Stranded],
             Fault::Depose => &[O::Deposed],
             Fault::Drift => &[O::Drifted],

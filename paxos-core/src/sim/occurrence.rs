@@ -102,6 +102,8 @@ occurrences! {
     FilledDisk = "full disks",
     /// A disk did nothing for a while.
     HungDisk = "hanging disks",
+    /// A state machine did nothing for a while.
+    StuckMachine = "stuck state machines",
     /// A write was done, or the log read, only when the disk went on.
     HeldUpByDisk = "writes and reads held up by a hanging disk",
     /// A write failed, and its process ended.

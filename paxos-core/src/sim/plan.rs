@@ -190,6 +190,8 @@ fn draw_config(rng: &mut fastrand::Rng, membership: &Membership) -> Config {
         page_bytes_max: pick(rng, &[4000, default.page_bytes_max, default.page_bytes_max]),
         checkpoint_slots: pick(rng, &[3, 20, default.checkpoint_slots]),
         window_bytes_max: pick(rng, &[100, 2000, default.window_bytes_max]),
+        outstanding_bytes_max: pick(rng, &[500, 5000, default.outstanding_bytes_max]),
+        pending_ranges_max: pick(rng, &[8, default.pending_ranges_max, default.pending_ranges_max]),
         ..default
     }
 }

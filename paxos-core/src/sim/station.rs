@@ -73,6 +73,8 @@ pub(super) struct Station {
     pub(super) disk_is_full: bool,
     /// Until then the disk does nothing that it is asked for.
     pub(super) disk_hangs_until: Duration,
+    /// Until then the state machine does nothing that it is asked for.
+    pub(super) machine_sticks_until: Duration,
     /// Which write is about to fail.
     pub(super) failing_write: Option<FailingOperation>,
     /// Which read of the log is about to fail; of a node that is down, its start.
@@ -110,6 +112,7 @@ impl Station {
             disk_slowness: 1,
             disk_is_full: false,
             disk_hangs_until: Duration::ZERO,
+            machine_sticks_until: Duration::ZERO,
             failing_write: None,
             failing_read: None,
             is_lost: false,
@@ -133,6 +136,7 @@ impl Station {
         self.frozen_since = None;
         self.crash_point = None;
         self.crash_in_write = None;
+        self.machine_sticks_until = now;
         self.failing_write = None;
         self.failing_read = None;
         self.full_is_told = false;

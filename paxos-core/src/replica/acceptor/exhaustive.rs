@@ -267,16 +267,17 @@ struct Surroundings {
 }
 
 impl Real {
-    fn start(disk: Disk) -> Real {
+    fn start(disk: Disk, config: &Config) -> Real {
         let mut recovered = disk.recovered();
         let watermark = recovered.chosen;
         let acceptor = Acceptor::recovered(&mut recovered).expect("sound records");
-        let out = Outbox::new(SELF, watermark, usize::MAX);
+        let out = Outbox::new(config, watermark);
         Real { acceptor, out, issued: WriteId(0), watermark: watermark.slot, disk }
     }
 
     /// Takes a step; returns what leaves at once.
     fn step(&mut self, step: Step, around: &Surroundings) -> Vec<Answer> {
+        assert!(self.out.admit(), "the disk keeps up");
         let mut rng = fastrand::Rng::with_seed(0);
         let cx = &mut Context {
             now: Instant::ZERO,
@@ -304,7 +305,7 @@ impl Real {
             }
             Step::WatermarkMoves => self.watermark = self.watermark.next(),
             Step::Restart | Step::RestartWithoutLastWrite => {
-                *self = Real::start(std::mem::take(&mut self.disk));
+                *self = Real::start(std::mem::take(&mut self.disk), &around.config);
             }
         }
         self.finish(around)
@@ -478,7 +479,7 @@ fn every_sequence_of_inputs_obeys_the_rules() {
         alphabet: alphabet(),
     };
     let start = Pair {
-        real: Real::start(Disk::default()),
+        real: Real::start(Disk::default(), &around.config),
         rules: Rules::default(),
         said: Said::default(),
         waiting: None,

@@ -14,7 +14,9 @@ const TO: NodeId = NodeId(2);
 
 /// What leaves when the disk is done, of messages that all waited for it.
 fn released(messages: &[AfterPersist]) -> Vec<Message> {
-    let mut outbox = Outbox::new(NodeId(1), Watermark::default(), usize::MAX);
+    let membership = Membership::new([(1, ""), (2, "")]).expect("two voters");
+    let mut outbox = Outbox::new(&Config::new(NodeId(1), membership), Watermark::default());
+    assert!(outbox.admit());
     outbox.persist_record(Record { slot: Slot(1), ballot: ballot(1), value: Value::Noop });
     for message in messages {
         outbox.send_after_persist(TO, message.clone());
@@ -90,7 +92,7 @@ fn what_waits_is_not_queued_again_and_gives_way_to_what_is_asked_later() {
 /// A leader whose Accepts arrive again and again, of slots long chosen too, costs no more than so much.
 #[test]
 fn votes_that_wait_are_bounded() {
-    let bound = limits::VOTES_HELD_MAX as u64;
+    let bound = limits::LOG_AHEAD_WINDOWS * limits::WINDOW_SLOTS_DEFAULT;
     let apart: Vec<_> = (1..=bound + 10).map(|slot| vote(1, 2 * slot)).collect();
     let waiting = votes(&apart);
     assert_eq!((waiting.len() as u64, waiting.last()), (bound, Some(&(2 * bound, 2 * bound))));

@@ -129,6 +129,27 @@ fn a_page_that_comes_from_disk_too_late_is_not_sent() {
     assert_eq!(effects.send, []);
 }
 
+/// It has gone on to a higher ballot, or to another page, while the disk was at work.
+#[test]
+fn what_is_read_serves_the_latest_prepare_of_the_candidate() {
+    for (from, is_answered) in [(3, true), (4, false)] {
+        let mut alone = on_disk();
+        let id = alone.hear(2, prepare(1, 3)).log_reads.first().expect("a request").id;
+        let effects = alone.hear(2, prepare(2, from));
+        assert_eq!(effects.log_reads, [], "one is under way");
+        alone.persist();
+        let effects = alone.step(Input::LogRead { id, records: chosen(3..=5) });
+        let promise = sent_to(&effects, 2).into_iter().find_map(|message| match message {
+            Message::Promise(promise) => Some((promise.ballot, promise.from)),
+            _ => None,
+        });
+        assert_eq!(promise, is_answered.then_some((ballot(2), Slot(3))));
+        let reads: Vec<_> = effects.log_reads.iter().map(|read| read.slots.clone()).collect();
+        let expected = if is_answered { vec![] } else { vec![Slot(from)..=Slot(5)] };
+        assert_eq!(reads, expected, "the page that is wanted now is read");
+    }
+}
+
 /// What is further ahead is not hoarded: this node has to catch up first.
 #[test]
 fn a_value_more_than_four_windows_ahead_is_passed_over() {

@@ -98,6 +98,10 @@ impl World<'_> {
                 // What it was asked for meanwhile was to end with the hanging, which ends now.
                 self.agenda.plan(self.now, Happening::Written { node, life });
             }
+            let sticks = std::mem::replace(&mut station.machine_sticks_until, self.now) > self.now;
+            if let Some(life) = station.host.incarnation().filter(|_| sticks) {
+                self.agenda.plan(self.now, Happening::Worked { node, life });
+            }
             station.failing_write = None;
             station.failing_read = None;
             station.resume(self.now);

@@ -188,7 +188,8 @@ impl World<'_> {
         if !station.is_working && station.host.has_work() {
             station.is_working = true;
             let at = self.now + self.plan.apply_latency(&mut station.rng);
-            self.agenda.plan(at.max(station.paused_until), Happening::Worked { node, life });
+            let at = at.max(station.paused_until).max(station.machine_sticks_until);
+            self.agenda.plan(at, Happening::Worked { node, life });
         }
     }
 
@@ -196,7 +197,7 @@ impl World<'_> {
     pub(super) fn worked(&mut self, node: usize) -> Checked {
         let station = &mut self.stations[node];
         station.is_working = false;
-        if station.is_paused(self.now) {
+        if station.is_paused(self.now) || self.now < station.machine_sticks_until {
             self.plan_work(node);
             return Ok(());
         }

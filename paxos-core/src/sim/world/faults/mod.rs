@@ -60,6 +60,7 @@ impl World<'_> {
             Fault::FailedRead => self.fail_read(node, rng),
             Fault::Rot => self.rot(node, rng),
             Fault::LostDisk => return self.lose_disk(node, rng),
+            Fault::StuckMachine => self.stick_machine(node, rng),
             Fault::Pause => self.pause(node, rng),
             Fault::Depose => return self.depose(node, rng),
             Fault::Warp => self.warp(node, rng),

@@ -102,6 +102,16 @@ impl World<'_> {
         Ok(())
     }
 
+    /// The state machine blocks for a while, and its process does not.
+    pub(super) fn stick_machine(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        self.seen.add(Occurrence::StuckMachine);
+        let until = self.now + self.while_lasting(rng);
+        self.stations[node].machine_sticks_until = until;
+        self.trace.note(self.now, [24, node as u64, 0], || {
+            format!("the state machine of {} sticks until {:.6}", node + 1, until.as_secs_f64())
+        });
+    }
+
     pub(super) fn pause(&mut self, node: usize, rng: &mut fastrand::Rng) {
         if rng.bool() {
             return self.suspend_for_a_while(node, rng);
