@@ -57,7 +57,7 @@ pub trait Storage: Send + Sync + 'static {
 
     /// The records of `slots` in ascending order, without those that were never written, cut off
     /// after the record with which their encoded values reach `bytes_max`. So there is at least
-    /// one record if there is any.
+    /// one record if there is any. [`cut_off`](super::cut_off) does the latter half.
     ///
     /// # Errors
     ///

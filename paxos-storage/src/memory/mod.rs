@@ -18,7 +18,9 @@ use std::{
 use async_trait::async_trait;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch, WriteError},
+    port::{
+        Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch, WriteError, cut_off,
+    },
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
 };
 use tokio::sync::{Notify, oneshot};
@@ -343,24 +345,17 @@ impl State {
         slots: RangeInclusive<Slot>,
         bytes_max: usize,
     ) -> Result<Vec<Record>, StorageError> {
-        let mut records = Vec::new();
-        let mut bytes = 0usize;
         if slots.is_empty() {
-            return Ok(records);
+            return Ok(Vec::new());
         }
-        for (slot, ballot, value) in
-            self.image.iter().flat_map(|image| image.records.range(slots.clone()))
-        {
+        let found = self.image.iter().flat_map(|image| image.records.range(slots.clone()));
+        let records = found.map(|(slot, ballot, value)| {
             if self.damaged.contains(&slot) {
                 return Err(damaged(format!("the record of slot {slot} is unreadable")));
             }
-            bytes = bytes.saturating_add(value.encoded_len());
-            records.push(Record { slot, ballot, value: value.clone() });
-            if bytes >= bytes_max {
-                break;
-            }
-        }
-        Ok(records)
+            Ok(Record { slot, ballot, value: value.clone() })
+        });
+        cut_off(records, bytes_max)
     }
 
     /// Ends every fault and every handle.
