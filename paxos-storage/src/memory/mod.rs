@@ -138,7 +138,7 @@ impl MemoryStorage {
     }
 
     /// Like [`crash`](Self::crash), but the first `count` of the writes held back have reached the
-    /// disk, although nobody was told.
+    /// disk, although they were never acknowledged.
     pub fn crash_keeping(&self, count: usize) {
         let mut state = self.disk.lock();
         for held in state.held.take().into_iter().flatten().take(count) {
@@ -187,7 +187,7 @@ impl MemoryStorage {
     }
 
     /// Cuts the power during the next write: at step 0 before it is durable, at step 1 after, but
-    /// before anybody is told. From step 2 on the write is over sooner, and nothing happens.
+    /// before it is acknowledged. From step 2 on the write is over sooner, and nothing happens.
     pub fn cut_power_during_next_write(&self, step: u64) {
         self.disk.lock().cut_at = Some(step);
     }
