@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use paxos_core::{
-    message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch, cut_off},
-    types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
+    message::Record,
+    port::{Recovered, Storage, StorageError, Write, WriteBatch, cut_off},
+    types::{ClusterId, Identity, NodeId, Slot, StoreId},
 };
 
 /// Bytes of values that are kept: as many as the replica itself keeps for peers that lag.
@@ -73,16 +73,7 @@ impl TrimmedLog {
 #[async_trait]
 impl Storage for TrimmedLog {
     async fn recover(&self, cluster: ClusterId, node: NodeId) -> Result<Recovered, StorageError> {
-        Ok(Recovered {
-            identity: Identity { cluster, node, store: StoreId(node.0) },
-            incarnation: 1,
-            promised: Ballot::ZERO,
-            chosen: Watermark::default(),
-            floor: Slot::ZERO,
-            records: Vec::new(),
-            sessions: SessionCheckpoint::default(),
-            peers: [].into(),
-        })
+        Ok(Recovered::first(Identity { cluster, node, store: StoreId(node.0) }))
     }
 
     fn write(&self, batch: WriteBatch) -> Write {
@@ -114,7 +105,7 @@ impl Storage for TrimmedLog {
 
 #[cfg(test)]
 mod tests {
-    use paxos_core::types::{BatchBuilder, ClientId, RequestId, Value};
+    use paxos_core::types::{Ballot, BatchBuilder, ClientId, RequestId, Value};
 
     use super::*;
 

@@ -93,3 +93,20 @@ pub struct Recovered {
     /// The data directories of the peers met so far.
     pub peers: BTreeMap<NodeId, StoreId>,
 }
+
+impl Recovered {
+    /// What a node finds when it starts for the first time: it has promised and accepted nothing.
+    #[must_use]
+    pub fn first(identity: Identity) -> Recovered {
+        Recovered {
+            identity,
+            incarnation: 1,
+            promised: Ballot::ZERO,
+            chosen: Watermark::default(),
+            floor: Slot::ZERO,
+            records: Vec::new(),
+            sessions: SessionCheckpoint::default(),
+            peers: BTreeMap::new(),
+        }
+    }
+}
