@@ -8,10 +8,10 @@ use std::{fmt::Display, time::Duration};
 use bytes::Bytes;
 use paxos_core::{
     Config,
-    message::{Message, Watermark},
-    port::{Recovered, SessionCheckpoint},
+    message::Message,
+    port::Recovered,
     replica::{self, Effects, Outcome, Proposal, Replica, Verdict},
-    types::{Ballot, ClusterId, Identity, Instant, Membership, NodeId, Slot, StoreId, Value},
+    types::{ClusterId, Identity, Instant, Membership, NodeId, StoreId, Value},
 };
 
 use crate::{HarnessError, Tally};
@@ -55,18 +55,10 @@ impl Solo {
     }
 
     fn new(id: NodeId, membership: Membership) -> Result<Solo, HarnessError> {
-        let recovered = Recovered {
-            identity: Identity { cluster: ClusterId(1), node: id, store: StoreId(id.0) },
-            incarnation: 1,
-            promised: Ballot::ZERO,
-            chosen: Watermark::default(),
-            floor: Slot::default(),
-            records: Vec::new(),
-            sessions: SessionCheckpoint::default(),
-            peers: [].into(),
-        };
+        let identity = Identity { cluster: ClusterId(1), node: id, store: StoreId(id.0) };
         let peers = membership.peers_of(id).collect();
-        let replica = Replica::new(Config::new(id, membership), recovered, Instant::ZERO);
+        let config = Config::new(id, membership);
+        let replica = Replica::new(config, Recovered::first(identity), Instant::ZERO);
         Ok(Solo {
             replica: replica.map_err(problem)?,
             id,

@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use paxos_core::{
-    message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch},
-    types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
+    message::Record,
+    port::{Recovered, Storage, StorageError, Write, WriteBatch, cut_off},
+    types::{ClusterId, Identity, NodeId, Slot, StoreId},
 };
 
 /// Bytes of values that are kept: as many as the replica itself keeps for peers that lag.
@@ -29,10 +29,39 @@ pub(crate) struct TrimmedLog {
 
 #[derive(Debug, Default)]
 struct Records {
+    /// In ascending order of slots, one of each. In memory side by side: almost every record is
+    /// appended, and what that costs counts in what is measured.
     newest: VecDeque<Record>,
     bytes: usize,
     /// The last slot that has been forgotten.
     trimmed: Slot,
+}
+
+impl Records {
+    /// Replaces the record of a slot, if there is one.
+    fn insert(&mut self, record: Record) {
+        self.bytes += record.value.encoded_len();
+        if self.newest.back().is_none_or(|last| last.slot < record.slot) {
+            return self.newest.push_back(record);
+        }
+        match self.newest.binary_search_by_key(&record.slot, |record| record.slot) {
+            Ok(place) => {
+                let replaced = std::mem::replace(&mut self.newest[place], record);
+                self.bytes -= replaced.value.encoded_len();
+            }
+            Err(place) => self.newest.insert(place, record),
+        }
+    }
+
+    /// Forgets the lowest slots, as many as are too much.
+    fn trim(&mut self) {
+        while self.bytes > KEPT_BYTES
+            && let Some(oldest) = self.newest.pop_front()
+        {
+            self.bytes -= oldest.value.encoded_len();
+            self.trimmed = self.trimmed.max(oldest.slot);
+        }
+    }
 }
 
 impl TrimmedLog {
@@ -44,30 +73,15 @@ impl TrimmedLog {
 #[async_trait]
 impl Storage for TrimmedLog {
     async fn recover(&self, cluster: ClusterId, node: NodeId) -> Result<Recovered, StorageError> {
-        Ok(Recovered {
-            identity: Identity { cluster, node, store: StoreId(node.0) },
-            incarnation: 1,
-            promised: Ballot::ZERO,
-            chosen: Watermark::default(),
-            floor: Slot::ZERO,
-            records: Vec::new(),
-            sessions: SessionCheckpoint::default(),
-            peers: [].into(),
-        })
+        Ok(Recovered::first(Identity { cluster, node, store: StoreId(node.0) }))
     }
 
     fn write(&self, batch: WriteBatch) -> Write {
         let mut records = self.records();
         for record in batch.records {
-            records.bytes += record.value.encoded_len();
-            records.newest.push_back(record);
+            records.insert(record);
         }
-        while records.bytes > KEPT_BYTES
-            && let Some(oldest) = records.newest.pop_front()
-        {
-            records.bytes -= oldest.value.encoded_len();
-            records.trimmed = records.trimmed.max(oldest.slot);
-        }
+        records.trim();
         Write::Done(Ok(()))
     }
 
@@ -81,19 +95,9 @@ impl Storage for TrimmedLog {
             let reason = format!("slot {} is no longer there", slots.start());
             return Err(StorageError::Io { operation: "read", path: PATH.to_owned(), reason });
         }
-        // Of a slot that was written twice, the later record counts.
-        let mut newest: Vec<&Record> =
-            records.newest.iter().filter(|record| slots.contains(&record.slot)).collect();
-        newest.reverse();
-        newest.sort_by_key(|record| record.slot);
-        newest.dedup_by_key(|record| record.slot);
-        let mut bytes = 0;
-        let fits = |record: &&Record| {
-            let is_first_beyond = bytes < bytes_max;
-            bytes += record.value.encoded_len();
-            is_first_beyond
-        };
-        Ok(newest.into_iter().take_while(fits).cloned().collect())
+        let first = records.newest.partition_point(|record| record.slot < *slots.start());
+        let found = records.newest.range(first..).take_while(|record| slots.contains(&record.slot));
+        cut_off(found.cloned().map(Ok), bytes_max)
     }
 
     async fn close(&self) {}
@@ -101,7 +105,7 @@ impl Storage for TrimmedLog {
 
 #[cfg(test)]
 mod tests {
-    use paxos_core::types::{BatchBuilder, ClientId, RequestId, Value};
+    use paxos_core::types::{Ballot, BatchBuilder, ClientId, RequestId, Value};
 
     use super::*;
 
@@ -113,17 +117,40 @@ mod tests {
         Record { slot: Slot(slot), ballot: Ballot::CHOSEN, value }
     }
 
+    fn write(log: &TrimmedLog, record: Record) {
+        let batch = WriteBatch { records: vec![record], ..WriteBatch::default() };
+        assert!(matches!(log.write(batch), Write::Done(Ok(()))));
+    }
+
+    async fn slots(log: &TrimmedLog, first: u64, last: u64, bytes_max: usize) -> Vec<u64> {
+        let records = log.read(Slot(first)..=Slot(last), bytes_max).await.expect("kept");
+        records.iter().map(|record| record.slot.0).collect()
+    }
+
     #[tokio::test]
     async fn it_keeps_the_newest_records_and_says_what_is_gone() {
         let log = TrimmedLog::default();
-        let size = KEPT_BYTES / 4;
         for slot in [1, 2, 3, 4, 3, 5] {
-            let batch = WriteBatch { records: vec![record(slot, size)], ..WriteBatch::default() };
-            assert!(matches!(log.write(batch), Write::Done(Ok(()))));
+            write(&log, record(slot, KEPT_BYTES / 4));
         }
         assert!(log.read(Slot(2)..=Slot(9), 1).await.is_err());
-        let slots = |records: Vec<Record>| records.iter().map(|r| r.slot.0).collect::<Vec<_>>();
-        assert_eq!(slots(log.read(Slot(4)..=Slot(9), usize::MAX).await.expect("kept")), [4, 5]);
-        assert_eq!(slots(log.read(Slot(4)..=Slot(9), 1).await.expect("kept")), [4]);
+        assert_eq!(slots(&log, 3, 9, usize::MAX).await, [3, 4, 5]);
+        assert_eq!(slots(&log, 4, 9, 1).await, [4]);
+    }
+
+    #[tokio::test]
+    async fn it_finds_slots_in_order_and_the_last_record_of_each() {
+        let log = TrimmedLog::default();
+        for slot in [1, 7, 3, 5] {
+            write(&log, record(slot, 1));
+        }
+        write(&log, record(3, 2));
+        assert_eq!(slots(&log, 1, 9, usize::MAX).await, [1, 3, 5, 7]);
+        assert_eq!(slots(&log, 2, 6, usize::MAX).await, [3, 5]);
+        assert!(slots(&log, 8, 9, usize::MAX).await.is_empty());
+        assert!(slots(&log, 5, 3, usize::MAX).await.is_empty());
+        assert_eq!(log.read(Slot(3)..=Slot(3), 1).await, Ok(vec![record(3, 2)]));
+        let kept: usize = log.records().newest.iter().map(|it| it.value.encoded_len()).sum();
+        assert_eq!(log.records().bytes, kept);
     }
 }

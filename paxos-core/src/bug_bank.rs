@@ -232,8 +232,9 @@ bugs! {
     /// Who is not connected to the leader looks for another one, in vain.
     ///
     /// Ng, Haridi & Carbone 2023: the chained case.
-    RouteIgnored = "a leader that only a peer hears is not made use of",
-    /// A leader that is heard and does not hear gets no requests.
+    RouteIgnored = "a leader that only a peer is connected to is not made use of",
+    /// A follower that the leader reaches, and that does not reach the leader, sends its requests in
+    /// vain.
     NoDetour = "requests take no way but the direct one",
 
     // Identity.

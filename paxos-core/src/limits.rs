@@ -28,7 +28,7 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// The commands of one batch.
 pub const BATCH_COMMANDS_MAX: usize = 4096;
 
-/// How far the round of a ballot may lie above every ballot heard of before; beyond it the message
+/// How far the round of a ballot may lie above every ballot known before; beyond it the message
 /// is passed over as damaged. A cluster that elects a leader every second gets that far in 136
 /// years, while a flipped bit may leave no ballot above it: elections would end for good.
 pub const BALLOT_ROUNDS_AHEAD_MAX: u64 = 1 << 32;
@@ -117,8 +117,8 @@ pub const OPEN_SPREAD_MAX: u64 = SESSION_WINDOW;
 /// who do not wait for it.
 pub const ANNOUNCE_DELAY: Duration = Duration::from_millis(1);
 
-/// How far above its own chosen watermark a node accepts values, in windows: a follower that is
-/// told late what is chosen keeps up, one that has fallen behind catches up first and does not
+/// How far above its own chosen watermark a node accepts values, in windows: a follower that
+/// learns late what is chosen keeps up, one that has fallen behind catches up first and does not
 /// hoard values meanwhile.
 pub const LOG_AHEAD_WINDOWS: u64 = 4;
 

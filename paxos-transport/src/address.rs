@@ -2,9 +2,12 @@
 //!
 //! A name is resolved whenever it is dialled, so that a peer may start, or move, later.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use paxos_core::port::TransportError;
+
+/// How long a connection attempt to one address may take.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// Where a peer listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,14 +46,22 @@ impl Address {
         &self.host
     }
 
-    /// What the name stands for at this moment: at least one address.
-    pub(crate) async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let found: Vec<_> = tokio::net::lookup_host((&*self.host, self.port)).await?.collect();
-        if found.is_empty() {
-            let reason = format!("{} has no address", self.host);
-            return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+    /// What comes of the first success of `connect` on what the name stands for at this moment, one
+    /// after the other, each for [`CONNECT_MAX`]; or how the last one failed.
+    pub(crate) async fn dial<T, F: Future<Output = io::Result<T>>>(
+        &self,
+        connect: impl Fn(SocketAddr) -> F,
+    ) -> io::Result<T> {
+        let reason = format!("{} has no address", self.host);
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, reason);
+        for candidate in tokio::net::lookup_host((&*self.host, self.port)).await? {
+            match tokio::time::timeout(CONNECT_MAX, connect(candidate)).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = io::ErrorKind::TimedOut.into(),
+            }
         }
-        Ok(found)
+        Err(failure)
     }
 }
 
@@ -83,5 +94,16 @@ mod tests {
             let error = Address::parse(text).expect_err(text).to_string();
             assert!(error.contains("write host:port"), "{error}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_refuses_or_says_nothing_fails_in_time() {
+        let address = Address::parse("127.0.0.1:2380").expect("an address");
+        let refused = address.dial(|_| async { Err::<(), _>(io::ErrorKind::Other.into()) }).await;
+        assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::Other));
+        let silent = address.dial(|_| std::future::pending::<io::Result<()>>()).await;
+        assert_eq!(silent.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        let connected = address.dial(|candidate| async move { Ok(candidate) }).await;
+        assert_eq!(connected.expect("it succeeds").to_string(), address.to_string());
     }
 }

@@ -44,9 +44,6 @@ use crate::{
     tls::Tls,
 };
 
-/// How long a connection attempt to one address may take.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
-
 /// How long the other side may take nothing in.
 const STALL_MAX: Duration = Duration::from_secs(10);
 
@@ -237,16 +234,7 @@ impl Wire for QuicWire {
 
     async fn dial(&self, address: &Address) -> io::Result<QuicLink> {
         let endpoint = self.endpoint()?;
-        let mut failure = io::Error::from(io::ErrorKind::NotFound);
-        for candidate in address.resolve().await? {
-            let dialled = self.dial_one(&endpoint, candidate, address.host());
-            match tokio::time::timeout(CONNECT_MAX, dialled).await {
-                Ok(Ok(link)) => return Ok(link),
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = io::ErrorKind::TimedOut.into(),
-            }
-        }
-        Err(failure)
+        address.dial(|candidate| self.dial_one(&endpoint, candidate, address.host())).await
     }
 
     fn is_tls_failure(error: &io::Error) -> bool {

@@ -34,9 +34,6 @@ use crate::{
     tls::Tls,
 };
 
-/// How long a connection attempt to one address may take.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
-
 /// How long the other side may take nothing in.
 const STALL_MAX: Duration = Duration::from_secs(10);
 
@@ -156,7 +153,7 @@ impl Wire for TcpWire {
     }
 
     async fn dial(&self, address: &Address) -> io::Result<TcpLink> {
-        let stream = connect(address).await?;
+        let stream = address.dial(TcpStream::connect::<SocketAddr>).await?;
         prepare(&stream)?;
         Ok(TcpLink(match &self.tls {
             None => Box::new(stream),
@@ -174,19 +171,6 @@ impl Wire for TcpWire {
     async fn close(&self) {
         *self.listener.lock().await = None;
     }
-}
-
-/// Tries every address that the name stands for.
-async fn connect(address: &Address) -> io::Result<TcpStream> {
-    let mut failure = io::Error::from(io::ErrorKind::NotFound);
-    for candidate in address.resolve().await? {
-        match tokio::time::timeout(CONNECT_MAX, TcpStream::connect(candidate)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => failure = error,
-            Err(_) => failure = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(failure)
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

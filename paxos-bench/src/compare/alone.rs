@@ -34,7 +34,7 @@ pub(super) struct Alone<P: Protocol> {
 }
 
 impl<P: Protocol> Alone<P> {
-    /// A cluster with a leader, which all nodes have heard of.
+    /// A cluster with a leader that all other nodes follow.
     pub(super) fn elected(nodes: usize) -> Result<Alone<P>, CompareError> {
         let mut alone = Alone {
             nodes: P::cluster(nodes)?,

@@ -17,7 +17,10 @@ use paxos_core::{
     sim,
 };
 
-use super::{check, named, table};
+use super::{
+    check, named,
+    table::{self, Hunt},
+};
 
 /// Seeds from one start to the next.
 const STRIDE: u64 = 100_000;
@@ -51,15 +54,6 @@ fn bug(name: &str) -> Result<Bug, String> {
 
 fn jobs() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// What came of one bug from one start.
-#[derive(Clone, Debug)]
-pub(super) struct Hunt {
-    /// Seeds that it took, the last one included; `None` if the bug survived.
-    pub(super) seeds: Option<u64>,
-    /// Which check caught it.
-    pub(super) check: String,
 }
 
 fn hunt(bug: Bug, start: u64, seeds: u64) -> (Hunt, String) {

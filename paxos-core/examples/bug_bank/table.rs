@@ -4,13 +4,22 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use paxos_core::bug_bank::Bug;
 
-use super::{hunt::Hunt, named};
+use super::named;
 
 pub(super) const HEAD: &str = "\
 | bug | what is wrong | seeds, median | at most | caught by |
 |---|---|---:|---:|---|";
 
 const SURVIVES: &str = "**survives**";
+
+/// What came of one bug from one start: a row is made of several.
+#[derive(Clone, Debug)]
+pub(super) struct Hunt {
+    /// Seeds that it took, the last one included; `None` if the bug survived.
+    pub(super) seeds: Option<u64>,
+    /// Which check caught it.
+    pub(super) check: String,
+}
 
 /// The row of a bug that the simulator was to catch.
 pub(super) fn row(bug: Bug, hunts: &[Hunt]) -> String {

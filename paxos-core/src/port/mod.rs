@@ -3,12 +3,14 @@
 //! Adapters live in crates of their own (`paxos-storage`, `paxos-transport`), each with a
 //! conformance suite that checks these guarantees and that an adapter of yours can run too.
 
+mod read;
 mod state_machine;
 mod storage;
 mod storage_error;
 mod transport;
 mod write;
 
+pub use read::cut_off;
 pub use state_machine::{Codec, CodecError, StateMachine};
 pub use storage::{Recovered, Storage};
 pub use storage_error::StorageError;

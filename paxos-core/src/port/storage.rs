@@ -57,7 +57,7 @@ pub trait Storage: Send + Sync + 'static {
 
     /// The records of `slots` in ascending order, without those that were never written, cut off
     /// after the record with which their encoded values reach `bytes_max`. So there is at least
-    /// one record if there is any.
+    /// one record if there is any. [`cut_off`](super::cut_off) does the latter half.
     ///
     /// # Errors
     ///
@@ -92,4 +92,21 @@ pub struct Recovered {
     pub sessions: SessionCheckpoint,
     /// The data directories of the peers met so far.
     pub peers: BTreeMap<NodeId, StoreId>,
+}
+
+impl Recovered {
+    /// What a node finds when it starts for the first time: it has promised and accepted nothing.
+    #[must_use]
+    pub fn first(identity: Identity) -> Recovered {
+        Recovered {
+            identity,
+            incarnation: 1,
+            promised: Ballot::ZERO,
+            chosen: Watermark::default(),
+            floor: Slot::ZERO,
+            records: Vec::new(),
+            sessions: SessionCheckpoint::default(),
+            peers: BTreeMap::new(),
+        }
+    }
 }

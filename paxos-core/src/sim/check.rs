@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Check {
     /// An onlooker who knows every disk: what is chosen, promised, voted for and known, and that
-    /// it is durable before it is told.
+    /// it is durable before any message says so.
     Log,
     /// An onlooker who knows every client: each command has effect at most once, acknowledged ones
     /// for certain, equal slots have equal states, no read misses what was known when it began.

@@ -37,7 +37,7 @@ pub(super) struct Ledger {
     chosen: BTreeMap<Slot, (Ballot, Value)>,
     /// Every slot up to here is chosen.
     prefix: Slot,
-    /// The hash of the chosen prefix, as the first replica told it.
+    /// The hash of the chosen prefix, as the first replica reported it.
     hashes: BTreeMap<Slot, u64>,
 }
 

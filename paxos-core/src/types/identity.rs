@@ -64,8 +64,8 @@ pub enum Acquaintance {
     New,
     /// It is the one that was met before.
     Known,
-    /// It has come back with another data directory. It has forgotten its promises and must not be
-    /// heard, nor told anything.
+    /// It has come back with another data directory. It has forgotten what it promised and accepted,
+    /// and must not be connected.
     LostData {
         /// The data directory it was met with.
         known: StoreId,

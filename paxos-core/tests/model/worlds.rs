@@ -18,7 +18,7 @@ fn both_phases(_: NodeId, _: NodeId, message: &Message) -> bool {
     )
 }
 
-/// Besides, what a leader tells its followers and what an outdated one is told.
+/// Besides, how followers learn what is chosen, and how an outdated leader is rejected.
 fn normal_operation(from: NodeId, to: NodeId, message: &Message) -> bool {
     both_phases(from, to, message) || matches!(message, Message::Chosen(_) | Message::Reject(_))
 }
@@ -84,10 +84,10 @@ pub(crate) fn small() -> Vec<World> {
         },
         World {
             commands: [1, 0, 0],
-            // Or nobody would be told before time passes, which it does not.
+            // Or nobody would learn it before time passes, which it does not.
             may_wait_anywhere: true,
             carries: normal_operation,
-            ..world("told what is chosen", 82_884, &[CHOSEN, REPLACED, CHOSEN_AGAIN])
+            ..world("learning what is chosen", 82_884, &[CHOSEN, REPLACED, CHOSEN_AGAIN])
         },
         World {
             crashes: [0, 0, 1],

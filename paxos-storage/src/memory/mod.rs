@@ -18,7 +18,9 @@ use std::{
 use async_trait::async_trait;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch, WriteError},
+    port::{
+        Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch, WriteError, cut_off,
+    },
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
 };
 use tokio::sync::{Notify, oneshot};
@@ -136,7 +138,7 @@ impl MemoryStorage {
     }
 
     /// Like [`crash`](Self::crash), but the first `count` of the writes held back have reached the
-    /// disk, although nobody was told.
+    /// disk, although they were never acknowledged.
     pub fn crash_keeping(&self, count: usize) {
         let mut state = self.disk.lock();
         for held in state.held.take().into_iter().flatten().take(count) {
@@ -185,7 +187,7 @@ impl MemoryStorage {
     }
 
     /// Cuts the power during the next write: at step 0 before it is durable, at step 1 after, but
-    /// before anybody is told. From step 2 on the write is over sooner, and nothing happens.
+    /// before it is acknowledged. From step 2 on the write is over sooner, and nothing happens.
     pub fn cut_power_during_next_write(&self, step: u64) {
         self.disk.lock().cut_at = Some(step);
     }
@@ -343,24 +345,17 @@ impl State {
         slots: RangeInclusive<Slot>,
         bytes_max: usize,
     ) -> Result<Vec<Record>, StorageError> {
-        let mut records = Vec::new();
-        let mut bytes = 0usize;
         if slots.is_empty() {
-            return Ok(records);
+            return Ok(Vec::new());
         }
-        for (slot, ballot, value) in
-            self.image.iter().flat_map(|image| image.records.range(slots.clone()))
-        {
+        let found = self.image.iter().flat_map(|image| image.records.range(slots.clone()));
+        let records = found.map(|(slot, ballot, value)| {
             if self.damaged.contains(&slot) {
                 return Err(damaged(format!("the record of slot {slot} is unreadable")));
             }
-            bytes = bytes.saturating_add(value.encoded_len());
-            records.push(Record { slot, ballot, value: value.clone() });
-            if bytes >= bytes_max {
-                break;
-            }
-        }
-        Ok(records)
+            Ok(Record { slot, ballot, value: value.clone() })
+        });
+        cut_off(records, bytes_max)
     }
 
     /// Ends every fault and every handle.

@@ -45,7 +45,7 @@ async fn a_crash_may_keep_a_prefix_of_what_is_held_back() {
     }
     disk.crash_keeping(2);
     while let Some(result) = writes.join_next().await {
-        assert_eq!(result.expect("no panic"), Err(crashed("write").into()), "nobody was told");
+        assert_eq!(result.expect("no panic"), Err(crashed("write").into()), "not acknowledged");
     }
     let (_after, recovered) = open(&disk).await;
     assert_eq!(recovered.promised.round, 2);

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, StorageError, WriteBatch},
+    port::{Recovered, SessionCheckpoint, StorageError, WriteBatch, cut_off},
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
 };
 use redb::{
@@ -308,23 +308,17 @@ impl OpenDatabase {
         slots: RangeInclusive<Slot>,
         bytes_max: usize,
     ) -> Result<Vec<Record>, StorageError> {
-        let mut records = Vec::new();
         if slots.is_empty() {
-            return Ok(records);
+            return Ok(Vec::new());
         }
-        let mut bytes = 0usize;
         let log = self.redb(transaction.open_table(LOG))?;
-        for entry in self.redb(log.range(slots.start().0..=slots.end().0))? {
+        let found = self.redb(log.range(slots.start().0..=slots.end().0))?;
+        let records = found.map(|entry| {
             let (slot, found) = self.redb(entry)?;
-            let record = record::decode(self.cluster, Slot(slot.value()), found.value())
-                .map_err(|what| self.damaged(what))?;
-            bytes = bytes.saturating_add(record.value.encoded_len());
-            records.push(record);
-            if bytes >= bytes_max {
-                break;
-            }
-        }
-        Ok(records)
+            record::decode(self.cluster, Slot(slot.value()), found.value())
+                .map_err(|what| self.damaged(what))
+        });
+        cut_off(records, bytes_max)
     }
 
     fn begin_write(&self) -> Result<WriteTransaction, StorageError> {

@@ -22,7 +22,7 @@ use crate::compare::{
 /// Decided entries after which the leader has the log trimmed on all nodes.
 const TRIM_EVERY: usize = 16_384;
 
-/// Ticks until a leader that is not heard is replaced: 500 ms.
+/// Ticks without a heartbeat until the leader is replaced: 500 ms.
 const ELECTION_TICKS: u64 = 50;
 
 #[derive(Clone, Debug)]

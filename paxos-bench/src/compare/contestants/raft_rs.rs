@@ -16,7 +16,7 @@ use crate::compare::{
     protocol::{Outbox, Protocol},
 };
 
-/// Ticks until a leader that is not heard is replaced: 500 ms at least.
+/// Ticks without a heartbeat until the leader is replaced: 500 ms at least.
 const ELECTION_TICKS: usize = 50;
 
 /// Ticks between two heartbeats: 50 ms.

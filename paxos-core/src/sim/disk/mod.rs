@@ -22,7 +22,7 @@ use self::{
 };
 use crate::{
     message::Record,
-    port::{Recovered, WriteBatch},
+    port::{Recovered, WriteBatch, cut_off},
     replica::WriteId,
     types::{ClusterId, Identity, NodeId, Slot, StoreId},
 };
@@ -195,15 +195,7 @@ impl Disk {
                     .map(|record| (record.slot, record)),
             );
         }
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        for record in found.into_values() {
-            bytes += record.value.encoded_len();
-            records.push(record.clone());
-            if bytes >= bytes_max {
-                break;
-            }
-        }
+        let records = cut_off(found.into_values().cloned().map(Ok::<_, Damage>), bytes_max)?;
         let is_read = |slot| records.iter().any(|record| record.slot == slot);
         self.meet_rot(|place| matches!(place, Place::Record(slot) if is_read(slot)))?;
         Ok(records)

@@ -10,7 +10,7 @@ use paxos_core::{
 
 use super::super::{CLUSTER, NODE, holds};
 
-/// What a storage was told and what it has acknowledged.
+/// What a storage was given and what it has acknowledged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     /// The batches it was given, in order.
