@@ -6,14 +6,14 @@ use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use paxos_bench::{
-    Entry, Fixture, HarnessError, Payload,
+    Entry, Fixture, HarnessError, Payload, Pipeline, StorageKind, TransportKind,
     limit::{Fdatasync, Loopback},
     matrix::{backends, loads},
 };
 use setup::{DIRECTORY, group};
 
 fn main() -> Result<(), HarnessError> {
-    setup::run(&[limits, clusters])
+    setup::run(&[limits, clusters, pipelines])
 }
 
 fn limits(criterion: &mut Criterion) -> Result<(), HarnessError> {
@@ -66,4 +66,34 @@ fn clusters(criterion: &mut Criterion) -> Result<(), HarnessError> {
         fixture.close()?;
     }
     Ok(())
+}
+
+/// What a client gains that keeps its commands in flight from one task, beside a task for each.
+fn pipelines(criterion: &mut Criterion) -> Result<(), HarnessError> {
+    let (transport, storage) = (TransportKind::Memory, StorageKind::Memory);
+    let mut fixture = Fixture::new(transport, storage, Path::new(DIRECTORY))?;
+    let mut group = group(criterion, "pipeline", SamplingMode::Flat);
+    let payload = Payload::of_size(256);
+    let ways = [
+        ("task_each", None),
+        ("submit", Some(Pipeline::Submit)),
+        ("propose_batch", Some(Pipeline::Batch)),
+    ];
+    for in_flight in [64, 1024] {
+        group.throughput(Throughput::Elements(in_flight as u64));
+        for (name, way) in ways {
+            group.bench_function(BenchmarkId::new(name, in_flight), |bencher| {
+                let nodes = fixture.prepare(Entry::Leader).expect("the cluster starts");
+                bencher.iter_custom(|rounds| {
+                    let time = match way {
+                        None => fixture.throughput(&nodes, &payload, in_flight, rounds),
+                        Some(way) => fixture.pipelined(&nodes[0], &payload, way, in_flight, rounds),
+                    };
+                    time.expect("every command has a result")
+                });
+            });
+        }
+    }
+    group.finish();
+    fixture.close()
 }

@@ -9,7 +9,8 @@ use paxos_core::Node;
 use tokio::runtime::Runtime;
 
 use crate::{
-    Background, Cluster, Entry, HarnessError, Payload, StorageKind, Tally, TransportKind, drive,
+    Background, Cluster, Entry, HarnessError, Payload, Pipeline, StorageKind, Tally, TransportKind,
+    drive, pipeline,
 };
 
 /// How many nodes a cluster has.
@@ -88,6 +89,26 @@ impl Fixture {
     ) -> Result<Duration, HarnessError> {
         let commands = rounds.saturating_mul(in_flight as u64);
         self.runtime.block_on(drive(entry, payload, in_flight, commands))
+    }
+
+    /// As [`throughput`](Fixture::throughput), from a single task: see [`pipeline`].
+    ///
+    /// # Errors
+    ///
+    /// The first command that has no result.
+    pub fn pipelined(
+        &self,
+        node: &Node<Tally>,
+        payload: &Payload,
+        way: Pipeline,
+        in_flight: usize,
+        rounds: u64,
+    ) -> Result<Duration, HarnessError> {
+        let commands = rounds.saturating_mul(in_flight as u64);
+        let (node, payload) = (node.clone(), payload.clone());
+        // On a task of the runtime, as clients are; this thread is none of its workers.
+        let client = async move { pipeline(&node, &payload, way, in_flight, commands).await };
+        self.runtime.block_on(self.runtime.spawn(client))?
     }
 
     /// Keeps the cluster busy with this many clients until the background is stopped.

@@ -117,7 +117,7 @@ pub use disk::Disk;
 pub use environment::Environment;
 pub use error::HarnessError;
 pub use fixture::Fixture;
-pub use load::{Background, drive};
+pub use load::{Background, Pipeline, drive, pipeline};
 pub use open_loop::{OpenLoop, Operation, open_loop};
 pub use solo::Solo;
 pub use tally::{Payload, Tally};

@@ -1,6 +1,7 @@
 //! Clients: each proposes, waits for the result, and proposes again (a closed loop).
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -59,6 +60,54 @@ pub async fn drive(
 
 fn take(stock: &AtomicU64) -> bool {
     stock.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
+/// How one task keeps several commands in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pipeline {
+    /// [`Node::submit`]: a future for each, of which it waits for the oldest.
+    Submit,
+    /// [`Node::propose_batch`]: all of them at once, then it waits for all.
+    Batch,
+}
+
+/// As [`drive`], from a single task.
+///
+/// # Errors
+///
+/// The first command that has no result.
+pub async fn pipeline(
+    node: &Node<Tally>,
+    payload: &Payload,
+    way: Pipeline,
+    in_flight: usize,
+    commands: u64,
+) -> Result<Duration, HarnessError> {
+    let start = Instant::now();
+    let mut left = commands;
+    let mut submitted = VecDeque::with_capacity(in_flight);
+    while left > 0 {
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(in_flight);
+        match way {
+            Pipeline::Batch => {
+                node.propose_batch(vec![payload.clone(); count]).await?;
+                left -= count as u64;
+            }
+            Pipeline::Submit => {
+                if submitted.len() == in_flight
+                    && let Some(oldest) = submitted.pop_front()
+                {
+                    oldest.await?;
+                }
+                submitted.push_back(node.submit(payload.clone()));
+                left -= 1;
+            }
+        }
+    }
+    for response in submitted {
+        response.await?;
+    }
+    Ok(start.elapsed())
 }
 
 /// Clients that keep a cluster busy while something else is measured.
