@@ -55,9 +55,10 @@ fn batch(clients: usize, before: u64, commands: usize, command: &Bytes) -> Value
     let mut builder = BatchBuilder::with_capacity(commands, commands * command.len());
     // Names apart from those of the nodes.
     for name in (100..).take(clients) {
-        let first = RequestId { client: ClientId { name, epoch: 1 }, sequence: before + 1 };
-        let share = std::iter::repeat_n(command, commands / clients);
-        builder.push_run(first, before + 1, share);
+        let client = ClientId { name, epoch: 1 };
+        for sequence in (before + 1..).take(commands / clients) {
+            builder.push(RequestId { client, sequence }, before + 1, command);
+        }
     }
     Value::Batch(builder.build().expect("it has commands"))
 }

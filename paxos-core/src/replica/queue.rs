@@ -1,17 +1,18 @@
-//! Commands that wait at the leader for a slot, and how they become batches.
+//! Commands that wait at the leader for a slot, in the batches that they will be.
+//!
+//! A command is copied into the next batch when it comes: what it came in, a proposal or a message of
+//! many, is held no longer.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
 };
 
-use bytes::Bytes;
-
 use super::{ranges::Ranges, sessions::SessionTable};
 use crate::{
     config::Config,
     planted::planted,
-    types::{Batch, BatchBuilder, ClientId, RequestId},
+    types::{Batch, BatchBuilder, ClientId, RequestId, Run},
 };
 
 /// What a command takes up in the queue beside its bytes, so that empty ones are bounded too.
@@ -20,9 +21,10 @@ const OVERHEAD_BYTES: usize = 64;
 /// The leader's queue. What does not fit is dropped: its origin sends it again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
-    /// Whose the commands are, in their order.
-    runs: VecDeque<Run>,
-    commands: VecDeque<Bytes>,
+    /// The last one takes what comes, until it is full.
+    batches: VecDeque<BatchBuilder>,
+    /// Of all batches.
+    commands: usize,
     /// Of the commands alone.
     bytes: usize,
     pending: Pending,
@@ -73,26 +75,18 @@ impl Pending {
     }
 }
 
-/// Consecutive requests in the queue; as in [`types::Run`](crate::types::Run).
-#[derive(Clone, Debug)]
-struct Run {
-    client: ClientId,
-    sequences: Range<u64>,
-    open_from: u64,
-}
-
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        self.commands.len()
+        self.commands
     }
 
     /// What the commands take up.
     pub(super) fn weight(&self) -> usize {
-        self.bytes + self.commands.len() * OVERHEAD_BYTES
+        self.bytes + self.commands * OVERHEAD_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.commands.is_empty()
+        self.commands == 0
     }
 
     /// Ranges of requests that are pending.
@@ -105,101 +99,89 @@ impl Queue {
         &mut self,
         client: ClientId,
         open_from: u64,
-        commands: impl Iterator<Item = (u64, Bytes)>,
+        mut commands: impl Iterator<Item = (u64, impl AsRef<[u8]>)>,
         config: &Config,
     ) {
         self.pending.prune();
-        for (sequence, command) in commands {
-            let weight = self.bytes + (self.commands.len() + 1) * OVERHEAD_BYTES + command.len();
-            if weight > config.queue_bytes_max && !self.commands.is_empty() {
+        while let Some((sequence, command)) = commands.next() {
+            let command = command.as_ref();
+            if self.weight() + OVERHEAD_BYTES + command.len() > config.queue_bytes_max
+                && !self.is_empty()
+            {
                 break;
             }
             if !self.pending.insert(client, sequence, config.pending_ranges_max) {
                 continue;
             }
+            let expected = commands.size_hint().1.unwrap_or(0) + 1;
+            let batch = self.batch_with_room(command.len(), expected, config);
+            batch.push(RequestId { client, sequence }, open_from, command);
             self.bytes += command.len();
-            self.commands.push_back(command);
-            match self.runs.back_mut() {
-                Some(run) if run.client == client && run.sequences.end == sequence => {
-                    run.sequences.end += 1;
-                }
-                _ => {
-                    let sequences = sequence..sequence + 1;
-                    self.runs.push_back(Run { client, sequences, open_from });
-                }
-            }
+            self.commands += 1;
         }
     }
 
-    /// Whether a batch would be full.
+    /// The last batch, if a command of `len` bytes fits into it, or else another, with room for
+    /// `expected` commands like it. An empty one takes any command.
+    fn batch_with_room(
+        &mut self,
+        len: usize,
+        expected: usize,
+        config: &Config,
+    ) -> &mut BatchBuilder {
+        let has_room = self.batches.back().is_some_and(|batch| {
+            batch.len() < config.batch_commands_max && batch.bytes() + len <= config.batch_bytes_max
+        });
+        if !has_room {
+            let commands = expected.min(config.batch_commands_max);
+            let bytes = len.saturating_mul(commands).min(config.batch_bytes_max.max(len));
+            self.batches.push_back(BatchBuilder::with_capacity(commands, bytes));
+        }
+        self.batches.back_mut().expect("there is one by now")
+    }
+
+    /// Whether a batch is full.
     pub(super) fn fills_batch(&self, config: &Config) -> bool {
-        self.bytes >= config.batch_bytes_max || self.commands.len() >= config.batch_commands_max
+        self.bytes >= config.batch_bytes_max || self.commands >= config.batch_commands_max
     }
 
     /// Cuts the next batch, without what has had its effect meanwhile.
     pub(super) fn cut(&mut self, sessions: &SessionTable, config: &Config) -> Option<Batch> {
-        let commands = self.commands.len().min(config.batch_commands_max);
-        let mut batch =
-            BatchBuilder::with_capacity(commands, self.bytes.min(config.batch_bytes_max));
-        while let Some(Run { client, sequences, open_from }) =
-            self.take_run(batch.len(), batch.bytes(), config)
+        let mut batch = None;
+        while batch.is_none()
+            && let Some(next) = self.batches.pop_front()
         {
-            let count = usize::try_from(sequences.end - sequences.start).expect("of a batch");
-            let commands = self.commands.drain(..count);
-            if sessions.are_open(client, &sequences) {
-                let first = RequestId { client, sequence: sequences.start };
-                batch.push_run(first, open_from, commands);
-                continue;
-            }
-            let mut settled = Vec::new();
-            for (sequence, command) in sequences.zip(commands) {
-                let id = RequestId { client, sequence };
-                if sessions.is_settled(id) {
-                    settled.push(sequence);
-                } else {
-                    batch.push(id, open_from, command);
-                }
-            }
-            for sequence in settled {
-                self.forget(client, sequence..sequence + 1, config);
-            }
+            self.bytes -= next.bytes();
+            self.commands -= next.len();
+            batch = next.build().and_then(|next| self.without_settled(next, sessions, config));
         }
-        assert_eq!(self.runs.is_empty(), self.commands.is_empty(), "a run for every command");
-        assert!(
-            !self.commands.is_empty() || self.bytes == 0,
-            "no command has {} bytes",
-            self.bytes
-        );
-        batch.build()
+        assert_eq!(self.batches.is_empty(), self.commands == 0, "a batch has commands");
+        assert!(self.commands > 0 || self.bytes == 0, "no command has {} bytes", self.bytes);
+        batch
     }
 
-    /// Takes the first run out, as much of it as fits into a batch that holds so much already; an
-    /// empty batch takes at least one command. Its commands are the next ones.
-    fn take_run(&mut self, commands: usize, bytes: usize, config: &Config) -> Option<Run> {
-        let run = self.runs.front_mut()?;
-        let room = config.batch_commands_max.saturating_sub(commands);
-        let len = usize::try_from(run.sequences.end - run.sequences.start).unwrap_or(usize::MAX);
-        let (mut count, mut bytes_after) = (0, bytes);
-        for command in self.commands.iter().take(len.min(room)) {
-            let is_first = commands + count == 0;
-            if bytes_after + command.len() > config.batch_bytes_max && !is_first {
-                break;
+    /// What is left of a batch without requests that need no slot any more.
+    fn without_settled(
+        &mut self,
+        batch: Batch,
+        sessions: &SessionTable,
+        config: &Config,
+    ) -> Option<Batch> {
+        let is_open = |run: &Run| sessions.are_open(run.client, &(run.first..run.end()));
+        if batch.runs().iter().all(is_open) {
+            return Some(batch);
+        }
+        let mut rest = BatchBuilder::default();
+        let open_from =
+            batch.runs().iter().flat_map(|run| (run.first..run.end()).map(|_| run.open_from));
+        for ((id, command), open_from) in batch.requests().zip(open_from) {
+            if sessions.is_settled(id) {
+                self.forget(id.client, id.sequence..id.sequence + 1, config);
+            } else {
+                rest.push(id, open_from, command);
             }
-            bytes_after += command.len();
-            count += 1;
         }
-        if count == 0 {
-            assert!(commands > 0, "a command that no batch has room for has a batch of its own");
-            return None;
-        }
-        let sequences = run.sequences.start..run.sequences.start + count as u64;
-        let taken = Run { client: run.client, sequences, open_from: run.open_from };
-        run.sequences.start = taken.sequences.end;
-        if run.sequences.is_empty() {
-            self.runs.pop_front();
-        }
-        self.bytes -= bytes_after - bytes;
-        Some(taken)
+        rest.build()
     }
 
     /// Forgets the requests of a batch that has been delivered.
@@ -224,6 +206,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::{
         port::SessionCheckpoint,

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    ClientId, RequestId, Run,
+    RequestId, Run,
     value::{TAG_BATCH, ValueError},
 };
 
@@ -187,7 +187,7 @@ impl fmt::Debug for Batch {
 }
 
 /// Gathers commands into a [`Batch`], in the buffer that will be its encoding.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BatchBuilder {
     buffer: Vec<u8>,
     runs: SmallVec<[Run; 1]>,
@@ -220,47 +220,15 @@ impl BatchBuilder {
     /// exclude.
     pub fn push(&mut self, id: RequestId, open_from: u64, command: impl AsRef<[u8]>) {
         assert!(id.is_countable() && open_from <= id.sequence, "{id} with open_from {open_from}");
-        self.append(command.as_ref());
-        self.number(id.client, id.sequence, 1, open_from);
-    }
-
-    /// Appends commands of one client with consecutive sequence numbers from `first` on.
-    ///
-    /// # Panics
-    ///
-    /// As [`push`](BatchBuilder::push) does.
-    pub fn push_run<C: AsRef<[u8]>>(
-        &mut self,
-        first: RequestId,
-        open_from: u64,
-        commands: impl IntoIterator<Item = C>,
-    ) {
-        let before = self.ends.len();
-        commands.into_iter().for_each(|command| self.append(command.as_ref()));
-        let count = self.ends.len() - before;
-        if count > 0 {
-            let last = RequestId { sequence: first.sequence + (count as u64 - 1), ..first };
-            let are_countable = first.is_countable() && last.is_countable();
-            assert!(are_countable && open_from <= first.sequence, "{first} to {last}");
-            let count = u32::try_from(count).expect("a batch has less than 4 GiB");
-            self.number(first.client, first.sequence, count, open_from);
-        }
-    }
-
-    fn append(&mut self, command: &[u8]) {
-        self.buffer.extend_from_slice(command);
-        let end = u32::try_from(self.buffer.len()).expect("a batch has less than 4 GiB");
-        self.ends.push(end);
-    }
-
-    /// The last `count` commands have these numbers.
-    fn number(&mut self, client: ClientId, first: u64, count: u32, open_from: u64) {
+        self.buffer.extend_from_slice(command.as_ref());
+        self.ends.push(u32::try_from(self.buffer.len()).expect("a batch has less than 4 GiB"));
+        let RequestId { client, sequence: first } = id;
         match self.runs.last_mut() {
             Some(run) if run.client == client && run.end() == first => {
-                run.count += count;
+                run.count += 1;
                 run.open_from = run.open_from.max(open_from).min(run.first);
             }
-            _ => self.runs.push(Run { client, first, count, open_from }),
+            _ => self.runs.push(Run { client, first, count: 1, open_from }),
         }
     }
 
@@ -307,7 +275,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::Value;
+    use crate::types::{ClientId, Value};
 
     fn id(name: u64, sequence: u64) -> RequestId {
         RequestId { client: ClientId { name, epoch: 1 }, sequence }
@@ -376,24 +344,6 @@ mod tests {
         let mut longer = sound(usual, &[1]);
         longer.splice(longer.len() - 4.., [9, 9, 0, 0, 0]);
         assert_eq!(error(longer), Some(ValueError::Inconsistent("bytes behind the header")));
-    }
-
-    #[test]
-    fn a_run_appended_at_once_is_what_it_is_one_by_one() {
-        let build = |at_once: bool| {
-            let mut builder = BatchBuilder::with_capacity(3, 6);
-            builder.push(id(1, 3), 2, "aa");
-            if at_once {
-                builder.push_run(id(1, 4), 3, ["bb", "cc"]);
-                builder.push_run(id(1, 6), 3, [""; 0]);
-            } else {
-                builder.push(id(1, 4), 3, "bb");
-                builder.push(id(1, 5), 3, "cc");
-            }
-            assert_eq!((builder.len(), builder.bytes()), (3, 6));
-            builder.build()
-        };
-        assert_eq!(build(true), build(false));
     }
 
     proptest! {

@@ -82,8 +82,8 @@ impl<W> Origin<W> {
             _ => None,
         };
         let Some(window) = self.window(client) else { return };
-        let commands = window.undelivered(range);
-        let mut commands = commands.map(|(at, entry)| (at, entry.command.clone())).peekable();
+        let mut commands =
+            window.undelivered(range).map(|(at, entry)| (at, &entry.command)).peekable();
         let Some(&(first, _)) = commands.peek() else { return };
         let open_from = self.open_from(RequestId { client, sequence: first });
         let peer = match target {
@@ -119,14 +119,17 @@ impl<W> Origin<W> {
 }
 
 /// The next commands that fit into one message.
-fn page(commands: &mut impl Iterator<Item = (u64, Bytes)>, config: &Config) -> Vec<(u64, Bytes)> {
+fn page<'a>(
+    commands: &mut impl Iterator<Item = (u64, &'a Bytes)>,
+    config: &Config,
+) -> Vec<(u64, Bytes)> {
     let (mut page, mut bytes) = (Vec::new(), 0);
     while bytes < config.page_bytes_max
         && page.len() < limits::PAGE_RECORDS_MAX
         && let Some((sequence, command)) = commands.next()
     {
         bytes += command.len();
-        page.push((sequence, command));
+        page.push((sequence, command.clone()));
     }
     page
 }
