@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     effect::{Outcome, Proposal, Refusal, Verdict},
-    window::{Entry, Window},
+    window::{OpenCommand, Window},
 };
 use crate::{
     config::Config,
@@ -127,7 +127,7 @@ impl<W> Origin<W> {
         };
         let before = window.spread();
         self.bytes += command.len();
-        window.insert(sequence, Entry { command, waiter, deadline, is_delivered: false });
+        window.insert(sequence, OpenCommand { command, waiter, deadline, is_delivered: false });
         self.spread += window.spread() - before;
         self.open += 1;
         assert!(
@@ -263,7 +263,7 @@ impl<W> Origin<W> {
         }
         let (answers, open, bytes) = (&mut self.answers, &mut self.open, &mut self.bytes);
         let refused_yet_taken = planted!(RefusedYetTaken);
-        let mut expired = |entry: Entry<W>| {
+        let mut expired = |entry: OpenCommand<W>| {
             *open -= 1;
             *bytes -= entry.command.len();
             let busy = Outcome::Refused(Refusal::Busy);
@@ -279,8 +279,8 @@ impl<W> Origin<W> {
     fn take_if(
         &mut self,
         id: RequestId,
-        condition: impl FnOnce(&mut Entry<W>) -> bool,
-    ) -> Option<Entry<W>> {
+        condition: impl FnOnce(&mut OpenCommand<W>) -> bool,
+    ) -> Option<OpenCommand<W>> {
         let entry = self.window_mut(id.client)?.take_if(id.sequence, condition)?;
         self.open -= 1;
         self.bytes -= entry.command.len();
