@@ -16,7 +16,7 @@ use super::{
 use crate::{
     limits,
     message::{
-        Accept, Accepted, Heartbeat, HeartbeatReply, Learned, Message, Prepare, Promise, Propose,
+        Accept, Accepted, Heartbeat, HeartbeatReply, Message, Prepare, Promise, Propose, Pulled,
         ReadReply, ReadRequest, Reject, Watermark,
     },
     planted::planted,
@@ -67,13 +67,13 @@ impl<W> Replica<W> {
             }
             Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, &heartbeat),
             Message::HeartbeatReply(reply) => self.on_heartbeat_reply(now, from, &reply),
-            Message::Learn(learn) => {
+            Message::Pull(pull) => {
                 let cx = &mut surroundings!(self, now);
-                if !catchup::serve(from, &learn, &self.learner, &self.acceptor, cx) {
-                    self.read_log(Purpose::Learn(from, learn));
+                if !catchup::serve(from, &pull, &self.learner, &self.acceptor, cx) {
+                    self.read_log(Purpose::Pull(from, pull));
                 }
             }
-            Message::Learned(learned) => self.on_learned(now, from, learned),
+            Message::Pulled(pulled) => self.on_pulled(now, from, pulled),
             Message::Propose(propose) => self.on_propose(propose),
             Message::Read(request) => self.on_read(from, &request),
             Message::ReadReply(reply) => self.on_read_reply(reply),
@@ -220,11 +220,11 @@ impl<W> Replica<W> {
         }
     }
 
-    fn on_learned(&mut self, now: Instant, from: NodeId, learned: Learned) {
+    fn on_pulled(&mut self, now: Instant, from: NodeId, pulled: Pulled) {
         if self.disk_full {
             return;
         }
-        let values = self.catchup.on_learned(from, learned, &self.learner);
+        let values = self.catchup.on_pulled(from, pulled, &self.learner);
         if !values.is_empty() {
             for (slot, value) in values {
                 self.yield_to_chosen(now, slot, &value);

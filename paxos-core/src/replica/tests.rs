@@ -414,19 +414,19 @@ fn an_outdated_leader_does_not_vouch_for_what_its_successor_chose() {
     cluster.now = cluster.now.after(SECOND / 20);
     cluster.sent.clear();
     cluster.step(old, Input::Tick);
-    let learn = cluster.sent.iter().find(|message| matches!(message, Message::Learn(_)));
-    let learn = learn.expect("it pulls what it lacks").clone();
+    let pull = cluster.sent.iter().find(|message| matches!(message, Message::Pull(_)));
+    let pull = pull.expect("it pulls what it lacks").clone();
     cluster.in_transit.clear();
     cluster.sent.clear();
     let pulled_at = std::mem::replace(&mut cluster.now, resumed_at);
-    cluster.step(witness, Input::Message { from: NodeId(old), message: learn });
-    let learned = cluster.sent.iter().find(|message| matches!(message, Message::Learned(_)));
-    let learned = learned.expect("the witness has it").clone();
+    cluster.step(witness, Input::Message { from: NodeId(old), message: pull });
+    let pulled = cluster.sent.iter().find(|message| matches!(message, Message::Pulled(_)));
+    let pulled = pulled.expect("the witness has it").clone();
     cluster.in_transit.clear();
     cluster.now = pulled_at;
-    cluster.step(old, Input::Message { from, message: learned });
+    cluster.step(old, Input::Message { from, message: pulled });
     assert_eq!(cluster.applied(old), ["of the new leader"]);
-    assert_eq!(cluster.leaders(), [new], "what it learned says that it does not lead any more");
+    assert_eq!(cluster.leaders(), [new], "what it has pulled says that it does not lead any more");
 
     cluster.now = resumed_at;
     cluster.cut.clear();

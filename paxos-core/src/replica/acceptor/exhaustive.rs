@@ -48,7 +48,7 @@ const SLOTS: [Slot; 2] = [Slot(1), Slot(2)];
 enum Step {
     Prepare(Ballot, Slot),
     Accept(Ballot, Slot),
-    Learn(Slot),
+    Pulled(Slot),
     WatermarkMoves,
     Restart,
     RestartWithoutLastWrite,
@@ -58,7 +58,7 @@ fn alphabet() -> Vec<Step> {
     let pairs = || BALLOTS.into_iter().flat_map(|ballot| SLOTS.map(|slot| (ballot, slot)));
     let mut steps: Vec<_> = pairs().map(|(ballot, slot)| Step::Prepare(ballot, slot)).collect();
     steps.extend(pairs().map(|(ballot, slot)| Step::Accept(ballot, slot)));
-    steps.extend(SLOTS.map(Step::Learn));
+    steps.extend(SLOTS.map(Step::Pulled));
     steps.extend([Step::WatermarkMoves, Step::Restart, Step::RestartWithoutLastWrite]);
     steps
 }
@@ -147,7 +147,7 @@ impl Rules {
                 }
                 Some(Answer::Accepted(ballot, slot))
             }
-            Step::Learn(slot) => {
+            Step::Pulled(slot) => {
                 // The caller asks only for what it misses.
                 if slot <= self.held.watermark {
                     return None;
@@ -298,7 +298,7 @@ impl Real {
                 let accept = Accept { ballot, slot, value, chosen: Watermark::default() };
                 self.acceptor.accept(ballot.node, accept, self.watermark, cx);
             }
-            Step::Learn(slot) => {
+            Step::Pulled(slot) => {
                 let value = around.values.get(Ballot::CHOSEN, slot);
                 self.acceptor.record_chosen(slot, value, cx.out);
             }

@@ -4,7 +4,7 @@ use super::{
     alone::{Alone, ballot, heartbeat, poll_reply, promise, request, sent_to},
     *,
 };
-use crate::message::{ChosenUpTo, Learn, Poll, Prepare, Reject};
+use crate::message::{ChosenUpTo, Poll, Prepare, Pull, Reject};
 
 fn prepares(effects: &Effects) -> Vec<(u64, u64)> {
     let prepare = |(to, message): &(NodeId, Message)| match message {
@@ -67,8 +67,7 @@ fn a_candidate_behind_a_floor_pulls_what_is_above() {
     alone.hear(2, Message::Promise(promise));
     assert_eq!(alone.role(), Role::Follower);
     let effects = alone.wait(limits::GAP_PATIENCE);
-    let [Message::Learn(Learn { from: Slot(1), to: Slot(9), .. })] = sent_to(&effects, 2)[..]
-    else {
+    let [Message::Pull(Pull { from: Slot(1), to: Slot(9), .. })] = sent_to(&effects, 2)[..] else {
         panic!("{effects:?}")
     };
 }
