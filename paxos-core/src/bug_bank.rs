@@ -227,8 +227,8 @@ bugs! {
     ///
     /// Ng, Haridi & Carbone 2023: the chained case.
     RouteIgnored = "a leader that only a peer hears is not made use of",
-    /// A leader that is heard and does not hear gets no requests.
-    NoDetour = "requests take no way but the direct one",
+    /// A leader whose messages arrive, and whom none reaches directly, gets no requests.
+    NoIndirectWay = "requests take no way but the direct one",
 
     // Identity.
 

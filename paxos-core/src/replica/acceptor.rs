@@ -50,7 +50,7 @@ pub(super) struct Acceptor {
 pub(super) enum Judgement {
     /// Nothing higher is promised.
     Current,
-    /// A higher ballot is promised; its sender has been told.
+    /// A higher ballot is promised; the sender gets a Reject.
     Outdated,
 }
 
@@ -61,7 +61,7 @@ pub(super) enum Page {
     Answered,
     /// The records have to be read from disk first.
     OnDisk,
-    /// The ballot is outdated; the candidate has been told.
+    /// The ballot is outdated; the candidate gets a Reject.
     Refused,
 }
 

@@ -1,7 +1,7 @@
 //! Who leads, as seen by a node that does not, and when to try.
 //!
 //! Before a ballot comes a *poll*, which costs nothing durable and disturbs nobody: a node grants
-//! it only if it has heard of no leader for the minimum timeout, and a leader that has lost its
+//! it only if it has heard from no leader for the minimum timeout, and a leader that has lost its
 //! quorum falls silent within that time (see [`followers`](super::followers)). So a node that
 //! merely lost touch cannot depose a working leader, and one that is connected to a quorum can
 //! always replace one that is not: the cases of Ng, Haridi & Carbone (EuroSys 2023) included,
@@ -20,16 +20,16 @@ use crate::{
 /// The election as a follower sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Election {
-    /// The leader and when it was heard last.
+    /// The leader and when its last message came.
     leader: Option<(Ballot, Instant)>,
-    /// Before that, a leader may be alive of which this node has not heard since it started.
+    /// Before that, a leader may be alive of which nothing has come since this node started.
     grants_from: Instant,
-    /// When to poll, if nothing is heard.
+    /// When to poll, if nothing comes from a leader.
     timeout_at: Instant,
     poll: Option<Polling>,
-    /// A peer that hears a leader which this node does not.
+    /// A peer that is connected to a leader, which this node is not.
     route: Option<(NodeId, Ballot)>,
-    /// The highest ballot heard of: the next one has to be above.
+    /// The highest ballot known: the next one has to be above.
     highest: Ballot,
 }
 
@@ -68,7 +68,7 @@ impl Election {
         self.poll.is_some()
     }
 
-    /// The leader this node hears.
+    /// The leader this node follows.
     pub(super) fn leader(&self) -> Option<Ballot> {
         self.leader.map(|(ballot, _)| ballot)
     }
@@ -84,7 +84,7 @@ impl Election {
     }
 
     #[inline]
-    pub(super) fn heard_of(&mut self, ballot: Ballot) {
+    pub(super) fn note_ballot(&mut self, ballot: Ballot) {
         if ballot.is_proposable() {
             self.highest = self.highest.max(ballot);
         }
@@ -107,10 +107,10 @@ impl Election {
         ballots.into_iter().flatten().all(|ballot| ballot.round <= round_max)
     }
 
-    /// A live leader has been heard, at a ballot this node may follow.
+    /// A message of a live leader has come, at a ballot this node may follow.
     #[inline]
     pub(super) fn on_leader(&mut self, ballot: Ballot, cx: &mut Context<'_>) {
-        self.heard_of(ballot);
+        self.note_ballot(ballot);
         if self.leader.is_none_or(|(known, _)| ballot >= known) {
             self.leader = Some((ballot, cx.now));
             self.timeout_at = cx.jittered(cx.config.election_timeout);
@@ -145,10 +145,10 @@ impl Election {
         cx: &mut Context<'_>,
     ) {
         let minimum = cx.config.election_timeout;
-        let heard_recently = |(ballot, heard): &(Ballot, Instant)| {
-            ballot.node != from && cx.now.since(*heard) < minimum
+        let is_alive = |(ballot, last): &(Ballot, Instant)| {
+            ballot.node != from && cx.now.since(*last) < minimum
         };
-        let leader = leading.or(self.leader.filter(heard_recently).map(|(ballot, _)| ballot));
+        let leader = leading.or(self.leader.filter(is_alive).map(|(ballot, _)| ballot));
         let knows = self.leader.is_some() || cx.now >= self.grants_from;
         let reply = PollReply {
             number: poll.number,
@@ -168,7 +168,7 @@ impl Election {
         reply: &PollReply,
         cx: &Context<'_>,
     ) -> Option<Ballot> {
-        self.heard_of(reply.promised);
+        self.note_ballot(reply.promised);
         let poll = self.poll.as_mut().filter(|poll| poll.number == reply.number)?;
         if let Some(leader) = reply.leader.filter(|_| !planted!(RouteIgnored)) {
             self.route = Some((from, leader));
@@ -189,7 +189,7 @@ impl Election {
         }
         self.poll = None;
         let ballot = self.highest.next_of(cx.config.id);
-        assert!(ballot > self.highest && ballot.is_proposable(), "above every ballot heard of");
+        assert!(ballot > self.highest && ballot.is_proposable(), "above every ballot known");
         Some(ballot)
     }
 

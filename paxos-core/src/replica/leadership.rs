@@ -18,7 +18,7 @@ impl<W> Replica<W> {
             Proposing::Not => {
                 let chosen = self.learner.chosen().slot;
                 if let Some(ballot) = self.election.tick(&mut self.numbers, chosen, cx) {
-                    self.stand(now, ballot);
+                    self.campaign(now, ballot);
                 }
             }
             Proposing::Preparing(preparing) => {
@@ -56,21 +56,21 @@ impl<W> Replica<W> {
     }
 
     /// Begins a candidacy, unless this node's own promise could not become durable.
-    pub(super) fn stand(&mut self, now: Instant, ballot: Ballot) {
+    pub(super) fn campaign(&mut self, now: Instant, ballot: Ballot) {
         if self.can_write(now) {
-            self.prepare(now, ballot);
+            self.begin_candidacy(now, ballot);
         } else {
             self.election.back_off(&mut surroundings!(self, now));
         }
     }
 
-    /// Begins a candidacy. Every ballot is above whatever this node has promised or heard of.
-    pub(super) fn prepare(&mut self, now: Instant, ballot: Ballot) {
+    /// Begins a candidacy. Every ballot is above whatever this node has promised or knows of.
+    pub(super) fn begin_candidacy(&mut self, now: Instant, ballot: Ballot) {
         assert!(ballot > self.acceptor.promised(), "ballot {ballot} may have been used");
         let from = self.learner.chosen().slot.next();
         let cx = &mut surroundings!(self, now);
         self.acceptor.promise_own(ballot, cx.out);
-        self.election.heard_of(ballot);
+        self.election.note_ballot(ballot);
         self.proposing = Proposing::Preparing(Preparing::begin(ballot, from, cx));
     }
 

@@ -6,11 +6,11 @@
 //!
 //! | file | rule |
 //! |---|---|
-//! | `acceptor` | promises and votes, durable before they are told |
+//! | `acceptor` | promises and votes, durable before they leave |
 //! | `recovery` | phase 1: what a new leader may propose |
 //! | `proposer` | phase 2: slots, the window, votes |
 //! | `queue` | adaptive batching |
-//! | `announcer` | who is told when that a slot is chosen |
+//! | `announcer` | who gets the chosen watermark, and when |
 //! | `learner` | what is chosen, and in-order delivery |
 //! | `election`, `leadership` | polling before a ballot; beginning and ending to lead |
 //! | `followers` | the leader's rounds of heartbeats, and stepping down |
@@ -179,7 +179,11 @@ impl<W> Replica<W> {
         };
         let acceptor = Acceptor::recovered(&mut recovered)?;
         let mut election = Election::begin(recovered.incarnation == 1, &mut cx);
-        election.heard_of(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
+        election.note_ballot(if planted!(BallotReused) {
+            Ballot::ZERO
+        } else {
+            acceptor.promised()
+        });
         let client = ClientId { name: config.id.0, epoch: recovered.incarnation };
         let mut replica = Replica {
             config,
@@ -242,13 +246,13 @@ impl<W> Replica<W> {
     ) {
         for input in inputs {
             self.take_in(now, input);
-            self.hear_itself(now);
+            self.take_in_own(now);
         }
         if self.stirred || self.due.is_some_and(|due| due <= now) {
             self.tick(now);
             loop {
                 self.progress(now);
-                if !self.hear_itself(now) {
+                if !self.take_in_own(now) {
                     break;
                 }
             }
@@ -310,13 +314,13 @@ impl<W> Replica<W> {
     }
 
     /// Takes in what this node has said to itself; `false` if there was nothing.
-    fn hear_itself(&mut self, now: Instant) -> bool {
-        let mut heard = false;
+    fn take_in_own(&mut self, now: Instant) -> bool {
+        let mut any = false;
         while let Some(message) = self.out.take_to_self() {
-            heard = true;
+            any = true;
             self.on_message(now, self.config.id, message);
         }
-        heard
+        any
     }
 
     /// When the replica wants its next [`Input::Tick`], if nothing else happens.

@@ -96,7 +96,7 @@ impl<W> Replica<W> {
         self.out.effects().deliver.push(delivery);
     }
 
-    /// Tells the peers what has been chosen, unless an Accept of this step says so anyway.
+    /// Announces to the peers what has been chosen, unless an Accept of this step says so anyway.
     pub(super) fn announce(&mut self, now: Instant) {
         let cx = &mut surroundings!(self, now);
         if let Proposing::Leading(leading, _) = &mut self.proposing {

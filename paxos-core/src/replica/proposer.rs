@@ -48,7 +48,7 @@ pub(super) struct Leading {
     overtaken: Slot,
     /// When to look for votes that are overdue.
     check_at: Instant,
-    /// Whom to tell what is chosen.
+    /// Who gets the watermark, and when.
     announcer: Announcer,
 }
 
@@ -91,7 +91,7 @@ impl Leading {
     }
 
     /// The state that has applied this slot contains every write acknowledged before this
-    /// leadership, because phase 1 saw them all.
+    /// leadership, because phase 1 reported them all.
     pub(super) fn recovered_last(&self) -> Slot {
         self.recovered_last
     }
@@ -193,7 +193,7 @@ impl Leading {
         assert!(before.is_none(), "slot {slot} is proposed once");
     }
 
-    /// Counts votes, and tells the learner of the slots that they make chosen; says whether there are
+    /// Counts votes, and hands the learner the slots that they make chosen; says whether there are
     /// any.
     pub(super) fn on_accepted(
         &mut self,
@@ -281,7 +281,7 @@ impl Leading {
         }
     }
 
-    /// Begins a round of heartbeats, which tell the watermark too.
+    /// Begins a round of heartbeats, which carry the watermark too.
     pub(super) fn beat(
         &mut self,
         followers: &mut Followers,
@@ -292,7 +292,7 @@ impl Leading {
         self.announcer.on_announced(learner.chosen().slot);
     }
 
-    /// Whom to tell what is chosen.
+    /// Who gets the watermark, and when.
     pub(super) fn announcer(&mut self) -> &mut Announcer {
         &mut self.announcer
     }

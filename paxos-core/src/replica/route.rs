@@ -54,7 +54,7 @@ impl<W> Replica<W> {
                 self.catchup.on_peer(from, reply.chosen);
                 let cx = &surroundings!(self, now);
                 if let Some(ballot) = self.election.on_poll_reply(from, &reply, cx) {
-                    self.stand(now, ballot);
+                    self.campaign(now, ballot);
                 }
             }
             Message::Prepare(prepare) => self.on_prepare(now, from, prepare),
@@ -82,7 +82,7 @@ impl<W> Replica<W> {
 
     /// A ballot above this node's own has come up: it neither leads nor tries to any more.
     fn yield_to(&mut self, now: Instant, ballot: Ballot) {
-        self.election.heard_of(ballot);
+        self.election.note_ballot(ballot);
         let own = match &self.proposing {
             Proposing::Not => return,
             Proposing::Preparing(preparing) => preparing.ballot(),
@@ -94,7 +94,7 @@ impl<W> Replica<W> {
     }
 
     /// A slot is chosen with another value than this leader proposed: only a higher ballot can have
-    /// done that. A leader that went on would tell its followers a watermark over a slot at which
+    /// done that. A leader that went on would send its followers a watermark over a slot at which
     /// they have accepted the wrong value, at its own ballot.
     fn yield_to_chosen(&mut self, now: Instant, slot: Slot, value: &Value) {
         if let Proposing::Leading(leading, _) = &self.proposing
@@ -234,7 +234,7 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Commands of another node: queued here, or passed on to the leader this node hears.
+    /// Commands of another node: queued here, or passed on to the leader this node follows.
     fn on_propose(&mut self, propose: Propose) {
         let Propose { client, open_from, commands, hops } = propose;
         match self.target() {
@@ -257,7 +257,7 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Another node's reads: confirmed here, or passed on to the leader this node hears.
+    /// Another node's reads: confirmed here, or passed on to the leader this node follows.
     fn on_read(&mut self, from: NodeId, request: &ReadRequest) {
         match (&self.proposing, self.election.target()) {
             (Proposing::Leading(leading, followers), _) => {

@@ -191,7 +191,7 @@ struct Said {
 }
 
 impl Said {
-    fn hear(&mut self, answer: &Answer, is_known_chosen: bool) {
+    fn note(&mut self, answer: &Answer, is_known_chosen: bool) {
         match answer {
             Answer::Reject(ballot, promised) => assert!(ballot < promised, "a needless refusal"),
             Answer::Promise { ballot, from, records, .. } => {
@@ -199,7 +199,7 @@ impl Said {
                 self.promised = *ballot;
                 for (&slot, &voted) in self.voted.range(*from..) {
                     let reported = records.iter().find(|record| record.slot == slot);
-                    let reported = reported.expect("a vote that was told is reported");
+                    let reported = reported.expect("a vote that has left is reported");
                     assert!(
                         reported.ballot >= voted,
                         "the vote for {slot} at {voted} is forgotten"
@@ -415,7 +415,7 @@ impl Pair {
             // The answers that this releases were compared when the write was issued.
             self.real.sync(around);
             if let Some((answer, is_known_chosen)) = waiting {
-                self.said.hear(&answer, is_known_chosen);
+                self.said.note(&answer, is_known_chosen);
             }
         }
         let left = self.real.step(step, around);
@@ -433,7 +433,7 @@ impl Pair {
             assert_eq!(self.real.clone().sync(around), std::slice::from_ref(&expected));
             self.waiting = Some((expected, is_known_chosen));
         } else {
-            self.said.hear(&expected, is_known_chosen);
+            self.said.note(&expected, is_known_chosen);
             assert_eq!(left, [expected]);
         }
         true

@@ -1,8 +1,8 @@
 //! How this node's own commands get to the leader, wherever it is.
 //!
 //! They go again whenever the leader changes or stays silent for too long: then by way of another node
-//! too, for the leader may be heard and not hear. That is safe because each has a request id, and the
-//! session table lets it have its effect once.
+//! too, for the link to the leader may work in one direction only. That is safe because each has a
+//! request id, and the session table lets it have its effect once.
 
 use std::ops::Range;
 
