@@ -42,8 +42,9 @@ struct Polling {
 
 impl Election {
     /// Just started. In its first life the node knows that nothing can be going on yet and tries
-    /// soon; later it waits for a leader that may be alive.
-    pub(super) fn begin(first_life: bool, cx: &mut Context<'_>) -> Election {
+    /// soon; later it waits for a leader that may be alive. It has promised `promised`, and may have
+    /// used that ballot itself.
+    pub(super) fn begin(first_life: bool, promised: Ballot, cx: &mut Context<'_>) -> Election {
         let alone = cx.memberships.current().voters().count() == 1;
         let timeout_at = if alone {
             cx.now
@@ -60,7 +61,7 @@ impl Election {
             timeout_at,
             poll: None,
             route: None,
-            highest: Ballot::ZERO,
+            highest: if planted!(BallotReused) { Ballot::ZERO } else { promised },
         }
     }
 

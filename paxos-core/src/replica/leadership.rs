@@ -42,19 +42,6 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Whether this node can make anything durable, as far as it knows.
-    pub(super) fn can_write(&self, now: Instant) -> bool {
-        let patience = limits::DISK_SILENT_TIMEOUTS * self.config.election_timeout;
-        !self.disk_full
-            && self.out.disk_silent_for(now) < patience
-            && self.is_behind_at_most(limits::DISK_BEHIND_TIMEOUTS, now)
-    }
-
-    /// Whether its disk's backlog has kept this node from work for less than so many election timeouts.
-    pub(super) fn is_behind_at_most(&self, timeouts: u32, now: Instant) -> bool {
-        self.out.backlog().behind_for(now) < timeouts * self.config.election_timeout
-    }
-
     /// Begins a candidacy, unless this node's own promise could not become durable.
     pub(super) fn campaign(&mut self, now: Instant, ballot: Ballot) {
         if self.can_write(now) {
@@ -95,7 +82,7 @@ impl<W> Replica<W> {
                 earliest([followers.next_deadline(), leading.next_deadline()])
             }
         };
-        let pulls = !self.disk_full && !self.out.backlog().is_behind();
+        let pulls = self.refuses_work().is_none();
         let catchup = if pulls { self.catchup.next_deadline(config) } else { None };
         let origin = self.origin.next_deadline(config);
         let reader = self.reader.next_deadline(config);

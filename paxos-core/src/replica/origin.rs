@@ -111,11 +111,16 @@ impl<W> Origin<W> {
         self.answers.drain(..)
     }
 
-    /// Takes a command, or answers why not.
-    pub(super) fn propose(&mut self, proposal: Proposal<W>, config: &Config) {
+    /// Takes a command, or answers why not: `refuses_work` says why the node takes none, if so.
+    pub(super) fn propose(
+        &mut self,
+        proposal: Proposal<W>,
+        refuses_work: Option<Refusal>,
+        config: &Config,
+    ) {
         let Proposal { id, command, deadline, waiter } = proposal;
         let id = id.unwrap_or(RequestId { client: self.client(), sequence: self.own.end() });
-        if let Some(refusal) = self.refusal(id, command.len(), config) {
+        if let Some(refusal) = refuses_work.or_else(|| self.refusal(id, command.len(), config)) {
             self.refuse(waiter, refusal);
             return;
         }
@@ -141,7 +146,7 @@ impl<W> Origin<W> {
     }
 
     /// Answers that a command was not taken.
-    pub(super) fn refuse(&mut self, waiter: W, refusal: Refusal) {
+    fn refuse(&mut self, waiter: W, refusal: Refusal) {
         self.answers.push((waiter, Outcome::Refused(refusal)));
     }
 

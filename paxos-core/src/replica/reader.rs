@@ -14,7 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    context::Context, followers::Followers, learner::Learner, origin::Target, proposer::Leading,
+    context::Context, followers::Followers, learner::Learner, origin::Target, outbox::Outbox,
+    proposer::Leading,
 };
 use crate::{
     config::Config,
@@ -97,14 +98,14 @@ impl Reader {
             && self.indexed.is_empty()
     }
 
-    /// Takes a read of this node's own; `false` if too many wait.
-    pub(super) fn read(&mut self, number: u64) -> bool {
+    /// Takes a read of this node's own, or refuses it because too many wait.
+    pub(super) fn read(&mut self, number: u64, out: &mut Outbox) {
         if self.alive.len() >= limits::READS_MAX {
-            return false;
+            out.effects().reads_refused.push(number);
+            return;
         }
         self.alive.insert(number);
         self.gathering.push(number);
-        true
     }
 
     /// Nobody waits for the read any more. The lists are cleared of such reads once there are many:

@@ -24,20 +24,38 @@ use crate::{
 };
 
 impl<W> Replica<W> {
-    pub(super) fn on_message(&mut self, now: Instant, from: NodeId, message: Message) {
+    /// A message has come in. Only the other voters have a say; what this node says to itself does not
+    /// come in, so nothing that does is its own.
+    pub(super) fn receive(&mut self, now: Instant, from: NodeId, message: Message) {
+        if from != self.config.id && self.memberships.is_voter(from) {
+            self.on_message(now, from, message);
+        }
+    }
+
+    /// Takes in what this node has said to itself; `false` if there was nothing.
+    pub(super) fn take_in_own(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(message) = self.out.take_to_self() {
+            any = true;
+            self.on_message(now, self.config.id, message);
+        }
+        any
+    }
+
+    fn on_message(&mut self, now: Instant, from: NodeId, message: Message) {
         if !self.election.is_credible(&message) {
             tracing::warn!(node = %self.config.id, %from, "a ballot that nobody can have reached");
             return;
         }
         if let Message::Accepted(accepted) = &message {
-            self.stirred |= self.on_accepted(now, from, accepted);
+            self.more_follows |= self.on_accepted(now, from, accepted);
             return;
         }
         // The network may lose messages, so the node may: better than to grow.
         if message.brings_values() && !self.out.admit() {
             return;
         }
-        self.stirred = true;
+        self.more_follows = true;
         match message {
             Message::Poll(poll) => {
                 let leading = match &self.proposing {
