@@ -102,12 +102,9 @@ impl Catchup {
         let Some(peer) = self.next_peer(from, cx) else { return };
         *numbers += 1;
         self.last_asked = Some(peer);
-        let patience = if planted!(PullGivenUp) { 1_000_000 } else { 1 };
-        self.pulling = Some(Pulling {
-            number: *numbers,
-            peer,
-            expires_at: cx.now.after(cx.config.retransmit_timeout * patience),
-        });
+        let timeout = cx.config.retransmit_timeout;
+        let expires_at = cx.now.after(timeout * if planted!(PullGivenUp) { 1_000_000 } else { 1 });
+        self.pulling = Some(Pulling { number: *numbers, peer, expires_at });
         let to = last_missing(from, self.target, learner, acceptor);
         assert!(from <= to, "something is missing from {from} on");
         cx.out.send(peer, Message::Pull(Pull { number: *numbers, from, to }));

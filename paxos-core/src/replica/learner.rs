@@ -198,7 +198,7 @@ impl Learner {
     }
 
     /// Persists the session table that waits, once it is safe to restart from: never one ahead of the
-    /// state machine, or its commands would be taken for duplicates. It has time until the disk keeps up.
+    /// state machine, or its commands would be taken for duplicates. It waits for a disk that is behind.
     fn persist_checkpoint(&mut self, durable: Slot, out: &mut Outbox) {
         let safe = if planted!(SessionsAheadOfState) { self.applied } else { durable };
         if out.admit()

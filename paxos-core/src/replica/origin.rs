@@ -267,12 +267,15 @@ impl<W> Origin<W> {
             return;
         }
         let (answers, open, bytes) = (&mut self.answers, &mut self.open, &mut self.bytes);
-        let refused_yet_taken = planted!(RefusedYetTaken);
         let mut expired = |entry: OpenCommand<W>| {
             *open -= 1;
             *bytes -= entry.command.len();
-            let busy = Outcome::Refused(Refusal::Busy);
-            answers.push((entry.waiter, if refused_yet_taken { busy } else { Outcome::Unknown }));
+            let outcome = if planted!(RefusedYetTaken) {
+                Outcome::Refused(Refusal::Busy)
+            } else {
+                Outcome::Unknown
+            };
+            answers.push((entry.waiter, outcome));
         };
         let windows = std::iter::once(&mut self.own).chain(self.others.values_mut());
         self.earliest = windows.filter_map(|window| window.expire(now, &mut expired)).min();

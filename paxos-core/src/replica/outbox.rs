@@ -114,6 +114,9 @@ impl Outbox {
         let after = self.last_write();
         if after <= self.persisted
             || planted!(VoteBeforeSync) && matches!(message, AfterPersist::Accepted { .. })
+            || planted!(OwnVoteBeforeSync)
+                && to == self.id
+                && matches!(message, AfterPersist::Accepted { .. })
             || planted!(PromiseBeforeSync) && matches!(message, AfterPersist::Promise(_))
             || planted!(PrepareBeforeSync) && matches!(message, AfterPersist::Prepare(_))
         {

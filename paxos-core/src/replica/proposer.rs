@@ -70,12 +70,16 @@ impl Leading {
             reported_chosen <= chosen,
             "slots up to {reported_chosen} are chosen and were not adopted"
         );
-        let recovered = values.split_off(&chosen.next());
-        let first = recovered.first_key_value().map(|(&slot, _)| slot);
+        let next = chosen.next();
+        let recovered = values.split_off(&next);
         let recovered_last = recovered.last_key_value().map_or(chosen, |(&slot, _)| slot);
         Leading {
             ballot,
-            next: first.filter(|_| planted!(HoleNotFilled)).unwrap_or(chosen.next()),
+            next: if planted!(HoleNotFilled) {
+                *recovered.keys().next().unwrap_or(&next)
+            } else {
+                next
+            },
             recovered,
             recovered_last,
             in_flight: Slots::default(),
@@ -182,12 +186,8 @@ impl Leading {
         self.announcer.on_announced(chosen.slot);
         let judgement = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
         assert_eq!(judgement, Judgement::Current, "a leader's own promise is its ballot");
-        let mut votes = Tally::new();
-        if planted!(OwnVoteBeforeSync) {
-            votes.add(cx.config.id, cx.memberships.governing(slot));
-        }
         self.bytes_in_flight += value.encoded_len();
-        let lacked_by = Voters::default();
+        let (votes, lacked_by) = (Tally::new(), Voters::default());
         let before =
             self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now, lacked_by });
         assert!(before.is_none(), "slot {slot} is proposed once");
@@ -274,8 +274,8 @@ impl Leading {
             && !in_flight.votes.has_voted(peer, cx.memberships.governing(slot))
             && !planted!(NothingSentAgain)
         {
-            let is_given_up = planted!(SlotProposedTwice);
-            let value = if is_given_up { Value::Noop } else { in_flight.value.clone() };
+            let value =
+                if planted!(SlotProposedTwice) { Value::Noop } else { in_flight.value.clone() };
             let accept = Accept { ballot: self.ballot, slot, value, chosen: learner.chosen() };
             cx.out.send(peer, Message::Accept(accept));
         }

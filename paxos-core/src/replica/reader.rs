@@ -70,15 +70,11 @@ pub(super) struct LeaderView {
 
 impl LeaderView {
     pub(super) fn of(leading: &Leading, followers: &Followers, learner: &Learner) -> LeaderView {
-        let index = learner.chosen().slot;
-        let recovered = leading.recovered_last();
-        let index = if planted!(ReadBeforeRecovered) { index } else { index.max(recovered) };
-        let confirmed_by = match () {
-            () if planted!(ReadUnconfirmed) => 0,
-            () if planted!(RoundReused) => followers.round(),
-            () => followers.round() + 1,
-        };
-        LeaderView { confirmed_by, index }
+        let (chosen, recovered) = (learner.chosen().slot, leading.recovered_last());
+        LeaderView {
+            confirmed_by: followers.round() + 1 - u64::from(planted!(RoundReused)),
+            index: if planted!(ReadBeforeRecovered) { chosen } else { chosen.max(recovered) },
+        }
     }
 }
 
@@ -235,8 +231,8 @@ impl Reader {
 
     /// A quorum has answered `round`: serves what waited for it or an earlier one.
     fn on_confirmed(&mut self, round: u64, cx: &mut Context<'_>) {
-        while self.confirming.front().is_some_and(|&(needed, _, _)| needed <= round) {
-            let Some((_, index, reading)) = self.confirming.pop_front() else { return };
+        let is_due = |read: &mut (u64, _, _)| read.0 <= round || planted!(ReadUnconfirmed);
+        while let Some((_, index, reading)) = self.confirming.pop_front_if(is_due) {
             match reading {
                 Reading::Own(number) => self.indexed.entry(index).or_default().push(number),
                 Reading::Peer { via, client, number } => {
@@ -258,10 +254,14 @@ impl Reader {
 
     /// Reads whose index has been delivered.
     pub(super) fn take_ready(&mut self, delivered: Slot) -> Vec<u64> {
-        let delivered = if planted!(ReadBeforeApplied) { Slot(u64::MAX - 1) } else { delivered };
-        let later = self.indexed.split_off(&delivered.next());
-        let ready = std::mem::replace(&mut self.indexed, later);
-        ready.into_values().flatten().filter(|number| self.alive.remove(number)).collect()
+        let mut ready = Vec::new();
+        while let Some(reads) = self.indexed.first_entry()
+            && (*reads.key() <= delivered || planted!(ReadBeforeApplied))
+        {
+            ready.extend(reads.remove());
+        }
+        ready.retain(|number| self.alive.remove(number));
+        ready
     }
 
     #[inline]

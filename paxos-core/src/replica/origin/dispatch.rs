@@ -83,7 +83,13 @@ impl<W> Origin<W> {
         };
         let Some(window) = self.window(client) else { return };
         let commands = window.undelivered(range);
-        let mut commands = commands.map(|(at, entry)| (at, entry.command.clone())).peekable();
+        let mut commands = commands
+            .map(|(at, entry)| {
+                let is_renamed = planted!(RetryUnderNewId) && via.is_some();
+                let at = if is_renamed { at + limits::SESSION_WINDOW / 4 } else { at };
+                (at, entry.command.clone())
+            })
+            .peekable();
         let Some(&(first, _)) = commands.peek() else { return };
         let open_from = self.open_from(RequestId { client, sequence: first });
         let peer = match target {
@@ -91,10 +97,7 @@ impl<W> Origin<W> {
             Target::Peer(peer, _) => peer,
         };
         while commands.peek().is_some() {
-            let mut commands = page(&mut commands, cx.config);
-            if planted!(RetryUnderNewId) && via.is_some() {
-                commands.iter_mut().for_each(|(at, _)| *at += limits::SESSION_WINDOW / 4);
-            }
+            let commands = page(&mut commands, cx.config);
             let propose = Propose { client, open_from, commands, hops: 0 };
             if let Some(via) = via {
                 cx.out.send(via, Message::Propose(propose.clone()));
