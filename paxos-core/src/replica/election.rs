@@ -111,6 +111,7 @@ impl Election {
     /// A message of a live leader has come, at a ballot this node may follow.
     #[inline]
     pub(super) fn on_leader(&mut self, ballot: Ballot, cx: &mut Context<'_>) {
+        assert!(ballot.node != cx.config.id, "a node does not follow itself");
         self.note_ballot(ballot);
         if self.leader.is_none_or(|(known, _)| ballot >= known) {
             self.leader = Some((ballot, cx.now));
@@ -122,9 +123,9 @@ impl Election {
 
     /// This node leads now: it follows nobody.
     pub(super) fn won(&mut self) {
+        assert!(self.poll.is_none(), "a poll is over before its candidacy begins");
         self.leader = None;
         self.route = None;
-        self.poll = None;
     }
 
     /// This node has led, or tried to, and does no more; it waits a random while.
@@ -217,7 +218,8 @@ impl Election {
         self.route = None;
         *numbers += 1;
         let mut granted = Voters::default();
-        granted.insert(cx.config.id, cx.memberships.current());
+        let is_voter = granted.insert(cx.config.id, cx.memberships.current());
+        assert!(is_voter, "only a voter may lead");
         self.poll = Some(Polling {
             number: *numbers,
             granted,

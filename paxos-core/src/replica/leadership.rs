@@ -54,6 +54,11 @@ impl<W> Replica<W> {
     /// Begins a candidacy. Every ballot is above whatever this node has promised or knows of.
     pub(super) fn begin_candidacy(&mut self, now: Instant, ballot: Ballot) {
         assert!(ballot > self.acceptor.promised(), "ballot {ballot} may have been used");
+        assert_eq!(ballot.node, self.config.id, "a ballot has one owner");
+        assert!(
+            matches!(self.proposing, Proposing::Not),
+            "one candidacy at a time, and no leader's"
+        );
         let from = self.learner.chosen().slot.next();
         let cx = &mut surroundings!(self, now);
         self.acceptor.promise_own(ballot, cx.out);

@@ -245,8 +245,10 @@ impl Reader {
 
     /// This node does not lead any more: its own reads start over, the peers ask again.
     pub(super) fn on_deposed(&mut self) {
+        let is_asked = self.asked.is_some();
         for (_, _, reading) in self.confirming.drain(..) {
             if let Reading::Own(number) = reading {
+                assert!(!is_asked, "read {number} waits here, and others at another leader");
                 self.gathering.push(number);
             }
         }

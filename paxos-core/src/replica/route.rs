@@ -162,6 +162,8 @@ impl<W> Replica<W> {
                 }
                 let chosen = self.learner.chosen().slot;
                 let leading = Leading::begin(reported, chosen, cx);
+                let promised = self.acceptor.promised();
+                assert_eq!(leading.ballot(), promised, "whoever promises more does not lead");
                 self.proposing = Proposing::Leading(Box::new(leading), Followers::begin(cx));
                 self.election.won();
                 // The peers have to learn of their leader at once.
@@ -182,6 +184,10 @@ impl<W> Replica<W> {
             self.catchup.on_peer(from, chosen.slot);
             let halt = self.learner.on_watermark(ballot, chosen);
             self.out.halt(halt);
+            assert!(
+                matches!(self.proposing, Proposing::Not),
+                "{from} is followed at {ballot}, and this node has promised a ballot of its own"
+            );
         }
         true
     }

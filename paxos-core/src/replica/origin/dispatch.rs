@@ -56,6 +56,7 @@ impl<W> Origin<W> {
     ///
     /// That happens to an embedder's clients only: a node's own commands are numbered once.
     fn refuse_settled(&mut self, client: ClientId, range: Range<u64>, sessions: &SessionTable) {
+        assert!(client != self.client(), "a node's own commands are numbered once");
         for sequence in range {
             let id = RequestId { client, sequence };
             if let Some(refusal) = sessions.refusal(id)
@@ -92,6 +93,10 @@ impl<W> Origin<W> {
             .peekable();
         let Some(&(first, _)) = commands.peek() else { return };
         let open_from = self.open_from(RequestId { client, sequence: first });
+        assert!(
+            open_from <= first,
+            "{client}#{first} is open, and would be given up by its message"
+        );
         let peer = match target {
             Target::Here(_) => return queue.push(client, open_from, commands, cx.config),
             Target::Peer(peer, _) => peer,
@@ -131,5 +136,6 @@ fn page(commands: &mut impl Iterator<Item = (u64, Bytes)>, config: &Config) -> V
         bytes += command.len();
         page.push((sequence, command));
     }
+    assert!(!page.is_empty(), "a page takes a command, however large");
     page
 }
