@@ -182,3 +182,56 @@ fn a_follower_hears_its_leader_again_after_all() {
     alone.hear(2, heartbeat(0));
     assert_eq!(alone.role(), Role::Follower);
 }
+
+/// What a quorum of promises reports contradicts what a leader has told: somebody's log is damaged.
+#[test]
+fn a_candidate_that_finds_damage_halts_and_does_nothing_else() {
+    let mut replica = follower();
+    let hear = |replica: &mut Replica, now, from, message| {
+        replica.step(now, Input::Message { from: NodeId(from), message })
+    };
+    let ballot = Ballot { round: 1, node: NodeId(2) };
+    let chosen = Watermark { slot: Slot(1), hash: 42 };
+    let heartbeat = Message::Heartbeat(Heartbeat { ballot, round: 1, chosen });
+    hear(&mut replica, Instant::ZERO, 2, heartbeat);
+    let now = Instant::ZERO.after(2 * SECOND);
+    let effects = replica.step(now, Input::Tick);
+    let poll = effects.broadcast.iter().find_map(|message| match message {
+        Message::Poll(poll) => Some(poll.number),
+        _ => None,
+    });
+    let granted = PollReply {
+        number: poll.expect("it polls"),
+        granted: true,
+        promised: ballot,
+        leader: None,
+        chosen: Slot(1),
+    };
+    let effects = hear(&mut replica, now, 3, Message::PollReply(granted));
+    let (id, batch) = effects.persist.expect("its own promise");
+    let ballot = batch.promised.expect("its own ballot");
+    replica.step(now, Input::Persisted(id));
+    let record = Record { slot: Slot(1), ballot: Ballot::CHOSEN, value: Value::Noop };
+    let promise = Promise {
+        ballot,
+        from: Slot(1),
+        records: vec![record],
+        next: None,
+        chosen: Slot(1),
+        floor: Slot::ZERO,
+    };
+    let effects = hear(&mut replica, now, 3, Message::Promise(promise));
+    assert!(matches!(effects.halt, Some(Halt::Diverged { slot: Slot(1), .. })), "{effects:?}");
+    assert_eq!((effects.send, effects.persist, effects.deliver), (vec![], None, vec![]));
+}
+
+#[test]
+fn a_node_with_a_full_disk_does_not_try_to_lead() {
+    let mut replica = follower();
+    replica.step(Instant::ZERO, Input::DiskFull(true));
+    assert_eq!(replica.next_deadline(), None);
+    let now = Instant::ZERO.after(9 * SECOND);
+    assert_eq!(replica.step(now, Input::Tick).broadcast, []);
+    let effects = replica.step(now, Input::DiskFull(false));
+    assert!(matches!(effects.broadcast[..], [Message::Poll(_)]), "{effects:?}");
+}
