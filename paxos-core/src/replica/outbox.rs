@@ -114,9 +114,7 @@ impl Outbox {
         let after = self.last_write();
         if after <= self.persisted
             || planted!(VoteBeforeSync) && matches!(message, AfterPersist::Accepted { .. })
-            || planted!(OwnVoteBeforeSync)
-                && to == self.id
-                && matches!(message, AfterPersist::Accepted { .. })
+            || planted!(OwnVoteBeforeSync) && to == self.id
             || planted!(PromiseBeforeSync) && matches!(message, AfterPersist::Promise(_))
             || planted!(PrepareBeforeSync) && matches!(message, AfterPersist::Prepare(_))
         {
