@@ -116,12 +116,10 @@ impl<W> Origin<W> {
     /// Of this node's own commands that is known exactly. An embedder's client may have commands
     /// waiting at other nodes too, so there half a session window is allowed for.
     fn open_from(&self, id: RequestId) -> u64 {
-        if id.client != self.client() {
-            id.sequence.saturating_sub(limits::SESSION_WINDOW / 2).max(1)
-        } else if planted!(OpenRequestsExpired) {
-            id.sequence
+        if id.client == self.client() {
+            if planted!(OpenRequestsExpired) { id.sequence } else { self.own.first() }
         } else {
-            self.own.first()
+            id.sequence.saturating_sub(limits::SESSION_WINDOW / 2).max(1)
         }
     }
 }
