@@ -13,7 +13,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use paxos_bench::{HarnessError, Laps, Payload, Solo, Trio, matrix::IN_FLIGHT};
 use paxos_core::{
-    message::{Accept, Learned, Message, Record, Watermark},
+    message::{Accept, Message, Pulled, Record, Watermark},
     port::{Storage, Transport, Write, WriteBatch},
     types::{
         Ballot, BatchBuilder, ClientId, ClusterId, Identity, NodeId, Peer, RequestId, Slot,
@@ -109,8 +109,8 @@ fn sessions(criterion: &mut Criterion) -> Result<(), HarnessError> {
                 }
                 slot = slot.next();
                 let values = vec![(slot, value)];
-                let learned = Learned { number: 0, values, chosen: slot, floor: Slot::ZERO };
-                follower.receive(NodeId(1), Message::Learned(learned));
+                let pulled = Pulled { number: 0, values, chosen: slot, floor: Slot::ZERO };
+                follower.receive(NodeId(1), Message::Pulled(pulled));
                 let begun = Instant::now();
                 follower.turn().expect("chosen is chosen");
                 let time = begun.elapsed();

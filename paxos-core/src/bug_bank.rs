@@ -235,7 +235,7 @@ bugs! {
     RouteIgnored = "a leader that only a peer is connected to is not made use of",
     /// A follower that the leader reaches, and that does not reach the leader, sends its requests in
     /// vain.
-    NoDetour = "requests take no way but the direct one",
+    NoIndirectWay = "requests take no way but the direct one",
 
     // Identity.
 

@@ -50,10 +50,10 @@ pub const BACKLOG_BYTES_MAX: usize = 64 << 20;
 /// those that have fallen behind with it have said so.
 pub const DISK_BEHIND_TIMEOUTS: u32 = 1;
 
-/// Values in one Promise, Learned or forwarded Propose, in bytes, unless a single one is larger.
+/// Values in one Promise, Pulled or forwarded Propose, in bytes, unless a single one is larger.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
 
-/// Log records in one Promise or Learned: bounds it when the values are small.
+/// Log records in one Promise or Pulled: bounds it when the values are small.
 pub const PAGE_RECORDS_MAX: usize = 4096;
 
 /// One message on the wire, in bytes: a page and the one value that may overshoot it, with

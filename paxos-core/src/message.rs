@@ -40,9 +40,9 @@ pub enum Message<V = Value> {
     /// The answer to [`Message::Heartbeat`]; waits for no disk.
     HeartbeatReply(HeartbeatReply),
     /// A node that misses chosen slots, to any peer.
-    Learn(Learn),
-    /// The answer to [`Message::Learn`].
-    Learned(Learned<V>),
+    Pull(Pull),
+    /// The answer to [`Message::Pull`].
+    Pulled(Pulled<V>),
     /// A node with commands of its own, to the leader or to whoever may know it.
     Propose(Propose),
     /// A node with linearizable reads, to the leader or to whoever may know it.
@@ -206,9 +206,9 @@ pub struct HeartbeatReply {
     pub can_write: bool,
 }
 
-/// See [`Message::Learn`].
+/// See [`Message::Pull`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Learn {
+pub struct Pull {
     /// Names the request; never reused by its sender.
     pub number: u64,
     /// The first slot missing.
@@ -217,9 +217,9 @@ pub struct Learn {
     pub to: Slot,
 }
 
-/// See [`Message::Learned`].
+/// See [`Message::Pulled`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Learned<V = Value> {
+pub struct Pulled<V = Value> {
     /// The request it answers.
     pub number: u64,
     /// Chosen values, consecutive from the first slot asked for. Empty if the sender knows no
@@ -283,7 +283,7 @@ impl<V> Message<V> {
             | Message::Accepted(_)
             | Message::Chosen(_)
             | Message::Propose(_) => Lane::Log,
-            Message::Promise(_) | Message::Learn(_) | Message::Learned(_) => Lane::Bulk,
+            Message::Promise(_) | Message::Pull(_) | Message::Pulled(_) => Lane::Bulk,
         }
     }
 
@@ -291,7 +291,7 @@ impl<V> Message<V> {
     pub(crate) fn brings_values(&self) -> bool {
         match self {
             Message::Promise(promise) => !promise.records.is_empty(),
-            Message::Accept(_) | Message::Learned(_) | Message::Propose(_) => true,
+            Message::Accept(_) | Message::Pulled(_) | Message::Propose(_) => true,
             _ => false,
         }
     }
@@ -317,13 +317,13 @@ impl<V> Message<V> {
             Message::Chosen(m) => Message::Chosen(m),
             Message::Heartbeat(m) => Message::Heartbeat(m),
             Message::HeartbeatReply(m) => Message::HeartbeatReply(m),
-            Message::Learn(m) => Message::Learn(m),
-            Message::Learned(Learned { number, values, chosen, floor }) => {
+            Message::Pull(m) => Message::Pull(m),
+            Message::Pulled(Pulled { number, values, chosen, floor }) => {
                 let values = values
                     .into_iter()
                     .map(|(slot, value)| Ok((slot, convert(value)?)))
                     .collect::<Result<_, E>>()?;
-                Message::Learned(Learned { number, values, chosen, floor })
+                Message::Pulled(Pulled { number, values, chosen, floor })
             }
             Message::Propose(m) => Message::Propose(m),
             Message::Read(m) => Message::Read(m),

@@ -33,8 +33,8 @@ pub(crate) fn weight(message: &Message) -> usize {
         Message::Promise(promise) => {
             promise.records.iter().map(|record| 64 + record.value.encoded_len()).sum()
         }
-        Message::Learned(learned) => {
-            learned.values.iter().map(|(_, value)| 64 + value.encoded_len()).sum()
+        Message::Pulled(pulled) => {
+            pulled.values.iter().map(|(_, value)| 64 + value.encoded_len()).sum()
         }
         Message::Propose(propose) => {
             propose.commands.iter().map(|(_, command)| 64 + command.len()).sum()
@@ -47,7 +47,7 @@ pub(crate) fn weight(message: &Message) -> usize {
         | Message::Chosen(_)
         | Message::Heartbeat(_)
         | Message::HeartbeatReply(_)
-        | Message::Learn(_)
+        | Message::Pull(_)
         | Message::Read(_)
         | Message::ReadReply(_) => 0,
     };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Script, Usual, damage, message, value};
 use crate::{
-    message::{Learned, Message, Promise},
+    message::{Message, Promise, Pulled},
     types::Value,
 };
 
@@ -19,7 +19,7 @@ fn check_message(bytes: &[u8]) {
     let Ok(message) = Message::decode(Bytes::copy_from_slice(bytes)) else { return };
     let elements = match &message {
         Message::Promise(Promise { records, .. }) => records.len(),
-        Message::Learned(Learned { values, .. }) => values.len(),
+        Message::Pulled(Pulled { values, .. }) => values.len(),
         Message::Propose(propose) => propose.commands.len(),
         _ => 0,
     };

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::{Script, Usual};
 use crate::{
     message::{
-        Accept, Accepted, ChosenUpTo, Heartbeat, HeartbeatReply, Learn, Learned, Message, Poll,
-        PollReply, Prepare, Promise, Propose, ReadReply, ReadRequest, Record, Reject, Watermark,
+        Accept, Accepted, ChosenUpTo, Heartbeat, HeartbeatReply, Message, Poll, PollReply, Prepare,
+        Promise, Propose, Pull, Pulled, ReadReply, ReadRequest, Record, Reject, Watermark,
     },
     types::{BatchBuilder, ClientId, RequestId, Value},
 };
@@ -61,12 +61,12 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             highest_accepted: script.slot(usual),
             can_write: script.below(4) > 0,
         }),
-        10 => Message::Learn(Learn {
+        10 => Message::Pull(Pull {
             number: number(script, usual),
             from: script.slot(usual),
             to: script.slot(usual),
         }),
-        11 => Message::Learned(Learned {
+        11 => Message::Pulled(Pulled {
             number: number(script, usual),
             values: (0..script.below(4)).map(|_| (script.slot(usual), value(script))).collect(),
             chosen: script.slot(usual),

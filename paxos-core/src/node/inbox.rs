@@ -18,7 +18,7 @@ pub(super) fn payload_bytes(message: &Message) -> usize {
         Message::Promise(promise) => {
             promise.records.iter().map(|Record { value: v, .. }| value(v)).sum()
         }
-        Message::Learned(learned) => learned.values.iter().map(|(_, v)| value(v)).sum(),
+        Message::Pulled(pulled) => pulled.values.iter().map(|(_, v)| value(v)).sum(),
         Message::Propose(propose) => {
             propose.commands.iter().map(|(_, command)| command.len()).sum()
         }

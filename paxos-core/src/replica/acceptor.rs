@@ -50,7 +50,7 @@ pub(super) struct Acceptor {
 pub(super) enum Judgement {
     /// Nothing higher is promised.
     Current,
-    /// A higher ballot is promised; its sender has been told.
+    /// A higher ballot is promised; the sender gets a Reject.
     Outdated,
 }
 
@@ -61,7 +61,7 @@ pub(super) enum Page {
     Answered,
     /// The records have to be read from disk first.
     OnDisk,
-    /// The ballot is outdated; the candidate has been told.
+    /// The ballot is outdated; the candidate gets a Reject.
     Refused,
 }
 
@@ -69,8 +69,8 @@ impl Acceptor {
     pub(super) fn recovered(recovered: &mut Recovered) -> Result<Acceptor, LogError> {
         let records = std::mem::take(&mut recovered.records);
         let log = Log::recovered(recovered.chosen.slot, recovered.floor, records)?;
-        let forgotten = planted!(PromiseForgotten);
-        Ok(Acceptor { promised: if forgotten { Ballot::ZERO } else { recovered.promised }, log })
+        let promised = if planted!(PromiseForgotten) { Ballot::ZERO } else { recovered.promised };
+        Ok(Acceptor { promised, log })
     }
 
     pub(super) fn promised(&self) -> Ballot {
@@ -133,8 +133,9 @@ impl Acceptor {
         }
         let mut bytes = 0;
         let mut records = Vec::new();
-        let own = if planted!(PromiseFromOwnWatermark) { chosen.next() } else { prepare.from };
-        let mut remaining = self.log.from(own.max(prepare.from));
+        let accepted = self.log.from(prepare.from);
+        let mut remaining =
+            accepted.filter(|record| !planted!(PromiseFromOwnWatermark) || record.slot > chosen);
         for record in remaining.by_ref() {
             bytes += record.value.encoded_len();
             records.push(record);

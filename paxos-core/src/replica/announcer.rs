@@ -1,6 +1,6 @@
-//! Whom the leader tells that more is chosen, and when.
+//! Who gets the leader's chosen watermark, and when.
 //!
-//! A node that waits for one of a slot's commands hears of it at once. For everybody else the watermark
+//! A node that waits for one of a slot's commands gets it at once. For everybody else the watermark
 //! rides on the next Accept or heartbeat; only if none comes soon, it is sent by itself.
 
 use super::context::Context;

@@ -10,7 +10,7 @@ use super::{WriteId, acceptor::Acceptor, context::Context, learner::Learner, out
 use crate::{
     config::Config,
     limits,
-    message::{Learn, Learned, Message},
+    message::{Message, Pull, Pulled},
     planted::planted,
     types::{Ballot, Instant, NodeId, Slot, Value},
 };
@@ -102,15 +102,12 @@ impl Catchup {
         let Some(peer) = self.next_peer(from, cx) else { return };
         *numbers += 1;
         self.last_asked = Some(peer);
-        let patience = if planted!(PullGivenUp) { 1_000_000 } else { 1 };
-        self.pulling = Some(Pulling {
-            number: *numbers,
-            peer,
-            expires_at: cx.now.after(cx.config.retransmit_timeout * patience),
-        });
+        let timeout = cx.config.retransmit_timeout;
+        let expires_at = cx.now.after(timeout * if planted!(PullGivenUp) { 1_000_000 } else { 1 });
+        self.pulling = Some(Pulling { number: *numbers, peer, expires_at });
         let to = last_missing(from, self.target, learner, acceptor);
         assert!(from <= to, "something is missing from {from} on");
-        cx.out.send(peer, Message::Learn(Learn { number: *numbers, from, to }));
+        cx.out.send(peer, Message::Pull(Pull { number: *numbers, from, to }));
     }
 
     /// The next peer, in turn, that is known to have the slot; any, if the last one did not answer.
@@ -139,24 +136,24 @@ impl Catchup {
     ///
     /// A page that comes too late for its request is as good as any: what is chosen stays chosen.
     /// So a page that takes longer than the deadline is not fetched again and again.
-    pub(super) fn on_learned(
+    pub(super) fn on_pulled(
         &mut self,
         from: NodeId,
-        learned: Learned,
+        pulled: Pulled,
         learner: &Learner,
     ) -> Vec<(Slot, Value)> {
         let expected =
-            |pulling: &mut Pulling| pulling.number == learned.number && pulling.peer == from;
+            |pulling: &mut Pulling| pulling.number == pulled.number && pulling.peer == from;
         if self.pulling.take_if(expected).is_some() {
             self.unanswered = false;
             // What the peer really has: an empty page means that it has been overrated.
-            let last = learned.values.last();
-            let has = last.map_or(Slot::ZERO, |&(slot, _)| slot.max(learned.chosen));
+            let last = pulled.values.last();
+            let has = last.map_or(Slot::ZERO, |&(slot, _)| slot.max(pulled.chosen));
             self.correct(from, has);
         }
         let mut next = learner.chosen().slot.next();
         let mut values = Vec::new();
-        for (slot, value) in learned.values {
+        for (slot, value) in pulled.values {
             if slot > next {
                 break;
             }
@@ -193,40 +190,40 @@ fn last_missing(from: Slot, target: Slot, learner: &Learner, acceptor: &Acceptor
 /// Answers a peer from memory; `false` if the slots have to be read from disk first.
 pub(super) fn serve(
     to: NodeId,
-    learn: &Learn,
+    pull: &Pull,
     learner: &Learner,
     acceptor: &Acceptor,
     cx: &mut Context<'_>,
 ) -> bool {
     let chosen = learner.chosen().slot;
     let log = acceptor.log();
-    if learn.from > log.floor() && learn.from <= log.on_disk() && learn.from <= chosen {
+    if pull.from > log.floor() && pull.from <= log.on_disk() && pull.from <= chosen {
         return false;
     }
     let mut bytes = 0;
     let mut values = Vec::new();
-    let last = if planted!(UnchosenTaught) { log.highest() } else { chosen.min(learn.to) };
-    for record in log.from(learn.from).take_while(|record| record.slot <= last) {
+    let last = if planted!(UnchosenTaught) { log.highest() } else { chosen.min(pull.to) };
+    for record in log.from(pull.from).take_while(|record| record.slot <= last) {
         if bytes >= cx.config.page_bytes_max || values.len() >= limits::PAGE_RECORDS_MAX {
             break;
         }
         bytes += record.value.encoded_len();
         values.push((record.slot, record.value));
     }
-    answer(to, learn, values, learner, acceptor, cx.out);
+    answer(to, pull, values, learner, acceptor, cx.out);
     true
 }
 
 /// Answers a peer with `values`.
 pub(super) fn answer(
     to: NodeId,
-    learn: &Learn,
+    pull: &Pull,
     values: Vec<(Slot, Value)>,
     learner: &Learner,
     acceptor: &Acceptor,
     out: &mut Outbox,
 ) {
     let (chosen, floor) = (learner.chosen().slot, acceptor.log().floor());
-    let learned = Learned { number: learn.number, values, chosen, floor };
-    out.send(to, Message::Learned(learned));
+    let pulled = Pulled { number: pull.number, values, chosen, floor };
+    out.send(to, Message::Pulled(pulled));
 }

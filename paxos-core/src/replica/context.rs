@@ -25,13 +25,13 @@ impl Context<'_> {
         self.out.broadcast(message);
     }
 
-    /// Another way to `leader`, which may be heard and not hear: one of the others in turn, which
-    /// passes on what it gets.
+    /// Another way to `leader`, whose link may work in one direction only: by one of the others in
+    /// turn, which passes on what it gets.
     pub(super) fn another_way(&self, leader: NodeId, turn: &mut usize) -> Option<NodeId> {
         let peers = self.memberships.current().peers_of(self.config.id);
         let others: Vec<_> = peers.filter(|&peer| peer != leader).collect();
         *turn = turn.wrapping_add(1);
-        others.get(turn.checked_rem(others.len())?).copied().filter(|_| !planted!(NoDetour))
+        others.get(turn.checked_rem(others.len())?).copied().filter(|_| !planted!(NoIndirectWay))
     }
 
     /// The instant `delay` from now, and up to half as long again.

@@ -1,7 +1,7 @@
 //! Who leads, as seen by a node that does not, and when to try.
 //!
 //! Before a ballot comes a *poll*, which costs nothing durable and disturbs nobody: a node grants
-//! it only if it has heard of no leader for the minimum timeout, and a leader that has lost its
+//! it only if it has heard from no leader for the minimum timeout, and a leader that has lost its
 //! quorum falls silent within that time (see [`followers`](super::followers)). So a node that
 //! merely lost touch cannot depose a working leader, and one that is connected to a quorum can
 //! always replace one that is not: the cases of Ng, Haridi & Carbone (EuroSys 2023) included,
@@ -20,16 +20,16 @@ use crate::{
 /// The election as a follower sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Election {
-    /// The leader and when it was heard last.
+    /// The leader and when its last message came.
     leader: Option<(Ballot, Instant)>,
-    /// Before that, a leader may be alive of which this node has not heard since it started.
+    /// Before that, a leader may be alive of which nothing has come since this node started.
     grants_from: Instant,
-    /// When to poll, if nothing is heard.
+    /// When to poll, if nothing comes from a leader.
     timeout_at: Instant,
     poll: Option<Polling>,
-    /// A peer that hears a leader which this node does not.
+    /// A peer that is connected to a leader, which this node is not.
     route: Option<(NodeId, Ballot)>,
-    /// The highest ballot heard of: the next one has to be above.
+    /// The highest ballot known: the next one has to be above.
     highest: Ballot,
 }
 
@@ -42,8 +42,9 @@ struct Polling {
 
 impl Election {
     /// Just started. In its first life the node knows that nothing can be going on yet and tries
-    /// soon; later it waits for a leader that may be alive.
-    pub(super) fn begin(first_life: bool, cx: &mut Context<'_>) -> Election {
+    /// soon; later it waits for a leader that may be alive. It has promised `promised`, and may have
+    /// used that ballot itself.
+    pub(super) fn begin(first_life: bool, promised: Ballot, cx: &mut Context<'_>) -> Election {
         let alone = cx.memberships.current().voters().count() == 1;
         let timeout_at = if alone {
             cx.now
@@ -60,7 +61,7 @@ impl Election {
             timeout_at,
             poll: None,
             route: None,
-            highest: Ballot::ZERO,
+            highest: if planted!(BallotReused) { Ballot::ZERO } else { promised },
         }
     }
 
@@ -68,7 +69,7 @@ impl Election {
         self.poll.is_some()
     }
 
-    /// The leader this node hears.
+    /// The leader this node follows.
     pub(super) fn leader(&self) -> Option<Ballot> {
         self.leader.map(|(ballot, _)| ballot)
     }
@@ -84,7 +85,7 @@ impl Election {
     }
 
     #[inline]
-    pub(super) fn heard_of(&mut self, ballot: Ballot) {
+    pub(super) fn note_ballot(&mut self, ballot: Ballot) {
         if ballot.is_proposable() {
             self.highest = self.highest.max(ballot);
         }
@@ -107,10 +108,11 @@ impl Election {
         ballots.into_iter().flatten().all(|ballot| ballot.round <= round_max)
     }
 
-    /// A live leader has been heard, at a ballot this node may follow.
+    /// A message of a live leader has come, at a ballot this node may follow.
     #[inline]
     pub(super) fn on_leader(&mut self, ballot: Ballot, cx: &mut Context<'_>) {
-        self.heard_of(ballot);
+        assert!(ballot.node != cx.config.id, "a node does not follow itself");
+        self.note_ballot(ballot);
         if self.leader.is_none_or(|(known, _)| ballot >= known) {
             self.leader = Some((ballot, cx.now));
             self.timeout_at = cx.jittered(cx.config.election_timeout);
@@ -121,9 +123,9 @@ impl Election {
 
     /// This node leads now: it follows nobody.
     pub(super) fn won(&mut self) {
+        assert!(self.poll.is_none(), "a poll is over before its candidacy begins");
         self.leader = None;
         self.route = None;
-        self.poll = None;
     }
 
     /// This node has led, or tried to, and does no more; it waits a random while.
@@ -145,10 +147,10 @@ impl Election {
         cx: &mut Context<'_>,
     ) {
         let minimum = cx.config.election_timeout;
-        let heard_recently = |(ballot, heard): &(Ballot, Instant)| {
-            ballot.node != from && cx.now.since(*heard) < minimum
+        let is_alive = |(ballot, last): &(Ballot, Instant)| {
+            ballot.node != from && cx.now.since(*last) < minimum
         };
-        let leader = leading.or(self.leader.filter(heard_recently).map(|(ballot, _)| ballot));
+        let leader = leading.or(self.leader.filter(is_alive).map(|(ballot, _)| ballot));
         let knows = self.leader.is_some() || cx.now >= self.grants_from;
         let reply = PollReply {
             number: poll.number,
@@ -168,7 +170,7 @@ impl Election {
         reply: &PollReply,
         cx: &Context<'_>,
     ) -> Option<Ballot> {
-        self.heard_of(reply.promised);
+        self.note_ballot(reply.promised);
         let poll = self.poll.as_mut().filter(|poll| poll.number == reply.number)?;
         if let Some(leader) = reply.leader.filter(|_| !planted!(RouteIgnored)) {
             self.route = Some((from, leader));
@@ -189,7 +191,7 @@ impl Election {
         }
         self.poll = None;
         let ballot = self.highest.next_of(cx.config.id);
-        assert!(ballot > self.highest && ballot.is_proposable(), "above every ballot heard of");
+        assert!(ballot > self.highest && ballot.is_proposable(), "above every ballot known");
         Some(ballot)
     }
 
@@ -216,7 +218,8 @@ impl Election {
         self.route = None;
         *numbers += 1;
         let mut granted = Voters::default();
-        granted.insert(cx.config.id, cx.memberships.current());
+        let is_voter = granted.insert(cx.config.id, cx.memberships.current());
+        assert!(is_voter, "only a voter may lead");
         self.poll = Some(Polling {
             number: *numbers,
             granted,

@@ -196,7 +196,7 @@ impl Rig {
             let number = match &message {
                 Message::Poll(poll) => poll.number,
                 Message::Heartbeat(heartbeat) => heartbeat.round,
-                Message::Learn(learn) => learn.number,
+                Message::Pull(pull) => pull.number,
                 Message::Read(read) => read.number,
                 _ => 0,
             };

@@ -18,7 +18,7 @@ impl<W> Replica<W> {
             Proposing::Not => {
                 let chosen = self.learner.chosen().slot;
                 if let Some(ballot) = self.election.tick(&mut self.numbers, chosen, cx) {
-                    self.stand(now, ballot);
+                    self.campaign(now, ballot);
                 }
             }
             Proposing::Preparing(preparing) => {
@@ -42,35 +42,27 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Whether this node can make anything durable, as far as it knows.
-    pub(super) fn can_write(&self, now: Instant) -> bool {
-        let patience = limits::DISK_SILENT_TIMEOUTS * self.config.election_timeout;
-        !self.disk_full
-            && self.out.disk_silent_for(now) < patience
-            && self.is_behind_at_most(limits::DISK_BEHIND_TIMEOUTS, now)
-    }
-
-    /// Whether its disk's backlog has kept this node from work for less than so many election timeouts.
-    pub(super) fn is_behind_at_most(&self, timeouts: u32, now: Instant) -> bool {
-        self.out.backlog().behind_for(now) < timeouts * self.config.election_timeout
-    }
-
     /// Begins a candidacy, unless this node's own promise could not become durable.
-    pub(super) fn stand(&mut self, now: Instant, ballot: Ballot) {
+    pub(super) fn campaign(&mut self, now: Instant, ballot: Ballot) {
         if self.can_write(now) {
-            self.prepare(now, ballot);
+            self.begin_candidacy(now, ballot);
         } else {
             self.election.back_off(&mut surroundings!(self, now));
         }
     }
 
-    /// Begins a candidacy. Every ballot is above whatever this node has promised or heard of.
-    pub(super) fn prepare(&mut self, now: Instant, ballot: Ballot) {
+    /// Begins a candidacy. Every ballot is above whatever this node has promised or knows of.
+    pub(super) fn begin_candidacy(&mut self, now: Instant, ballot: Ballot) {
         assert!(ballot > self.acceptor.promised(), "ballot {ballot} may have been used");
+        assert_eq!(ballot.node, self.config.id, "a ballot has one owner");
+        assert!(
+            matches!(self.proposing, Proposing::Not),
+            "one candidacy at a time, and no leader's"
+        );
         let from = self.learner.chosen().slot.next();
         let cx = &mut surroundings!(self, now);
         self.acceptor.promise_own(ballot, cx.out);
-        self.election.heard_of(ballot);
+        self.election.note_ballot(ballot);
         self.proposing = Proposing::Preparing(Preparing::begin(ballot, from, cx));
     }
 
@@ -95,7 +87,7 @@ impl<W> Replica<W> {
                 earliest([followers.next_deadline(), leading.next_deadline()])
             }
         };
-        let pulls = !self.disk_full && !self.out.backlog().is_behind();
+        let pulls = self.refuses_work().is_none();
         let catchup = if pulls { self.catchup.next_deadline(config) } else { None };
         let origin = self.origin.next_deadline(config);
         let reader = self.reader.next_deadline(config);

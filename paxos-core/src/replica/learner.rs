@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::{
     acceptor::Acceptor,
     effect::{Delivery, Halt},
+    outbox::Outbox,
     sessions::SessionTable,
     slots::Slots,
     tally::Chosen,
@@ -176,9 +177,10 @@ impl Learner {
         Delivery { slot, value, verdicts }
     }
 
-    /// The state machine has applied every slot up to `slot`.
+    /// The state machine has applied every slot up to `slot`, and up to `durable` so that it survives
+    /// a crash.
     #[inline]
-    pub(super) fn on_applied(&mut self, slot: Slot) {
+    pub(super) fn on_applied(&mut self, slot: Slot, durable: Slot, out: &mut Outbox) {
         assert!(slot <= self.delivered(), "slot {slot} was applied before it was delivered");
         self.applied = self.applied.max(slot);
         while let Some(&(delivered, bytes)) = self.in_delivery.front()
@@ -192,18 +194,18 @@ impl Learner {
             self.bytes_in_delivery == 0,
             "what is in delivery has bytes"
         );
+        self.persist_checkpoint(durable, out);
     }
 
-    /// The session table to persist, if one has become safe to restart from now that the state
-    /// machine has applied `slot`, and everything up to `durable` durably: never one ahead of the state
-    /// machine, or its commands would be taken for duplicates.
-    pub(super) fn take_checkpoint(
-        &mut self,
-        slot: Slot,
-        durable: Slot,
-    ) -> Option<SessionCheckpoint> {
-        let safe = if planted!(SessionsAheadOfState) { slot } else { durable };
-        self.checkpoint.take_if(|checkpoint| checkpoint.slot <= safe)
+    /// Persists the session table that waits, once it is safe to restart from: never one ahead of the
+    /// state machine, or its commands would be taken for duplicates. It waits for a disk that is behind.
+    fn persist_checkpoint(&mut self, durable: Slot, out: &mut Outbox) {
+        let safe = if planted!(SessionsAheadOfState) { self.applied } else { durable };
+        if out.admit()
+            && let Some(checkpoint) = self.checkpoint.take_if(|checkpoint| checkpoint.slot <= safe)
+        {
+            out.persist_sessions(checkpoint);
+        }
     }
 
     /// Bytes delivered and not yet applied.

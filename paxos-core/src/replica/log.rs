@@ -15,14 +15,14 @@ use crate::{
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct InMemory {
     ballot: Ballot,
     value: Value,
     /// The write that carries it: before it is durable, the storage cannot be asked for it.
     write: WriteId,
 }
 
-impl Entry {
+impl InMemory {
     /// What it occupies in memory.
     fn bytes(&self) -> usize {
         RECORD_OVERHEAD_BYTES + self.value.encoded_len()
@@ -35,7 +35,7 @@ impl Entry {
 /// may run ahead of it.
 #[derive(Clone, Debug)]
 pub(super) struct Log {
-    entries: Slots<Entry>,
+    entries: Slots<InMemory>,
     bytes: usize,
     /// What lies at or below is on disk only.
     on_disk: Slot,
@@ -89,7 +89,7 @@ impl Log {
             "slot {slot} is too far above {}, the highest so far",
             self.highest
         );
-        let entry = Entry { ballot, value, write };
+        let entry = InMemory { ballot, value, write };
         self.bytes += entry.bytes();
         if let Some(replaced) = self.entries.insert(slot, entry) {
             self.bytes -= replaced.bytes();
@@ -137,7 +137,7 @@ impl Log {
         assert!(self.highest >= chosen, "what is chosen has been recorded");
         while self.bytes > bytes_max {
             let slot = self.on_disk.next();
-            let may_go = |entry: &Entry| entry.write <= persisted || planted!(EvictedBeforeSync);
+            let may_go = |entry: &InMemory| entry.write <= persisted || planted!(EvictedBeforeSync);
             if slot > chosen || !self.entries.get(slot).is_some_and(may_go) {
                 return;
             }

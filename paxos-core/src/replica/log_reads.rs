@@ -8,7 +8,7 @@ use super::{
     learner::Learner,
 };
 use crate::{
-    message::{Learn, Prepare, Record},
+    message::{Prepare, Pull, Record},
     types::{NodeId, Slot},
 };
 
@@ -34,7 +34,7 @@ pub(super) enum Purpose {
     /// To report it to a candidate.
     Promise(NodeId, Prepare),
     /// To teach it to a peer.
-    Learn(NodeId, Learn),
+    Pull(NodeId, Pull),
     /// To give it to the state machine.
     Deliver,
 }
@@ -44,7 +44,7 @@ impl Purpose {
     fn from(&self, learner: &Learner) -> Slot {
         match self {
             Purpose::Promise(_, prepare) => prepare.from,
-            Purpose::Learn(_, learn) => learn.from,
+            Purpose::Pull(_, pull) => pull.from,
             Purpose::Deliver => learner.delivered().next(),
         }
     }
@@ -53,7 +53,7 @@ impl Purpose {
     fn is_like(&self, other: &Purpose) -> bool {
         match (self, other) {
             (Purpose::Promise(to, _), Purpose::Promise(other, _))
-            | (Purpose::Learn(to, _), Purpose::Learn(other, _)) => to == other,
+            | (Purpose::Pull(to, _), Purpose::Pull(other, _)) => to == other,
             (Purpose::Deliver, Purpose::Deliver) => true,
             _ => false,
         }
@@ -111,11 +111,11 @@ impl<W> Replica<W> {
                 let chosen = self.learner.chosen().slot;
                 self.acceptor.prepare_from_disk(to, &prepare, records, chosen, &mut self.out);
             }
-            Purpose::Learn(to, learn) => {
+            Purpose::Pull(to, pull) => {
                 let values = records.into_iter().map(|record| (record.slot, record.value));
-                let values = values.take_while(|(slot, _)| *slot <= learn.to).collect();
+                let values = values.take_while(|(slot, _)| *slot <= pull.to).collect();
                 let out = &mut self.out;
-                catchup::answer(to, &learn, values, &self.learner, &self.acceptor, out);
+                catchup::answer(to, &pull, values, &self.learner, &self.acceptor, out);
             }
             Purpose::Deliver => {
                 for record in records {

@@ -6,11 +6,11 @@
 //!
 //! | file | rule |
 //! |---|---|
-//! | `acceptor` | promises and votes, durable before they are told |
+//! | `acceptor` | promises and votes, durable before they leave |
 //! | `recovery` | phase 1: what a new leader may propose |
 //! | `proposer` | phase 2: slots, the window, votes |
 //! | `queue` | adaptive batching |
-//! | `announcer` | who is told when that a slot is chosen |
+//! | `announcer` | who gets the chosen watermark, and when |
 //! | `learner` | what is chosen, and in-order delivery |
 //! | `election`, `leadership` | polling before a ballot; beginning and ending to lead |
 //! | `followers` | the leader's rounds of heartbeats, and stepping down |
@@ -20,14 +20,16 @@
 //! | `sessions` | at most once |
 //! | `membership` | whose votes count for a slot |
 //! | `outbox`, `held` | nothing leaves before the disk that must not |
-//! | `backlog` | when the disk has too much to do |
-//! | `progress` | in which order the roles get on |
+//! | `backlog`, `disk` | when the disk has too much to do; what a node leaves to others then |
+//! | `route` | whose messages count, and which role each concerns |
+//! | `progress` | when more follows than an answer, and in which order the roles get on |
 
 mod acceptor;
 mod announcer;
 mod backlog;
 mod catchup;
 mod context;
+mod disk;
 mod effect;
 mod election;
 mod followers;
@@ -73,9 +75,8 @@ use self::{
 };
 use crate::{
     config::{Config, ConfigError},
-    planted::planted,
     port::Recovered,
-    types::{Ballot, ClientId, Instant},
+    types::{ClientId, Instant},
 };
 
 /// One replica: acceptor, learner, and at times proposer.
@@ -109,7 +110,7 @@ pub struct Replica<W> {
     log_reads: LogReads,
     disk_full: bool,
     /// Something has come in from which more may follow than answers.
-    stirred: bool,
+    more_follows: bool,
     /// The earliest deadline.
     due: Option<Instant>,
 }
@@ -178,8 +179,7 @@ impl<W> Replica<W> {
             rng: &mut rng,
         };
         let acceptor = Acceptor::recovered(&mut recovered)?;
-        let mut election = Election::begin(recovered.incarnation == 1, &mut cx);
-        election.heard_of(if planted!(BallotReused) { Ballot::ZERO } else { acceptor.promised() });
+        let election = Election::begin(recovered.incarnation == 1, acceptor.promised(), &mut cx);
         let client = ClientId { name: config.id.0, epoch: recovered.incarnation };
         let mut replica = Replica {
             config,
@@ -197,7 +197,7 @@ impl<W> Replica<W> {
             catchup: Catchup::default(),
             log_reads: LogReads::default(),
             disk_full: false,
-            stirred: true,
+            more_follows: true,
             due: None,
         };
         replica.due = replica.earliest_deadline();
@@ -242,81 +242,29 @@ impl<W> Replica<W> {
     ) {
         for input in inputs {
             self.take_in(now, input);
-            self.hear_itself(now);
+            self.take_in_own(now);
         }
-        if self.stirred || self.due.is_some_and(|due| due <= now) {
-            self.tick(now);
-            loop {
-                self.progress(now);
-                if !self.hear_itself(now) {
-                    break;
-                }
-            }
-            self.announce(now);
-            self.stirred = false;
-            self.due = self.earliest_deadline();
-        }
+        self.go_on(now);
         self.out.finish(self.learner.chosen(), now, effects);
     }
 
-    /// Takes in one input, and whether anything may follow from it but answers.
+    /// Each input to the role it concerns.
     fn take_in(&mut self, now: Instant, input: Input<W>) {
+        self.more_follows |= progress::may_follow(&input);
         match input {
-            Input::Message { from, message } => {
-                if from != self.config.id && self.memberships.is_voter(from) {
-                    self.on_message(now, from, message);
-                }
-                return;
+            Input::Message { from, message } => self.receive(now, from, message),
+            Input::Propose(proposal) => {
+                let refuses_work = self.refuses_work();
+                self.origin.propose(proposal, refuses_work, &self.config);
             }
-            Input::Persisted(id) => {
-                let has_caught_up = self.out.on_persisted(id, now);
-                self.stirred |= has_caught_up || self.catchup.is_flowing();
-                return;
-            }
-            Input::Applied { slot, durable } => {
-                self.origin.on_applied(slot);
-                self.learner.on_applied(slot);
-                if self.out.admit()
-                    && let Some(checkpoint) = self.learner.take_checkpoint(slot, durable)
-                {
-                    self.out.persist_sessions(checkpoint);
-                }
-                self.stirred |= self.learner.delivered() < self.learner.chosen().slot;
-                return;
-            }
-            Input::Propose(proposal) if self.disk_full => {
-                self.origin.refuse(proposal.waiter, Refusal::DiskFull);
-            }
-            Input::Propose(proposal) if self.out.backlog().is_behind() => {
-                self.origin.refuse(proposal.waiter, Refusal::Busy);
-            }
-            Input::Propose(proposal) => self.origin.propose(proposal, &self.config),
-            Input::Read { number } => {
-                if !self.reader.read(number) {
-                    self.out.effects().reads_refused.push(number);
-                }
-            }
+            Input::Read { number } => self.reader.read(number, &mut self.out),
             Input::GiveUpRead { number } => self.reader.give_up(number),
+            Input::Persisted(id) => self.on_persisted(now, id),
             Input::LogRead { id, records } => self.on_log_read(id, records),
-            Input::DiskFull(full) => {
-                self.disk_full = full;
-                if full {
-                    self.step_down(now);
-                }
-            }
+            Input::Applied { slot, durable } => self.on_applied(slot, durable),
+            Input::DiskFull(is_full) => self.on_disk_full(now, is_full),
             Input::Tick => {}
         }
-        self.stirred = true;
-    }
-
-    /// Takes in what this node has said to itself; `false` if there was nothing.
-    fn hear_itself(&mut self, now: Instant) -> bool {
-        let mut heard = false;
-        while let Some(message) = self.out.take_to_self() {
-            heard = true;
-            self.on_message(now, self.config.id, message);
-        }
-        heard
     }
 
     /// When the replica wants its next [`Input::Tick`], if nothing else happens.

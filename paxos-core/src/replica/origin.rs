@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     effect::{Outcome, Proposal, Refusal, Verdict},
-    window::{Entry, Window},
+    window::{OpenCommand, Window},
 };
 use crate::{
     config::Config,
@@ -111,11 +111,16 @@ impl<W> Origin<W> {
         self.answers.drain(..)
     }
 
-    /// Takes a command, or answers why not.
-    pub(super) fn propose(&mut self, proposal: Proposal<W>, config: &Config) {
+    /// Takes a command, or answers why not: `refuses_work` says why the node takes none, if so.
+    pub(super) fn propose(
+        &mut self,
+        proposal: Proposal<W>,
+        refuses_work: Option<Refusal>,
+        config: &Config,
+    ) {
         let Proposal { id, command, deadline, waiter } = proposal;
         let id = id.unwrap_or(RequestId { client: self.client(), sequence: self.own.end() });
-        if let Some(refusal) = self.refusal(id, command.len(), config) {
+        if let Some(refusal) = refuses_work.or_else(|| self.refusal(id, command.len(), config)) {
             self.refuse(waiter, refusal);
             return;
         }
@@ -127,7 +132,7 @@ impl<W> Origin<W> {
         };
         let before = window.spread();
         self.bytes += command.len();
-        window.insert(sequence, Entry { command, waiter, deadline, is_delivered: false });
+        window.insert(sequence, OpenCommand { command, waiter, deadline, is_delivered: false });
         self.spread += window.spread() - before;
         self.open += 1;
         assert!(
@@ -141,7 +146,7 @@ impl<W> Origin<W> {
     }
 
     /// Answers that a command was not taken.
-    pub(super) fn refuse(&mut self, waiter: W, refusal: Refusal) {
+    fn refuse(&mut self, waiter: W, refusal: Refusal) {
         self.answers.push((waiter, Outcome::Refused(refusal)));
     }
 
@@ -262,12 +267,15 @@ impl<W> Origin<W> {
             return;
         }
         let (answers, open, bytes) = (&mut self.answers, &mut self.open, &mut self.bytes);
-        let refused_yet_taken = planted!(RefusedYetTaken);
-        let mut expired = |entry: Entry<W>| {
+        let mut expired = |entry: OpenCommand<W>| {
             *open -= 1;
             *bytes -= entry.command.len();
-            let busy = Outcome::Refused(Refusal::Busy);
-            answers.push((entry.waiter, if refused_yet_taken { busy } else { Outcome::Unknown }));
+            let outcome = if planted!(RefusedYetTaken) {
+                Outcome::Refused(Refusal::Busy)
+            } else {
+                Outcome::Unknown
+            };
+            answers.push((entry.waiter, outcome));
         };
         let windows = std::iter::once(&mut self.own).chain(self.others.values_mut());
         self.earliest = windows.filter_map(|window| window.expire(now, &mut expired)).min();
@@ -279,8 +287,8 @@ impl<W> Origin<W> {
     fn take_if(
         &mut self,
         id: RequestId,
-        condition: impl FnOnce(&mut Entry<W>) -> bool,
-    ) -> Option<Entry<W>> {
+        condition: impl FnOnce(&mut OpenCommand<W>) -> bool,
+    ) -> Option<OpenCommand<W>> {
         let entry = self.window_mut(id.client)?.take_if(id.sequence, condition)?;
         self.open -= 1;
         self.bytes -= entry.command.len();

@@ -112,6 +112,7 @@ impl Outbox {
         let after = self.last_write();
         if after <= self.persisted
             || planted!(VoteBeforeSync) && matches!(message, AfterPersist::Accepted { .. })
+            || planted!(OwnVoteBeforeSync) && to == self.id
             || planted!(PromiseBeforeSync) && matches!(message, AfterPersist::Promise(_))
             || planted!(PrepareBeforeSync) && matches!(message, AfterPersist::Prepare(_))
         {
@@ -251,7 +252,10 @@ impl Outbox {
     #[inline]
     pub(super) fn finish(&mut self, watermark: Watermark, now: Instant, effects: &mut Effects) {
         assert!(self.persisted <= self.issued, "a write is done after it has been issued");
-        assert!(self.to_self.is_empty(), "what this node says to itself is heard in the same step");
+        assert!(
+            self.to_self.is_empty(),
+            "what this node says to itself is taken in in the same step"
+        );
         if self.effects.halt.is_some() {
             (self.promised, self.records, self.sessions) = (None, Vec::new(), None);
             self.last_write = self.issued;

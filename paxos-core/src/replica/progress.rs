@@ -1,14 +1,53 @@
 //! What follows from what has come in, in the order of the roles.
 
 use super::{
-    Proposing, Replica, context::Context, log_reads::Purpose, origin::Target, reader::LeaderView,
-    surroundings,
+    Input, Proposing, Replica, WriteId, context::Context, log_reads::Purpose, origin::Target,
+    reader::LeaderView, surroundings,
 };
-use crate::types::{Instant, Value};
+use crate::types::{Instant, Slot, Value};
+
+/// Whether more than answers may follow from an input, as far as its kind says. Of the kinds that come
+/// most often each input is looked at: all roles would have to look for work after every one of them.
+pub(super) fn may_follow<W>(input: &Input<W>) -> bool {
+    !matches!(input, Input::Message { .. } | Input::Persisted(_) | Input::Applied { .. })
+}
 
 impl<W> Replica<W> {
+    /// Writes up to `id` are durable. The answers that have waited for that leave; more follows only
+    /// if the disk was behind and has caught up, or the next page of missing slots has waited for it.
+    pub(super) fn on_persisted(&mut self, now: Instant, id: WriteId) {
+        let has_caught_up = self.out.on_persisted(id, now);
+        self.more_follows |= has_caught_up || self.catchup.is_flowing();
+    }
+
+    /// The state machine has applied every slot up to `slot`, and up to `durable` so that it survives
+    /// a crash. More follows if it may be given the next ones.
+    pub(super) fn on_applied(&mut self, slot: Slot, durable: Slot) {
+        self.origin.on_applied(slot);
+        self.learner.on_applied(slot, durable, &mut self.out);
+        self.more_follows |= self.learner.delivered() < self.learner.chosen().slot;
+    }
+
+    /// Goes on until nothing follows any more from what has come in, or from a deadline that has
+    /// passed; what this node says to itself meanwhile is taken in, too.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        if !self.more_follows && self.due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.tick(now);
+        loop {
+            self.progress(now);
+            if !self.take_in_own(now) {
+                break;
+            }
+        }
+        self.announce(now);
+        self.more_follows = false;
+        self.due = self.earliest_deadline();
+    }
+
     /// Whatever follows from what has come in.
-    pub(super) fn progress(&mut self, now: Instant) {
+    fn progress(&mut self, now: Instant) {
         self.advance(now);
         self.deliver();
         let target = self.target();
@@ -20,17 +59,16 @@ impl<W> Replica<W> {
         if !self.reader.is_idle() {
             self.read(now, target);
         }
-        let cx = &mut surroundings!(self, now);
-        if !self.disk_full && !cx.out.backlog().is_behind() {
+        if self.refuses_work().is_none() {
+            let cx = &mut surroundings!(self, now);
             self.catchup.pull(&self.learner, &self.acceptor, &mut self.numbers, cx);
         }
-        let persisted = cx.out.persisted();
-        let chosen = self.learner.chosen().slot;
+        let (chosen, persisted) = (self.learner.chosen().slot, self.out.persisted());
         self.acceptor.log_mut().evict(chosen, persisted, self.config.cache_bytes_max);
     }
 
     /// Sends reads on their way, and goes on with those that have come back.
-    pub(super) fn read(&mut self, now: Instant, target: Option<Target>) {
+    fn read(&mut self, now: Instant, target: Option<Target>) {
         let client = self.client();
         let cx = &mut surroundings!(self, now);
         let leader = match &self.proposing {
@@ -48,7 +86,7 @@ impl<W> Replica<W> {
     }
 
     /// Takes note of what has been chosen.
-    pub(super) fn advance(&mut self, now: Instant) {
+    fn advance(&mut self, now: Instant) {
         let before = self.learner.chosen().slot;
         let halt = self.learner.advance(&self.acceptor);
         self.out.halt(halt);
@@ -71,7 +109,7 @@ impl<W> Replica<W> {
     }
 
     /// Hands chosen slots to the state machine, as fast as it applies them.
-    pub(super) fn deliver(&mut self) {
+    fn deliver(&mut self) {
         while self.learner.wants_delivery(self.config.delivery_bytes_max) {
             let slot = self.learner.delivered().next();
             match self.acceptor.log().get(slot) {
@@ -96,8 +134,8 @@ impl<W> Replica<W> {
         self.out.effects().deliver.push(delivery);
     }
 
-    /// Tells the peers what has been chosen, unless an Accept of this step says so anyway.
-    pub(super) fn announce(&mut self, now: Instant) {
+    /// Announces to the peers what has been chosen, unless an Accept of this step says so anyway.
+    fn announce(&mut self, now: Instant) {
         let cx = &mut surroundings!(self, now);
         if let Proposing::Leading(leading, _) = &mut self.proposing {
             let ballot = leading.ballot();

@@ -48,7 +48,7 @@ pub(super) struct Leading {
     overtaken: Slot,
     /// When to look for votes that are overdue.
     check_at: Instant,
-    /// Whom to tell what is chosen.
+    /// Who gets the watermark, and when.
     announcer: Announcer,
 }
 
@@ -70,12 +70,16 @@ impl Leading {
             reported_chosen <= chosen,
             "slots up to {reported_chosen} are chosen and were not adopted"
         );
-        let recovered = values.split_off(&chosen.next());
-        let first = recovered.first_key_value().map(|(&slot, _)| slot);
+        let next = chosen.next();
+        let recovered = values.split_off(&next);
         let recovered_last = recovered.last_key_value().map_or(chosen, |(&slot, _)| slot);
         Leading {
             ballot,
-            next: first.filter(|_| planted!(HoleNotFilled)).unwrap_or(chosen.next()),
+            next: if planted!(HoleNotFilled) {
+                *recovered.keys().next().unwrap_or(&next)
+            } else {
+                next
+            },
             recovered,
             recovered_last,
             in_flight: Slots::default(),
@@ -91,7 +95,7 @@ impl Leading {
     }
 
     /// The state that has applied this slot contains every write acknowledged before this
-    /// leadership, because phase 1 saw them all.
+    /// leadership, because phase 1 reported them all.
     pub(super) fn recovered_last(&self) -> Slot {
         self.recovered_last
     }
@@ -182,18 +186,14 @@ impl Leading {
         self.announcer.on_announced(chosen.slot);
         let judgement = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
         assert_eq!(judgement, Judgement::Current, "a leader's own promise is its ballot");
-        let mut votes = Tally::new();
-        if planted!(OwnVoteBeforeSync) {
-            votes.add(cx.config.id, cx.memberships.governing(slot));
-        }
         self.bytes_in_flight += value.encoded_len();
-        let lacked_by = Voters::default();
+        let (votes, lacked_by) = (Tally::new(), Voters::default());
         let before =
             self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now, lacked_by });
         assert!(before.is_none(), "slot {slot} is proposed once");
     }
 
-    /// Counts votes, and tells the learner of the slots that they make chosen; says whether there are
+    /// Counts votes, and hands the learner the slots that they make chosen; says whether there are
     /// any.
     pub(super) fn on_accepted(
         &mut self,
@@ -274,14 +274,14 @@ impl Leading {
             && !in_flight.votes.has_voted(peer, cx.memberships.governing(slot))
             && !planted!(NothingSentAgain)
         {
-            let is_given_up = planted!(SlotProposedTwice);
-            let value = if is_given_up { Value::Noop } else { in_flight.value.clone() };
+            let value =
+                if planted!(SlotProposedTwice) { Value::Noop } else { in_flight.value.clone() };
             let accept = Accept { ballot: self.ballot, slot, value, chosen: learner.chosen() };
             cx.out.send(peer, Message::Accept(accept));
         }
     }
 
-    /// Begins a round of heartbeats, which tell the watermark too.
+    /// Begins a round of heartbeats, which carry the watermark too.
     pub(super) fn beat(
         &mut self,
         followers: &mut Followers,
@@ -292,7 +292,7 @@ impl Leading {
         self.announcer.on_announced(learner.chosen().slot);
     }
 
-    /// Whom to tell what is chosen.
+    /// Who gets the watermark, and when.
     pub(super) fn announcer(&mut self) -> &mut Announcer {
         &mut self.announcer
     }

@@ -66,6 +66,7 @@ impl Ranges {
         if end - first > 1 {
             self.0.drain(first + 1..end);
         }
+        self.check_around(first);
     }
 
     #[inline]
@@ -89,6 +90,15 @@ impl Ranges {
                 self.0.insert(first, rest);
             }
         }
+        self.check_around(first);
+    }
+
+    /// Checks what ranges are relied on for, where some have just been changed: before `index`, there,
+    /// and behind.
+    fn check_around(&self, index: usize) {
+        let around = self.0.range(index.saturating_sub(1)..self.0.len().min(index + 2));
+        assert!(around.clone().all(|range| !range.is_empty()), "a range is empty");
+        assert!(around.is_sorted_by(|before, behind| before.end < behind.start), "ranges touch");
     }
 
     #[inline]

@@ -14,7 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    context::Context, followers::Followers, learner::Learner, origin::Target, proposer::Leading,
+    context::Context, followers::Followers, learner::Learner, origin::Target, outbox::Outbox,
+    proposer::Leading,
 };
 use crate::{
     config::Config,
@@ -69,15 +70,11 @@ pub(super) struct LeaderView {
 
 impl LeaderView {
     pub(super) fn of(leading: &Leading, followers: &Followers, learner: &Learner) -> LeaderView {
-        let index = learner.chosen().slot;
-        let recovered = leading.recovered_last();
-        let index = if planted!(ReadBeforeRecovered) { index } else { index.max(recovered) };
-        let confirmed_by = match () {
-            () if planted!(ReadUnconfirmed) => 0,
-            () if planted!(RoundReused) => followers.round(),
-            () => followers.round() + 1,
-        };
-        LeaderView { confirmed_by, index }
+        let (chosen, recovered) = (learner.chosen().slot, leading.recovered_last());
+        LeaderView {
+            confirmed_by: followers.round() + 1 - u64::from(planted!(RoundReused)),
+            index: if planted!(ReadBeforeRecovered) { chosen } else { chosen.max(recovered) },
+        }
     }
 }
 
@@ -97,14 +94,14 @@ impl Reader {
             && self.indexed.is_empty()
     }
 
-    /// Takes a read of this node's own; `false` if too many wait.
-    pub(super) fn read(&mut self, number: u64) -> bool {
+    /// Takes a read of this node's own, or refuses it because too many wait.
+    pub(super) fn read(&mut self, number: u64, out: &mut Outbox) {
         if self.alive.len() >= limits::READS_MAX {
-            return false;
+            out.effects().reads_refused.push(number);
+            return;
         }
         self.alive.insert(number);
         self.gathering.push(number);
-        true
     }
 
     /// Nobody waits for the read any more. The lists are cleared of such reads once there are many:
@@ -234,8 +231,8 @@ impl Reader {
 
     /// A quorum has answered `round`: serves what waited for it or an earlier one.
     fn on_confirmed(&mut self, round: u64, cx: &mut Context<'_>) {
-        while self.confirming.front().is_some_and(|&(needed, _, _)| needed <= round) {
-            let Some((_, index, reading)) = self.confirming.pop_front() else { return };
+        let is_due = |read: &mut (u64, _, _)| read.0 <= round || planted!(ReadUnconfirmed);
+        while let Some((_, index, reading)) = self.confirming.pop_front_if(is_due) {
             match reading {
                 Reading::Own(number) => self.indexed.entry(index).or_default().push(number),
                 Reading::Peer { via, client, number } => {
@@ -248,8 +245,10 @@ impl Reader {
 
     /// This node does not lead any more: its own reads start over, the peers ask again.
     pub(super) fn on_deposed(&mut self) {
+        let is_asked = self.asked.is_some();
         for (_, _, reading) in self.confirming.drain(..) {
             if let Reading::Own(number) = reading {
+                assert!(!is_asked, "read {number} waits here, and others at another leader");
                 self.gathering.push(number);
             }
         }
@@ -257,10 +256,14 @@ impl Reader {
 
     /// Reads whose index has been delivered.
     pub(super) fn take_ready(&mut self, delivered: Slot) -> Vec<u64> {
-        let delivered = if planted!(ReadBeforeApplied) { Slot(u64::MAX - 1) } else { delivered };
-        let later = self.indexed.split_off(&delivered.next());
-        let ready = std::mem::replace(&mut self.indexed, later);
-        ready.into_values().flatten().filter(|number| self.alive.remove(number)).collect()
+        let mut ready = Vec::new();
+        while let Some(reads) = self.indexed.first_entry()
+            && (*reads.key() <= delivered || planted!(ReadBeforeApplied))
+        {
+            ready.extend(reads.remove());
+        }
+        ready.retain(|number| self.alive.remove(number));
+        ready
     }
 
     #[inline]

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     limits,
     message::{
-        Accept, Accepted, Heartbeat, HeartbeatReply, Learned, Message, Prepare, Promise, Propose,
+        Accept, Accepted, Heartbeat, HeartbeatReply, Message, Prepare, Promise, Propose, Pulled,
         ReadReply, ReadRequest, Reject, Watermark,
     },
     planted::planted,
@@ -24,20 +24,38 @@ use crate::{
 };
 
 impl<W> Replica<W> {
-    pub(super) fn on_message(&mut self, now: Instant, from: NodeId, message: Message) {
+    /// A message has come in. Only the other voters have a say; what this node says to itself does not
+    /// come in, so nothing that does is its own.
+    pub(super) fn receive(&mut self, now: Instant, from: NodeId, message: Message) {
+        if from != self.config.id && self.memberships.is_voter(from) {
+            self.on_message(now, from, message);
+        }
+    }
+
+    /// Takes in what this node has said to itself; `false` if there was nothing.
+    pub(super) fn take_in_own(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(message) = self.out.take_to_self() {
+            any = true;
+            self.on_message(now, self.config.id, message);
+        }
+        any
+    }
+
+    fn on_message(&mut self, now: Instant, from: NodeId, message: Message) {
         if !self.election.is_credible(&message) {
             tracing::warn!(node = %self.config.id, %from, "a ballot that nobody can have reached");
             return;
         }
         if let Message::Accepted(accepted) = &message {
-            self.stirred |= self.on_accepted(now, from, accepted);
+            self.more_follows |= self.on_accepted(now, from, accepted);
             return;
         }
         // The network may lose messages, so the node may: better than to grow. Its own bring nothing new.
         if from != self.config.id && message.brings_values() && !self.out.admit() {
             return;
         }
-        self.stirred = true;
+        self.more_follows = true;
         match message {
             Message::Poll(poll) => {
                 let leading = match &self.proposing {
@@ -54,7 +72,7 @@ impl<W> Replica<W> {
                 self.catchup.on_peer(from, reply.chosen);
                 let cx = &surroundings!(self, now);
                 if let Some(ballot) = self.election.on_poll_reply(from, &reply, cx) {
-                    self.stand(now, ballot);
+                    self.campaign(now, ballot);
                 }
             }
             Message::Prepare(prepare) => self.on_prepare(now, from, prepare),
@@ -67,13 +85,13 @@ impl<W> Replica<W> {
             }
             Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, &heartbeat),
             Message::HeartbeatReply(reply) => self.on_heartbeat_reply(now, from, &reply),
-            Message::Learn(learn) => {
+            Message::Pull(pull) => {
                 let cx = &mut surroundings!(self, now);
-                if !catchup::serve(from, &learn, &self.learner, &self.acceptor, cx) {
-                    self.read_log(Purpose::Learn(from, learn));
+                if !catchup::serve(from, &pull, &self.learner, &self.acceptor, cx) {
+                    self.read_log(Purpose::Pull(from, pull));
                 }
             }
-            Message::Learned(learned) => self.on_learned(now, from, learned),
+            Message::Pulled(pulled) => self.on_pulled(now, from, pulled),
             Message::Propose(propose) => self.on_propose(propose),
             Message::Read(request) => self.on_read(from, &request),
             Message::ReadReply(reply) => self.on_read_reply(reply),
@@ -82,7 +100,7 @@ impl<W> Replica<W> {
 
     /// A ballot above this node's own has come up: it neither leads nor tries to any more.
     fn yield_to(&mut self, now: Instant, ballot: Ballot) {
-        self.election.heard_of(ballot);
+        self.election.note_ballot(ballot);
         let own = match &self.proposing {
             Proposing::Not => return,
             Proposing::Preparing(preparing) => preparing.ballot(),
@@ -94,7 +112,7 @@ impl<W> Replica<W> {
     }
 
     /// A slot is chosen with another value than this leader proposed: only a higher ballot can have
-    /// done that. A leader that went on would tell its followers a watermark over a slot at which
+    /// done that. A leader that went on would send its followers a watermark over a slot at which
     /// they have accepted the wrong value, at its own ballot.
     fn yield_to_chosen(&mut self, now: Instant, slot: Slot, value: &Value) {
         if let Proposing::Leading(leading, _) = &self.proposing
@@ -144,6 +162,8 @@ impl<W> Replica<W> {
                 }
                 let chosen = self.learner.chosen().slot;
                 let leading = Leading::begin(reported, chosen, cx);
+                let promised = self.acceptor.promised();
+                assert_eq!(leading.ballot(), promised, "whoever promises more does not lead");
                 self.proposing = Proposing::Leading(Box::new(leading), Followers::begin(cx));
                 self.election.won();
                 // The peers have to learn of their leader at once.
@@ -164,6 +184,10 @@ impl<W> Replica<W> {
             self.catchup.on_peer(from, chosen.slot);
             let halt = self.learner.on_watermark(ballot, chosen);
             self.out.halt(halt);
+            assert!(
+                matches!(self.proposing, Proposing::Not),
+                "{from} is followed at {ballot}, and this node has promised a ballot of its own"
+            );
         }
         true
     }
@@ -220,11 +244,11 @@ impl<W> Replica<W> {
         }
     }
 
-    fn on_learned(&mut self, now: Instant, from: NodeId, learned: Learned) {
+    fn on_pulled(&mut self, now: Instant, from: NodeId, pulled: Pulled) {
         if self.disk_full {
             return;
         }
-        let values = self.catchup.on_learned(from, learned, &self.learner);
+        let values = self.catchup.on_pulled(from, pulled, &self.learner);
         if !values.is_empty() {
             for (slot, value) in values {
                 self.yield_to_chosen(now, slot, &value);
@@ -234,7 +258,7 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Commands of another node: queued here, or passed on to the leader this node hears.
+    /// Commands of another node: queued here, or passed on to the leader this node follows.
     fn on_propose(&mut self, propose: Propose) {
         let Propose { client, open_from, commands, hops } = propose;
         match self.target() {
@@ -257,7 +281,7 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Another node's reads: confirmed here, or passed on to the leader this node hears.
+    /// Another node's reads: confirmed here, or passed on to the leader this node follows.
     fn on_read(&mut self, from: NodeId, request: &ReadRequest) {
         match (&self.proposing, self.election.target()) {
             (Proposing::Leading(leading, followers), _) => {

@@ -185,8 +185,9 @@ impl SessionTable {
             }
             start = end;
         };
-        let known = self.clients.sessions.get_mut(&run.client.name);
-        if let Some(session) = known.filter(|session| session.epoch == run.client.epoch) {
+        if let Some(session) = self.clients.sessions.get_mut(&run.client.name)
+            && (session.epoch == run.client.epoch || planted!(EpochIgnored))
+        {
             session.take_in(slot, run, push);
         } else if let Some(session) = self.begin(run.client) {
             session.take_in(slot, run, push);
@@ -200,9 +201,6 @@ impl SessionTable {
         let known = self.clients.sessions.get(&client.name).map(|session| session.epoch);
         match known {
             Some(epoch) if epoch > client.epoch => return None,
-            Some(_) if planted!(EpochIgnored) => {
-                return self.clients.sessions.get_mut(&client.name);
-            }
             None if !self.nodes.contains(&client.name) => {
                 if client.epoch <= self.clients.forgotten_epoch {
                     return None;

@@ -1,4 +1,4 @@
-//! What a replica tells of itself.
+//! What a replica shows of itself.
 
 use std::time::Duration;
 

@@ -60,7 +60,6 @@ impl Voters {
 #[derive(Clone, Debug)]
 pub(super) struct Tally<V> {
     voted: Voters,
-    votes: u8,
     vote: PhantomData<V>,
 }
 
@@ -70,18 +69,17 @@ pub(super) struct Quorum<V>(PhantomData<V>);
 
 impl<V: Vote> Tally<V> {
     pub(super) fn new() -> Tally<V> {
-        Tally { voted: Voters::default(), votes: 0, vote: PhantomData }
+        Tally { voted: Voters::default(), vote: PhantomData }
     }
 
     /// Counts `node` once, however often it votes, and not at all if it is no voter.
     pub(super) fn add(&mut self, node: NodeId, membership: &Membership) -> Option<Quorum<V>> {
-        if self.voted.insert(node, membership) || planted!(VoteCountedTwice) {
-            self.votes += 1;
-        }
         let needed = membership.quorum_size(V::PHASE)
+            - usize::from(planted!(VoteCountedTwice) && self.has_voted(node, membership))
             - usize::from(planted!(PhaseOneQuorumMinusOne) && V::PHASE == Phase::One)
             - usize::from(planted!(PhaseTwoQuorumMinusOne) && V::PHASE == Phase::Two);
-        (usize::from(self.votes) >= needed).then_some(Quorum(PhantomData))
+        self.voted.insert(node, membership);
+        (self.voted.len() >= needed).then_some(Quorum(PhantomData))
     }
 
     pub(super) fn has_voted(&self, node: NodeId, membership: &Membership) -> bool {

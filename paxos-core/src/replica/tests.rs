@@ -13,10 +13,13 @@ mod held_back;
 mod leadership;
 mod log_reads;
 mod observed;
+mod outdated;
 mod own_requests;
 mod pages;
+mod partial_connectivity;
 mod passing_on;
 mod pulling;
+mod reads;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -185,6 +188,12 @@ impl Cluster {
 
 const SECOND: Duration = Duration::from_secs(1);
 
+fn follower() -> Replica {
+    let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
+    let config = Config::new(NodeId(1), membership);
+    Replica::new(config, recovered(NodeId(1)), Instant::ZERO).expect("sound")
+}
+
 #[test]
 fn every_size_elects_one_leader_and_replicates_from_every_node() {
     for size in [1, 3, 5, 7] {
@@ -239,36 +248,6 @@ fn a_leader_cut_off_is_replaced_and_its_command_survives() {
 }
 
 #[test]
-fn reads_are_confirmed_on_every_node() {
-    let mut cluster = Cluster::new(3);
-    cluster.run(2 * SECOND);
-    cluster.propose(1, 1, "a");
-    for node in 1..=3 {
-        cluster.step(node, Input::Read { number: 7 });
-    }
-    cluster.run(SECOND / 2);
-    for node in 1..=3 {
-        assert_eq!(cluster.reads_ready[&NodeId(node)], [7], "node {node}");
-    }
-}
-
-#[test]
-fn a_read_of_a_deposed_leader_waits_for_the_new_one() {
-    let mut cluster = Cluster::new(3);
-    cluster.run(2 * SECOND);
-    let old = cluster.leaders()[0];
-    cluster.cut_off(old);
-    cluster.step(old, Input::Read { number: 1 });
-    cluster.run(4 * SECOND);
-    assert_eq!(cluster.reads_ready[&NodeId(old)], [] as [u64; 0]);
-    cluster.propose(cluster.leaders()[0], 1, "new");
-    cluster.cut.clear();
-    cluster.run(2 * SECOND);
-    assert_eq!(cluster.reads_ready[&NodeId(old)], [1]);
-    assert_eq!(cluster.applied(old), ["new"]);
-}
-
-#[test]
 fn an_idle_cluster_writes_nothing_and_only_heartbeats() {
     let mut cluster = Cluster::new(3);
     cluster.run(2 * SECOND);
@@ -280,305 +259,4 @@ fn an_idle_cluster_writes_nothing_and_only_heartbeats() {
         |message: &Message| matches!(message, Message::Heartbeat(_) | Message::HeartbeatReply(_));
     assert!(cluster.sent.iter().all(heartbeats));
     assert!(cluster.sent.len() <= 404, "{}", cluster.sent.len());
-}
-
-impl Cluster {
-    /// Cuts every link but these, which work both ways.
-    fn connect_only(&mut self, links: &[(u64, u64)]) {
-        let nodes: Vec<_> = self.replicas.keys().copied().collect();
-        self.cut.clear();
-        for &from in &nodes {
-            for &to in &nodes {
-                let link = |&(a, b): &(u64, u64)| {
-                    (NodeId(a), NodeId(b)) == (from, to) || (NodeId(b), NodeId(a)) == (from, to)
-                };
-                if !links.iter().any(link) {
-                    self.cut.insert((from, to));
-                }
-            }
-        }
-    }
-
-    /// Nodes 1 to `size`, renumbered so that the present leader comes first.
-    fn leader_first(&self) -> Vec<u64> {
-        let mut nodes: Vec<_> = self.replicas.keys().map(|id| id.0).collect();
-        nodes.sort_by_key(|id| !self.leaders().contains(id));
-        nodes
-    }
-
-    fn ballots(&self) -> BTreeSet<Ballot> {
-        self.replicas.values().map(|replica| replica.status(self.now).ballot).collect()
-    }
-}
-
-/// Within four election timeouts `node` takes a command for which it has to have a leader, and the
-/// leadership then holds.
-fn has_a_stable_leader(cluster: &mut Cluster, node: u64) {
-    let timeout = SECOND;
-    cluster.run(4 * timeout);
-    let before = cluster.applied(node).len();
-    cluster.propose(node, 1000 + before as u64, "probe");
-    cluster.run(timeout / 2);
-    assert_eq!(cluster.applied(node).len(), before + 1, "no leader for node {node}");
-    let ballots = cluster.ballots();
-    cluster.run(20 * timeout);
-    assert_eq!(cluster.ballots(), ballots, "the leader did not last");
-}
-
-#[test]
-fn quorum_loss_everyone_reaches_only_the_hub() {
-    let mut cluster = Cluster::new(5);
-    cluster.run(2 * SECOND);
-    let [leader, hub, b, c, d] = cluster.leader_first()[..] else { panic!("five nodes") };
-    cluster.connect_only(&[(hub, leader), (hub, b), (hub, c), (hub, d)]);
-    has_a_stable_leader(&mut cluster, hub);
-    assert_eq!(cluster.leaders(), [hub]);
-}
-
-#[test]
-fn constrained_election_the_only_candidate_has_an_old_log() {
-    let mut cluster = Cluster::new(5);
-    cluster.run(2 * SECOND);
-    let [leader, old, b, c, d] = cluster.leader_first()[..] else { panic!("five nodes") };
-    cluster.cut_off(old);
-    cluster.propose(leader, 1, "missed");
-    cluster.run(SECOND / 2);
-    cluster.connect_only(&[(old, b), (old, c), (old, d)]);
-    has_a_stable_leader(&mut cluster, old);
-    assert_eq!(cluster.applied(old), ["missed", "probe"]);
-}
-
-#[test]
-fn chained_the_end_of_the_chain_disturbs_nobody_and_is_served() {
-    let mut cluster = Cluster::new(3);
-    cluster.run(2 * SECOND);
-    let [leader, middle, end] = cluster.leader_first()[..] else { panic!("three nodes") };
-    cluster.connect_only(&[(leader, middle), (middle, end)]);
-    let ballots = cluster.ballots();
-    cluster.propose(end, 1, "from the end");
-    cluster.step(end, Input::Read { number: 9 });
-    cluster.run(4 * SECOND);
-    assert_eq!(cluster.ballots(), ballots, "the leader lost its place");
-    assert_eq!(cluster.applied(leader), ["from the end"]);
-    assert_eq!(cluster.applied(end), ["from the end"]);
-    assert_eq!(cluster.reads_ready[&NodeId(end)], [9]);
-}
-
-#[test]
-fn a_leader_that_only_sends_or_only_hears_is_replaced() {
-    for hears in [true, false] {
-        let mut cluster = Cluster::new(3);
-        cluster.run(2 * SECOND);
-        let [leader, b, c] = cluster.leader_first()[..] else { panic!("three nodes") };
-        for peer in [b, c] {
-            let (from, to) = if hears { (leader, peer) } else { (peer, leader) };
-            cluster.cut.insert((NodeId(from), NodeId(to)));
-        }
-        has_a_stable_leader(&mut cluster, b);
-        assert_ne!(cluster.leaders(), [leader], "hears: {hears}");
-    }
-}
-
-/// A leader that was suspended, its clock with it, does not know that it has been replaced. Then a
-/// follower of its successor tells it what is chosen.
-#[test]
-fn an_outdated_leader_does_not_vouch_for_what_its_successor_chose() {
-    let mut cluster = Cluster::new(5);
-    cluster.run(2 * SECOND);
-    let [old, loyal, _, _, witness] = cluster.leader_first()[..] else { panic!("five nodes") };
-    cluster.connect_only(&[]);
-    cluster.cut.remove(&(NodeId(old), NodeId(loyal)));
-    cluster.propose(old, 1, "of the old leader");
-    cluster.settle();
-    let suspended_at = cluster.now;
-    let suspended = cluster.replicas.remove(&NodeId(old)).expect("it leads");
-
-    cluster.cut.clear();
-    cluster.cut_off(loyal);
-    for &peer in &[old, loyal] {
-        cluster.replicas.keys().for_each(|&node| {
-            cluster.cut.extend([(node, NodeId(peer)), (NodeId(peer), node)]);
-        });
-    }
-    cluster.run(4 * SECOND);
-    let [new] = cluster.leaders()[..] else { panic!("one leader of the other three") };
-    cluster.propose(new, 1, "of the new leader");
-    cluster.run(SECOND);
-    assert_eq!(cluster.applied(witness), ["of the new leader"]);
-
-    cluster.replicas.insert(NodeId(old), suspended);
-    let resumed_at = std::mem::replace(&mut cluster.now, suspended_at);
-    let from = NodeId(witness);
-    let poll = Message::Poll(crate::message::Poll { number: u64::MAX, chosen: Slot(1) });
-    cluster.step(old, Input::Message { from, message: poll });
-    cluster.now = cluster.now.after(SECOND / 20);
-    cluster.sent.clear();
-    cluster.step(old, Input::Tick);
-    let learn = cluster.sent.iter().find(|message| matches!(message, Message::Learn(_)));
-    let learn = learn.expect("it pulls what it lacks").clone();
-    cluster.in_transit.clear();
-    cluster.sent.clear();
-    let pulled_at = std::mem::replace(&mut cluster.now, resumed_at);
-    cluster.step(witness, Input::Message { from: NodeId(old), message: learn });
-    let learned = cluster.sent.iter().find(|message| matches!(message, Message::Learned(_)));
-    let learned = learned.expect("the witness has it").clone();
-    cluster.in_transit.clear();
-    cluster.now = pulled_at;
-    cluster.step(old, Input::Message { from, message: learned });
-    assert_eq!(cluster.applied(old), ["of the new leader"]);
-    assert_eq!(cluster.leaders(), [new], "what it learned says that it does not lead any more");
-
-    cluster.now = resumed_at;
-    cluster.cut.clear();
-    cluster.settle();
-    assert_eq!(cluster.applied(loyal), [] as [&str; 0], "it holds another value for slot 1");
-    cluster.run(4 * SECOND);
-    for node in 1..=5 {
-        let applied = cluster.applied(node);
-        assert_eq!(applied, ["of the new leader", "of the old leader"], "node {node}");
-    }
-}
-
-/// Late, an acceptor's vote for an earlier leadership of the same node says nothing of this one.
-#[test]
-fn a_vote_at_another_ballot_does_not_count() {
-    let mut cluster = Cluster::new(3);
-    cluster.run(2 * SECOND);
-    let [leader, voter, _] = cluster.leader_first()[..] else { panic!("three nodes") };
-    cluster.cut_off(leader);
-    cluster.propose(leader, 1, "undecided");
-    let status = cluster.replicas[&NodeId(leader)].status(cluster.now);
-    let (own, slot) = (status.ballot, status.highest_accepted);
-    for (round, count) in [(own.round - 1, 0), (own.round + 1, 0), (own.round, 1)] {
-        let ballot = Ballot { round, ..own };
-        let message = Message::Accepted(Accepted { ballot, first: slot, last: slot });
-        cluster.step(leader, Input::Message { from: NodeId(voter), message });
-        assert_eq!(cluster.applied(leader).len(), count, "a vote at {ballot}, own is {own}");
-    }
-}
-
-fn follower() -> Replica {
-    let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
-    let config = Config::new(NodeId(1), membership);
-    Replica::new(config, recovered(NodeId(1)), Instant::ZERO).expect("sound")
-}
-
-/// The disk hangs, and meanwhile everything is asked again and again, at ever higher ballots.
-#[test]
-fn what_waits_for_a_hanging_disk_waits_once() {
-    let mut replica = follower();
-    let mut issued = WriteId(0);
-    let mut tell = |from, message| {
-        let from = NodeId(from);
-        let effects = replica.step(Instant::ZERO, Input::Message { from, message });
-        issued = effects.persist.map_or(issued, |(id, _)| id);
-        assert_eq!((&effects.send[..], &effects.broadcast[..]), (&[][..], &[][..]));
-        replica.check_invariants();
-        issued
-    };
-    let mut last = WriteId(0);
-    for round in 1..=20 {
-        let ballot = Ballot { round, node: NodeId(2) };
-        for _ in 0..50 {
-            tell(2, Message::Prepare(crate::message::Prepare { ballot, from: Slot(1) }));
-            for slot in [1, 2] {
-                let chosen = Watermark::default();
-                let accept = Accept { ballot, slot: Slot(slot), value: Value::Noop, chosen };
-                last = tell(2, Message::Accept(accept));
-            }
-        }
-    }
-    let effects = replica.step(Instant::ZERO, Input::Persisted(last));
-    let ballot = Ballot { round: 20, node: NodeId(2) };
-    let vote = Accepted { ballot, first: Slot(1), last: Slot(2) };
-    let [(_, Message::Promise(promise)), (_, Message::Accepted(accepted))] = &effects.send[..]
-    else {
-        panic!("one promise and one vote: {:?}", effects.send)
-    };
-    assert_eq!((promise.ballot, accepted), (ballot, &vote));
-}
-
-/// Clients give up and ask again, faster than a leader without a quorum finds out that it has none.
-#[test]
-fn reads_given_up_are_forgotten() {
-    for is_connected in [false, true] {
-        let mut cluster = Cluster::new(3);
-        cluster.run(2 * SECOND);
-        let [leader] = cluster.leaders()[..] else { panic!("one leader") };
-        if !is_connected {
-            cluster.cut_off(leader);
-        }
-        for number in 0..5 * limits::READS_MAX as u64 {
-            let replica = cluster.replicas.get_mut(&NodeId(leader)).expect("a node");
-            let read = [Input::Read { number }, Input::GiveUpRead { number }];
-            let effects = replica.step_all(cluster.now, read);
-            assert_eq!(effects.reads_refused, [0; 0]);
-        }
-        cluster.step(leader, Input::Tick);
-    }
-}
-
-/// What a quorum of promises reports contradicts what a leader has told: somebody's log is damaged.
-#[test]
-fn a_candidate_that_finds_damage_halts_and_does_nothing_else() {
-    let mut replica = follower();
-    let hear = |replica: &mut Replica, now, from, message| {
-        replica.step(now, Input::Message { from: NodeId(from), message })
-    };
-    let ballot = Ballot { round: 1, node: NodeId(2) };
-    let chosen = Watermark { slot: Slot(1), hash: 42 };
-    let heartbeat = Message::Heartbeat(Heartbeat { ballot, round: 1, chosen });
-    hear(&mut replica, Instant::ZERO, 2, heartbeat);
-    let now = Instant::ZERO.after(2 * SECOND);
-    let effects = replica.step(now, Input::Tick);
-    let poll = effects.broadcast.iter().find_map(|message| match message {
-        Message::Poll(poll) => Some(poll.number),
-        _ => None,
-    });
-    let granted = PollReply {
-        number: poll.expect("it polls"),
-        granted: true,
-        promised: ballot,
-        leader: None,
-        chosen: Slot(1),
-    };
-    let effects = hear(&mut replica, now, 3, Message::PollReply(granted));
-    let (id, batch) = effects.persist.expect("its own promise");
-    let ballot = batch.promised.expect("its own ballot");
-    replica.step(now, Input::Persisted(id));
-    let record = Record { slot: Slot(1), ballot: Ballot::CHOSEN, value: Value::Noop };
-    let promise = Promise {
-        ballot,
-        from: Slot(1),
-        records: vec![record],
-        next: None,
-        chosen: Slot(1),
-        floor: Slot::ZERO,
-    };
-    let effects = hear(&mut replica, now, 3, Message::Promise(promise));
-    assert!(matches!(effects.halt, Some(Halt::Diverged { slot: Slot(1), .. })), "{effects:?}");
-    assert_eq!((effects.send, effects.persist, effects.deliver), (vec![], None, vec![]));
-}
-
-#[test]
-fn only_the_other_voters_are_heard() {
-    for from in [1, 4] {
-        let mut replica = follower();
-        let ballot = Ballot { round: 1, node: NodeId(from) };
-        let message = Message::Prepare(crate::message::Prepare { ballot, from: Slot(1) });
-        let from = NodeId(from);
-        let effects = replica.step(Instant::ZERO, Input::Message { from, message });
-        assert!(effects.persist.is_none() && effects.send.is_empty(), "{from}: {effects:?}");
-    }
-}
-
-#[test]
-fn a_node_with_a_full_disk_does_not_try_to_lead() {
-    let mut replica = follower();
-    replica.step(Instant::ZERO, Input::DiskFull(true));
-    assert_eq!(replica.next_deadline(), None);
-    let now = Instant::ZERO.after(9 * SECOND);
-    assert_eq!(replica.step(now, Input::Tick).broadcast, []);
-    let effects = replica.step(now, Input::DiskFull(false));
-    assert!(matches!(effects.broadcast[..], [Message::Poll(_)]), "{effects:?}");
 }

@@ -15,7 +15,7 @@ use crate::{
 
 /// A command without an answer.
 #[derive(Clone, Debug)]
-pub(super) struct Entry<W> {
+pub(super) struct OpenCommand<W> {
     /// Empty once it is delivered: it will not be sent again.
     pub(super) command: Bytes,
     pub(super) waiter: W,
@@ -31,7 +31,7 @@ pub(super) struct Window<W> {
     /// The sequence number of the first entry.
     first: u64,
     /// `None` where a command has been answered, or was never proposed here.
-    entries: VecDeque<Option<Entry<W>>>,
+    entries: VecDeque<Option<OpenCommand<W>>>,
     /// Everything from here on has not gone to the present target.
     unsent_from: u64,
     /// When the others went there, oldest first.
@@ -87,7 +87,7 @@ impl<W> Window<W> {
     }
 
     /// Takes a command in whose number is free; the caller has bounded the spread.
-    pub(super) fn insert(&mut self, sequence: u64, entry: Entry<W>) {
+    pub(super) fn insert(&mut self, sequence: u64, entry: OpenCommand<W>) {
         if self.entries.is_empty() {
             assert!(self.sent.is_empty(), "what is answered does not go again");
             (self.first, self.unsent_from) = (sequence, sequence);
@@ -106,7 +106,7 @@ impl<W> Window<W> {
         self.unsent_from = self.unsent_from.min(sequence);
     }
 
-    pub(super) fn get_mut(&mut self, sequence: u64) -> Option<&mut Entry<W>> {
+    pub(super) fn get_mut(&mut self, sequence: u64) -> Option<&mut OpenCommand<W>> {
         let index = self.index(sequence)?;
         self.entries[index].as_mut()
     }
@@ -115,8 +115,8 @@ impl<W> Window<W> {
     pub(super) fn take_if(
         &mut self,
         sequence: u64,
-        condition: impl FnOnce(&mut Entry<W>) -> bool,
-    ) -> Option<Entry<W>> {
+        condition: impl FnOnce(&mut OpenCommand<W>) -> bool,
+    ) -> Option<OpenCommand<W>> {
         let index = self.index(sequence)?;
         self.entries[index].take_if(condition)
     }
@@ -133,7 +133,10 @@ impl<W> Window<W> {
     }
 
     /// Commands of a range that have not been delivered.
-    pub(super) fn undelivered(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Entry<W>)> {
+    pub(super) fn undelivered(
+        &self,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = (u64, &OpenCommand<W>)> {
         let first = range.start.max(self.first);
         let end = range.end.min(self.end()).max(first);
         let start = usize::try_from(first - self.first).expect("within the window");
@@ -187,11 +190,11 @@ impl<W> Window<W> {
     pub(super) fn expire(
         &mut self,
         now: Instant,
-        mut expired: impl FnMut(Entry<W>),
+        mut expired: impl FnMut(OpenCommand<W>),
     ) -> Option<Instant> {
         for place in &mut self.entries {
             // Delivered is not applied: the deadline holds until there is a response.
-            let is_late = |entry: &mut Entry<W>| {
+            let is_late = |entry: &mut OpenCommand<W>| {
                 entry.deadline <= now && !(planted!(DeadlineEndsAtDelivery) && entry.is_delivered)
             };
             place.take_if(is_late).into_iter().for_each(&mut expired);

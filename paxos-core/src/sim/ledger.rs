@@ -101,14 +101,14 @@ impl Ledger {
             Message::HeartbeatReply(reply) => self.told_chosen(from, reply.chosen)?,
             Message::Poll(poll) => self.told_chosen(from, poll.chosen)?,
             Message::PollReply(reply) => self.told_chosen(from, reply.chosen)?,
-            Message::Learned(learned) => {
-                self.told_chosen(from, learned.chosen)?;
-                for (slot, value) in &learned.values {
+            Message::Pulled(pulled) => {
+                self.told_chosen(from, pulled.chosen)?;
+                for (slot, value) in &pulled.values {
                     self.check_chosen(from, "teaches", *slot, value)?;
                 }
             }
             // A new leader's read index may be a slot that it has yet to see chosen.
-            Message::ReadReply(_) | Message::Learn(_) | Message::Propose(_) | Message::Read(_) => {}
+            Message::ReadReply(_) | Message::Pull(_) | Message::Propose(_) | Message::Read(_) => {}
         }
         Ok(())
     }

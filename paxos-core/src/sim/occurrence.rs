@@ -185,9 +185,9 @@ occurrences! {
     /// An Accept was sent again.
     AcceptRepeated = "accepts sent again",
     /// A node asked for slots it missed.
-    LearnAsked = "slots pulled",
+    PullAsked = "slots pulled",
     /// A node answered with the slots asked for.
-    LearnAnswered = "pulls answered",
+    PullAnswered = "pulls answered",
     /// The replica read its log back from the storage.
     LogRead = "log reads",
     /// A proposal was sent to another node.

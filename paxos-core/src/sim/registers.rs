@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     application::{Answer, Application, Calls, Guest, Question},
-    linearizability::{self, Call, Model, Unexplained, Verdict},
+    linearizability::{self, Call, Finding, Model, Unexplained},
 };
 use crate::{port::Codec, types::Slot};
 
@@ -100,16 +100,16 @@ fn judge(calls: &Calls, knowing: Knowing, steps_max: u64) -> Result<(), Doubt> {
     let calls = settled(calls.iter().filter_map(|call| operation(call, knowing)).collect());
     let register = |operation: &Operation| operation.register;
     let checked = linearizability::check_apart(&Register::of(&calls), calls, register, steps_max);
-    let Err(Unexplained { object: register, calls, verdict }) = checked else { return Ok(()) };
-    match verdict {
-        Verdict::Broken(stuck) => {
+    let Err(Unexplained { object: register, calls, finding }) = checked else { return Ok(()) };
+    match finding {
+        Finding::Broken(stuck) => {
             let last = stuck.placed.iter().rev().take(3).rev();
             let last: Vec<_> = last.map(|&placed| &calls[placed]).collect();
             let stuck_at = &calls[stuck.call];
             let what = format!("register {register}: nothing explains {stuck_at:?} after {last:?}");
             Err(Doubt::Broken(what))
         }
-        Verdict::Unknown | Verdict::Linearizable => {
+        Finding::Unknown | Finding::Linearizable => {
             let what = format!("register {register}: too much to search in {} calls", calls.len());
             Err(Doubt::Open(what))
         }
@@ -254,10 +254,10 @@ mod tests {
         Call { operation: Operation { register: 0, writes }, began, ended, outcome: found }
     }
 
-    fn verdict(calls: Vec<RegisterCall>) -> bool {
+    fn is_linearizable(calls: Vec<RegisterCall>) -> bool {
         let calls = settled(calls);
-        let verdict = linearizability::check(&Register::of(&calls), &calls, STEPS_MAX);
-        verdict == Verdict::Linearizable
+        let finding = linearizability::check(&Register::of(&calls), &calls, STEPS_MAX);
+        finding == Finding::Linearizable
     }
 
     #[test]
@@ -265,17 +265,17 @@ mod tests {
         let lost = call(Some(1), 0, None, None);
         let found = call(None, 5, Some(6), Some(Some(1)));
         let nothing = |began| call(None, began, Some(began + 1), Some(None));
-        assert!(verdict(vec![lost.clone(), nothing(3), found.clone()]));
-        assert!(verdict(vec![lost.clone(), nothing(3)]));
-        assert!(!verdict(vec![lost, found, nothing(7)]));
+        assert!(is_linearizable(vec![lost.clone(), nothing(3), found.clone()]));
+        assert!(is_linearizable(vec![lost.clone(), nothing(3)]));
+        assert!(!is_linearizable(vec![lost, found, nothing(7)]));
     }
 
     #[test]
     fn a_swap_names_the_write_before_it() {
         let first = call(Some(1), 0, Some(1), Some(None));
         let second = |found| call(Some(2), 2, Some(3), Some(found));
-        assert!(verdict(vec![first.clone(), second(Some(1))]));
-        assert!(!verdict(vec![first, second(None)]), "the first write is lost");
+        assert!(is_linearizable(vec![first.clone(), second(Some(1))]));
+        assert!(!is_linearizable(vec![first, second(None)]), "the first write is lost");
     }
 
     #[test]

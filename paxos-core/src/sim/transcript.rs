@@ -28,8 +28,8 @@ pub(super) fn kind(message: &Message) -> &'static str {
         Message::Chosen(_) => "Chosen",
         Message::Heartbeat(_) => "Heartbeat",
         Message::HeartbeatReply(_) => "HeartbeatReply",
-        Message::Learn(_) => "Learn",
-        Message::Learned(_) => "Learned",
+        Message::Pull(_) => "Pull",
+        Message::Pulled(_) => "Pulled",
         Message::Propose(_) => "Propose",
         Message::Read(_) => "Read",
         Message::ReadReply(_) => "ReadReply",
@@ -92,18 +92,18 @@ pub(super) fn message(message: &Message) -> String {
             let (chosen, highest) = (reply.chosen, reply.highest_accepted);
             format!("{name} {ballot} #{round}; chosen {chosen}, accepted up to {highest}")
         }
-        Message::Learn(learn) => {
-            format!("{name} {} slots {}..{}", number(learn.number), learn.from, learn.to)
+        Message::Pull(pull) => {
+            format!("{name} {} slots {}..{}", number(pull.number), pull.from, pull.to)
         }
-        Message::Learned(learned) => {
-            let mut line = format!("{name} {}:", number(learned.number));
-            if learned.values.is_empty() {
+        Message::Pulled(pulled) => {
+            let mut line = format!("{name} {}:", number(pulled.number));
+            if pulled.values.is_empty() {
                 line.push_str(" nothing");
             }
-            for (slot, chosen) in &learned.values {
+            for (slot, chosen) in &pulled.values {
                 let _ = write!(line, " {slot}={}", value(chosen));
             }
-            let _ = write!(line, "; chosen {}", learned.chosen);
+            let _ = write!(line, "; chosen {}", pulled.chosen);
             line
         }
         Message::Propose(propose) => {

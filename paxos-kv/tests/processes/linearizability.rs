@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
-use paxos_core::sim::linearizability::{Call, Model, Verdict, check_apart};
+use paxos_core::sim::linearizability::{Call, Finding, Model, check_apart};
 
 use super::history::{Answer, Operation, Outcome, Request};
 
@@ -47,12 +47,12 @@ pub(crate) fn check(history: &[Operation]) -> Result<(), String> {
     let group = |request: &&Request| group_of(request);
     check_apart(&Keys(PhantomData), calls, group, STEPS_MAX).map_err(|unexplained| {
         let group = unexplained.object.unwrap_or_default();
-        match unexplained.verdict {
-            Verdict::Broken(stuck) => {
+        match unexplained.finding {
+            Finding::Broken(stuck) => {
                 let call = &unexplained.calls[stuck.call];
                 format!("group {group} is not linearizable, at the latest from here on: {call:?}")
             }
-            Verdict::Unknown | Verdict::Linearizable => {
+            Finding::Unknown | Finding::Linearizable => {
                 format!("group {group}: no verdict after {STEPS_MAX} steps")
             }
         }

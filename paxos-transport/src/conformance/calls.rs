@@ -17,7 +17,7 @@ use paxos_core::{
 };
 
 use super::harness::{
-    Bind, Node, accept, bound, close, cluster, deliver, identity, learned, poll, value, within,
+    Bind, Node, accept, bound, close, cluster, deliver, identity, poll, pulled, value, within,
 };
 
 /// How long to wait for what was sent before sending it again.
@@ -31,7 +31,7 @@ const ROUNDS_MAX: u64 = 100;
 pub(super) async fn sends_to_several_in_order<T: Transport>(bind: &impl Bind<T>) {
     let nodes = cluster(bind, 3).await;
     for to in &nodes[1..] {
-        deliver(&nodes[0], to, &[poll(0), accept(1, value(0)), learned(0, value(0))]).await;
+        deliver(&nodes[0], to, &[poll(0), accept(1, value(0)), pulled(0, value(0))]).await;
     }
     // Strangers among the recipients are passed over.
     let to = [NodeId(99), NodeId(2), NodeId(3), NodeId(1)];
@@ -68,7 +68,7 @@ fn call_of_round(round: u64) -> Vec<Message> {
     numbers
         .flat_map(|number| {
             let slot = number + 1;
-            [poll(number), accept(slot, size(number)), learned(number, size(number))]
+            [poll(number), accept(slot, size(number)), pulled(number, size(number))]
         })
         .collect()
 }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use paxos_core::{
-    message::{Accept, Heartbeat, Learned, Message, Poll, Promise, Propose, Record, Watermark},
+    message::{Accept, Heartbeat, Message, Poll, Promise, Propose, Pulled, Record, Watermark},
     port::{Event, Transport},
     types::{
         Ballot, BatchBuilder, ClientId, ClusterId, Identity, NodeId, Peer, RequestId, Slot,
@@ -219,9 +219,9 @@ pub(super) fn propose(command: Bytes) -> Message {
 }
 
 /// A message of the bulk lane.
-pub(super) fn learned(number: u64, value: Value) -> Message {
+pub(super) fn pulled(number: u64, value: Value) -> Message {
     let values = vec![(Slot(1), Value::Noop), (Slot(2), value)];
-    Message::Learned(Learned { number, values, chosen: Slot(2), floor: Slot::ZERO })
+    Message::Pulled(Pulled { number, values, chosen: Slot(2), floor: Slot::ZERO })
 }
 
 /// Another.

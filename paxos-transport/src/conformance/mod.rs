@@ -35,7 +35,7 @@ use paxos_core::{
 
 use harness::{
     Bind, Node, PATIENCE, Tracked, accept, bound, close, cluster, deliver, heartbeat, identity,
-    learned, node, peers_of, poll, promise, propose, refused, value, within,
+    node, peers_of, poll, promise, propose, pulled, refused, value, within,
 };
 
 /// What may wait for one peer in one lane, in bytes, at most.
@@ -84,7 +84,7 @@ async fn delivers_whole_and_unchanged<T: Transport>(bind: &impl Bind<T>) {
         accept(2, large.clone()),
         propose(Bytes::from(vec![9; 100_000])),
         promise(value(5_000)),
-        learned(3, large),
+        pulled(3, large),
     ];
     for from in &nodes {
         for to in nodes.iter().filter(|to| to.id() != from.id()) {
@@ -155,7 +155,7 @@ async fn never_blocks_for_an_absent_peer<T: Transport>(bind: &impl Bind<T>) {
         for number in 1..=count {
             let message = match lane {
                 Lane::Log => accept(number, tracked.value()),
-                _ => learned(number, tracked.value()),
+                _ => pulled(number, tracked.value()),
             };
             nodes[0].send(NodeId(2), message);
         }
@@ -193,7 +193,7 @@ async fn never_blocks_for_an_absent_peer<T: Transport>(bind: &impl Bind<T>) {
 async fn control_overtakes_bulk<T: Transport>(bind: &impl Bind<T>) {
     const ATTEMPTS: u64 = 10;
     let nodes = cluster(bind, 2).await;
-    deliver(&nodes[0], &nodes[1], &[poll(1), accept(1, value(1)), learned(1, value(1))]).await;
+    deliver(&nodes[0], &nodes[1], &[poll(1), accept(1, value(1)), pulled(1, value(1))]).await;
     let mut waited_behind = Vec::new();
     for attempt in 1..=ATTEMPTS {
         let (before, after) = overtaking(&nodes, attempt).await;
@@ -211,7 +211,7 @@ async fn overtaking<T: Transport>(nodes: &[Node<T>], attempt: u64) -> (usize, us
     const BULK: usize = 24;
     let large = value(MEBIBYTE);
     for _ in 0..BULK {
-        nodes[0].send(NodeId(2), learned(1 + attempt, large.clone()));
+        nodes[0].send(NodeId(2), pulled(1 + attempt, large.clone()));
     }
     nodes[0].send(NodeId(2), heartbeat(attempt));
     let (mut before, mut after, mut overtaken) = (0, 0, false);
@@ -267,7 +267,7 @@ async fn refuses_a_wiped_node<T: Transport>(bind: &impl Bind<T>) {
     assert!(reason.contains("replace"), "guarantee 6: no remedy in {reason:?}");
     let reason = refused(&wiped, &nodes[0]).await;
     assert!(reason.contains("replace"), "guarantee 6: no remedy in {reason:?}");
-    deliver(&nodes[0], &nodes[1], &[poll(3), learned(3, value(10))]).await;
+    deliver(&nodes[0], &nodes[1], &[poll(3), pulled(3, value(10))]).await;
     wiped.transport.close().await;
     close(nodes).await;
 }
@@ -276,13 +276,13 @@ async fn refuses_a_wiped_node<T: Transport>(bind: &impl Bind<T>) {
 async fn recovers_when_a_peer_returns<T: Transport>(bind: &impl Bind<T>) {
     let mut nodes = cluster(bind, 2).await;
     for restart in 0..2 {
-        deliver(&nodes[0], &nodes[1], &[poll(restart), learned(restart, value(10))]).await;
+        deliver(&nodes[0], &nodes[1], &[poll(restart), pulled(restart, value(10))]).await;
         let stopped = nodes.pop().expect("two nodes");
         stopped.transport.close().await;
         let (transport, address) = bind(Some(stopped.address.clone())).await;
         nodes.push(stopped.on(transport, address));
         nodes[1].start(vec![nodes[0].as_peer()]).await;
-        let messages = [poll(10 + restart), accept(1, value(10)), learned(restart, value(10))];
+        let messages = [poll(10 + restart), accept(1, value(10)), pulled(restart, value(10))];
         deliver(&nodes[0], &nodes[1], &messages).await;
         deliver(&nodes[1], &nodes[0], &messages).await;
     }

@@ -5,7 +5,7 @@ use std::{
 };
 
 use paxos_core::{
-    message::{Learn, Poll as PollMessage, Propose},
+    message::{Poll as PollMessage, Propose, Pull},
     types::{ClientId, Slot, StoreId},
 };
 
@@ -51,7 +51,7 @@ fn waiting(inbox: &Inbox) -> usize {
 #[test]
 fn news_come_first_and_lanes_by_urgency() {
     let inbox = Inbox::default();
-    let bulk = Message::Learn(Learn { number: 1, from: Slot(1), to: Slot(1) });
+    let bulk = Message::Pull(Pull { number: 1, from: Slot(1), to: Slot(1) });
     put(&inbox, SENDER, [bulk.clone(), propose(1), poll(1), poll(2)]);
     let met = Event::Met { peer: SENDER, store: StoreId(1) };
     inbox.report(met.clone());

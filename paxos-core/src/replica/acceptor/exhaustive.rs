@@ -22,20 +22,21 @@
 //! [`Rules`] is that table as code. Besides, the answers that ever left are held against what the
 //! paper promises of them, so that a mistake in the table shows too: see [`Said`].
 
+mod real;
+mod rules;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Acceptor, Page};
+use self::{
+    real::{Disk, Real},
+    rules::{Answer, Rules, Said},
+};
 use crate::{
     config::Config,
-    message::{Accept, Accepted, Message, Prepare, Promise, Record, Reject, Watermark},
-    port::{Recovered, SessionCheckpoint, WriteBatch},
-    replica::{Effects, WriteId, context::Context, membership::Memberships, outbox::Outbox},
-    types::{
-        Ballot, BatchBuilder, ClientId, ClusterId, Identity, Instant, Membership, NodeId,
-        RequestId, Slot, StoreId, Value,
-    },
+    replica::membership::Memberships,
+    types::{Ballot, BatchBuilder, ClientId, Membership, NodeId, RequestId, Slot, Value},
 };
 
 const DEPTH: usize = 6;
@@ -48,7 +49,7 @@ const SLOTS: [Slot; 2] = [Slot(1), Slot(2)];
 enum Step {
     Prepare(Ballot, Slot),
     Accept(Ballot, Slot),
-    Learn(Slot),
+    Pulled(Slot),
     WatermarkMoves,
     Restart,
     RestartWithoutLastWrite,
@@ -58,7 +59,7 @@ fn alphabet() -> Vec<Step> {
     let pairs = || BALLOTS.into_iter().flat_map(|ballot| SLOTS.map(|slot| (ballot, slot)));
     let mut steps: Vec<_> = pairs().map(|(ballot, slot)| Step::Prepare(ballot, slot)).collect();
     steps.extend(pairs().map(|(ballot, slot)| Step::Accept(ballot, slot)));
-    steps.extend(SLOTS.map(Step::Learn));
+    steps.extend(SLOTS.map(Step::Pulled));
     steps.extend([Step::WatermarkMoves, Step::Restart, Step::RestartWithoutLastWrite]);
     steps
 }
@@ -85,313 +86,11 @@ impl Values {
     }
 }
 
-/// What an acceptor holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Held {
-    promised: Ballot,
-    records: BTreeMap<Slot, (Ballot, Value)>,
-    watermark: Slot,
-}
-
-impl Held {
-    fn is_known_chosen(&self, slot: Slot) -> bool {
-        let at_chosen = |(ballot, _): &(Ballot, Value)| *ballot == Ballot::CHOSEN;
-        slot <= self.watermark || self.records.get(&slot).is_some_and(at_chosen)
-    }
-
-    fn report(&self, from: Slot) -> Vec<Record> {
-        let record = |(&slot, (ballot, value)): (&Slot, &(Ballot, Value))| Record {
-            slot,
-            ballot: *ballot,
-            value: value.clone(),
-        };
-        self.records.range(from..).map(record).collect()
-    }
-}
-
-/// An answer, without what concerns neither ballots nor votes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Answer {
-    Promise { ballot: Ballot, from: Slot, records: Vec<Record>, chosen: Slot },
-    Accepted(Ballot, Slot),
-    Reject(Ballot, Ballot),
-}
-
-/// The table at the top, as code.
-#[derive(Clone, Debug, Default)]
-struct Rules {
-    held: Held,
-    written: Held,
-    /// What was written before the last write, as long as that may be lost.
-    written_before: Option<Held>,
-}
-
-impl Rules {
-    /// Takes a step; `None` if it cannot occur now.
-    fn step(&mut self, step: Step, values: &Values) -> Option<Option<Answer>> {
-        let lost = self.written_before.take();
-        let before = self.held.clone();
-        let answer = match step {
-            Step::Prepare(ballot, _) | Step::Accept(ballot, _) if ballot < before.promised => {
-                Some(Answer::Reject(ballot, before.promised))
-            }
-            Step::Prepare(ballot, from) => {
-                self.held.promised = ballot;
-                let (records, chosen) = (self.held.report(from), self.held.watermark);
-                Some(Answer::Promise { ballot, from, records, chosen })
-            }
-            Step::Accept(ballot, slot) => {
-                self.held.promised = ballot;
-                if !self.held.is_known_chosen(slot) {
-                    self.held.records.insert(slot, (ballot, values.get(ballot, slot)));
-                }
-                Some(Answer::Accepted(ballot, slot))
-            }
-            Step::Learn(slot) => {
-                // The caller asks only for what it misses.
-                if slot <= self.held.watermark {
-                    return None;
-                }
-                if !self.held.is_known_chosen(slot) {
-                    let value = values.get(Ballot::CHOSEN, slot);
-                    self.held.records.insert(slot, (Ballot::CHOSEN, value));
-                }
-                None
-            }
-            Step::WatermarkMoves => {
-                let next = self.held.watermark.next();
-                self.held.records.get(&next)?;
-                self.held.watermark = next;
-                return Some(None);
-            }
-            Step::Restart => {
-                self.held = self.written.clone();
-                return Some(None);
-            }
-            Step::RestartWithoutLastWrite => {
-                self.written = lost?;
-                self.held = self.written.clone();
-                return Some(None);
-            }
-        };
-        if (self.held.promised, &self.held.records) != (before.promised, &before.records) {
-            self.written_before = Some(std::mem::replace(&mut self.written, self.held.clone()));
-        }
-        Some(answer)
-    }
-}
-
-/// What has left, and what it obliges the acceptor to from then on.
-#[derive(Clone, Debug, Default)]
-struct Said {
-    promised: Ballot,
-    /// The highest ballot of a vote per slot. Votes for a slot that was known chosen are left out:
-    /// its record may stay at a lower ballot, because no higher ballot can have another value.
-    voted: BTreeMap<Slot, Ballot>,
-}
-
-impl Said {
-    fn hear(&mut self, answer: &Answer, is_known_chosen: bool) {
-        match answer {
-            Answer::Reject(ballot, promised) => assert!(ballot < promised, "a needless refusal"),
-            Answer::Promise { ballot, from, records, .. } => {
-                assert!(*ballot >= self.promised, "P1a: promised {} before", self.promised);
-                self.promised = *ballot;
-                for (&slot, &voted) in self.voted.range(*from..) {
-                    let reported = records.iter().find(|record| record.slot == slot);
-                    let reported = reported.expect("a vote that was told is reported");
-                    assert!(
-                        reported.ballot >= voted,
-                        "the vote for {slot} at {voted} is forgotten"
-                    );
-                }
-            }
-            Answer::Accepted(ballot, slot) => {
-                assert!(*ballot >= self.promised, "P1a: promised {} before", self.promised);
-                self.promised = *ballot;
-                if !is_known_chosen {
-                    self.voted.insert(*slot, *ballot);
-                }
-            }
-        }
-    }
-}
-
-/// A disk that keeps every write apart from the last, which may still be lost.
-#[derive(Clone, Debug, Default)]
-struct Disk {
-    written: Held,
-    last_write: Option<WriteBatch>,
-}
-
-impl Disk {
-    fn sync(&mut self) {
-        let Some(batch) = self.last_write.take() else { return };
-        let written = &mut self.written;
-        written.promised = batch.promised.unwrap_or(written.promised);
-        written.watermark = batch.chosen.map_or(written.watermark, |chosen| chosen.slot);
-        for Record { slot, ballot, value } in batch.records {
-            written.records.insert(slot, (ballot, value));
-        }
-    }
-
-    fn recovered(&self) -> Recovered {
-        Recovered {
-            identity: Identity { cluster: ClusterId(1), node: SELF, store: StoreId(1) },
-            incarnation: 1,
-            promised: self.written.promised,
-            chosen: Watermark { slot: self.written.watermark, hash: 0 },
-            floor: Slot::ZERO,
-            records: self.written.report(self.written.watermark.next()),
-            sessions: SessionCheckpoint::default(),
-            peers: BTreeMap::new(),
-        }
-    }
-}
-
-/// The acceptor with what surrounds it.
-#[derive(Clone, Debug)]
-struct Real {
-    acceptor: Acceptor,
-    out: Outbox,
-    issued: WriteId,
-    watermark: Slot,
-    disk: Disk,
-}
-
 struct Surroundings {
     config: Config,
     memberships: Memberships,
     values: Values,
     alphabet: Vec<Step>,
-}
-
-impl Real {
-    fn start(disk: Disk, config: &Config) -> Real {
-        let mut recovered = disk.recovered();
-        let watermark = recovered.chosen;
-        let acceptor = Acceptor::recovered(&mut recovered).expect("sound records");
-        let out = Outbox::new(config, watermark);
-        Real { acceptor, out, issued: WriteId(0), watermark: watermark.slot, disk }
-    }
-
-    /// Takes a step; returns what leaves at once.
-    fn step(&mut self, step: Step, around: &Surroundings) -> Vec<Answer> {
-        assert!(self.out.admit(), "the disk keeps up");
-        let mut rng = fastrand::Rng::with_seed(0);
-        let cx = &mut Context {
-            now: Instant::ZERO,
-            config: &around.config,
-            memberships: &around.memberships,
-            out: &mut self.out,
-            rng: &mut rng,
-        };
-        match step {
-            Step::Prepare(ballot, from) => {
-                let prepare = Prepare { ballot, from };
-                let page = self.acceptor.prepare(ballot.node, &prepare, self.watermark, cx);
-                if page == Page::OnDisk {
-                    self.prepare_from_disk(&prepare);
-                }
-            }
-            Step::Accept(ballot, slot) => {
-                let value = around.values.get(ballot, slot);
-                let accept = Accept { ballot, slot, value, chosen: Watermark::default() };
-                self.acceptor.accept(ballot.node, accept, self.watermark, cx);
-            }
-            Step::Learn(slot) => {
-                let value = around.values.get(Ballot::CHOSEN, slot);
-                self.acceptor.record_chosen(slot, value, cx.out);
-            }
-            Step::WatermarkMoves => self.watermark = self.watermark.next(),
-            Step::Restart | Step::RestartWithoutLastWrite => {
-                *self = Real::start(std::mem::take(&mut self.disk), &around.config);
-            }
-        }
-        self.finish(around)
-    }
-
-    /// Answers with the page that is on disk only.
-    fn prepare_from_disk(&mut self, prepare: &Prepare) {
-        let (to, on_disk) = (prepare.ballot.node, self.acceptor.log().on_disk());
-        let mut records = self.disk.written.report(prepare.from);
-        records.retain(|record| record.slot <= on_disk);
-        self.acceptor.prepare_from_disk(to, prepare, records, self.watermark, &mut self.out);
-    }
-
-    /// What leaves; to a page that says where the next one is, that one too. A write is issued, and
-    /// not durable yet.
-    fn finish(&mut self, around: &Surroundings) -> Vec<Answer> {
-        let watermark = Watermark { slot: self.watermark, hash: 0 };
-        let mut effects = Effects::default();
-        self.out.finish(watermark, Instant::ZERO, &mut effects);
-        if let Some((id, batch)) = effects.persist.take() {
-            self.issued = id;
-            self.disk.last_write = Some(batch);
-        }
-        let mut sent = std::mem::take(&mut effects.send);
-        if let Some((to, Message::Promise(Promise { ballot, next: Some(next), .. }))) = sent.last()
-        {
-            let (to, next) = (*to, Prepare { ballot: *ballot, from: *next });
-            let mut rng = fastrand::Rng::with_seed(0);
-            let (now, config) = (Instant::ZERO, &around.config);
-            let memberships = &around.memberships;
-            let cx = &mut Context { now, config, memberships, out: &mut self.out, rng: &mut rng };
-            let page = self.acceptor.prepare(to, &next, self.watermark, cx);
-            assert_eq!(page, Page::Answered);
-            self.out.finish(watermark, Instant::ZERO, &mut effects);
-            sent.append(&mut effects.send);
-        }
-        answers(sent)
-    }
-
-    /// The last write becomes durable; returns what leaves now.
-    fn sync(&mut self, around: &Surroundings) -> Vec<Answer> {
-        self.disk.sync();
-        self.out.on_persisted(self.issued, Instant::ZERO);
-        self.finish(around)
-    }
-
-    fn held(&self) -> Held {
-        let on_disk = self.acceptor.log().on_disk();
-        let mut records = self.disk.written.records.clone();
-        records.retain(|slot, _| *slot <= on_disk);
-        let in_memory = self.acceptor.log().from(Slot::ZERO);
-        records.extend(in_memory.map(|record| (record.slot, (record.ballot, record.value))));
-        Held { promised: self.acceptor.promised(), records, watermark: self.watermark }
-    }
-}
-
-/// The messages as answers; the pages of a promise are put together.
-fn answers(messages: Vec<(NodeId, Message)>) -> Vec<Answer> {
-    let mut answers: Vec<Answer> = Vec::new();
-    let mut next_page = None;
-    for (to, message) in messages {
-        match message {
-            Message::Promise(Promise { ballot, from, records, next, chosen, .. }) => {
-                assert_eq!(to, ballot.node);
-                if let Some(Answer::Promise { records: earlier, .. }) = answers.last_mut() {
-                    assert_eq!(next_page, Some(from), "the pages fit");
-                    earlier.extend(records);
-                } else {
-                    answers.push(Answer::Promise { ballot, from, records, chosen });
-                }
-                next_page = next;
-            }
-            Message::Accepted(Accepted { ballot, first, last }) => {
-                assert_eq!(to, ballot.node);
-                assert_eq!(first, last, "one vote at a time");
-                answers.push(Answer::Accepted(ballot, first));
-            }
-            Message::Reject(Reject { ballot, promised }) => {
-                assert_eq!(to, ballot.node);
-                answers.push(Answer::Reject(ballot, promised));
-            }
-            other => panic!("an acceptor does not say {other:?}"),
-        }
-    }
-    assert_eq!(next_page, None, "the last page says so");
-    answers
 }
 
 /// The acceptor and the rules side by side.
@@ -416,7 +115,7 @@ impl Pair {
             // The answers that this releases were compared when the write was issued.
             self.real.sync(around);
             if let Some((answer, is_known_chosen)) = waiting {
-                self.said.hear(&answer, is_known_chosen);
+                self.said.note(&answer, is_known_chosen);
             }
         }
         let left = self.real.step(step, around);
@@ -434,7 +133,7 @@ impl Pair {
             assert_eq!(self.real.clone().sync(around), std::slice::from_ref(&expected));
             self.waiting = Some((expected, is_known_chosen));
         } else {
-            self.said.hear(&expected, is_known_chosen);
+            self.said.note(&expected, is_known_chosen);
             assert_eq!(left, [expected]);
         }
         true

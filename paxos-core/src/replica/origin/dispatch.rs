@@ -1,8 +1,8 @@
 //! How this node's own commands get to the leader, wherever it is.
 //!
 //! They go again whenever the leader changes or stays silent for too long: then by way of another node
-//! too, for the leader may be heard and not hear. That is safe because each has a request id, and the
-//! session table lets it have its effect once.
+//! too, for the link to the leader may work in one direction only. That is safe because each has a
+//! request id, and the session table lets it have its effect once.
 
 use std::ops::Range;
 
@@ -56,6 +56,7 @@ impl<W> Origin<W> {
     ///
     /// That happens to an embedder's clients only: a node's own commands are numbered once.
     fn refuse_settled(&mut self, client: ClientId, range: Range<u64>, sessions: &SessionTable) {
+        assert!(client != self.client(), "a node's own commands are numbered once");
         for sequence in range {
             let id = RequestId { client, sequence };
             if let Some(refusal) = sessions.refusal(id)
@@ -82,19 +83,26 @@ impl<W> Origin<W> {
             _ => None,
         };
         let Some(window) = self.window(client) else { return };
-        let mut commands =
-            window.undelivered(range).map(|(at, entry)| (at, &entry.command)).peekable();
+        let commands = window.undelivered(range);
+        let mut commands = commands
+            .map(|(at, entry)| {
+                let is_renamed = planted!(RetryUnderNewId) && via.is_some();
+                let at = if is_renamed { at + limits::SESSION_WINDOW / 4 } else { at };
+                (at, &entry.command)
+            })
+            .peekable();
         let Some(&(first, _)) = commands.peek() else { return };
         let open_from = self.open_from(RequestId { client, sequence: first });
+        assert!(
+            open_from <= first,
+            "{client}#{first} is open, and would be given up by its message"
+        );
         let peer = match target {
             Target::Here(_) => return queue.push(client, open_from, commands, cx.config),
             Target::Peer(peer, _) => peer,
         };
         while commands.peek().is_some() {
-            let mut commands = page(&mut commands, cx.config);
-            if planted!(RetryUnderNewId) && via.is_some() {
-                commands.iter_mut().for_each(|(at, _)| *at += limits::SESSION_WINDOW / 4);
-            }
+            let commands = page(&mut commands, cx.config);
             let propose = Propose { client, open_from, commands, hops: 0 };
             if let Some(via) = via {
                 cx.out.send(via, Message::Propose(propose.clone()));
@@ -108,12 +116,10 @@ impl<W> Origin<W> {
     /// Of this node's own commands that is known exactly. An embedder's client may have commands
     /// waiting at other nodes too, so there half a session window is allowed for.
     fn open_from(&self, id: RequestId) -> u64 {
-        if id.client != self.client() {
-            id.sequence.saturating_sub(limits::SESSION_WINDOW / 2).max(1)
-        } else if planted!(OpenRequestsExpired) {
-            id.sequence
+        if id.client == self.client() {
+            if planted!(OpenRequestsExpired) { id.sequence } else { self.own.first() }
         } else {
-            self.own.first()
+            id.sequence.saturating_sub(limits::SESSION_WINDOW / 2).max(1)
         }
     }
 }
@@ -131,5 +137,6 @@ fn page<'a>(
         bytes += command.len();
         page.push((sequence, command.clone()));
     }
+    assert!(!page.is_empty(), "a page takes a command, however large");
     page
 }

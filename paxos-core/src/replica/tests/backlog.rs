@@ -4,7 +4,7 @@ use super::{
     alone::{Alone, accept, accepted, heartbeat, promise, request, sent_to, value},
     *,
 };
-use crate::message::{HeartbeatReply, Learned, Propose};
+use crate::message::{HeartbeatReply, Propose, Pulled};
 
 /// What a slot without commands takes.
 const NOOP_BYTES: usize = 65;
@@ -61,7 +61,7 @@ fn messages_with_values_are_passed_over_while_the_disk_is_behind() {
     let mut alone = following(1);
     vote_up_to(&mut alone, 2);
     assert!(is_behind(&alone));
-    let learned = Learned {
+    let pulled = Pulled {
         number: 1,
         values: vec![(Slot(1), Value::Noop)],
         chosen: Slot(1),
@@ -70,7 +70,7 @@ fn messages_with_values_are_passed_over_while_the_disk_is_behind() {
     let commands = vec![(1, Bytes::from("command"))];
     let propose = Propose { client: request(3, 1).client, open_from: 1, commands, hops: 0 };
     for message in
-        [accept(3, Value::Noop, 0), Message::Learned(learned), Message::Propose(propose.clone())]
+        [accept(3, Value::Noop, 0), Message::Pulled(pulled), Message::Propose(propose.clone())]
     {
         let effects = alone.hear(2, message);
         assert!(effects.persist.is_none() && effects.send.is_empty(), "{effects:?}");
@@ -102,15 +102,15 @@ fn nothing_is_pulled_while_the_disk_is_behind() {
     let mut alone = following(1);
     vote_up_to(&mut alone, 2);
     alone.hear(3, Message::Poll(crate::message::Poll { number: 1, chosen: Slot(9) }));
-    let learns = |effects: &Effects| {
-        effects.send.iter().any(|(_, message)| matches!(message, Message::Learn(_)))
+    let pulls = |effects: &Effects| {
+        effects.send.iter().any(|(_, message)| matches!(message, Message::Pull(_)))
     };
     let effects = alone.wait(limits::GAP_PATIENCE);
-    assert!(!learns(&effects));
+    assert!(!pulls(&effects));
     let deadline = alone.deadline();
     assert!(deadline > Duration::ZERO, "it does not ask for ticks in vain");
     alone.persist();
-    assert!(learns(&alone.wait(limits::GAP_PATIENCE)));
+    assert!(pulls(&alone.wait(limits::GAP_PATIENCE)));
 }
 
 #[test]

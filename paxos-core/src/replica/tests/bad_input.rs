@@ -111,3 +111,15 @@ fn a_promise_with_a_hole_is_no_promise() {
     assert_eq!(promise(vec![record(1, above)], 0), Role::Preparing, "a vote above the promise");
     assert_eq!(promise(vec![record(1, vote), record(2, vote)], 2), Role::Leading);
 }
+
+#[test]
+fn only_the_other_voters_are_heard() {
+    for from in [1, 4] {
+        let mut replica = follower();
+        let ballot = Ballot { round: 1, node: NodeId(from) };
+        let message = Message::Prepare(crate::message::Prepare { ballot, from: Slot(1) });
+        let from = NodeId(from);
+        let effects = replica.step(Instant::ZERO, Input::Message { from, message });
+        assert!(effects.persist.is_none() && effects.send.is_empty(), "{from}: {effects:?}");
+    }
+}

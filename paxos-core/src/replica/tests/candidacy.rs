@@ -4,7 +4,7 @@ use super::{
     alone::{Alone, ballot, heartbeat, poll_reply, promise, request, sent_to},
     *,
 };
-use crate::message::{ChosenUpTo, Learn, Poll, Prepare, Reject};
+use crate::message::{ChosenUpTo, Poll, Prepare, Pull, Reject};
 
 fn prepares(effects: &Effects) -> Vec<(u64, u64)> {
     let prepare = |(to, message): &(NodeId, Message)| match message {
@@ -67,8 +67,7 @@ fn a_candidate_behind_a_floor_pulls_what_is_above() {
     alone.hear(2, Message::Promise(promise));
     assert_eq!(alone.role(), Role::Follower);
     let effects = alone.wait(limits::GAP_PATIENCE);
-    let [Message::Learn(Learn { from: Slot(1), to: Slot(9), .. })] = sent_to(&effects, 2)[..]
-    else {
+    let [Message::Pull(Pull { from: Slot(1), to: Slot(9), .. })] = sent_to(&effects, 2)[..] else {
         panic!("{effects:?}")
     };
 }
@@ -182,4 +181,57 @@ fn a_follower_hears_its_leader_again_after_all() {
     assert_eq!(alone.role(), Role::Polling);
     alone.hear(2, heartbeat(0));
     assert_eq!(alone.role(), Role::Follower);
+}
+
+/// What a quorum of promises reports contradicts what a leader has told: somebody's log is damaged.
+#[test]
+fn a_candidate_that_finds_damage_halts_and_does_nothing_else() {
+    let mut replica = follower();
+    let hear = |replica: &mut Replica, now, from, message| {
+        replica.step(now, Input::Message { from: NodeId(from), message })
+    };
+    let ballot = Ballot { round: 1, node: NodeId(2) };
+    let chosen = Watermark { slot: Slot(1), hash: 42 };
+    let heartbeat = Message::Heartbeat(Heartbeat { ballot, round: 1, chosen });
+    hear(&mut replica, Instant::ZERO, 2, heartbeat);
+    let now = Instant::ZERO.after(2 * SECOND);
+    let effects = replica.step(now, Input::Tick);
+    let poll = effects.broadcast.iter().find_map(|message| match message {
+        Message::Poll(poll) => Some(poll.number),
+        _ => None,
+    });
+    let granted = PollReply {
+        number: poll.expect("it polls"),
+        granted: true,
+        promised: ballot,
+        leader: None,
+        chosen: Slot(1),
+    };
+    let effects = hear(&mut replica, now, 3, Message::PollReply(granted));
+    let (id, batch) = effects.persist.expect("its own promise");
+    let ballot = batch.promised.expect("its own ballot");
+    replica.step(now, Input::Persisted(id));
+    let record = Record { slot: Slot(1), ballot: Ballot::CHOSEN, value: Value::Noop };
+    let promise = Promise {
+        ballot,
+        from: Slot(1),
+        records: vec![record],
+        next: None,
+        chosen: Slot(1),
+        floor: Slot::ZERO,
+    };
+    let effects = hear(&mut replica, now, 3, Message::Promise(promise));
+    assert!(matches!(effects.halt, Some(Halt::Diverged { slot: Slot(1), .. })), "{effects:?}");
+    assert_eq!((effects.send, effects.persist, effects.deliver), (vec![], None, vec![]));
+}
+
+#[test]
+fn a_node_with_a_full_disk_does_not_try_to_lead() {
+    let mut replica = follower();
+    replica.step(Instant::ZERO, Input::DiskFull(true));
+    assert_eq!(replica.next_deadline(), None);
+    let now = Instant::ZERO.after(9 * SECOND);
+    assert_eq!(replica.step(now, Input::Tick).broadcast, []);
+    let effects = replica.step(now, Input::DiskFull(false));
+    assert!(matches!(effects.broadcast[..], [Message::Poll(_)]), "{effects:?}");
 }

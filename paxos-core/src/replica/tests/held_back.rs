@@ -116,3 +116,38 @@ fn a_disk_is_waited_for_a_number_of_election_timeouts() {
         assert_eq!(reply.can_write, expected);
     }
 }
+
+/// The disk hangs, and meanwhile everything is asked again and again, at ever higher ballots.
+#[test]
+fn what_waits_for_a_hanging_disk_waits_once() {
+    let mut replica = follower();
+    let mut issued = WriteId(0);
+    let mut tell = |from, message| {
+        let from = NodeId(from);
+        let effects = replica.step(Instant::ZERO, Input::Message { from, message });
+        issued = effects.persist.map_or(issued, |(id, _)| id);
+        assert_eq!((&effects.send[..], &effects.broadcast[..]), (&[][..], &[][..]));
+        replica.check_invariants();
+        issued
+    };
+    let mut last = WriteId(0);
+    for round in 1..=20 {
+        let ballot = Ballot { round, node: NodeId(2) };
+        for _ in 0..50 {
+            tell(2, Message::Prepare(crate::message::Prepare { ballot, from: Slot(1) }));
+            for slot in [1, 2] {
+                let chosen = Watermark::default();
+                let accept = Accept { ballot, slot: Slot(slot), value: Value::Noop, chosen };
+                last = tell(2, Message::Accept(accept));
+            }
+        }
+    }
+    let effects = replica.step(Instant::ZERO, Input::Persisted(last));
+    let ballot = Ballot { round: 20, node: NodeId(2) };
+    let vote = Accepted { ballot, first: Slot(1), last: Slot(2) };
+    let [(_, Message::Promise(promise)), (_, Message::Accepted(accepted))] = &effects.send[..]
+    else {
+        panic!("one promise and one vote: {:?}", effects.send)
+    };
+    assert_eq!((promise.ballot, accepted), (ballot, &vote));
+}

@@ -4,7 +4,7 @@ use super::{
     alone::{Alone, accepted, heartbeat_reply, poll_reply, promise, request, sent_to, value},
     *,
 };
-use crate::message::{HeartbeatReply, Learned, Propose, Reject};
+use crate::message::{HeartbeatReply, Propose, Pulled, Reject};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -214,8 +214,8 @@ fn a_leader_that_learns_another_value_than_its_own_steps_down() {
         let own = accept.value.clone();
         let value = if size == 1 { own } else { value(1, size) };
         let values = vec![(Slot(1), value)];
-        let learned = Learned { number: 0, values, chosen: Slot(1), floor: Slot::ZERO };
-        alone.hear(2, Message::Learned(learned));
+        let pulled = Pulled { number: 0, values, chosen: Slot(1), floor: Slot::ZERO };
+        alone.hear(2, Message::Pulled(pulled));
         assert_eq!(alone.role(), role);
     }
 }

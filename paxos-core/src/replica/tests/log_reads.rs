@@ -2,7 +2,7 @@
 
 use super::{Config, Input, Instant, NodeId, Replica, Slot, Value, recovered};
 use crate::{
-    message::{Learn, Message, Record, Watermark},
+    message::{Message, Pull, Record, Watermark},
     port::Recovered,
     replica::{Effects, Halt, LogReadId},
     types::{Ballot, Membership},
@@ -39,19 +39,19 @@ fn a_record_that_is_missing_halts_the_node() {
 fn a_piece_of_the_log_is_read_once_for_each_who_wants_it() {
     let (mut replica, effects) = restarted();
     assert_eq!(effects.log_reads.len(), 1, "to deliver");
-    let mut learn = |peer, number| {
-        let message = Message::Learn(Learn { number, from: Slot(1), to: Slot(3) });
+    let mut pull = |peer, number| {
+        let message = Message::Pull(Pull { number, from: Slot(1), to: Slot(3) });
         let from = NodeId(peer);
         let effects = replica.step(Instant::ZERO, Input::Message { from, message });
         effects.log_reads.iter().map(|read| read.id).collect::<Vec<LogReadId>>()
     };
-    let first = learn(2, 1);
+    let first = pull(2, 1);
     assert_eq!(first.len(), 1);
-    assert_eq!(learn(2, 2), [], "the same peer again");
-    assert_eq!(learn(3, 1).len(), 1);
+    assert_eq!(pull(2, 2), [], "the same peer again");
+    assert_eq!(pull(3, 1).len(), 1);
     let records = || (1..=3).map(record).collect();
     let effects = replica.step(Instant::ZERO, Input::LogRead { id: first[0], records: records() });
-    assert!(matches!(effects.send[..], [(NodeId(2), Message::Learned(_))]), "{effects:?}");
+    assert!(matches!(effects.send[..], [(NodeId(2), Message::Pulled(_))]), "{effects:?}");
     let effects = replica.step(Instant::ZERO, Input::LogRead { id: first[0], records: records() });
     assert_eq!(effects.send, [], "an answer counts once");
 }
@@ -59,11 +59,11 @@ fn a_piece_of_the_log_is_read_once_for_each_who_wants_it() {
 #[test]
 fn a_peer_gets_no_more_than_it_asked_for() {
     let (mut replica, _) = restarted();
-    let message = Message::Learn(Learn { number: 1, from: Slot(1), to: Slot(2) });
+    let message = Message::Pull(Pull { number: 1, from: Slot(1), to: Slot(2) });
     let effects = replica.step(Instant::ZERO, Input::Message { from: NodeId(2), message });
     let id = effects.log_reads.first().expect("it is on disk").id;
     let records = (1..=3).map(record).collect();
     let effects = replica.step(Instant::ZERO, Input::LogRead { id, records });
-    let [(_, Message::Learned(learned))] = &effects.send[..] else { panic!("{effects:?}") };
-    assert_eq!(learned.values, [(Slot(1), Value::Noop), (Slot(2), Value::Noop)]);
+    let [(_, Message::Pulled(pulled))] = &effects.send[..] else { panic!("{effects:?}") };
+    assert_eq!(pulled.values, [(Slot(1), Value::Noop), (Slot(2), Value::Noop)]);
 }

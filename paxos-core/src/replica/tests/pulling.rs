@@ -4,26 +4,26 @@ use super::{
     alone::{Alone, accept, heartbeat, sent_to, value},
     *,
 };
-use crate::message::{Learn, Learned};
+use crate::message::{Pull, Pulled};
 
 const PATIENCE: Duration = limits::GAP_PATIENCE;
 const TIMEOUT: Duration = limits::RETRANSMIT_TIMEOUT;
 
 /// Whom it asks, and for which slots.
 fn asked(effects: &Effects) -> Option<(u64, u64, u64)> {
-    learn(effects).map(|(peer, learn)| (peer, learn.from.0, learn.to.0))
+    pull(effects).map(|(peer, pull)| (peer, pull.from.0, pull.to.0))
 }
 
-fn learn(effects: &Effects) -> Option<(u64, Learn)> {
+fn pull(effects: &Effects) -> Option<(u64, Pull)> {
     effects.send.iter().find_map(|(peer, message)| match message {
-        Message::Learn(learn) => Some((peer.0, learn.clone())),
+        Message::Pull(pull) => Some((peer.0, pull.clone())),
         _ => None,
     })
 }
 
-fn learned(number: u64, slots: &[u64], chosen: u64) -> Message {
+fn pulled(number: u64, slots: &[u64], chosen: u64) -> Message {
     let values = slots.iter().map(|&slot| (Slot(slot), Value::Noop)).collect();
-    Message::Learned(Learned { number, values, chosen: Slot(chosen), floor: Slot::ZERO })
+    Message::Pulled(Pulled { number, values, chosen: Slot(chosen), floor: Slot::ZERO })
 }
 
 fn chosen(alone: &Alone) -> u64 {
@@ -31,12 +31,12 @@ fn chosen(alone: &Alone) -> u64 {
 }
 
 /// Has heard of node 2 that nine slots are chosen, and asks it for them.
-fn behind() -> (Alone, Learn) {
+fn behind() -> (Alone, Pull) {
     let mut alone = Alone::new(|_, _| {});
     assert_eq!(asked(&alone.hear(2, heartbeat(9))), None, "they may be on their way");
     let effects = alone.wait(PATIENCE);
     assert_eq!(asked(&effects), Some((2, 1, 9)));
-    (alone, learn(&effects).expect("asked").1)
+    (alone, pull(&effects).expect("asked").1)
 }
 
 /// Says of node 3 that it knows `slot` to be chosen.
@@ -62,11 +62,11 @@ fn the_next_page_is_asked_of_the_next_peer_once_the_last_is_durable() {
     let (mut alone, mut last) = behind();
     node_3_knows(&mut alone, 9);
     for (slot, peer, next) in [(1, 2, 3), (2, 3, 2), (3, 2, 3)] {
-        let effects = alone.hear(peer, learned(last.number, &[slot], 9));
+        let effects = alone.hear(peer, pulled(last.number, &[slot], 9));
         assert_eq!(asked(&effects), None, "its record is not durable yet");
         let effects = alone.persist();
         assert_eq!(asked(&effects), Some((next, slot + 1, 9)), "without patience");
-        last = learn(&effects).expect("asked").1;
+        last = pull(&effects).expect("asked").1;
     }
 }
 
@@ -80,8 +80,8 @@ fn a_peer_that_does_not_answer_is_passed_over_for_any() {
 #[test]
 fn a_peer_that_answers_is_relied_upon_again() {
     let (mut alone, _) = behind();
-    let (_, request) = learn(&alone.wait(TIMEOUT)).expect("node 3 is asked");
-    alone.hear(3, learned(request.number, &[1], 1));
+    let (_, request) = pull(&alone.wait(TIMEOUT)).expect("node 3 is asked");
+    alone.hear(3, pulled(request.number, &[1], 1));
     assert_eq!(asked(&alone.persist()), Some((2, 2, 9)), "node 3 has no more");
     let request = alone.wait(TIMEOUT);
     assert_eq!(asked(&request), Some((3, 2, 9)), "but may have by now");
@@ -92,7 +92,7 @@ fn a_peer_that_answers_is_relied_upon_again() {
 fn an_answer_to_another_request_is_used_and_ends_nothing() {
     for (from, number) in [(2, 1), (3, 0)] {
         let (mut alone, request) = behind();
-        alone.hear(from, learned(request.number + number, &[1], 9));
+        alone.hear(from, pulled(request.number + number, &[1], 9));
         assert_eq!(asked(&alone.persist()), None, "from node {from}");
         assert_eq!(chosen(&alone), 1);
         assert!(asked(&alone.wait(TIMEOUT)).is_some());
@@ -105,12 +105,12 @@ fn a_page_is_used_as_far_as_it_goes_on_from_what_is_known() {
         [(&[1, 2, 3][..], 3), (&[1, 3, 2], 1), (&[2, 3], 0), (&[3, 1], 0), (&[1, 1, 2], 2)]
     {
         let (mut alone, request) = behind();
-        alone.hear(2, learned(request.number, slots, 9));
+        alone.hear(2, pulled(request.number, slots, 9));
         assert_eq!(chosen(&alone), until, "from {slots:?}");
     }
     let (mut alone, request) = behind();
     alone.hear(2, accept(1, Value::Noop, 9));
-    alone.hear(2, learned(request.number, &[1, 2], 9));
+    alone.hear(2, pulled(request.number, &[1, 2], 9));
     assert_eq!(chosen(&alone), 2, "slot 1 was known by then");
 }
 
@@ -119,10 +119,10 @@ fn a_page_is_used_as_far_as_it_goes_on_from_what_is_known() {
 fn a_peer_that_has_nothing_is_not_asked_again() {
     let (mut alone, request) = behind();
     node_3_knows(&mut alone, 5);
-    let effects = alone.hear(2, learned(request.number, &[], 9));
-    let Some((3, request)) = learn(&effects) else { panic!("{effects:?}") };
+    let effects = alone.hear(2, pulled(request.number, &[], 9));
+    let Some((3, request)) = pull(&effects) else { panic!("{effects:?}") };
     assert_eq!(request.to, Slot(5));
-    let effects = alone.hear(3, learned(request.number, &[], 0));
+    let effects = alone.hear(3, pulled(request.number, &[], 0));
     assert_eq!(asked(&effects), None, "nobody has anything");
 }
 
@@ -161,20 +161,20 @@ fn the_clock_is_needed_unless_a_write_ends_the_wait() {
     assert_eq!(alone.deadline(), PATIENCE);
     let effects = alone.wait(PATIENCE);
     assert_eq!(alone.deadline(), TIMEOUT);
-    let (_, request) = learn(&effects).expect("asked");
-    alone.hear(2, learned(request.number, &[1], 9));
+    let (_, request) = pull(&effects).expect("asked");
+    alone.hear(2, pulled(request.number, &[1], 9));
     assert!(alone.deadline() > TIMEOUT, "the write ends this wait");
 }
 
 /// The answers to a request for the slots from `from` on, and what is read from disk for it.
-fn served(alone: &mut Alone, from: u64) -> (Vec<Learned>, usize) {
-    let learn = Learn { number: 1, from: Slot(from), to: Slot(9) };
-    let effects = alone.hear(3, Message::Learn(learn));
-    let learned = |message| match message {
-        Message::Learned(learned) => Some(learned),
+fn served(alone: &mut Alone, from: u64) -> (Vec<Pulled>, usize) {
+    let pull = Pull { number: 1, from: Slot(from), to: Slot(9) };
+    let effects = alone.hear(3, Message::Pull(pull));
+    let pulled = |message| match message {
+        Message::Pulled(pulled) => Some(pulled),
         _ => None,
     };
-    let answers = sent_to(&effects, 3).into_iter().filter_map(learned).collect();
+    let answers = sent_to(&effects, 3).into_iter().filter_map(pulled).collect();
     (answers, effects.log_reads.len())
 }
 
@@ -200,7 +200,7 @@ fn what_is_compacted_is_not_looked_for_on_disk() {
         recovered.floor = Slot(2);
         recovered.sessions.slot = Slot(5);
     });
-    let nothing = |number| Learned { number, values: vec![], chosen: Slot(5), floor: Slot(2) };
+    let nothing = |number| Pulled { number, values: vec![], chosen: Slot(5), floor: Slot(2) };
     assert_eq!(served(&mut alone, 2), (vec![nothing(1)], 0));
     assert_eq!(served(&mut alone, 3), (vec![], 1));
     assert_eq!(served(&mut alone, 6), (vec![nothing(1)], 0));

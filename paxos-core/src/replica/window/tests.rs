@@ -10,9 +10,9 @@ fn at(millis: u64) -> Instant {
     Instant::from_origin(Duration::from_millis(millis))
 }
 
-fn entry(deadline: u64) -> Entry<u64> {
+fn entry(deadline: u64) -> OpenCommand<u64> {
     let command = Bytes::from_static(b"command");
-    Entry { command, waiter: deadline, deadline: at(deadline), is_delivered: false }
+    OpenCommand { command, waiter: deadline, deadline: at(deadline), is_delivered: false }
 }
 
 /// A window with these commands open, in the order in which they came.

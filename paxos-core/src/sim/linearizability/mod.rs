@@ -11,14 +11,14 @@
 //!   with more calls that never returned placed beside them.
 //! - A call that never returned may have taken place at any time after it began, or never.
 //! - It ends: after `steps_max` steps it gives up, and says so. Whoever checks must take
-//!   [`Verdict::Unknown`] for a failure. What a history takes can grow exponentially with the calls
+//!   [`Finding::Unknown`] for a failure. What a history takes can grow exponentially with the calls
 //!   that overlap, and those that never returned overlap all that comes after them.
 //!
 //! Calls that concern different objects can be checked apart (*locality*, Herlihy & Wing,
 //! section 3.2), and should be: [`check_apart`].
 //!
 //! ```
-//! use paxos_core::sim::linearizability::{Call, Model, Verdict, check};
+//! use paxos_core::sim::linearizability::{Call, Model, Finding, check};
 //!
 //! struct Register;
 //!
@@ -48,8 +48,8 @@
 //! let write = || call(Operation::Write(1), 0, Some(10), None);
 //! let early = call(Operation::Read, 1, Some(2), Some(1));
 //! let late = |seen| call(Operation::Read, 11, Some(12), Some(seen));
-//! assert_eq!(check(&Register, &[write(), early, late(1)], 100), Verdict::Linearizable);
-//! let Verdict::Broken(stuck) = check(&Register, &[write(), late(0)], 100) else {
+//! assert_eq!(check(&Register, &[write(), early, late(1)], 100), Finding::Linearizable);
+//! let Finding::Broken(stuck) = check(&Register, &[write(), late(0)], 100) else {
 //!     panic!("a stale read")
 //! };
 //! assert_eq!((stuck.placed, stuck.call), (vec![0], 1));
@@ -107,7 +107,7 @@ pub struct Call<O, R> {
 
 /// What a check finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Finding {
     /// The calls are explained.
     Linearizable,
     /// They are not.
@@ -132,6 +132,6 @@ pub struct Unexplained<K, O, R> {
     pub object: K,
     /// The calls that concern it.
     pub calls: Vec<Call<O, R>>,
-    /// What the check found: never [`Verdict::Linearizable`].
-    pub verdict: Verdict,
+    /// What the check found: never [`Finding::Linearizable`].
+    pub finding: Finding,
 }

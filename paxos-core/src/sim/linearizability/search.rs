@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Call, Model, Stuck, Unexplained, Verdict};
+use super::{Call, Finding, Model, Stuck, Unexplained};
 
 /// The beginning or the end of a call.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +123,7 @@ pub fn check<M: Model>(
     model: &M,
     calls: &[Call<M::Operation, M::Outcome>],
     steps_max: u64,
-) -> Verdict {
+) -> Finding {
     let search = Search {
         model,
         calls,
@@ -136,7 +136,7 @@ pub fn check<M: Model>(
         seen: HashMap::new(),
         furthest: None,
     };
-    search.verdict(steps_max)
+    search.finding(steps_max)
 }
 
 /// Checks the calls of each object by themselves, given which object a call concerns; `steps_max`
@@ -156,9 +156,9 @@ pub fn check_apart<M: Model, K: Ord>(
         objects.entry(object(&call.operation)).or_default().push(call);
     }
     for (object, calls) in objects {
-        let verdict = check(model, &calls, steps_max);
-        if verdict != Verdict::Linearizable {
-            return Err(Unexplained { object, calls, verdict });
+        let finding = check(model, &calls, steps_max);
+        if finding != Finding::Linearizable {
+            return Err(Unexplained { object, calls, finding });
         }
     }
     Ok(())
@@ -183,7 +183,7 @@ struct Search<'a, M: Model> {
 }
 
 impl<M: Model> Search<'_, M> {
-    fn verdict(mut self, steps_max: u64) -> Verdict {
+    fn finding(mut self, steps_max: u64) -> Finding {
         let mut steps = 0;
         self.place_reads();
         // Where the search stands, and whether it tries calls that never ended.
@@ -191,7 +191,7 @@ impl<M: Model> Search<'_, M> {
         while self.to_place > 0 {
             steps += 1;
             if steps > steps_max {
-                return Verdict::Unknown;
+                return Finding::Unknown;
             }
             let Event { call, is_end } = self.timeline.events[at];
             if is_end && !tries_endless {
@@ -208,8 +208,8 @@ impl<M: Model> Search<'_, M> {
             }
         }
         match self.furthest {
-            Some(stuck) if self.to_place > 0 => Verdict::Broken(stuck),
-            _ => Verdict::Linearizable,
+            Some(stuck) if self.to_place > 0 => Finding::Broken(stuck),
+            _ => Finding::Linearizable,
         }
     }
 

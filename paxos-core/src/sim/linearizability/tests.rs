@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Call, Model, Unexplained, Verdict, check, check_apart};
+use super::{Call, Finding, Model, Unexplained, check, check_apart};
 
 const STEPS_MAX: u64 = 100_000;
 
@@ -60,9 +60,9 @@ fn lost(operation: Operation, began: u64) -> TestCall {
 
 fn is_broken(calls: &[TestCall]) -> bool {
     match check(&Register, calls, STEPS_MAX) {
-        Verdict::Linearizable => false,
-        Verdict::Broken(_) => true,
-        Verdict::Unknown => panic!("too many steps for {calls:?}"),
+        Finding::Linearizable => false,
+        Finding::Broken(_) => true,
+        Finding::Unknown => panic!("too many steps for {calls:?}"),
     }
 }
 
@@ -120,7 +120,7 @@ fn a_reordering_is_found() {
 fn the_limit_is_kept_and_named() {
     let append = |digit| Call { outcome: None, ..call(Append(digit), 0, 100, 0) };
     let calls: Vec<_> = (1..9).map(append).chain([call(Get, 101, 102, 5)]).collect();
-    assert_eq!(check(&Register, &calls, 1000), Verdict::Unknown);
+    assert_eq!(check(&Register, &calls, 1000), Finding::Unknown);
 }
 
 /// The put that ends last is tried before the read that it makes impossible, for it has to come, and
@@ -138,7 +138,7 @@ fn a_wrong_turn_among_lost_calls_is_soon_noticed() {
         lost(Append(2), 23),
         lost(Put(1), 28),
     ]);
-    assert_eq!(check(&Register, &calls, 10_000), Verdict::Linearizable);
+    assert_eq!(check(&Register, &calls, 10_000), Finding::Linearizable);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn each_object_is_checked_by_itself() {
     let apart = |operation: &Operation| matches!(operation, Get);
     assert_eq!(check_apart(&Register, calls.clone(), apart, STEPS_MAX), Ok(()));
     let together = check_apart(&Register, calls, |_| "the one", STEPS_MAX);
-    let Err(Unexplained { object, calls, verdict: Verdict::Broken(stuck) }) = together else {
+    let Err(Unexplained { object, calls, finding: Finding::Broken(stuck) }) = together else {
         panic!("a lost write: {together:?}")
     };
     assert_eq!((object, calls.len(), stuck.call), ("the one", 2, 1));

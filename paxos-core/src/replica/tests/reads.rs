@@ -1,0 +1,53 @@
+//! Linearizable reads in a cluster: confirmed, begun anew after a change of leaders, given up.
+
+use super::*;
+
+#[test]
+fn reads_are_confirmed_on_every_node() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(2 * SECOND);
+    cluster.propose(1, 1, "a");
+    for node in 1..=3 {
+        cluster.step(node, Input::Read { number: 7 });
+    }
+    cluster.run(SECOND / 2);
+    for node in 1..=3 {
+        assert_eq!(cluster.reads_ready[&NodeId(node)], [7], "node {node}");
+    }
+}
+
+#[test]
+fn a_read_of_a_deposed_leader_waits_for_the_new_one() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(2 * SECOND);
+    let old = cluster.leaders()[0];
+    cluster.cut_off(old);
+    cluster.step(old, Input::Read { number: 1 });
+    cluster.run(4 * SECOND);
+    assert_eq!(cluster.reads_ready[&NodeId(old)], [] as [u64; 0]);
+    cluster.propose(cluster.leaders()[0], 1, "new");
+    cluster.cut.clear();
+    cluster.run(2 * SECOND);
+    assert_eq!(cluster.reads_ready[&NodeId(old)], [1]);
+    assert_eq!(cluster.applied(old), ["new"]);
+}
+
+/// Clients give up and ask again, faster than a leader without a quorum finds out that it has none.
+#[test]
+fn reads_given_up_are_forgotten() {
+    for is_connected in [false, true] {
+        let mut cluster = Cluster::new(3);
+        cluster.run(2 * SECOND);
+        let [leader] = cluster.leaders()[..] else { panic!("one leader") };
+        if !is_connected {
+            cluster.cut_off(leader);
+        }
+        for number in 0..5 * limits::READS_MAX as u64 {
+            let replica = cluster.replicas.get_mut(&NodeId(leader)).expect("a node");
+            let read = [Input::Read { number }, Input::GiveUpRead { number }];
+            let effects = replica.step_all(cluster.now, read);
+            assert_eq!(effects.reads_refused, [0; 0]);
+        }
+        cluster.step(leader, Input::Tick);
+    }
+}
