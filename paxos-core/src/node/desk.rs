@@ -5,15 +5,23 @@
 //! the leader; what blocks is left behind on its thread, and reports to its driver when it is done.
 //! From then on the state machine works on threads of its own.
 //!
-//! That takes a runtime with several threads. On a single one nothing can go on beside what blocks, and
-//! the state machine is moved once it has returned.
+//! What blocks keeps its worker of the runtime, and with it the task that was woken last from there:
+//! tokio has a worker run that task next, and lets no other worker take it. That may be the task which
+//! sends to one of the peers, and no rescue of the driver gets it going again. So a job of a state
+//! machine that is [suspected](super::suspicion) gives the worker away before it begins
+//! (`block_in_place`). Nothing is done about one that has been quick for long and then blocks for the
+//! first time: a single peer may hear nothing until it is done. To rule that out would cost every turn
+//! a trip through the scheduler.
+//!
+//! A rescue takes a runtime with several threads. On a single one nothing can go on beside what blocks,
+//! and the state machine is moved once it has returned.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::block_in_place};
 
 use super::{
     driver::Driver,
@@ -66,14 +74,14 @@ impl<S: StateMachine> Desk<S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does a job while the driver lies here.
-    pub(super) fn lend(&self, driver: Box<Driver<S>>, job: Job<S>) -> Lent<S> {
+    /// Does a job while the driver lies here; one that may block, in a place that others can leave.
+    pub(super) fn lend(&self, driver: Box<Driver<S>>, job: Job<S>, may_block: bool) -> Lent<S> {
         {
             let mut state = self.state();
             state.driver = Some(driver);
             state.times += 1;
         }
-        let done = job.run();
+        let done = if may_block { block_in_place(|| job.run()) } else { job.run() };
         let mut state = self.state();
         match state.driver.take() {
             Some(driver) => Lent::Back(driver, done),

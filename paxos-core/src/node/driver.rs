@@ -127,10 +127,11 @@ impl<S: StateMachine> Driver<S> {
             self.take_requests(now);
             while self.is_stirred {
                 self.step(now)?;
+                let may_block = self.wiring.machine.is_suspected();
                 let Some(job) = self.wiring.machine.next_job() else { continue };
                 let done = match &desk {
                     None => job.run(),
-                    Some(desk) => match desk.lend(self, job) {
+                    Some(desk) => match desk.lend(self, job, may_block) {
                         Lent::Back(driver, done) => {
                             self = driver;
                             done

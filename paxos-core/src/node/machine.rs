@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use super::{
     applier::{Applier, Position, Responses, Work},
     error::NodeError,
+    suspicion::Suspicion,
 };
 use crate::port::StateMachine;
 
@@ -53,6 +54,7 @@ pub(super) struct Machine<S: StateMachine> {
     place: Place<S>,
     /// Whether it works on a thread of its own.
     blocks: bool,
+    suspicion: Suspicion,
     waiting: Work<S>,
     /// Of slots that have been applied and not asked for.
     responses: VecDeque<Responses<S::Response>>,
@@ -63,6 +65,7 @@ impl<S: StateMachine> Machine<S> {
         Machine {
             place: Place::Here(Box::new(Applier::new(state_machine))),
             blocks,
+            suspicion: Suspicion::new(),
             waiting: Work::default(),
             responses: VecDeque::new(),
         }
@@ -120,8 +123,14 @@ impl<S: StateMachine> Machine<S> {
         self.blocks = true;
     }
 
+    /// Whether a job that is done at once is to be done with precautions.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.suspicion.is_raised()
+    }
+
     /// A job that was done at once has taken so long.
     pub(super) fn notice(&mut self, took: Duration, patience: Duration) {
+        self.suspicion.note(took);
         if took > patience && !self.blocks {
             self.blocks = true;
             warn_of_blocking(took);

@@ -34,6 +34,7 @@ mod reading;
 mod reads;
 mod request;
 mod submitted;
+mod suspicion;
 mod writer;
 
 pub use board::Leadership;
