@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     board::Board,
     desk::Desk,
-    driver::{Driver, Wiring},
+    driver::{self, Driver, Wiring},
     error::StartError,
     handle::{Limits, Node, Shared},
     lifecycle::{self, Parts},
@@ -152,12 +152,12 @@ impl NodeBuilder {
             outstanding_commands_max: config.outstanding_commands_max,
             nodes: config.membership.voters().map(|id| id.0).collect(),
         };
-        let machine = Machine::new(state_machine, self.blocking);
+        let patience = config.heartbeat_interval;
+        let machine = Machine::new(state_machine, self.blocking, patience);
         // Nothing goes on beside what blocks the only thread.
         let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        let patience = config.heartbeat_interval;
-        let desk = (!self.blocking && !is_alone).then(|| Desk::watched(patience));
-        Ok(spawn(prepared, limits, storage, transport, machine, desk, patience))
+        let desk = (!self.blocking && !is_alone).then(|| Desk::new(patience));
+        Ok(spawn(prepared, limits, storage, transport, machine, desk))
     }
 }
 
@@ -209,7 +209,6 @@ fn spawn<S: StateMachine>(
     transport: Arc<dyn Transport>,
     machine: Machine<S>,
     desk: Option<Arc<Desk<S>>>,
-    patience: Duration,
 ) -> Node<S> {
     let Prepared { replica, peers, identity, origin } = prepared;
     let (board, view) = Board::new(replica.status(Instant::ZERO));
@@ -227,12 +226,18 @@ fn spawn<S: StateMachine>(
         requests: request_receiver,
         budget: Arc::clone(&proposal_bytes),
         board,
-        patience,
         origin,
     });
     let span = tracing::info_span!("node", id = identity.node.0);
-    let driver = tokio::spawn(driver.run(desk).instrument(span.clone()));
-    let parts = Parts { driver, transport, storage };
+    let tasks = match desk {
+        None => vec![tokio::spawn(driver::drive(driver).instrument(span.clone()))],
+        Some(desk) => {
+            let task = |driver| driver::take_turns(Arc::clone(&desk), driver);
+            let spawn = |driver| tokio::spawn(task(driver).instrument(span.clone()));
+            vec![spawn(Some(driver)), spawn(None)]
+        }
+    };
+    let parts = Parts { tasks, transport, storage };
     tokio::spawn(lifecycle::supervise(parts, ended_sender).instrument(span));
     Node::new(Shared {
         identity,

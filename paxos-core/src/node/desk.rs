@@ -1,9 +1,10 @@
 //! What saves the driver from a state machine that blocks unannounced.
 //!
-//! While the state machine works in the driver's turn, the driver itself lies on a desk. If it lies
-//! there for longer than a heartbeat, another task takes it and goes on with it, so that nobody misses
-//! the leader; what blocks is left behind on its thread, and reports to its driver when it is done.
-//! From then on the state machine works on threads of its own.
+//! While the state machine works in the driver's turn, the driver itself lies on a desk, at which two
+//! tasks sit. If it lies there for longer than a heartbeat, the other task takes it and goes on with
+//! it, so that nobody misses the leader; what blocks is left behind on its thread, and reports to its
+//! driver when it is done. Then its task watches over the one that has the driver now: there is one
+//! state machine, so nobody has to be rescued before.
 //!
 //! What blocks keeps its worker of the runtime, and with it the task that was woken last from there:
 //! tokio has a worker run that task next, and lets no other worker take it. That may be the task which
@@ -13,11 +14,10 @@
 //! first time: a single peer may hear nothing until it is done. To rule that out would cost every turn
 //! a trip through the scheduler.
 //!
-//! A rescue takes a runtime with several threads. On a single one nothing can go on beside what blocks,
-//! and the state machine is moved once it has returned.
+//! A rescue takes a runtime with several threads. On a single one nothing can go on beside what blocks.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -25,16 +25,13 @@ use tokio::{sync::oneshot, task::block_in_place};
 
 use super::{
     driver::Driver,
-    error::NodeError,
-    machine::{Done, Job, warn_of_blocking},
+    machine::{Done, Job},
 };
 use crate::port::StateMachine;
 
-/// How a driver has ended.
-type Ended = Result<(), NodeError>;
-
 /// Where the driver lies.
 pub(super) struct Desk<S: StateMachine> {
+    patience: Duration,
     state: Mutex<State<S>>,
 }
 
@@ -42,31 +39,27 @@ struct State<S: StateMachine> {
     driver: Option<Box<Driver<S>>>,
     /// Counts the times that it was laid down.
     times: u64,
-    /// For whoever finds the desk empty.
-    note: Option<Note<S>>,
+    /// Where whoever finds the desk empty reports.
+    report: Option<oneshot::Sender<Done<S>>>,
 }
 
-/// What the one who took the driver leaves behind.
-struct Note<S: StateMachine> {
-    done: oneshot::Sender<Done<S>>,
-    end: oneshot::Receiver<Ended>,
-}
-
-/// What became of a job that was done while the driver lay on the desk.
+/// What became of the driver while a job was done.
 pub(super) enum Lent<S: StateMachine> {
-    /// The driver was still there.
+    /// It was still there.
     Back(Box<Driver<S>>, Done<S>),
-    /// Another task goes on with it, and tells how it ends.
-    Taken(oneshot::Receiver<Ended>),
+    /// The other task goes on with it, and has what was done.
+    Taken,
 }
 
 impl<S: StateMachine> Desk<S> {
-    /// A desk, and a task of the current runtime that looks at it every `patience`.
-    pub(super) fn watched(patience: Duration) -> Arc<Desk<S>> {
-        let state = Mutex::new(State { driver: None, times: 0, note: None });
-        let desk = Arc::new(Desk { state });
-        tokio::spawn(watch(Arc::downgrade(&desk), patience));
-        desk
+    /// A desk where the driver may lie for as long as `patience`, or up to twice that.
+    pub(super) fn new(patience: Duration) -> Arc<Desk<S>> {
+        let state = Mutex::new(State { driver: None, times: 0, report: None });
+        Arc::new(Desk { patience, state })
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     fn state(&self) -> MutexGuard<'_, State<S>> {
@@ -83,45 +76,30 @@ impl<S: StateMachine> Desk<S> {
         }
         let done = if may_block { block_in_place(|| job.run()) } else { job.run() };
         let mut state = self.state();
-        match state.driver.take() {
-            Some(driver) => Lent::Back(driver, done),
-            None => {
-                let Note { done: sender, end } = state.note.take().expect("left by the taker");
-                // If nobody waits for it any more, the node has ended.
-                drop(sender.send(done));
-                Lent::Taken(end)
+        if let Some(driver) = state.driver.take() {
+            return Lent::Back(driver, done);
+        }
+        let report = state.report.take().expect("left by the taker");
+        // If nobody waits for it any more, the node has ended.
+        drop(report.send(done));
+        Lent::Taken
+    }
+
+    /// Waits until the driver lies on the desk for too long, and takes it; with it comes the promise
+    /// of what is being done.
+    pub(super) async fn watch(&self) -> (Box<Driver<S>>, oneshot::Receiver<Done<S>>) {
+        let mut last = self.state().times;
+        loop {
+            tokio::time::sleep(self.patience).await;
+            let mut state = self.state();
+            if state.times == last
+                && let Some(driver) = state.driver.take()
+            {
+                let (report, done) = oneshot::channel();
+                state.report = Some(report);
+                return (driver, done);
             }
+            last = state.times;
         }
-    }
-
-    /// Takes the driver, if it has been lying here since it was laid down for the `times`th time.
-    fn take(&self, times: u64) -> Option<(Box<Driver<S>>, oneshot::Sender<Ended>)> {
-        let mut state = self.state();
-        if state.times != times {
-            return None;
-        }
-        let mut driver = state.driver.take()?;
-        let (done, receiver) = oneshot::channel();
-        let (end_sender, end) = oneshot::channel();
-        state.note = Some(Note { done, end });
-        driver.leave_behind(receiver);
-        Some((driver, end_sender))
-    }
-}
-
-/// Looks whether the driver lies on the desk for too long, and goes on with it.
-async fn watch<S: StateMachine>(desk: Weak<Desk<S>>, patience: Duration) {
-    let mut last = 0;
-    loop {
-        tokio::time::sleep(patience).await;
-        let Some(desk) = desk.upgrade() else { return };
-        if let Some((driver, end)) = desk.take(last) {
-            warn_of_blocking(patience);
-            drop(desk);
-            // Whoever waits for the end has the driver's first task to tell.
-            drop(end.send(driver.run(None).await));
-            return;
-        }
-        last = desk.state().times;
     }
 }

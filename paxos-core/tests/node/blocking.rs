@@ -2,6 +2,7 @@
 //! they want to. On threads and a clock that are real, since nothing else blocks.
 
 use std::{
+    ops::RangeInclusive,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -14,13 +15,17 @@ use std::{
 use async_trait::async_trait;
 use paxos_core::{
     Config,
-    message::Message,
+    message::{Message, Record},
     node::ProposeError,
-    port::{Event, StateMachine, Transport, TransportError},
-    types::{Identity, NodeId, Peer, Slot},
+    port::{
+        Event, Recovered, StateMachine, Storage, StorageError, Transport, TransportError, Write,
+        WriteBatch,
+    },
+    types::{ClusterId, Identity, NodeId, Peer, Slot},
 };
+use paxos_storage::MemoryStorage;
 use paxos_transport::MemoryTransport;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task};
 
 use super::cluster::Cluster;
 
@@ -191,7 +196,7 @@ async fn what_is_sent_right_before_a_slow_state_machine_blocks_goes_out() {
     let lanes: Vec<_> = (1..=3).map(|_| Arc::new(Calls::default())).collect();
     for ((id, turnstile), calls) in (1..).zip(&turnstiles).zip(&lanes) {
         let lane = Lane { inner: cluster.network.join(id), calls: Arc::clone(calls) };
-        cluster.start_node_over(lane, id, turnstile.clone()).await;
+        cluster.start_node_on(cluster.disks[&id].clone(), lane, id, turnstile.clone()).await;
     }
     let leader = cluster.leader_of(1).await;
     let turnstile = only_closed(&turnstiles, leader);
@@ -219,4 +224,77 @@ async fn what_is_sent_right_before_a_slow_state_machine_blocks_goes_out() {
     for id in 1..=3 {
         assert_eq!(cluster.node(id).shutdown().await, Ok(()));
     }
+}
+
+/// Sleeps for as many milliseconds as it is told; says in which task.
+struct Sleeper;
+
+impl StateMachine for Sleeper {
+    type Command = u64;
+    type Response = task::Id;
+
+    fn apply(&mut self, _: Slot, commands: Vec<u64>) -> Vec<task::Id> {
+        let sleep = |millis| {
+            thread::sleep(Duration::from_millis(millis));
+            task::id()
+        };
+        commands.into_iter().map(sleep).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn blocking_once_is_forgiven_and_blocking_again_is_not() {
+    let mut cluster = Cluster::new(1, |_| ());
+    cluster.start_node(1, Sleeper).await;
+    let node = cluster.node(1);
+    let before = node.propose(0).await;
+    // Three heartbeats.
+    assert_eq!(node.propose(300).await, before);
+    let after = node.propose(0).await;
+    assert_ne!(before, after, "another task has the driver");
+    assert_eq!(node.propose(0).await, after);
+    assert_eq!(node.propose(300).await, after);
+    let moved = node.propose(0).await;
+    assert_ne!(node.propose(0).await, moved, "each job is a task");
+    assert_eq!(node.shutdown().await, Ok(()));
+}
+
+/// Blocks its caller for longer than a heartbeat.
+struct BlockingDisk(MemoryStorage);
+
+#[async_trait]
+impl Storage for BlockingDisk {
+    async fn recover(&self, cluster: ClusterId, node: NodeId) -> Result<Recovered, StorageError> {
+        self.0.recover(cluster, node).await
+    }
+
+    fn write(&self, batch: WriteBatch) -> Write {
+        thread::sleep(ELECTION_TIMEOUT / 16);
+        self.0.write(batch)
+    }
+
+    async fn read(
+        &self,
+        slots: RangeInclusive<Slot>,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, StorageError> {
+        self.0.read(slots, bytes_max).await
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_slow_before_the_state_machine_in_a_turn_is_not_taken_for_it() {
+    let mut cluster = Cluster::new(1, configure);
+    let (disk, transport) = (BlockingDisk(cluster.disks[&1].clone()), cluster.network.join(1));
+    cluster.start_node_on(disk, transport, 1, Sleeper).await;
+    let node = cluster.node(1);
+    let driver = node.propose(0).await;
+    for _ in 0..24 {
+        assert_eq!(node.propose(0).await, driver);
+    }
+    assert_eq!(node.shutdown().await, Ok(()));
 }
