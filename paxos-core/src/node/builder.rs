@@ -6,7 +6,7 @@ use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::{mpsc, watch},
 };
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
@@ -153,11 +153,12 @@ impl NodeBuilder {
             nodes: config.membership.voters().map(|id| id.0).collect(),
         };
         let patience = config.heartbeat_interval;
-        let machine = Machine::new(state_machine, self.blocking, patience);
+        let span = tracing::info_span!("node", id = config.id.0);
+        let machine = Machine::new(state_machine, self.blocking, patience, span.clone());
         // Nothing goes on beside what blocks the only thread.
         let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         let desk = (!self.blocking && !is_alone).then(|| Desk::new(patience));
-        Ok(spawn(prepared, limits, storage, transport, machine, desk))
+        Ok(spawn(prepared, limits, storage, transport, machine, desk, span))
     }
 }
 
@@ -209,6 +210,7 @@ fn spawn<S: StateMachine>(
     transport: Arc<dyn Transport>,
     machine: Machine<S>,
     desk: Option<Arc<Desk<S>>>,
+    span: Span,
 ) -> Node<S> {
     let Prepared { replica, peers, identity, origin } = prepared;
     let (board, view) = Board::new(replica.status(Instant::ZERO));
@@ -228,7 +230,6 @@ fn spawn<S: StateMachine>(
         board,
         origin,
     });
-    let span = tracing::info_span!("node", id = identity.node.0);
     let tasks = match desk {
         None => vec![tokio::spawn(driver::drive(driver).instrument(span.clone()))],
         Some(desk) => {

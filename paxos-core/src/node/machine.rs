@@ -14,7 +14,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, spawn_blocking},
+};
+use tracing::Span;
 
 use super::{
     applier::{Applier, Position, Responses, Work},
@@ -55,6 +59,8 @@ pub(super) struct Machine<S: StateMachine> {
     /// Whether it works on a thread of its own.
     blocks: bool,
     suspicion: Suspicion,
+    /// The node's, for what is said on other threads.
+    span: Span,
     waiting: Work<S>,
     /// Of slots that have been applied and not asked for.
     responses: VecDeque<Responses<S::Response>>,
@@ -62,11 +68,12 @@ pub(super) struct Machine<S: StateMachine> {
 
 impl<S: StateMachine> Machine<S> {
     /// One that does not block may work for as long as `patience` in the driver's turn.
-    pub(super) fn new(state_machine: S, blocks: bool, patience: Duration) -> Self {
+    pub(super) fn new(state_machine: S, blocks: bool, patience: Duration, span: Span) -> Self {
         Machine {
             place: Place::Here(Box::new(Applier::new(state_machine))),
             blocks,
             suspicion: Suspicion::new(patience),
+            span,
             waiting: Work::default(),
             responses: VecDeque::new(),
         }
@@ -99,7 +106,7 @@ impl<S: StateMachine> Machine<S> {
         let (sender, receiver) = oneshot::channel();
         self.place = Place::Away(Some(receiver));
         // If nobody waits for it any more, the node has ended.
-        tokio::task::spawn_blocking(|| drop(sender.send(job.run())));
+        in_background(&self.span, || drop(sender.send(job.run())));
         None
     }
 
@@ -177,10 +184,19 @@ impl<S: StateMachine> Machine<S> {
             if !self.blocks {
                 return applier.flush();
             }
-            let flushed = tokio::task::spawn_blocking(move || applier.flush()).await;
+            let flushed = in_background(&self.span, move || applier.flush()).await;
             return flushed.unwrap_or(Err(NodeError::RuntimeEnded));
         }
     }
+}
+
+/// Works on a thread of its own, whose lines in the log are in this span.
+fn in_background<R: Send + 'static>(
+    span: &Span,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> JoinHandle<R> {
+    let span = span.clone();
+    spawn_blocking(move || span.in_scope(work))
 }
 
 #[cfg(test)]
@@ -238,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_state_machine_that_takes_long_twice_works_on_another_thread_from_then_on() {
-        let mut machine = Machine::new(Sleeper, false, PATIENCE);
+        let mut machine = Machine::new(Sleeper, false, PATIENCE, Span::none());
         let here = thread::current().id();
         for took in [Duration::ZERO, PATIENCE, 2 * PATIENCE, 2 * PATIENCE] {
             assert_eq!(apply(&mut machine, delivery(1, 0)).await, here);
@@ -250,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_said_to_block_never_works_here() {
-        let mut machine = Machine::new(Sleeper, true, PATIENCE);
+        let mut machine = Machine::new(Sleeper, true, PATIENCE, Span::none());
         assert_ne!(apply(&mut machine, delivery(1, 0)).await, thread::current().id());
     }
 }

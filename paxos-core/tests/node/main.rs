@@ -10,5 +10,6 @@ mod failover;
 mod faults;
 mod identity;
 mod limits;
+mod logs;
 mod proposals;
 mod reads;
