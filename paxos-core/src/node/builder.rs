@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     board::Board,
     desk::Desk,
-    driver::{self, Driver, Wiring},
+    driver::{self, Driver, DriversDesk, Wiring},
     error::StartError,
     handle::{Limits, Node, Shared},
     lifecycle::{self, Parts},
@@ -157,7 +157,7 @@ impl NodeBuilder {
         let machine = Machine::new(state_machine, self.blocking, patience, span.clone());
         // Nothing goes on beside what blocks the only thread.
         let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        let desk = (!self.blocking && !is_alone).then(|| Desk::new(patience));
+        let desk = (!self.blocking && !is_alone).then(|| Arc::new(Desk::new(patience)));
         Ok(spawn(prepared, limits, storage, transport, machine, desk, span))
     }
 }
@@ -209,7 +209,7 @@ fn spawn<S: StateMachine>(
     storage: Arc<dyn Storage>,
     transport: Arc<dyn Transport>,
     machine: Machine<S>,
-    desk: Option<Arc<Desk<S>>>,
+    desk: Option<Arc<DriversDesk<S>>>,
     span: Span,
 ) -> Node<S> {
     let Prepared { replica, peers, identity, origin } = prepared;

@@ -10,96 +10,137 @@
 //! tokio has a worker run that task next, and lets no other worker take it. That may be the task which
 //! sends to one of the peers, and no rescue of the driver gets it going again. So a job of a state
 //! machine that is [suspected](super::suspicion) gives the worker away before it begins
-//! (`block_in_place`). Nothing is done about one that has been quick for long and then blocks for the
+//! ([`Job::run_aside`](super::machine::Job::run_aside)). Nothing is done about one that has been quick for long and then blocks for the
 //! first time: a single peer may hear nothing until it is done. To rule that out would cost every turn
 //! a trip through the scheduler.
 //!
 //! A rescue takes a runtime with several threads. On a single one nothing can go on beside what blocks.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::oneshot, task::block_in_place};
+use tokio::sync::oneshot;
 
-use super::{
-    driver::Driver,
-    machine::{Done, Job},
-};
-use crate::port::StateMachine;
-
-/// Where the driver lies.
-pub(super) struct Desk<S: StateMachine> {
+/// Where a `T` lies while a job is done that results in an `R`.
+pub(super) struct Desk<T, R> {
     patience: Duration,
-    state: Mutex<State<S>>,
+    top: Mutex<Top<T, R>>,
 }
 
-struct State<S: StateMachine> {
-    driver: Option<Box<Driver<S>>>,
-    /// Counts the times that it was laid down.
+/// What is on it.
+struct Top<T, R> {
+    lying: Option<T>,
+    /// Counts the times that something was laid down.
     times: u64,
     /// Where whoever finds the desk empty reports.
-    report: Option<oneshot::Sender<Done<S>>>,
+    report: Option<oneshot::Sender<R>>,
 }
 
-/// What became of the driver while a job was done.
-pub(super) enum Lent<S: StateMachine> {
+/// What became of what was laid down, when the job was done.
+pub(super) enum Lent<T, R> {
     /// It was still there.
-    Back(Box<Driver<S>>, Done<S>),
-    /// The other task goes on with it, and has what was done.
+    Back(T, R),
+    /// The other task goes on with it, and has the result.
     Taken,
 }
 
-impl<S: StateMachine> Desk<S> {
-    /// A desk where the driver may lie for as long as `patience`, or up to twice that.
-    pub(super) fn new(patience: Duration) -> Arc<Desk<S>> {
-        let state = Mutex::new(State { driver: None, times: 0, report: None });
-        Arc::new(Desk { patience, state })
+impl<T, R> Desk<T, R> {
+    /// A desk where something may lie for as long as `patience`, or up to twice that.
+    pub(super) fn new(patience: Duration) -> Self {
+        Desk { patience, top: Mutex::new(Top { lying: None, times: 0, report: None }) }
     }
 
     pub(super) fn patience(&self) -> Duration {
         self.patience
     }
 
-    fn state(&self) -> MutexGuard<'_, State<S>> {
+    fn top(&self) -> MutexGuard<'_, Top<T, R>> {
         // Nothing in here panics half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.top.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does a job while the driver lies here; one that may block, in a place that others can leave.
-    pub(super) fn lend(&self, driver: Box<Driver<S>>, job: Job<S>, may_block: bool) -> Lent<S> {
+    /// Does a job while `lent` lies here.
+    pub(super) fn lend(&self, lent: T, job: impl FnOnce() -> R) -> Lent<T, R> {
         {
-            let mut state = self.state();
-            state.driver = Some(driver);
-            state.times += 1;
+            let mut top = self.top();
+            top.lying = Some(lent);
+            top.times += 1;
         }
-        let done = if may_block { block_in_place(|| job.run()) } else { job.run() };
-        let mut state = self.state();
-        if let Some(driver) = state.driver.take() {
-            return Lent::Back(driver, done);
+        let result = job();
+        let mut top = self.top();
+        if let Some(lent) = top.lying.take() {
+            return Lent::Back(lent, result);
         }
-        let report = state.report.take().expect("left by the taker");
+        let report = top.report.take().expect("left by the taker");
         // If nobody waits for it any more, the node has ended.
-        drop(report.send(done));
+        drop(report.send(result));
         Lent::Taken
     }
 
-    /// Waits until the driver lies on the desk for too long, and takes it; with it comes the promise
-    /// of what is being done.
-    pub(super) async fn watch(&self) -> (Box<Driver<S>>, oneshot::Receiver<Done<S>>) {
-        let mut last = self.state().times;
+    /// Waits until something lies here for too long, and takes it; with it comes the promise of the
+    /// result.
+    pub(super) async fn watch(&self) -> (T, oneshot::Receiver<R>) {
+        let mut last = self.top().times;
         loop {
             tokio::time::sleep(self.patience).await;
-            let mut state = self.state();
-            if state.times == last
-                && let Some(driver) = state.driver.take()
+            let mut top = self.top();
+            if top.times == last
+                && let Some(lent) = top.lying.take()
             {
-                let (report, done) = oneshot::channel();
-                state.report = Some(report);
-                return (driver, done);
+                let (report, result) = oneshot::channel();
+                top.report = Some(report);
+                return (lent, result);
             }
-            last = state.times;
+            last = top.times;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, mpsc},
+        thread,
+    };
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lies_for_too_long_is_taken_and_the_result_follows() {
+        let desk = Arc::new(Desk::new(PATIENCE));
+        let (begin, begun) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let job = move || {
+            begin.send(()).expect("waited for");
+            ended.recv().expect("told")
+        };
+        let lender = thread::spawn({
+            let desk = Arc::clone(&desk);
+            move || {
+                assert!(matches!(desk.lend("driver", &job), Lent::Back("driver", 1)));
+                assert!(matches!(desk.lend("driver", &job), Lent::Taken));
+            }
+        });
+        begun.recv().expect("the first job begins");
+        let start = Instant::now();
+        let ((lent, result), ()) = tokio::join!(desk.watch(), async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            end.send(1).expect("waited for");
+            begun.recv().expect("the second job begins");
+        });
+        assert_eq!(
+            (lent, start.elapsed()),
+            ("driver", 2 * PATIENCE),
+            "the second job's time counts"
+        );
+        end.send(2).expect("waited for");
+        assert_eq!(result.await, Ok(2));
+        lender.join().expect("no panic");
     }
 }

@@ -66,6 +66,9 @@ pub(super) struct Wiring<S: StateMachine> {
     pub(super) origin: tokio::time::Instant,
 }
 
+/// Where the driver lies while the state machine works in its turn.
+pub(super) type DriversDesk<S> = Desk<Box<Driver<S>>, Done<S>>;
+
 /// The task.
 pub(super) struct Driver<S: StateMachine> {
     wiring: Wiring<S>,
@@ -107,7 +110,7 @@ impl<S: StateMachine> Driver<S> {
 
     /// Works until it is told to stop, nobody can use the node any more, or something fails. With a
     /// desk, it lies there while the state machine works, and may be taken away.
-    async fn run(mut self: Box<Self>, desk: Option<&Desk<S>>) -> Result<Parting, NodeError> {
+    async fn run(mut self: Box<Self>, desk: Option<&DriversDesk<S>>) -> Result<Parting, NodeError> {
         loop {
             self.arm_timer();
             poll_fn(|cx| self.poll_gather(cx)).await?;
@@ -124,7 +127,7 @@ impl<S: StateMachine> Driver<S> {
                 let begun = if may_block { self.now() } else { now };
                 let done = match desk {
                     None => job.run(),
-                    Some(desk) => match desk.lend(self, job, may_block) {
+                    Some(desk) => match desk.lend(self, || job.run_aside(may_block)) {
                         Lent::Back(driver, done) => {
                             self = driver;
                             done
@@ -394,7 +397,7 @@ pub(super) async fn drive<S: StateMachine>(driver: Box<Driver<S>>) -> Result<(),
 /// One of the two tasks at a desk: works on the driver while it has it, and waits for it when it has
 /// not. The one that has it in the end returns; the other one never does.
 pub(super) async fn take_turns<S: StateMachine>(
-    desk: Arc<Desk<S>>,
+    desk: Arc<DriversDesk<S>>,
     mut driver: Option<Box<Driver<S>>>,
 ) -> Result<(), NodeError> {
     loop {

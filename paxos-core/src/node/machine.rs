@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     sync::oneshot,
-    task::{JoinHandle, spawn_blocking},
+    task::{JoinHandle, block_in_place, spawn_blocking},
 };
 use tracing::Span;
 
@@ -44,6 +44,12 @@ impl<S: StateMachine> Job<S> {
     pub(super) fn run(mut self) -> Done<S> {
         let result = self.applier.work(&mut self.work, &mut self.responses);
         Done { job: self, result }
+    }
+
+    /// As [`run`](Job::run), on a worker of the runtime; if the job `may_block`, the worker goes on
+    /// with everything else meanwhile, on a thread that takes this one's place.
+    pub(super) fn run_aside(self, may_block: bool) -> Done<S> {
+        if may_block { block_in_place(|| self.run()) } else { self.run() }
     }
 }
 
