@@ -24,13 +24,13 @@ use super::{
     log_reader::LogReader,
     machine::{Done, Machine},
     reads::Reads,
-    request::{Budget, Proposal, Request, TIMEOUT_MAX, Waiter, cost},
+    request::{Budget, Request, Submission, TIMEOUT_MAX, Waiter, cost},
     writer::{Progress, Writer},
 };
 use crate::{
     message::Message,
     port::{Event, StateMachine, Transport, WriteBatch},
-    replica::{self, Effects, Outcome, Replica},
+    replica::{self, Effects, Outcome, Proposal, Replica},
     types::{Instant, NodeId},
 };
 
@@ -288,11 +288,11 @@ impl<S: StateMachine> Driver<S> {
         let mut taken = 0;
         for request in arrived.drain(..) {
             match request {
-                Request::Propose(proposal) => taken += self.take_proposal(now, proposal),
-                Request::ProposeBatch(proposals) => {
-                    taken += proposals
+                Request::Propose(submission) => taken += self.take_submission(now, submission),
+                Request::ProposeBatch(submissions) => {
+                    taken += submissions
                         .into_iter()
-                        .map(|proposal| self.take_proposal(now, proposal))
+                        .map(|submission| self.take_submission(now, submission))
                         .sum::<usize>();
                 }
                 Request::Read { task, timeout } => {
@@ -307,13 +307,13 @@ impl<S: StateMachine> Driver<S> {
         self.wiring.budget.give_back(taken);
     }
 
-    /// Takes in a proposal; returns what it took of the budget.
-    fn take_proposal(&mut self, now: Instant, proposal: Proposal<S::Response>) -> usize {
-        let Proposal { id, command, timeout, reply } = proposal;
+    /// Takes in a command; returns what it took of the budget.
+    fn take_submission(&mut self, now: Instant, submission: Submission<S::Response>) -> usize {
+        let Submission { id, command, timeout, reply } = submission;
         let cost = cost(&command);
         let deadline = now.after(timeout.min(TIMEOUT_MAX));
         let waiter = Waiter { reply, is_named: id.is_some() };
-        let proposal = replica::Proposal { id, command, deadline, waiter };
+        let proposal = Proposal { id, command, deadline, waiter };
         self.inputs.push(Input::<S>::Propose(proposal));
         cost
     }
