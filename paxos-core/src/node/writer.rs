@@ -57,19 +57,11 @@ pub(super) struct Writer {
     /// What has come since the write under way began.
     next: WriteBatch,
     next_last: Option<WriteId>,
-    /// What a failed write is tried again with; only for a planted bug.
-    copy: Option<WriteBatch>,
 }
 
 impl Writer {
     pub(super) fn new(storage: Arc<dyn Storage>) -> Writer {
-        Writer {
-            storage,
-            state: WriteState::Idle,
-            next: WriteBatch::default(),
-            next_last: None,
-            copy: None,
-        }
+        Writer { storage, state: WriteState::Idle, next: WriteBatch::default(), next_last: None }
     }
 
     /// Queues a batch. The driver's own batches have no id.
@@ -145,10 +137,9 @@ impl Writer {
                 return Ok(Some(Progress::Written { last, room_again: full }));
             }
             Err(WriteError::Full { path, batch }) => (path, *batch),
-            Err(WriteError::Failed(error)) => match self.copy.take() {
-                Some(batch) => (error.to_string(), batch),
-                None => return Err(error),
-            },
+            // Of what it failed to sync the kernel has nothing left to write the second time.
+            Err(WriteError::Failed(_)) if planted!(FailedSyncRetried) => Default::default(),
+            Err(WriteError::Failed(error)) => return Err(error),
         };
         let retry = Box::pin(tokio::time::sleep(FULL_RETRY_INTERVAL));
         self.state = WriteState::Full { last, batch, retry };
@@ -168,7 +159,6 @@ impl Writer {
     }
 
     fn start(&mut self, last: Option<WriteId>, batch: WriteBatch, full: bool) {
-        self.copy = planted!(FailedSyncRetried).then(|| batch.clone());
         self.state = WriteState::Writing { last, full, write: self.storage.write(batch) };
     }
 }
