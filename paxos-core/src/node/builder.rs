@@ -213,7 +213,7 @@ fn spawn<S: StateMachine>(
     span: Span,
 ) -> Node<S> {
     let Prepared { replica, peers, identity, origin } = prepared;
-    let (board, view) = Board::new(replica.status(Instant::ZERO));
+    let (board, view) = Board::new(&replica, origin);
     let (ended_sender, ended) = watch::channel(None);
     let (requests, request_receiver) = mpsc::unbounded_channel();
     let proposal_bytes = Budget::new(limits.outstanding_bytes_max);

@@ -137,7 +137,7 @@ impl<S: StateMachine> Driver<S> {
                 };
                 self.on_done(begun, done)?;
             }
-            self.wiring.board.publish(&self.wiring.replica, now);
+            self.wiring.board.publish(&self.wiring.replica);
             tokio::task::consume_budget().await;
         }
         // Requests that wait are told by the closed channels; what is under way gets its end.

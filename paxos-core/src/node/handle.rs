@@ -159,7 +159,7 @@ impl<S: StateMachine> Node<S> {
         self.end(answer).await
     }
 
-    /// The replica's state after its latest step.
+    /// The replica's state after its latest turn; how long its peers have been silent, up to now.
     #[must_use]
     pub fn status(&self) -> Status {
         self.shared.view.status()
