@@ -113,8 +113,20 @@ impl NodeBuilder {
     }
 
     /// Says that the state machine blocks its thread for long, waiting for a disk say: it works on a
-    /// thread of its own, which costs some microseconds each time. One that blocks unannounced is
-    /// noticed when it has held up the node for longer than a heartbeat, and moved there.
+    /// thread of its own, which costs some microseconds each time.
+    ///
+    /// One that blocks unannounced for longer than a heartbeat is left behind on its thread, and the
+    /// node goes on without it until it is done. If that happens again soon, it is moved to threads of
+    /// its own for good. The log says so both times. What this cannot mend:
+    ///
+    /// - On a current-thread runtime there is nobody to go on: the node and everything else on the
+    ///   runtime stand still until the state machine returns, and a leader that stands still for an
+    ///   election timeout is replaced. It is moved all the same, once it has blocked twice.
+    /// - The same goes for a runtime with several threads while all of them are busy: when as many
+    ///   state machines block there at once as it has workers, say. One that is new or has lately been
+    ///   slow gives its worker to another thread first, and so does not count among them.
+    /// - One that has been quick for long and then blocks for the first time may hold up what else its
+    ///   worker was about to run, until it returns: the connection to one of the peers, for example.
     pub fn blocking_state_machine(mut self) -> Self {
         self.blocking = true;
         self
