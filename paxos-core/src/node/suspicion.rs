@@ -1,7 +1,7 @@
 //! Whether a state machine of which nobody has said that it blocks may block all the same.
 //!
 //! It is suspected until it has been quick some times in a row, and again after anything that took
-//! long. A job of a suspect is done with precautions that cost some ten microseconds, and is timed by
+//! long. A job of a suspect is done with precautions that cost 10 to 25 microseconds, and is timed by
 //! itself; a state machine that does not block is to be spared both. It stands convicted once it has
 //! held up the driver twice under the same suspicion: once may have been a pause of the whole process.
 
@@ -11,8 +11,9 @@ use std::{mem, time::Duration};
 /// block takes a millisecond or two.
 const SLOW: Duration = Duration::from_millis(5);
 
-/// Quick jobs in a row that clear it.
-const QUICK_JOBS: u32 = 16;
+/// Quick jobs in a row that clear it. So few, because a busy machine interrupts turns: the precautions
+/// that follow are to be lost beside what the interruption took.
+const QUICK_JOBS: u32 = 8;
 
 pub(super) struct Suspicion {
     /// How long it may hold up the driver.

@@ -244,16 +244,20 @@ impl StateMachine for Sleeper {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn blocking_once_is_forgiven_and_blocking_again_is_not() {
-    let mut cluster = Cluster::new(1, |_| ());
+    // A heartbeat for which no busy machine stops the process.
+    let mut cluster = Cluster::new(1, |config| {
+        config.heartbeat_interval = ELECTION_TIMEOUT / 2;
+        config.election_timeout = 3 * ELECTION_TIMEOUT;
+    });
     cluster.start_node(1, Sleeper).await;
     let node = cluster.node(1);
     let before = node.propose(0).await;
     // Three heartbeats.
-    assert_eq!(node.propose(300).await, before);
+    assert_eq!(node.propose(750).await, before);
     let after = node.propose(0).await;
     assert_ne!(before, after, "another task has the driver");
     assert_eq!(node.propose(0).await, after);
-    assert_eq!(node.propose(300).await, after);
+    assert_eq!(node.propose(750).await, after);
     let moved = node.propose(0).await;
     assert_ne!(node.propose(0).await, moved, "each job is a task");
     assert_eq!(node.shutdown().await, Ok(()));

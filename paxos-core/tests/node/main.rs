@@ -10,6 +10,5 @@ mod failover;
 mod faults;
 mod identity;
 mod limits;
-mod logs;
 mod proposals;
 mod reads;

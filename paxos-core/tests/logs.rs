@@ -1,4 +1,8 @@
-//! Every line in the log of a process with several nodes says which node it is about.
+//! Every line in the log of a process with several nodes says which node it is about. In a process of
+//! its own: `tracing` remembers for every place whether anybody wants its lines, and the threads of other
+//! tests, which want none, would be asked as well.
+
+#![cfg(feature = "node")]
 
 use std::{
     cell::RefCell,
@@ -12,14 +16,18 @@ use std::{
     time::Duration,
 };
 
-use paxos_core::{port::StateMachine, types::Slot};
+use paxos_core::{
+    Node,
+    port::StateMachine,
+    types::{Membership, Slot},
+};
+use paxos_storage::MemoryStorage;
+use paxos_transport::MemoryNetwork;
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
-
-use super::cluster::Cluster;
 
 thread_local! {
     /// The spans that this thread is in.
@@ -123,19 +131,24 @@ fn a_node_is_named_by_its_lines_whatever_thread_and_task_they_come_from() {
         .build()
         .expect("threads");
     let ends = runtime.spawn(async {
-        let mut cluster = Cluster::new(1, |_| ());
-        cluster.start_node(1, Talker).await;
+        let node = Node::builder(1, Membership::new([(1, "node-1")]).expect("a membership"))
+            .storage(MemoryStorage::new())
+            .transport(MemoryNetwork::new(1).join(1))
+            .start(Talker)
+            .await
+            .expect("the node starts");
         // Rescued from the first, back in the driver's turn, rescued from the third; the last one is
         // done on a thread of its own.
         for millis in [300, 0, 300, 0] {
-            cluster.node(1).propose(millis).await.expect("a response");
+            node.propose(millis).await.expect("a response");
         }
-        cluster.node(1).shutdown().await.expect("a clean end");
+        node.shutdown().await.expect("a clean end");
     });
     runtime.block_on(ends).expect("no panic");
     let lines = log.0.lines.lock().expect("no panic");
     let of = |text: &str| lines.iter().filter(|(_, line)| line.starts_with(text)).count();
-    assert_eq!((of("applied"), of("the state machine blocks")), (4, 2), "{lines:?}");
+    // A busy machine may stop the process for as long as a heartbeat.
+    assert!(of("applied") == 4 && of("the state machine blocks") >= 2, "{lines:?}");
     let nameless: Vec<_> = lines.iter().filter(|(node, _)| *node != Some(1)).collect();
     assert!(nameless.iter().all(|(_, line)| line == "recovered"), "{nameless:?}");
 }
