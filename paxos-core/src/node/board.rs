@@ -3,6 +3,7 @@
 use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -31,8 +32,10 @@ impl Leadership {
 pub(super) struct Board {
     status: Arc<Mutex<Status>>,
     leadership: watch::Sender<Leadership>,
-    /// What `leadership` holds.
-    told: Leadership,
+    /// What `status` holds.
+    shown: Status,
+    /// To be compared with it.
+    latest: Status,
 }
 
 /// The handles' side.
@@ -40,6 +43,14 @@ pub(super) struct Board {
 pub(super) struct View {
     status: Arc<Mutex<Status>>,
     leadership: watch::Receiver<Leadership>,
+    /// The origin of the replica's clock.
+    origin: tokio::time::Instant,
+}
+
+/// The time of every status on the board: a silence that ends there tells when it began, and does not
+/// change with time. Whoever asks is told how long it has lasted.
+fn end_of_time() -> Instant {
+    Instant::from_origin(Duration::MAX)
 }
 
 fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
@@ -47,26 +58,35 @@ fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
     status.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// As `clone_from`, into the room that is there.
+fn copy(from: &Status, to: &mut Status) {
+    let mut peers = mem::take(&mut to.peers);
+    peers.clone_from(&from.peers);
+    *to = Status { peers, ..*from };
+}
+
 impl Board {
-    pub(super) fn new(status: Status) -> (Board, View) {
-        let told = Leadership::of(&status);
-        let (sender, leadership) = watch::channel(told);
-        let status = Arc::new(Mutex::new(status));
-        let view = View { status: Arc::clone(&status), leadership };
-        (Board { status, leadership: sender, told }, view)
+    /// `origin` is that of the replica's clock.
+    pub(super) fn new<W>(replica: &Replica<W>, origin: tokio::time::Instant) -> (Board, View) {
+        let shown = replica.status(end_of_time());
+        let (sender, leadership) = watch::channel(Leadership::of(&shown));
+        let status = Arc::new(Mutex::new(shown.clone()));
+        let view = View { status: Arc::clone(&status), leadership, origin };
+        (Board { status, leadership: sender, latest: shown.clone(), shown }, view)
     }
 
-    /// Shows the state after a turn, and tells of a change of leadership.
-    pub(super) fn publish<W>(&mut self, replica: &Replica<W>, now: Instant) {
-        let leadership = {
-            let mut status = lock(&self.status);
-            replica.update_status(&mut status, now);
-            Leadership::of(&status)
-        };
-        if leadership == self.told {
+    /// Shows what has changed in a turn, and tells of a change of leadership.
+    pub(super) fn publish<W>(&mut self, replica: &Replica<W>) {
+        replica.update_status(&mut self.latest, end_of_time());
+        if self.latest == self.shown {
             return;
         }
-        let before = mem::replace(&mut self.told, leadership);
+        copy(&self.latest, &mut lock(&self.status));
+        mem::swap(&mut self.latest, &mut self.shown);
+        let (before, leadership) = (Leadership::of(&self.latest), Leadership::of(&self.shown));
+        if before == leadership {
+            return;
+        }
         self.leadership.send_replace(leadership);
         if before.leader != leadership.leader {
             let leader = leadership.leader.map(|id| id.0);
@@ -77,7 +97,12 @@ impl Board {
 
 impl View {
     pub(super) fn status(&self) -> Status {
-        lock(&self.status).clone()
+        let mut status = lock(&self.status).clone();
+        let ahead = end_of_time().since(Instant::from_origin(self.origin.elapsed()));
+        for peer in &mut status.peers {
+            peer.silent_for = peer.silent_for.saturating_sub(ahead);
+        }
+        status
     }
 
     pub(super) fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -6,13 +6,13 @@ use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::{mpsc, watch},
 };
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     board::Board,
     desk::Desk,
-    driver::{Driver, Wiring},
+    driver::{self, Driver, DriversDesk, Wiring},
     error::StartError,
     handle::{Limits, Node, Shared},
     lifecycle::{self, Parts},
@@ -113,8 +113,20 @@ impl NodeBuilder {
     }
 
     /// Says that the state machine blocks its thread for long, waiting for a disk say: it works on a
-    /// thread of its own, which costs some microseconds each time. One that blocks unannounced is
-    /// noticed when it has held up the node for longer than a heartbeat, and moved there.
+    /// thread of its own, which costs some microseconds each time.
+    ///
+    /// One that blocks unannounced for longer than a heartbeat is left behind on its thread, and the
+    /// node goes on without it until it is done. If that happens again soon, it is moved to threads of
+    /// its own for good. The log says so both times. What this cannot mend:
+    ///
+    /// - On a current-thread runtime there is nobody to go on: the node and everything else on the
+    ///   runtime stand still until the state machine returns, and a leader that stands still for an
+    ///   election timeout is replaced. It is moved all the same, once it has blocked twice.
+    /// - The same goes for a runtime with several threads while all of them are busy: when as many
+    ///   state machines block there at once as it has workers, say. One that is new or has lately been
+    ///   slow gives its worker to another thread first, and so does not count among them.
+    /// - One that has been quick for long and then blocks for the first time may hold up what else its
+    ///   worker was about to run, until it returns: the connection to one of the peers, for example.
     pub fn blocking_state_machine(mut self) -> Self {
         self.blocking = true;
         self
@@ -152,12 +164,13 @@ impl NodeBuilder {
             outstanding_commands_max: config.outstanding_commands_max,
             nodes: config.membership.voters().map(|id| id.0).collect(),
         };
-        let machine = Machine::new(state_machine, self.blocking);
+        let patience = config.heartbeat_interval;
+        let span = tracing::info_span!("node", id = config.id.0);
+        let machine = Machine::new(state_machine, self.blocking, patience, span.clone());
         // Nothing goes on beside what blocks the only thread.
         let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        let patience = config.heartbeat_interval;
-        let desk = (!self.blocking && !is_alone).then(|| Desk::watched(patience));
-        Ok(spawn(prepared, limits, storage, transport, machine, desk, patience))
+        let desk = (!self.blocking && !is_alone).then(|| Arc::new(Desk::new(patience)));
+        Ok(spawn(prepared, limits, storage, transport, machine, desk, span))
     }
 }
 
@@ -208,11 +221,11 @@ fn spawn<S: StateMachine>(
     storage: Arc<dyn Storage>,
     transport: Arc<dyn Transport>,
     machine: Machine<S>,
-    desk: Option<Arc<Desk<S>>>,
-    patience: Duration,
+    desk: Option<Arc<DriversDesk<S>>>,
+    span: Span,
 ) -> Node<S> {
     let Prepared { replica, peers, identity, origin } = prepared;
-    let (board, view) = Board::new(replica.status(Instant::ZERO));
+    let (board, view) = Board::new(&replica, origin);
     let (ended_sender, ended) = watch::channel(None);
     let (requests, request_receiver) = mpsc::unbounded_channel();
     let proposal_bytes = Budget::new(limits.outstanding_bytes_max);
@@ -227,12 +240,17 @@ fn spawn<S: StateMachine>(
         requests: request_receiver,
         budget: Arc::clone(&proposal_bytes),
         board,
-        patience,
         origin,
     });
-    let span = tracing::info_span!("node", id = identity.node.0);
-    let driver = tokio::spawn(driver.run(desk).instrument(span.clone()));
-    let parts = Parts { driver, transport, storage };
+    let tasks = match desk {
+        None => vec![tokio::spawn(driver::drive(driver).instrument(span.clone()))],
+        Some(desk) => {
+            let task = |driver| driver::take_turns(Arc::clone(&desk), driver);
+            let spawn = |driver| tokio::spawn(task(driver).instrument(span.clone()));
+            vec![spawn(Some(driver)), spawn(None)]
+        }
+    };
+    let parts = Parts { tasks, transport, storage };
     tokio::spawn(lifecycle::supervise(parts, ended_sender).instrument(span));
     Node::new(Shared {
         identity,

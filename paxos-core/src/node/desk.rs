@@ -1,119 +1,146 @@
 //! What saves the driver from a state machine that blocks unannounced.
 //!
-//! While the state machine works in the driver's turn, the driver itself lies on a desk. If it lies
-//! there for longer than a heartbeat, another task takes it and goes on with it, so that nobody misses
-//! the leader; what blocks is left behind on its thread, and reports to its driver when it is done.
-//! From then on the state machine works on threads of its own.
+//! While the state machine works in the driver's turn, the driver itself lies on a desk, at which two
+//! tasks sit. If it lies there for longer than a heartbeat, the other task takes it and goes on with
+//! it, so that nobody misses the leader; what blocks is left behind on its thread, and reports to its
+//! driver when it is done. Then its task watches over the one that has the driver now: there is one
+//! state machine, so nobody has to be rescued before.
 //!
-//! That takes a runtime with several threads. On a single one nothing can go on beside what blocks, and
-//! the state machine is moved once it has returned.
+//! What blocks keeps its worker of the runtime, and with it the task that was woken last from there:
+//! tokio has a worker run that task next, and lets no other worker take it. That may be the task which
+//! sends to one of the peers, and no rescue of the driver gets it going again. So a job of a state
+//! machine that is [suspected](super::suspicion) gives the worker away before it begins
+//! ([`Job::run_aside`](super::machine::Job::run_aside)). Nothing is done about one that has been quick for long and then blocks for the
+//! first time: a single peer may hear nothing until it is done. To rule that out would cost every turn
+//! a trip through the scheduler.
+//!
+//! A rescue takes a runtime with several threads. On a single one nothing can go on beside what blocks.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::oneshot;
 
-use super::{
-    driver::Driver,
-    error::NodeError,
-    machine::{Done, Job, warn_of_blocking},
-};
-use crate::port::StateMachine;
-
-/// How a driver has ended.
-type Ended = Result<(), NodeError>;
-
-/// Where the driver lies.
-pub(super) struct Desk<S: StateMachine> {
-    state: Mutex<State<S>>,
+/// Where a `T` lies while a job is done that results in an `R`.
+pub(super) struct Desk<T, R> {
+    patience: Duration,
+    top: Mutex<Top<T, R>>,
 }
 
-struct State<S: StateMachine> {
-    driver: Option<Box<Driver<S>>>,
-    /// Counts the times that it was laid down.
+/// What is on it.
+struct Top<T, R> {
+    lying: Option<T>,
+    /// Counts the times that something was laid down.
     times: u64,
-    /// For whoever finds the desk empty.
-    note: Option<Note<S>>,
+    /// Where whoever finds the desk empty reports.
+    report: Option<oneshot::Sender<R>>,
 }
 
-/// What the one who took the driver leaves behind.
-struct Note<S: StateMachine> {
-    done: oneshot::Sender<Done<S>>,
-    end: oneshot::Receiver<Ended>,
+/// What became of what was laid down, when the job was done.
+pub(super) enum Lent<T, R> {
+    /// It was still there.
+    Back(T, R),
+    /// The other task goes on with it, and has the result.
+    Taken,
 }
 
-/// What became of a job that was done while the driver lay on the desk.
-pub(super) enum Lent<S: StateMachine> {
-    /// The driver was still there.
-    Back(Box<Driver<S>>, Done<S>),
-    /// Another task goes on with it, and tells how it ends.
-    Taken(oneshot::Receiver<Ended>),
-}
-
-impl<S: StateMachine> Desk<S> {
-    /// A desk, and a task of the current runtime that looks at it every `patience`.
-    pub(super) fn watched(patience: Duration) -> Arc<Desk<S>> {
-        let state = Mutex::new(State { driver: None, times: 0, note: None });
-        let desk = Arc::new(Desk { state });
-        tokio::spawn(watch(Arc::downgrade(&desk), patience));
-        desk
+impl<T, R> Desk<T, R> {
+    /// A desk where something may lie for as long as `patience`, or up to twice that.
+    pub(super) fn new(patience: Duration) -> Self {
+        Desk { patience, top: Mutex::new(Top { lying: None, times: 0, report: None }) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<S>> {
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    fn top(&self) -> MutexGuard<'_, Top<T, R>> {
         // Nothing in here panics half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.top.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does a job while the driver lies here.
-    pub(super) fn lend(&self, driver: Box<Driver<S>>, job: Job<S>) -> Lent<S> {
+    /// Does a job while `lent` lies here.
+    pub(super) fn lend(&self, lent: T, job: impl FnOnce() -> R) -> Lent<T, R> {
         {
-            let mut state = self.state();
-            state.driver = Some(driver);
-            state.times += 1;
+            let mut top = self.top();
+            top.lying = Some(lent);
+            top.times += 1;
         }
-        let done = job.run();
-        let mut state = self.state();
-        match state.driver.take() {
-            Some(driver) => Lent::Back(driver, done),
-            None => {
-                let Note { done: sender, end } = state.note.take().expect("left by the taker");
-                // If nobody waits for it any more, the node has ended.
-                drop(sender.send(done));
-                Lent::Taken(end)
-            }
+        let result = job();
+        let mut top = self.top();
+        if let Some(lent) = top.lying.take() {
+            return Lent::Back(lent, result);
         }
+        let report = top.report.take().expect("left by the taker");
+        // If nobody waits for it any more, the node has ended.
+        drop(report.send(result));
+        Lent::Taken
     }
 
-    /// Takes the driver, if it has been lying here since it was laid down for the `times`th time.
-    fn take(&self, times: u64) -> Option<(Box<Driver<S>>, oneshot::Sender<Ended>)> {
-        let mut state = self.state();
-        if state.times != times {
-            return None;
+    /// Waits until something lies here for too long, and takes it; with it comes the promise of the
+    /// result.
+    pub(super) async fn watch(&self) -> (T, oneshot::Receiver<R>) {
+        let mut last = self.top().times;
+        loop {
+            tokio::time::sleep(self.patience).await;
+            let mut top = self.top();
+            if top.times == last
+                && let Some(lent) = top.lying.take()
+            {
+                let (report, result) = oneshot::channel();
+                top.report = Some(report);
+                return (lent, result);
+            }
+            last = top.times;
         }
-        let mut driver = state.driver.take()?;
-        let (done, receiver) = oneshot::channel();
-        let (end_sender, end) = oneshot::channel();
-        state.note = Some(Note { done, end });
-        driver.leave_behind(receiver);
-        Some((driver, end_sender))
     }
 }
 
-/// Looks whether the driver lies on the desk for too long, and goes on with it.
-async fn watch<S: StateMachine>(desk: Weak<Desk<S>>, patience: Duration) {
-    let mut last = 0;
-    loop {
-        tokio::time::sleep(patience).await;
-        let Some(desk) = desk.upgrade() else { return };
-        if let Some((driver, end)) = desk.take(last) {
-            warn_of_blocking(patience);
-            drop(desk);
-            // Whoever waits for the end has the driver's first task to tell.
-            drop(end.send(driver.run(None).await));
-            return;
-        }
-        last = desk.state().times;
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, mpsc},
+        thread,
+    };
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lies_for_too_long_is_taken_and_the_result_follows() {
+        let desk = Arc::new(Desk::new(PATIENCE));
+        let (begin, begun) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let job = move || {
+            begin.send(()).expect("waited for");
+            ended.recv().expect("told")
+        };
+        let lender = thread::spawn({
+            let desk = Arc::clone(&desk);
+            move || {
+                assert!(matches!(desk.lend("driver", &job), Lent::Back("driver", 1)));
+                assert!(matches!(desk.lend("driver", &job), Lent::Taken));
+            }
+        });
+        begun.recv().expect("the first job begins");
+        let start = Instant::now();
+        let ((lent, result), ()) = tokio::join!(desk.watch(), async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            end.send(1).expect("waited for");
+            begun.recv().expect("the second job begins");
+        });
+        assert_eq!(
+            (lent, start.elapsed()),
+            ("driver", 2 * PATIENCE),
+            "the second job's time counts"
+        );
+        end.send(2).expect("waited for");
+        assert_eq!(result.await, Ok(2));
+        lender.join().expect("no panic");
     }
 }

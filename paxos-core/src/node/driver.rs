@@ -11,13 +11,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Sleep,
-};
+use tokio::{sync::mpsc, time::Sleep};
 
 use super::{
     applier::Position,
@@ -28,13 +24,13 @@ use super::{
     log_reader::LogReader,
     machine::{Done, Machine},
     reads::Reads,
-    request::{Budget, Proposal, Request, TIMEOUT_MAX, Waiter, cost},
+    request::{Budget, Request, Submission, TIMEOUT_MAX, Waiter, cost},
     writer::{Progress, Writer},
 };
 use crate::{
     message::Message,
     port::{Event, StateMachine, Transport, WriteBatch},
-    replica::{self, Effects, Outcome, Replica},
+    replica::{self, Effects, Outcome, Proposal, Replica},
     types::{Instant, NodeId},
 };
 
@@ -66,11 +62,12 @@ pub(super) struct Wiring<S: StateMachine> {
     /// What waits in `requests`, in bytes.
     pub(super) budget: Arc<Budget>,
     pub(super) board: Board,
-    /// How long the state machine may take in a turn.
-    pub(super) patience: Duration,
     /// The origin of the replica's clock.
     pub(super) origin: tokio::time::Instant,
 }
+
+/// Where the driver lies while the state machine works in its turn.
+pub(super) type DriversDesk<S> = Desk<Box<Driver<S>>, Done<S>>;
 
 /// The task.
 pub(super) struct Driver<S: StateMachine> {
@@ -112,11 +109,8 @@ impl<S: StateMachine> Driver<S> {
     }
 
     /// Works until it is told to stop, nobody can use the node any more, or something fails. With a
-    /// desk, it lies there while the state machine works.
-    pub(super) async fn run(
-        mut self: Box<Self>,
-        desk: Option<Arc<Desk<S>>>,
-    ) -> Result<(), NodeError> {
+    /// desk, it lies there while the state machine works, and may be taken away.
+    async fn run(mut self: Box<Self>, desk: Option<&DriversDesk<S>>) -> Result<Parting, NodeError> {
         loop {
             self.arm_timer();
             poll_fn(|cx| self.poll_gather(cx)).await?;
@@ -127,32 +121,30 @@ impl<S: StateMachine> Driver<S> {
             self.take_requests(now);
             while self.is_stirred {
                 self.step(now)?;
+                let may_block = self.wiring.machine.is_suspected();
                 let Some(job) = self.wiring.machine.next_job() else { continue };
-                let done = match &desk {
+                // To look at the clock costs as much as a small job.
+                let begun = if may_block { self.now() } else { now };
+                let done = match desk {
                     None => job.run(),
-                    Some(desk) => match desk.lend(self, job) {
+                    Some(desk) => match desk.lend(self, || job.run_aside(may_block)) {
                         Lent::Back(driver, done) => {
                             self = driver;
                             done
                         }
-                        Lent::Taken(end) => return end.await.unwrap_or_else(|_| Err(lost())),
+                        Lent::Taken => return Ok(Parting::Taken),
                     },
                 };
-                self.on_done(now, done)?;
+                self.on_done(begun, done)?;
             }
-            self.wiring.board.publish(&self.wiring.replica, now);
+            self.wiring.board.publish(&self.wiring.replica);
             tokio::task::consume_budget().await;
         }
         // Requests that wait are told by the closed channels; what is under way gets its end.
         let Wiring { machine, writer, .. } = self.wiring;
         machine.end().await?;
         writer.finish().await?;
-        Ok(())
-    }
-
-    /// The state machine blocks: this driver goes on without it, on another task.
-    pub(super) fn leave_behind(&mut self, done: oneshot::Receiver<Done<S>>) {
-        self.wiring.machine.let_go(done);
+        Ok(Parting::Stopped)
     }
 
     fn now(&self) -> Instant {
@@ -275,13 +267,13 @@ impl<S: StateMachine> Driver<S> {
         Ok(())
     }
 
-    /// The state machine has done a job in this turn.
-    fn on_done(&mut self, now: Instant, done: Done<S>) -> Result<(), NodeError> {
+    /// The state machine has done a job in this turn, which is timed from when it had `begun`.
+    fn on_done(&mut self, begun: Instant, done: Done<S>) -> Result<(), NodeError> {
         let position = self.wiring.machine.finish(done)?;
         self.on_applied(position);
         self.is_stirred = !self.inputs.is_empty();
-        let took = self.now().since(now);
-        self.wiring.machine.notice(took, self.wiring.patience);
+        let took = self.now().since(begun);
+        self.wiring.machine.notice(took);
         Ok(())
     }
 
@@ -296,11 +288,11 @@ impl<S: StateMachine> Driver<S> {
         let mut taken = 0;
         for request in arrived.drain(..) {
             match request {
-                Request::Propose(proposal) => taken += self.take_proposal(now, proposal),
-                Request::ProposeBatch(proposals) => {
-                    taken += proposals
+                Request::Propose(submission) => taken += self.take_submission(now, submission),
+                Request::ProposeBatch(submissions) => {
+                    taken += submissions
                         .into_iter()
-                        .map(|proposal| self.take_proposal(now, proposal))
+                        .map(|submission| self.take_submission(now, submission))
                         .sum::<usize>();
                 }
                 Request::Read { task, timeout } => {
@@ -315,13 +307,13 @@ impl<S: StateMachine> Driver<S> {
         self.wiring.budget.give_back(taken);
     }
 
-    /// Takes in a proposal; returns what it took of the budget.
-    fn take_proposal(&mut self, now: Instant, proposal: Proposal<S::Response>) -> usize {
-        let Proposal { id, command, timeout, reply } = proposal;
+    /// Takes in a command; returns what it took of the budget.
+    fn take_submission(&mut self, now: Instant, submission: Submission<S::Response>) -> usize {
+        let Submission { id, command, timeout, reply } = submission;
         let cost = cost(&command);
         let deadline = now.after(timeout.min(TIMEOUT_MAX));
         let waiter = Waiter { reply, is_named: id.is_some() };
-        let proposal = replica::Proposal { id, command, deadline, waiter };
+        let proposal = Proposal { id, command, deadline, waiter };
         self.inputs.push(Input::<S>::Propose(proposal));
         cost
     }
@@ -390,7 +382,37 @@ impl<S: StateMachine> Driver<S> {
     }
 }
 
-/// The task that went on with the driver has panicked; what it said stands in the panic's own message.
-fn lost() -> NodeError {
-    NodeError::Panicked { task: "driver", message: "on the task that took it over".to_owned() }
+/// Why a task has the driver no longer.
+enum Parting {
+    Stopped,
+    /// Another task goes on with it.
+    Taken,
+}
+
+/// The task of a driver that nobody takes away.
+pub(super) async fn drive<S: StateMachine>(driver: Box<Driver<S>>) -> Result<(), NodeError> {
+    driver.run(None).await.map(drop)
+}
+
+/// One of the two tasks at a desk: works on the driver while it has it, and waits for it when it has
+/// not. The one that has it in the end returns; the other one never does.
+pub(super) async fn take_turns<S: StateMachine>(
+    desk: Arc<DriversDesk<S>>,
+    mut driver: Option<Box<Driver<S>>>,
+) -> Result<(), NodeError> {
+    loop {
+        let driver = match driver.take() {
+            Some(driver) => driver,
+            None => {
+                let (mut driver, done) = desk.watch().await;
+                driver.wiring.machine.let_go(done, desk.patience());
+                driver
+            }
+        };
+        match driver.run(Some(&desk)).await? {
+            Parting::Stopped => return Ok(()),
+            // What blocked here is done: this task can look after the other one.
+            Parting::Taken => {}
+        }
+    }
 }

@@ -9,7 +9,7 @@ use super::{
     board::{Leadership, View},
     error::{NodeError, ProposeError},
     lifecycle::Ended,
-    request::{Budget, Proposal, Request, cost},
+    request::{Budget, Request, Submission, cost},
 };
 use crate::{
     port::{Codec, StateMachine},
@@ -112,24 +112,24 @@ impl<S: StateMachine> Node<S> {
             return Err(ProposeError::TooLarge);
         }
         let mut answers = Vec::with_capacity(commands.len());
-        let mut proposals = Vec::with_capacity(commands.len());
+        let mut submissions = Vec::with_capacity(commands.len());
         let (mut bytes, mut command_bytes) = (0, 0);
         for command in commands {
             let command = command.into_bytes();
             command_bytes += command.len();
             bytes += cost(&command);
-            let (proposal, answer) = self.proposal(None, command, limits.request_timeout)?;
+            let (submission, answer) = self.submission(None, command, limits.request_timeout)?;
             answers.push(answer);
-            proposals.push(proposal);
+            submissions.push(submission);
         }
         if command_bytes > limits.outstanding_bytes_max {
             return Err(ProposeError::TooLarge);
         }
-        if proposals.is_empty() {
+        if submissions.is_empty() {
             return Ok(Vec::new());
         }
         let mut responses = Vec::with_capacity(answers.len());
-        let sent = self.send(bytes, Request::ProposeBatch(proposals));
+        let sent = self.send(bytes, Request::ProposeBatch(submissions));
         for answer in answers {
             responses.push(self.end(sent.clone().map(|()| answer)).await?);
         }
@@ -159,7 +159,7 @@ impl<S: StateMachine> Node<S> {
         self.end(answer).await
     }
 
-    /// The replica's state after its latest step.
+    /// The replica's state after its latest turn; how long its peers have been silent, up to now.
     #[must_use]
     pub fn status(&self) -> Status {
         self.shared.view.status()
@@ -212,8 +212,9 @@ impl<S: StateMachine> Node<S> {
         timeout: Duration,
     ) -> Result<Answer<S>, Unsent> {
         let bytes = cost(&command);
-        let (proposal, answer) = self.proposal(id, command, timeout).map_err(Unsent::Refused)?;
-        self.send(bytes, Request::Propose(proposal))?;
+        let (submission, answer) =
+            self.submission(id, command, timeout).map_err(Unsent::Refused)?;
+        self.send(bytes, Request::Propose(submission))?;
         Ok(answer)
     }
 
@@ -229,22 +230,22 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    /// A proposal, and where its answer comes.
+    /// A command on its way, and where its answer comes.
     #[inline]
-    fn proposal(
+    fn submission(
         &self,
         id: Option<RequestId>,
         command: Bytes,
         timeout: Duration,
-    ) -> Result<(Proposal<S::Response>, Answer<S>), ProposeError> {
+    ) -> Result<(Submission<S::Response>, Answer<S>), ProposeError> {
         if command.len() > self.shared.limits.command_bytes_max {
             return Err(ProposeError::TooLarge);
         }
         let (reply, answer) = oneshot::channel();
-        Ok((Proposal { id, command, timeout, reply }, answer))
+        Ok((Submission { id, command, timeout, reply }, answer))
     }
 
-    /// Queues proposals that take `bytes` of the budget.
+    /// Queues what takes `bytes` of the budget.
     #[inline]
     fn send(&self, bytes: usize, request: Request<S>) -> Result<(), Unsent> {
         if !self.shared.proposal_bytes.take(bytes) {

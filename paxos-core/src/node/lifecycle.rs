@@ -2,6 +2,7 @@
 
 use std::{any::Any, sync::Arc};
 
+use futures::future::select_all;
 use tokio::{
     sync::watch,
     task::{JoinError, JoinHandle},
@@ -13,16 +14,19 @@ use crate::port::{Storage, Transport};
 /// How a node has ended; `None` while it runs.
 pub(super) type Ended = Option<Result<(), NodeError>>;
 
-/// The task of a node, and what is closed after it.
+/// The tasks of a node, and what is closed after them.
 pub(super) struct Parts {
-    pub(super) driver: JoinHandle<Result<(), NodeError>>,
+    /// Of these, the one that has the driver in the end returns.
+    pub(super) tasks: Vec<JoinHandle<Result<(), NodeError>>>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) storage: Arc<dyn Storage>,
 }
 
 /// Waits for the end of the driver, closes the adapters and publishes the reason.
 pub(super) async fn supervise(parts: Parts, ended: watch::Sender<Ended>) {
-    let result = joined("driver", parts.driver.await).flatten();
+    let (result, _, others) = select_all(parts.tasks).await;
+    others.iter().for_each(JoinHandle::abort);
+    let result = joined("driver", result).flatten();
     parts.transport.close().await;
     parts.storage.close().await;
     match &result {

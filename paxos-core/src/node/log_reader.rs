@@ -17,14 +17,14 @@ use crate::{
 /// Reads under way at once: each may return a page and a value beyond it.
 const READS_AT_ONCE_MAX: usize = 4;
 
-type Outcome = Result<(LogReadId, Vec<Record>), StorageError>;
+type LogReadAnswer = Result<(LogReadId, Vec<Record>), StorageError>;
 
 /// Owns the reads of the log. How many may wait is the replica's affair: it asks once per peer that
 /// catches up, and again when it has the answer.
 pub(super) struct LogReader {
     storage: Arc<dyn Storage>,
     waiting: VecDeque<LogRead>,
-    under_way: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    under_way: FuturesUnordered<BoxFuture<'static, LogReadAnswer>>,
 }
 
 impl LogReader {
@@ -38,7 +38,7 @@ impl LogReader {
     }
 
     /// Waits for the next answer, in any order; forever if nothing was asked.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LogReadAnswer> {
         if self.under_way.is_empty() {
             return Poll::Pending;
         }
@@ -109,7 +109,7 @@ mod tests {
         async fn close(&self) {}
     }
 
-    async fn next(reader: &mut LogReader) -> Outcome {
+    async fn next(reader: &mut LogReader) -> LogReadAnswer {
         std::future::poll_fn(|cx| reader.poll_next(cx)).await
     }
 

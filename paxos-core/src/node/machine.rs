@@ -3,8 +3,8 @@
 //! A state machine that does not block is applied in the turn in which its slot was chosen, which
 //! costs no hop between tasks. One that blocks for long (it waits for a disk) would hold up the driver,
 //! and with it the heartbeats: it works on a thread of its own. The embedder says that it does; or it
-//! is noticed when a piece of work takes longer than a heartbeat (see [`desk`](super::desk)), and said
-//! in the log.
+//! is noticed when pieces of work take longer than a heartbeat (see [`suspicion`](super::suspicion) and
+//! [`desk`](super::desk)), and said in the log.
 
 use std::{
     collections::VecDeque,
@@ -14,11 +14,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, block_in_place, spawn_blocking},
+};
+use tracing::Span;
 
 use super::{
     applier::{Applier, Position, Responses, Work},
     error::NodeError,
+    suspicion::{Finding, Suspicion},
 };
 use crate::port::StateMachine;
 
@@ -40,6 +45,12 @@ impl<S: StateMachine> Job<S> {
         let result = self.applier.work(&mut self.work, &mut self.responses);
         Done { job: self, result }
     }
+
+    /// As [`run`](Job::run), on a worker of the runtime; if the job `may_block`, the worker goes on
+    /// with everything else meanwhile, on a thread that takes this one's place.
+    pub(super) fn run_aside(self, may_block: bool) -> Done<S> {
+        if may_block { block_in_place(|| self.run()) } else { self.run() }
+    }
 }
 
 enum Place<S: StateMachine> {
@@ -53,16 +64,22 @@ pub(super) struct Machine<S: StateMachine> {
     place: Place<S>,
     /// Whether it works on a thread of its own.
     blocks: bool,
+    suspicion: Suspicion,
+    /// The node's, for what is said on other threads.
+    span: Span,
     waiting: Work<S>,
     /// Of slots that have been applied and not asked for.
     responses: VecDeque<Responses<S::Response>>,
 }
 
 impl<S: StateMachine> Machine<S> {
-    pub(super) fn new(state_machine: S, blocks: bool) -> Self {
+    /// One that does not block may work for as long as `patience` in the driver's turn.
+    pub(super) fn new(state_machine: S, blocks: bool, patience: Duration, span: Span) -> Self {
         Machine {
             place: Place::Here(Box::new(Applier::new(state_machine))),
             blocks,
+            suspicion: Suspicion::new(patience),
+            span,
             waiting: Work::default(),
             responses: VecDeque::new(),
         }
@@ -95,7 +112,7 @@ impl<S: StateMachine> Machine<S> {
         let (sender, receiver) = oneshot::channel();
         self.place = Place::Away(Some(receiver));
         // If nobody waits for it any more, the node has ended.
-        tokio::task::spawn_blocking(|| drop(sender.send(job.run())));
+        in_background(&self.span, || drop(sender.send(job.run())));
         None
     }
 
@@ -113,19 +130,38 @@ impl<S: StateMachine> Machine<S> {
         result
     }
 
-    /// The job that was taken out goes on without the driver, on the thread where it blocks.
-    pub(super) fn let_go(&mut self, done: oneshot::Receiver<Done<S>>) {
+    /// The job that was taken out goes on without the driver, on the thread where it has blocked for so
+    /// long already.
+    pub(super) fn let_go(&mut self, done: oneshot::Receiver<Done<S>>, took: Duration) {
         assert!(matches!(self.place, Place::Away(None)), "the job was to be done at once");
         self.place = Place::Away(Some(done));
-        self.blocks = true;
+        let finding = self.suspicion.blocked();
+        self.found(finding, took);
     }
 
-    /// A job that was done at once has taken so long.
-    pub(super) fn notice(&mut self, took: Duration, patience: Duration) {
-        if took > patience && !self.blocks {
-            self.blocks = true;
-            warn_of_blocking(took);
+    /// Whether a job that is done at once is to be done with precautions, and timed by itself.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.suspicion.is_raised()
+    }
+
+    /// A job that was done at once has taken so long; with the turn before it, unless it was a suspect's.
+    pub(super) fn notice(&mut self, took: Duration) {
+        if let Some(finding) = self.suspicion.note(took) {
+            self.found(finding, took);
         }
+    }
+
+    /// Says which setting would have helped.
+    fn found(&mut self, finding: Finding, took: Duration) {
+        let consequence = match finding {
+            Finding::Suspected => "if it does so again soon, it will work on a thread of its own",
+            Finding::Blocks => "from now on it works on a thread of its own",
+        };
+        self.blocks = finding == Finding::Blocks;
+        tracing::warn!(
+            ?took,
+            "the state machine blocks: {consequence}; say so with NodeBuilder::blocking_state_machine"
+        );
     }
 
     /// Waits for the job on another thread; for ever if there is none.
@@ -154,19 +190,19 @@ impl<S: StateMachine> Machine<S> {
             if !self.blocks {
                 return applier.flush();
             }
-            let flushed = tokio::task::spawn_blocking(move || applier.flush()).await;
+            let flushed = in_background(&self.span, move || applier.flush()).await;
             return flushed.unwrap_or(Err(NodeError::RuntimeEnded));
         }
     }
 }
 
-/// Says which setting would have helped.
-pub(super) fn warn_of_blocking(took: Duration) {
-    tracing::warn!(
-        ?took,
-        "the state machine blocks: from now on it works on a thread of its own; say so with \
-         NodeBuilder::blocking_state_machine"
-    );
+/// Works on a thread of its own, whose lines in the log are in this span.
+fn in_background<R: Send + 'static>(
+    span: &Span,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> JoinHandle<R> {
+    let span = span.clone();
+    spawn_blocking(move || span.in_scope(work))
 }
 
 #[cfg(test)]
@@ -178,6 +214,8 @@ mod tests {
         replica::{Delivery, Verdict},
         types::{BatchBuilder, ClientId, RequestId, Slot, Value},
     };
+
+    const PATIENCE: Duration = Duration::from_millis(20);
 
     /// Says on which thread it works; sleeps as long as it is told.
     struct Sleeper;
@@ -221,22 +259,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_state_machine_that_takes_long_works_on_another_thread_from_then_on() {
-        let mut machine = Machine::new(Sleeper, false);
+    async fn a_state_machine_that_takes_long_twice_works_on_another_thread_from_then_on() {
+        let mut machine = Machine::new(Sleeper, false, PATIENCE, Span::none());
         let here = thread::current().id();
-        let patience = Duration::from_millis(20);
-        for took in [0, 20] {
+        for took in [Duration::ZERO, PATIENCE, 2 * PATIENCE, 2 * PATIENCE] {
             assert_eq!(apply(&mut machine, delivery(1, 0)).await, here);
-            machine.notice(Duration::from_millis(took), patience);
+            machine.notice(took);
         }
-        machine.notice(Duration::from_millis(21), patience);
         assert_ne!(apply(&mut machine, delivery(2, 0)).await, here);
         assert!(machine.end().await.is_ok());
     }
 
     #[tokio::test]
     async fn one_that_is_said_to_block_never_works_here() {
-        let mut machine = Machine::new(Sleeper, true);
+        let mut machine = Machine::new(Sleeper, true, PATIENCE, Span::none());
         assert_ne!(apply(&mut machine, delivery(1, 0)).await, thread::current().id());
     }
 }

@@ -12,7 +12,8 @@
 //! One task does the work: the *driver* owns the replica and the state machine. It takes in everything
 //! that has gathered (requests, messages, finished writes), steps the replica, and carries out the
 //! effects; it applies what is chosen, answers those who wait, and serves reads. A state machine that
-//! blocks works on a thread of its own. A second task does nothing but wait for the end.
+//! blocks works on a thread of its own; a second task stands by to go on with the driver when one blocks
+//! unannounced. A third does nothing but wait for the end.
 //!
 //! The node uses its own id as the name and its incarnation as the epoch of the request ids under
 //! which it proposes, so a command is sent again after a change of leader and yet has effect once.
@@ -34,6 +35,7 @@ mod reading;
 mod reads;
 mod request;
 mod submitted;
+mod suspicion;
 mod writer;
 
 pub use board::Leadership;

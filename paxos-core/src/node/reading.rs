@@ -92,7 +92,11 @@ impl<S: StateMachine> Node<S> {
         self.read_within(|_| (), timeout).await
     }
 
-    async fn run_read<R>(&self, request: Request<S>, receiver: Outcome<R>) -> Result<R, ReadError> {
+    async fn run_read<R>(
+        &self,
+        request: Request<S>,
+        receiver: ReadAnswer<R>,
+    ) -> Result<R, ReadError> {
         // One that was not taken has dropped the sender.
         drop(self.shared.requests.send(request));
         match receiver.await {
@@ -105,14 +109,14 @@ impl<S: StateMachine> Node<S> {
 }
 
 /// A read's result, its panic, or why it did not run.
-type Outcome<R> = oneshot::Receiver<Result<Result<R, Box<dyn Any + Send>>, ReadError>>;
+type ReadAnswer<R> = oneshot::Receiver<Result<Result<R, Box<dyn Any + Send>>, ReadError>>;
 
 /// Packs a read, with its share of a budget. Its panic is the caller's, not the node's: the state
 /// machine was only looked at.
 fn read_task<S: StateMachine, R: Send + 'static>(
     read: impl FnOnce(&S) -> R + Send + 'static,
     share: Share,
-) -> (ReadTask<S>, Outcome<R>) {
+) -> (ReadTask<S>, ReadAnswer<R>) {
     let (reply, receiver) = oneshot::channel();
     let task = Box::new(move |state: Result<&S, ReadError>| {
         let _share = share;

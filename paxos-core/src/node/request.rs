@@ -29,7 +29,7 @@ pub(super) struct Waiter<R> {
 }
 
 /// A command and who waits for it.
-pub(super) struct Proposal<R> {
+pub(super) struct Submission<R> {
     /// An id of the embedder's; otherwise the replica gives it one.
     pub(super) id: Option<RequestId>,
     pub(super) command: Bytes,
@@ -47,8 +47,8 @@ pub(super) type ReadTask<S> = Box<dyn FnOnce(Result<&S, ReadError>) + Send>;
 
 /// What a handle asks of the driver.
 pub(super) enum Request<S: StateMachine> {
-    Propose(Proposal<S::Response>),
-    ProposeBatch(Vec<Proposal<S::Response>>),
+    Propose(Submission<S::Response>),
+    ProposeBatch(Vec<Submission<S::Response>>),
     Read {
         task: ReadTask<S>,
         timeout: Duration,

@@ -53,17 +53,17 @@ impl<S: StateMachine> Node<S> {
     /// ```
     pub fn submit(&self, command: S::Command) -> Submitted<S> {
         let timeout = self.shared.limits.request_timeout;
-        let state = match self.begin(None, command.into_bytes(), timeout) {
-            Ok(answer) => State::Waiting(answer),
-            Err(Unsent::Refused(error)) => State::Failed(Some(error)),
+        let wait = match self.begin(None, command.into_bytes(), timeout) {
+            Ok(answer) => Wait::Answer(answer),
+            Err(Unsent::Refused(error)) => Wait::Refusal(Some(error)),
             Err(Unsent::Stopped) => self.stopping(),
         };
-        Submitted { node: self.clone(), state }
+        Submitted { node: self.clone(), wait }
     }
 
-    fn stopping(&self) -> State<S> {
+    fn stopping(&self) -> Wait<S> {
         let node = self.clone();
-        State::Stopping(Box::pin(async move { node.end_reason().await }))
+        Wait::Reason(Box::pin(async move { node.end_reason().await }))
     }
 }
 
@@ -73,15 +73,16 @@ impl<S: StateMachine> Node<S> {
 #[must_use = "whether the command had effect is known only to who waits for it"]
 pub struct Submitted<S: StateMachine> {
     node: Node<S>,
-    state: State<S>,
+    wait: Wait<S>,
 }
 
-enum State<S: StateMachine> {
-    Waiting(Answer<S>),
+/// What is still to come.
+enum Wait<S: StateMachine> {
+    Answer(Answer<S>),
     /// It was not taken; `None` once that has been told.
-    Failed(Option<ProposeError>),
+    Refusal(Option<ProposeError>),
     /// The node has ended, and is asked why.
-    Stopping(BoxFuture<'static, NodeError>),
+    Reason(BoxFuture<'static, NodeError>),
 }
 
 impl<S: StateMachine> Future for Submitted<S> {
@@ -89,16 +90,16 @@ impl<S: StateMachine> Future for Submitted<S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match &mut self.state {
-                State::Waiting(answer) => match ready!(Pin::new(answer).poll(cx)) {
+            match &mut self.wait {
+                Wait::Answer(answer) => match ready!(Pin::new(answer).poll(cx)) {
                     Ok(result) => return Poll::Ready(result),
-                    Err(_) => self.state = self.node.stopping(),
+                    Err(_) => self.wait = self.node.stopping(),
                 },
-                State::Failed(error) => {
+                Wait::Refusal(error) => {
                     let error = error.take().expect("a future that has ended is not polled again");
                     return Poll::Ready(Err(error));
                 }
-                State::Stopping(reason) => {
+                Wait::Reason(reason) => {
                     let reason = ready!(reason.as_mut().poll(cx));
                     return Poll::Ready(Err(ProposeError::Stopped(reason)));
                 }

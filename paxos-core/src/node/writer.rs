@@ -32,7 +32,8 @@ pub(super) enum Progress {
     Full,
 }
 
-enum State {
+/// What the writer is at.
+enum WriteState {
     Idle,
     /// The storage has the batch. `full` if it has refused it before.
     Writing {
@@ -52,37 +53,29 @@ enum State {
 /// Owns the order of writes.
 pub(super) struct Writer {
     storage: Arc<dyn Storage>,
-    state: State,
+    state: WriteState,
     /// What has come since the write under way began.
     next: WriteBatch,
     next_last: Option<WriteId>,
-    /// What a failed write is tried again with; only for a planted bug.
-    copy: Option<WriteBatch>,
 }
 
 impl Writer {
     pub(super) fn new(storage: Arc<dyn Storage>) -> Writer {
-        Writer {
-            storage,
-            state: State::Idle,
-            next: WriteBatch::default(),
-            next_last: None,
-            copy: None,
-        }
+        Writer { storage, state: WriteState::Idle, next: WriteBatch::default(), next_last: None }
     }
 
     /// Queues a batch. The driver's own batches have no id.
     pub(super) fn push(&mut self, id: Option<WriteId>, batch: WriteBatch) {
         self.next_last = id.or(self.next_last);
         self.next.merge(batch);
-        if matches!(self.state, State::Idle) {
+        if matches!(self.state, WriteState::Idle) {
             self.start_next();
         }
     }
 
     /// What has come to its end already, as a write to memory has when it begins.
     pub(super) fn take_done(&mut self) -> Option<Result<Progress, StorageError>> {
-        if let State::Writing { write: Write::Done(result), .. } = &mut self.state {
+        if let WriteState::Writing { write: Write::Done(result), .. } = &mut self.state {
             let result = mem::replace(result, Ok(()));
             return self.finished(result).transpose();
         }
@@ -96,16 +89,16 @@ impl Writer {
     ) -> Poll<Result<Progress, StorageError>> {
         loop {
             match &mut self.state {
-                State::Idle => return Poll::Pending,
-                State::Full { retry, .. } => {
+                WriteState::Idle => return Poll::Pending,
+                WriteState::Full { retry, .. } => {
                     ready!(retry.as_mut().poll(cx));
-                    if let State::Full { last, batch, .. } =
-                        mem::replace(&mut self.state, State::Idle)
+                    if let WriteState::Full { last, batch, .. } =
+                        mem::replace(&mut self.state, WriteState::Idle)
                     {
                         self.start(last, batch, true);
                     }
                 }
-                State::Writing { write, .. } => {
+                WriteState::Writing { write, .. } => {
                     let result = ready!(Pin::new(write).poll(cx));
                     if let Some(progress) = self.finished(result)? {
                         return Poll::Ready(Ok(progress));
@@ -118,11 +111,11 @@ impl Writer {
     /// Waits for the write under way, not for those behind it, nor for room on a full disk.
     pub(super) async fn finish(mut self) -> Result<(), StorageError> {
         match &mut self.state {
-            State::Writing { write, .. } => match write.await {
+            WriteState::Writing { write, .. } => match write.await {
                 Err(WriteError::Full { .. }) | Ok(()) => Ok(()),
                 Err(WriteError::Failed(error)) => Err(error),
             },
-            State::Idle | State::Full { .. } => Ok(()),
+            WriteState::Idle | WriteState::Full { .. } => Ok(()),
         }
     }
 
@@ -130,7 +123,9 @@ impl Writer {
         &mut self,
         result: Result<(), WriteError>,
     ) -> Result<Option<Progress>, StorageError> {
-        let State::Writing { last, full, .. } = mem::replace(&mut self.state, State::Idle) else {
+        let WriteState::Writing { last, full, .. } =
+            mem::replace(&mut self.state, WriteState::Idle)
+        else {
             unreachable!("only a write under way finishes");
         };
         let (path, batch) = match result {
@@ -142,13 +137,12 @@ impl Writer {
                 return Ok(Some(Progress::Written { last, room_again: full }));
             }
             Err(WriteError::Full { path, batch }) => (path, *batch),
-            Err(WriteError::Failed(error)) => match self.copy.take() {
-                Some(batch) => (error.to_string(), batch),
-                None => return Err(error),
-            },
+            // Of what it failed to sync the kernel has nothing left to write the second time.
+            Err(WriteError::Failed(_)) if planted!(FailedSyncRetried) => Default::default(),
+            Err(WriteError::Failed(error)) => return Err(error),
         };
         let retry = Box::pin(tokio::time::sleep(FULL_RETRY_INTERVAL));
-        self.state = State::Full { last, batch, retry };
+        self.state = WriteState::Full { last, batch, retry };
         if full {
             return Ok(None);
         }
@@ -165,8 +159,7 @@ impl Writer {
     }
 
     fn start(&mut self, last: Option<WriteId>, batch: WriteBatch, full: bool) {
-        self.copy = planted!(FailedSyncRetried).then(|| batch.clone());
-        self.state = State::Writing { last, full, write: self.storage.write(batch) };
+        self.state = WriteState::Writing { last, full, write: self.storage.write(batch) };
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use paxos_core::{
     Config, Node,
-    port::StateMachine,
+    port::{StateMachine, Storage, Transport},
     types::{Membership, NodeId, Slot},
 };
 use paxos_storage::MemoryStorage;
@@ -113,9 +113,21 @@ impl<S: StateMachine> Cluster<S> {
 
     /// Starts node `id` on its disk.
     pub(crate) async fn start_node(&mut self, id: u64, state_machine: S) {
+        let (storage, transport) = (self.disks[&id].clone(), self.network.join(id));
+        self.start_node_on(storage, transport, id, state_machine).await;
+    }
+
+    /// As `start_node`, with other adapters.
+    pub(crate) async fn start_node_on(
+        &mut self,
+        storage: impl Storage,
+        transport: impl Transport,
+        id: u64,
+        state_machine: S,
+    ) {
         let node = Node::builder(id, self.membership.clone())
-            .storage(self.disks[&id].clone())
-            .transport(self.network.join(id))
+            .storage(storage)
+            .transport(transport)
             .configure(|config| config.seed = id)
             .configure(self.configure)
             .start(state_machine)

@@ -199,3 +199,22 @@ async fn leadership_tells_of_changes_only() {
     assert!(after.ballot > before.ballot);
     assert_eq!(cluster.node(follower).status().ballot, after.ballot);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_says_how_long_a_peer_has_been_silent_up_to_the_moment_of_the_question() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader_of(1).await;
+    let gone = cluster.other_than(leader);
+    cluster.node(leader).propose(1).await.expect("a response");
+    cluster.crash(gone);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let silence = || {
+        let peers = cluster.node(leader).status().peers;
+        peers.iter().find(|peer| peer.id.0 == gone).expect("a voter").silent_for
+    };
+    for millis in [1, 7, 300] {
+        let (before, step) = (silence(), Duration::from_millis(millis));
+        tokio::time::advance(step).await;
+        assert_eq!(silence(), before + step);
+    }
+}
