@@ -45,15 +45,6 @@ struct Pending {
 const CLIENTS_KEPT_MIN: usize = 64;
 
 impl Pending {
-    /// Takes note of a request; `false` if it was pending already.
-    fn insert(&mut self, client: ClientId, sequence: u64, ranges_max: usize) -> bool {
-        if self.clients.get(&client).is_some_and(|known| known.contains(sequence)) {
-            return false;
-        }
-        self.change(client, ranges_max, |known| known.insert(sequence..sequence + 1));
-        true
-    }
-
     /// Changes what a client has pending. If that makes a range too many, everything is forgotten: then
     /// a request that is sent twice takes two slots, and has its effect in the first.
     fn change(&mut self, client: ClientId, ranges_max: usize, change: impl FnOnce(&mut Ranges)) {
@@ -103,41 +94,25 @@ impl Queue {
         config: &Config,
     ) {
         self.pending.prune();
-        while let Some((sequence, command)) = commands.next() {
-            let command = command.as_ref();
-            if self.weight() + OVERHEAD_BYTES + command.len() > config.queue_bytes_max
-                && !self.is_empty()
-            {
-                break;
+        let Queue { batches, commands: count, bytes, pending } = self;
+        pending.change(client, config.pending_ranges_max, |known| {
+            while let Some((sequence, command)) = commands.next() {
+                let command = command.as_ref();
+                let weight = *bytes + (*count + 1) * OVERHEAD_BYTES + command.len();
+                if weight > config.queue_bytes_max && *count > 0 {
+                    break;
+                }
+                if known.contains(sequence) {
+                    continue;
+                }
+                known.insert(sequence..sequence + 1);
+                let expected = commands.size_hint().1.unwrap_or(0) + 1;
+                let batch = batch_with_room(batches, command.len(), expected, config);
+                batch.push(RequestId { client, sequence }, open_from, command);
+                *bytes += command.len();
+                *count += 1;
             }
-            if !self.pending.insert(client, sequence, config.pending_ranges_max) {
-                continue;
-            }
-            let expected = commands.size_hint().1.unwrap_or(0) + 1;
-            let batch = self.batch_with_room(command.len(), expected, config);
-            batch.push(RequestId { client, sequence }, open_from, command);
-            self.bytes += command.len();
-            self.commands += 1;
-        }
-    }
-
-    /// The last batch, if a command of `len` bytes fits into it, or else another, with room for
-    /// `expected` commands like it. An empty one takes any command.
-    fn batch_with_room(
-        &mut self,
-        len: usize,
-        expected: usize,
-        config: &Config,
-    ) -> &mut BatchBuilder {
-        let has_room = self.batches.back().is_some_and(|batch| {
-            batch.len() < config.batch_commands_max && batch.bytes() + len <= config.batch_bytes_max
         });
-        if !has_room {
-            let commands = expected.min(config.batch_commands_max);
-            let bytes = len.saturating_mul(commands).min(config.batch_bytes_max.max(len));
-            self.batches.push_back(BatchBuilder::with_capacity(commands, bytes));
-        }
-        self.batches.back_mut().expect("there is one by now")
     }
 
     /// Whether a batch is full.
@@ -202,6 +177,25 @@ impl Queue {
     pub(super) fn clear(&mut self) {
         *self = Queue::default();
     }
+}
+
+/// The last batch, if a command of `len` bytes fits into it, or else another, with room for `expected`
+/// commands like it. An empty one takes any command.
+fn batch_with_room<'a>(
+    batches: &'a mut VecDeque<BatchBuilder>,
+    len: usize,
+    expected: usize,
+    config: &Config,
+) -> &'a mut BatchBuilder {
+    let has_room = batches.back().is_some_and(|batch| {
+        batch.len() < config.batch_commands_max && batch.bytes() + len <= config.batch_bytes_max
+    });
+    if !has_room {
+        let commands = expected.min(config.batch_commands_max);
+        let bytes = len.saturating_mul(commands).min(config.batch_bytes_max.max(len));
+        batches.push_back(BatchBuilder::with_capacity(commands, bytes));
+    }
+    batches.back_mut().expect("there is one by now")
 }
 
 #[cfg(test)]
@@ -333,7 +327,8 @@ mod tests {
         let mut pending = Pending::default();
         for name in 0..1000 {
             let client = ClientId { name, epoch: 1 };
-            assert!(pending.insert(client, 1, usize::MAX));
+            pending.change(client, usize::MAX, |known| known.insert(1..2));
+            assert_eq!(pending.ranges, 1);
             pending.change(client, usize::MAX, |known| known.remove(&(1..2)));
             pending.prune();
             assert!(pending.clients.len() <= CLIENTS_KEPT_MIN + 1);
