@@ -100,6 +100,9 @@ impl<S: StateMachine> Node<S> {
     /// They are no unit: commands of others may come in between, and after a change of leader they
     /// may take effect in another order. What belongs together is one command.
     ///
+    /// One request to the node for all of them: with 1,024 at once almost four times as fast as a task
+    /// for each, over memory on two cores (`cargo bench -p paxos-bench --bench throughput -- pipeline`).
+    ///
     /// # Errors
     ///
     /// The first error among them. Any of the others may have had effect, or may still have.

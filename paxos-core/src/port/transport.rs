@@ -31,6 +31,12 @@ use crate::{
 ///    malformed closes the connection it came on, with a line in the log.
 /// 8. **Recovers.** A lost connection is made again, with jittered back-off, for as long as the
 ///    peer is in the list.
+/// 9. **Taken as a whole.** [`send`](Transport::send) leaves the vector empty, whatever becomes of
+///    the messages. What one call has for a node arrives in its order, each lane by itself, as long as
+///    nothing is lost and the connection stays.
+/// 10. **Handed over in one go.** [`poll_recv`](Transport::poll_recv) moves what has arrived, and no
+///     more than its limit; while there is nothing it is pending, and then wakes whoever polled last.
+///     It returns zero after [`close`](Transport::close) and never before.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// Says who this node is and who its peers are, and starts to connect. Called once, before

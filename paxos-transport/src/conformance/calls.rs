@@ -40,7 +40,7 @@ pub(super) async fn sends_to_several_in_order<T: Transport>(bind: &impl Bind<T>)
     let all = async {
         while !missing.is_empty() {
             round += 1;
-            assert!(round <= ROUNDS_MAX, "one call reaches all its recipients, in order");
+            assert!(round <= ROUNDS_MAX, "9: one call reaches all its recipients, in order");
             let sent = call_of_round(round);
             let mut messages = sent.clone();
             let capacity = messages.capacity();
@@ -105,7 +105,7 @@ pub(super) async fn takes_what_has_arrived_up_to_the_limit<T: Transport>(bind: &
         let mut most = 0;
         while most < 7 {
             round += 1;
-            assert!(round <= ROUNDS_MAX, "many messages come out in one call");
+            assert!(round <= ROUNDS_MAX, "10: many messages come out in one call");
             let numbers = round * 1000..round * 1000 + COUNT;
             nodes[0].transport.send(&[NodeId(2)], &mut numbers.clone().map(poll).collect());
             let mark = Event::Refused { peer: None, reason: "what was there".to_owned() };
@@ -115,9 +115,9 @@ pub(super) async fn takes_what_has_arrived_up_to_the_limit<T: Transport>(bind: &
                 let before = events.len();
                 let taken = poll_fn(|cx| nodes[1].transport.poll_recv(cx, &mut events, 7));
                 let Ok(taken) = tokio::time::timeout(AGAIN, taken).await else { break };
-                assert!((1..=7).contains(&taken), "{taken} events at a limit of 7");
-                assert_eq!(events.len(), before + taken, "as many as it says, at the end");
-                assert_eq!(events[0], mark, "what was in the vector stays");
+                assert!((1..=7).contains(&taken), "10: {taken} events at a limit of 7");
+                assert_eq!(events.len(), before + taken, "10: as many as it says, at the end");
+                assert_eq!(events[0], mark, "10: what was in the vector stays");
                 seen = events.iter().filter(|event| is_poll(event, &numbers)).count() as u64;
                 most = most.max(taken);
             }
@@ -165,10 +165,10 @@ pub(super) async fn wakes_whoever_waits<T: Transport>(bind: &impl Bind<T>) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    within("a task that waits is woken when something arrives", woken).await;
+    within("10: a task that waits is woken when something arrives", woken).await;
     let waker = Waker::from(last);
     let polled = nodes[1].transport.poll_recv(&mut Context::from_waker(&waker), &mut events, 1);
-    assert_eq!(polled, Poll::Ready(1), "what woke a task is there");
+    assert_eq!(polled, Poll::Ready(1), "10: what woke a task is there");
     close(nodes).await;
 }
 
@@ -183,12 +183,12 @@ pub(super) async fn says_nothing_more_after_close<T: Transport>(bind: &impl Bind
     let waiting = node.transport.poll_recv(&mut cx, &mut events, 1);
     assert_eq!(waiting, Poll::Pending, "nothing has happened");
     within("close", node.transport.close()).await;
-    assert!(flag.0.load(Ordering::SeqCst), "close wakes whoever waits");
+    assert!(flag.0.load(Ordering::SeqCst), "10: close wakes whoever waits");
     for _ in 0..2 {
         let ended = node.transport.poll_recv(&mut cx, &mut events, 1);
-        assert_eq!((ended, events.len()), (Poll::Ready(0), 0), "after close");
+        assert_eq!((ended, events.len()), (Poll::Ready(0), 0), "10: after close");
     }
     let mut messages = vec![poll(1)];
     node.transport.send(&[NodeId(2)], &mut messages);
-    assert!(messages.is_empty(), "send leaves the vector empty, after close too");
+    assert!(messages.is_empty(), "9: send leaves the vector empty, after close too");
 }
