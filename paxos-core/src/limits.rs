@@ -127,8 +127,8 @@ pub const LOG_AHEAD_WINDOWS: u64 = 4;
 pub const LOG_AHEAD_SLOTS_MAX: u64 = LOG_AHEAD_WINDOWS * WINDOW_SLOTS_MAX;
 
 /// Requests of which a leader knows that they wait or are in a slot that it has not delivered, as
-/// ranges: a megabyte of them. Beyond it they are forgotten, and one that is sent again takes a second
-/// slot.
+/// ranges: a megabyte of them. Requests that follow those of their client take none; what does is dropped
+/// beyond it, and its origin sends it again.
 pub const PENDING_RANGES_MAX: usize = 65_536;
 
 /// Values proposed and not chosen, in bytes, beside the window in slots: a leader proposes no more

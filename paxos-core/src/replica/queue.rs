@@ -45,16 +45,16 @@ struct Pending {
 const CLIENTS_KEPT_MIN: usize = 64;
 
 impl Pending {
-    /// Changes what a client has pending. If that makes a range too many, everything is forgotten: then
-    /// a request that is sent twice takes two slots, and has its effect in the first.
-    fn change(&mut self, client: ClientId, ranges_max: usize, change: impl FnOnce(&mut Ranges)) {
-        let known = self.clients.entry(client).or_default();
-        let before = known.len();
-        change(known);
-        self.ranges = self.ranges - before + known.len();
-        if self.ranges > ranges_max && !planted!(PendingUnbounded) {
-            *self = Pending::default();
+    /// Requests that are not pending any more. If a range that is cut in two is one too many, the first
+    /// one is forgotten: of these, one that is sent again takes another slot, and has no effect there.
+    fn remove(&mut self, client: ClientId, sequences: &Range<u64>, ranges_max: usize) {
+        let Some(known) = self.clients.get_mut(&client) else { return };
+        let others = self.ranges - known.len();
+        known.remove(sequences);
+        if others + known.len() > ranges_max {
+            known.pop_first();
         }
+        self.ranges = others + known.len();
     }
 
     /// Forgets clients with nothing pending, if there are many.
@@ -95,24 +95,30 @@ impl Queue {
     ) {
         self.pending.prune();
         let Queue { batches, commands: count, bytes, pending } = self;
-        pending.change(client, config.pending_ranges_max, |known| {
-            while let Some((sequence, command)) = commands.next() {
-                let command = command.as_ref();
-                let weight = *bytes + (*count + 1) * OVERHEAD_BYTES + command.len();
-                if weight > config.queue_bytes_max && *count > 0 {
-                    break;
-                }
-                if known.contains(sequence) {
-                    continue;
-                }
-                known.insert(sequence..sequence + 1);
-                let expected = commands.size_hint().1.unwrap_or(0) + 1;
-                let batch = batch_with_room(batches, command.len(), expected, config);
-                batch.push(RequestId { client, sequence }, open_from, command);
-                *bytes += command.len();
-                *count += 1;
+        let known = pending.clients.entry(client).or_default();
+        let others = pending.ranges - known.len();
+        while let Some((sequence, command)) = commands.next() {
+            let command = command.as_ref();
+            let weight = *bytes + (*count + 1) * OVERHEAD_BYTES + command.len();
+            if weight > config.queue_bytes_max && *count > 0 {
+                break;
             }
-        });
+            if known.contains(sequence) {
+                continue;
+            }
+            let request = sequence..sequence + 1;
+            known.insert(request.clone());
+            if others + known.len() > ranges_max(config) {
+                known.remove(&request);
+                continue;
+            }
+            let expected = commands.size_hint().1.unwrap_or(0) + 1;
+            let batch = batch_with_room(batches, command.len(), expected, config);
+            batch.push(RequestId { client, sequence }, open_from, command);
+            *bytes += command.len();
+            *count += 1;
+        }
+        pending.ranges = others + known.len();
     }
 
     /// Whether a batch is full.
@@ -167,16 +173,18 @@ impl Queue {
     }
 
     fn forget(&mut self, client: ClientId, sequences: Range<u64>, config: &Config) {
-        if self.pending.clients.contains_key(&client) {
-            let ranges_max = config.pending_ranges_max;
-            self.pending.change(client, ranges_max, |known| known.remove(&sequences));
-        }
+        self.pending.remove(client, &sequences, ranges_max(config));
     }
 
     /// Forgets everything: this node does not lead any more.
     pub(super) fn clear(&mut self) {
         *self = Queue::default();
     }
+}
+
+/// How many ranges of requests may be pending.
+fn ranges_max(config: &Config) -> usize {
+    if planted!(PendingUnbounded) { usize::MAX } else { config.pending_ranges_max }
 }
 
 /// The last batch, if a command of `len` bytes fits into it, or else another, with room for `expected`
@@ -305,21 +313,29 @@ mod tests {
         assert_eq!(again(&mut queue), 1);
     }
 
+    /// Without end they would take slot after slot for what is sent again while it waits.
     #[test]
-    fn what_is_pending_is_bounded_and_forgotten_beyond_that() {
+    fn requests_beyond_the_bound_wait_at_their_origin() {
         let config = Config { pending_ranges_max: 2, ..config() };
         let mut queue = Queue::default();
         let mut push = |name, sequence| {
             let command = std::iter::once((sequence, Bytes::new()));
             queue.push(ClientId { name, epoch: 1 }, 1, command, &config);
-            let pushed = (queue.len(), queue.pending());
-            queue.cut(&sessions(), &config);
-            pushed
+            (queue.cut(&sessions(), &config), queue.pending())
         };
-        assert_eq!([push(1, 1), push(1, 3), push(1, 2)], [(1, 1), (1, 2), (1, 1)]);
-        assert_eq!([push(2, 1), push(2, 1)], [(1, 2), (0, 2)], "it is in a slot");
-        assert_eq!(push(3, 1), (1, 0), "one too many: all are forgotten");
-        assert_eq!(push(2, 1), (1, 1), "so that it takes a slot again");
+        let (batch, pending) = push(1, 1);
+        assert_eq!((batch.is_some(), pending), (true, 1));
+        assert_eq!(push(1, 3).1, 2);
+        for (name, sequence) in [(2, 1), (1, 5), (1, 3)] {
+            let (cut, pending) = push(name, sequence);
+            assert!(cut.is_none(), "{name}#{sequence} is one too many, or waits already");
+            assert_eq!(pending, 2);
+        }
+        assert_eq!(push(1, 2).1, 1, "it joins two ranges");
+        assert_eq!(push(2, 1).1, 2);
+        queue.forget(ClientId { name: 1, epoch: 1 }, 2..3, &config);
+        assert_eq!(queue.pending(), 2, "a range that is cut in two is one too many");
+        assert!(batch.is_some());
     }
 
     #[test]
@@ -327,13 +343,13 @@ mod tests {
         let mut pending = Pending::default();
         for name in 0..1000 {
             let client = ClientId { name, epoch: 1 };
-            pending.change(client, usize::MAX, |known| known.insert(1..2));
-            assert_eq!(pending.ranges, 1);
-            pending.change(client, usize::MAX, |known| known.remove(&(1..2)));
+            pending.clients.entry(client).or_default().insert(1..2);
+            pending.ranges += 1;
+            pending.remove(client, &(1..2), usize::MAX);
+            assert_eq!(pending.ranges, 0);
             pending.prune();
             assert!(pending.clients.len() <= CLIENTS_KEPT_MIN + 1);
         }
-        assert_eq!(pending.ranges, 0);
     }
 
     /// Model checkers tell states apart by it.

@@ -17,6 +17,10 @@ impl Ranges {
         self.0.len()
     }
 
+    pub(super) fn pop_first(&mut self) {
+        self.0.pop_front();
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
