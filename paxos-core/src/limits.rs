@@ -137,7 +137,8 @@ pub const PENDING_RANGES_MAX: usize = 65_536;
 pub const WINDOW_BYTES_MAX: usize = (16 << 20) - COMMAND_BYTES_MAX;
 
 /// Votes that wait for a disk that hangs, as ranges: one for each slot that a log may reach above the
-/// chosen ones. What is beyond gets its vote when the leader asks again.
+/// chosen ones. Votes for slots that are chosen meanwhile may wait among them, so of a leader's own the
+/// latest have to stay; for what is beyond it the leader asks again.
 #[must_use]
 pub fn votes_held_max(membership: &Membership) -> usize {
     usize::try_from(LOG_AHEAD_WINDOWS * membership.window()).expect("a window is small")

@@ -73,8 +73,8 @@ pub(super) struct Votes {
 }
 
 impl Held {
-    /// Nothing waits; of votes, no more than so many ranges will. A leader's own votes are within its
-    /// window, and have to be within this bound: it does not ask itself again.
+    /// Nothing waits; of votes, no more than so many ranges will, the latest. A leader's own votes that
+    /// still count are among these: it does not ask itself again.
     pub(super) fn new(votes_max: usize) -> Held {
         let (phase_one, votes, voted) = (Vec::new(), VecDeque::new(), Ranges::default());
         Held { votes_max, phase_one, votes, voted }
@@ -109,19 +109,28 @@ impl Held {
         if self.voted.contains(vote.first.0) {
             return;
         }
-        let is_full = self.votes.len() >= self.votes_max && !planted!(VotesHeldUnbounded);
+        self.voted.insert(vote.first.0..vote.last.next().0);
         match self.votes.back_mut() {
             Some((last_after, last)) if *last_after == after && last.last.next() == vote.first => {
                 last.last = vote.last;
             }
-            // It is lost, as it might be on the way: the leader asks again.
-            _ if is_full => return,
             last => {
                 assert!(last.is_none_or(|(last_after, _)| *last_after <= after), "in order");
                 self.votes.push_back((after, vote));
             }
         }
-        self.voted.insert(vote.first.0..vote.last.next().0);
+        // The oldest are lost, as they might be on the way: the leader asks again.
+        if self.votes.len() > self.votes_max && !planted!(VotesHeldUnbounded) {
+            self.take_first_votes(|_| true);
+        }
+    }
+
+    /// Takes out the votes that have waited for longest, if their write meets the condition.
+    fn take_first_votes(&mut self, condition: impl FnOnce(WriteId) -> bool) -> Option<Votes> {
+        let (_, votes) = self.votes.pop_front_if(|(after, _)| condition(*after))?;
+        self.voted.remove(&(votes.first.0..votes.last.next().0));
+        assert_eq!(self.votes.is_empty(), self.voted.is_empty(), "each vote has its slots");
+        Some(votes)
     }
 
     /// How many ranges of votes wait, and how many may.
@@ -161,9 +170,6 @@ impl Held {
     /// The next votes that wait for nothing more.
     #[inline]
     pub(super) fn next_votes(&mut self, persisted: WriteId) -> Option<Votes> {
-        let (_, votes) = self.votes.pop_front_if(|(after, _)| *after <= persisted)?;
-        self.voted.remove(&(votes.first.0..votes.last.next().0));
-        assert_eq!(self.votes.is_empty(), self.voted.is_empty(), "each vote has its slots");
-        Some(votes)
+        self.take_first_votes(|after| after <= persisted)
     }
 }
