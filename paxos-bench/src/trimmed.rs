@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use paxos_core::{
     message::Record,
     port::{Recovered, Storage, StorageError, Write, WriteBatch, cut_off},
@@ -98,6 +99,11 @@ impl Storage for TrimmedLog {
         let first = records.newest.partition_point(|record| record.slot < *slots.start());
         let found = records.newest.range(first..).take_while(|record| slots.contains(&record.slot));
         cut_off(found.cloned().map(Ok), bytes_max)
+    }
+
+    async fn read_state(&self, slot: Slot, _: u64, _: usize) -> Result<Bytes, StorageError> {
+        let reason = format!("no states are kept, neither that as of slot {slot}");
+        Err(StorageError::Io { operation: "read", path: PATH.to_owned(), reason })
     }
 
     async fn close(&self) {}

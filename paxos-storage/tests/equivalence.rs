@@ -6,7 +6,7 @@ mod support;
 use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, WriteBatch},
+    port::{Checkpoint, Recovered, Storage, WriteBatch},
     types::{
         Ballot, Batch, BatchBuilder, ClientId, ClusterId, NodeId, RequestId, Slot, StoreId, Value,
     },
@@ -50,7 +50,7 @@ prop_compose! {
         promised in prop::option::of(ballots()),
         chosen in prop::option::of((0..SLOTS, any::<u64>())),
         records in prop::collection::vec((1..=SLOTS, ballots(), values()), 0..8),
-        sessions in prop::option::of((0..9u64, prop::collection::vec(any::<u8>(), 0..40))),
+        checkpoint in prop::option::of((0..9u64, prop::collection::vec(any::<u8>(), 0..40))),
         peers in prop::collection::btree_map(1..5u64, 1..9u64, 0..3),
     ) -> WriteBatch {
         WriteBatch {
@@ -60,9 +60,13 @@ prop_compose! {
                 .into_iter()
                 .map(|(slot, ballot, value)| Record { slot: Slot(slot), ballot, value })
                 .collect(),
-            sessions: sessions
-                .map(|(slot, table)| SessionCheckpoint { slot: Slot(slot), table: table.into() }),
+            checkpoint: checkpoint.map(|(slot, sessions)| Checkpoint {
+                at: Watermark { slot: Slot(slot), hash: slot },
+                sessions: sessions.into(),
+                state: None,
+            }),
             peers: peers.into_iter().map(|(node, store)| (NodeId(node), StoreId(store))).collect(),
+            ..WriteBatch::default()
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{fs, path::Path, sync::Arc};
 use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch, WriteError},
+    port::{Checkpoint, Recovered, Storage, StorageError, WriteBatch, WriteError},
     types::{Ballot, ClusterId, NodeId, Slot, StoreId, Value},
 };
 use paxos_storage::{
@@ -29,8 +29,13 @@ fn some_batch() -> WriteBatch {
         promised: Some(ballot),
         chosen: Some(Watermark { slot: Slot(150), hash: 5 }),
         records: (1..=200).map(record).collect(),
-        sessions: Some(SessionCheckpoint { slot: Slot(3), table: Bytes::from(vec![7; 9000]) }),
+        checkpoint: Some(Checkpoint {
+            at: Watermark { slot: Slot(3), hash: 4 },
+            sessions: Bytes::from(vec![7; 9000]),
+            state: None,
+        }),
         peers: [(NodeId(2), StoreId(22))].into(),
+        ..WriteBatch::default()
     }
 }
 
@@ -125,8 +130,8 @@ async fn files_that_hold_no_state_are_damage_and_never_a_fresh_start() {
 #[tokio::test]
 async fn another_format_is_refused_by_number() {
     for (format, refusal) in [
-        (9, StorageError::NewerFormat { found: 9, known: 2 }),
-        (1, StorageError::OlderFormat { found: 1, known: 2 }),
+        (9, StorageError::NewerFormat { found: 9, known: 3 }),
+        (1, StorageError::OlderFormat { found: 1, known: 3 }),
     ] {
         let directory = tempfile::tempdir().expect("a temporary directory");
         fill(directory.path()).await;
@@ -236,7 +241,7 @@ async fn a_power_cut_during_a_start_loses_nothing() {
         assert_eq!(Some(recovered.promised), batch.promised, "{seed}/{operations}");
         assert_eq!(Some(recovered.chosen), batch.chosen, "{seed}/{operations}");
         assert_eq!(recovered.records, batch.records[150..], "{seed}/{operations}");
-        assert_eq!(Some(recovered.sessions), batch.sessions, "{seed}/{operations}");
+        assert_eq!(Some(recovered.checkpoint), batch.checkpoint, "{seed}/{operations}");
     }
 }
 

@@ -189,8 +189,8 @@ async fn prepare<S: StateMachine>(
     state_machine: &S,
     transport: &dyn Transport,
 ) -> Result<Prepared<S::Response>, StartError> {
-    let applied = state_machine.applied();
-    let replayed_from = recovered.sessions.slot;
+    let applied = state_machine.durable();
+    let replayed_from = recovered.checkpoint.at.slot;
     if applied < replayed_from {
         return Err(StartError::StateMachineBehind { applied, replayed_from });
     }

@@ -71,6 +71,7 @@ mod tests {
     };
 
     use async_trait::async_trait;
+    use bytes::Bytes;
     use futures::FutureExt;
     use tokio::sync::Semaphore;
 
@@ -104,6 +105,10 @@ mod tests {
             self.begun.fetch_add(1, Ordering::Relaxed);
             self.permits.acquire().await.expect("not closed").forget();
             Ok(Vec::new())
+        }
+
+        async fn read_state(&self, _: Slot, _: u64, _: usize) -> Result<Bytes, StorageError> {
+            Err(StorageError::Failed)
         }
 
         async fn close(&self) {}

@@ -168,6 +168,7 @@ mod tests {
     use std::{collections::VecDeque, ops::RangeInclusive, sync::Mutex};
 
     use async_trait::async_trait;
+    use bytes::Bytes;
     use futures::FutureExt;
 
     use super::*;
@@ -219,6 +220,10 @@ mod tests {
             _: RangeInclusive<Slot>,
             _: usize,
         ) -> Result<Vec<Record>, StorageError> {
+            Err(StorageError::Failed)
+        }
+
+        async fn read_state(&self, _: Slot, _: u64, _: usize) -> Result<Bytes, StorageError> {
             Err(StorageError::Failed)
         }
 

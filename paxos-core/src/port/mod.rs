@@ -5,6 +5,7 @@
 
 mod read;
 mod state_machine;
+mod states;
 mod storage;
 mod storage_error;
 mod transport;
@@ -12,7 +13,8 @@ mod write;
 
 pub use read::cut_off;
 pub use state_machine::{Codec, CodecError, StateMachine};
+pub use states::States;
 pub use storage::{Recovered, Storage};
 pub use storage_error::StorageError;
 pub use transport::{Event, Transport, TransportError};
-pub use write::{SessionCheckpoint, Write, WriteBatch, WriteError};
+pub use write::{Checkpoint, StateChunk, StateSummary, Write, WriteBatch, WriteError};

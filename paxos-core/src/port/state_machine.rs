@@ -13,7 +13,7 @@ use crate::types::Slot;
 /// 1. **Deterministic.** [`apply`](StateMachine::apply) uses nothing but the state and its
 ///    arguments: no clock, no random numbers, no iteration in hash order.
 /// 2. **Total.** Every command has a response; a command that makes no sense has one that says so.
-/// 3. **Atomic position.** What [`applied`](StateMachine::applied) returns after a restart and the
+/// 3. **Atomic position.** What [`durable`](StateMachine::durable) returns after a restart and the
 ///    state found there belong together: exactly the slots up to it are in the state.
 pub trait StateMachine: Send + 'static {
     /// What is proposed. Anything that `serde` can encode.
@@ -28,7 +28,7 @@ pub trait StateMachine: Send + 'static {
     /// The last slot whose effects would survive a crash at this moment: delivery starts behind it
     /// after a restart. [`Slot::ZERO`], the default, for a state that lives in memory: the log is
     /// replayed from its start.
-    fn applied(&self) -> Slot {
+    fn durable(&self) -> Slot {
         Slot::ZERO
     }
 

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
-use super::{SessionCheckpoint, StorageError, Write, WriteBatch};
+use super::{Checkpoint, StorageError, Write, WriteBatch};
 use crate::{
     message::{Record, Watermark},
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
@@ -20,11 +21,12 @@ use crate::{
 /// 3. **Ordered.** Batches take effect in the order in which `write` was called, whether and in
 ///    whatever order the [`Write`]s are polled, and even if they are dropped; if one is there after
 ///    a crash, so is every earlier one that was not refused.
-/// 4. **Last record wins.** A record replaces an earlier one of the same slot; promise, watermark
-///    and session checkpoint replace the earlier ones; peers are added to.
-/// 5. **Read your writes.** [`read`](Storage::read) sees every batch whose `write` has ended.
-/// 6. **Unreadable is an error, never empty.** A record, promise or identity that was written and
-///    cannot be read back is [`StorageError::Damaged`]. Only an unfinished last batch, which was
+/// 4. **Last record wins.** A record replaces an earlier one of the same slot; promise, watermark,
+///    checkpoint and floor replace the earlier ones; peers are added to.
+/// 5. **Read your writes.** [`read`](Storage::read) and [`read_state`](Storage::read_state) see every
+///    batch whose `write` has ended.
+/// 6. **Unreadable is an error, never empty.** A record, promise, identity, checkpoint or piece of a
+///    state that was written and cannot be read back is [`StorageError::Damaged`]. Only an unfinished last batch, which was
 ///    never acknowledged, is dropped silently; an implementation that cannot tell it from a
 ///    finished one which has decayed since says so in its documentation.
 /// 7. **Bound to one node.** [`recover`](Storage::recover) refuses a directory of another cluster
@@ -34,6 +36,10 @@ use crate::{
 /// 9. **Full is survivable.** A `write` that ends with [`WriteError::Full`] has changed nothing and
 ///    gives its batch back unchanged, to be written again when there is room. Later batches may
 ///    have been written meanwhile, if their `write` was called before it ended.
+/// 10. **What is compacted is gone, and nothing else.** Records up to the floor are not returned any
+///    more, whenever a read of them began; those above it are untouched, whatever becomes of a
+///    compaction that a crash cuts short. Neither does a state take room that belongs to no checkpoint
+///    and is not being written.
 ///
 /// [`WriteError::Failed`]: super::WriteError::Failed
 /// [`WriteError::Full`]: super::WriteError::Full
@@ -68,6 +74,19 @@ pub trait Storage: Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<Vec<Record>, StorageError>;
 
+    /// What there is of the state as of `slot`, from `offset` on: at least one byte if there is any,
+    /// `bytes_max` at most. Nothing at its end, or if there is no such state.
+    ///
+    /// # Errors
+    ///
+    /// If a piece that was written cannot be read.
+    async fn read_state(
+        &self,
+        slot: Slot,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError>;
+
     /// Releases files and locks after the last write has ended. Dropping does the same, but
     /// cannot be waited for.
     async fn close(&self);
@@ -88,8 +107,10 @@ pub struct Recovered {
     pub floor: Slot,
     /// The records above the watermark, in ascending order of slots: at most a window of them.
     pub records: Vec<Record>,
-    /// The newest session checkpoint.
-    pub sessions: SessionCheckpoint,
+    /// The newest checkpoint.
+    pub checkpoint: Checkpoint,
+    /// A state that no checkpoint has yet: as of which slot, and how many bytes of it there are.
+    pub unfinished: Option<(Slot, u64)>,
     /// The data directories of the peers met so far.
     pub peers: BTreeMap<NodeId, StoreId>,
 }
@@ -105,7 +126,8 @@ impl Recovered {
             chosen: Watermark::default(),
             floor: Slot::ZERO,
             records: Vec::new(),
-            sessions: SessionCheckpoint::default(),
+            checkpoint: Checkpoint::default(),
+            unfinished: None,
             peers: BTreeMap::new(),
         }
     }

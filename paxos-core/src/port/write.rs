@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::StorageError;
 use crate::{
@@ -16,13 +17,37 @@ use crate::{
     types::{Ballot, NodeId, Slot, StoreId},
 };
 
-/// The session table as of a slot, encoded by the replica.
+/// What a node can start from instead of the log up to a slot. The default is the start of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SessionCheckpoint {
-    /// The last slot whose requests it contains.
+pub struct Checkpoint {
+    /// The last slot that is in it, and the hash of the chosen prefix up to there.
+    pub at: Watermark,
+    /// The session table as of that slot, encoded by the replica; empty for an empty one.
+    pub sessions: Bytes,
+    /// The state as of that slot, if the storage has it. A state machine that keeps itself on disk has
+    /// its own.
+    pub state: Option<StateSummary>,
+}
+
+/// What tells one state from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StateSummary {
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// XXH3 of them.
+    pub hash: u64,
+}
+
+/// A piece of the state that a checkpoint has or is going to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateChunk {
+    /// The slot of the checkpoint.
     pub slot: Slot,
-    /// The table; empty for an empty one.
-    pub table: Bytes,
+    /// Where in the state it begins. The one at 0 begins the state anew, in place of any other that no
+    /// checkpoint has.
+    pub offset: u64,
+    /// At least one byte.
+    pub bytes: Bytes,
 }
 
 /// Changes to the durable state, written together.
@@ -34,8 +59,12 @@ pub struct WriteBatch {
     pub chosen: Option<Watermark>,
     /// Accepted or learned values.
     pub records: Vec<Record>,
-    /// A new session checkpoint.
-    pub sessions: Option<SessionCheckpoint>,
+    /// Pieces of a state that a checkpoint is going to have, each where the one before it ends.
+    pub state: Vec<StateChunk>,
+    /// A new checkpoint, in place of the one before; states of earlier slots go with that.
+    pub checkpoint: Option<Checkpoint>,
+    /// Every record up to this slot is to go. It never sinks, and never exceeds the checkpoint.
+    pub floor: Option<Slot>,
     /// Data directories of peers met for the first time.
     pub peers: BTreeMap<NodeId, StoreId>,
 }
@@ -47,7 +76,9 @@ impl WriteBatch {
         self.promised.is_none()
             && self.chosen.is_none()
             && self.records.is_empty()
-            && self.sessions.is_none()
+            && self.state.is_empty()
+            && self.checkpoint.is_none()
+            && self.floor.is_none()
             && self.peers.is_empty()
     }
 
@@ -60,7 +91,9 @@ impl WriteBatch {
         } else {
             self.records.extend(later.records);
         }
-        self.sessions = later.sessions.or(self.sessions.take());
+        self.state.extend(later.state);
+        self.checkpoint = later.checkpoint.or(self.checkpoint.take());
+        self.floor = later.floor.or(self.floor);
         self.peers.extend(later.peers);
     }
 }

@@ -62,7 +62,7 @@ pub enum Input<W> {
     Applied {
         /// The last slot applied.
         slot: Slot,
-        /// What [`StateMachine::applied`](crate::port::StateMachine::applied) says: the last one
+        /// What [`StateMachine::durable`](crate::port::StateMachine::durable) says: the last one
         /// that would survive a crash.
         durable: Slot,
     },

@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     fuzz::{Script, Usual, damage, message, value},
     message::{Accepted, HeartbeatReply, Message, PollReply, Promise, Record, Watermark},
-    port::{Recovered, SessionCheckpoint},
+    port::{Checkpoint, Recovered},
     types::{Ballot, ClusterId, Identity, Instant, Membership, NodeId, Slot, StoreId, Value},
 };
 
@@ -50,7 +50,8 @@ impl Rig {
             chosen: Watermark::default(),
             floor: Slot::ZERO,
             records: Vec::new(),
-            sessions: SessionCheckpoint::default(),
+            checkpoint: Checkpoint::default(),
+            unfinished: None,
             peers: BTreeMap::new(),
         };
         Rig {
@@ -209,7 +210,7 @@ impl Rig {
             for record in batch.records {
                 self.disk.insert(record.slot, record);
             }
-            if let Some(checkpoint) = batch.sessions {
+            if let Some(checkpoint) = batch.checkpoint {
                 assert!(restore(&checkpoint).is_some(), "a restart can read it");
             }
         }
@@ -222,7 +223,11 @@ impl Rig {
     }
 }
 
-fn restore(checkpoint: &SessionCheckpoint) -> Option<SessionTable> {
+fn as_of(slot: Slot, sessions: Bytes) -> Checkpoint {
+    Checkpoint { at: Watermark { slot, hash: 0 }, sessions, state: None }
+}
+
+fn restore(checkpoint: &Checkpoint) -> Option<SessionTable> {
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three voters");
     SessionTable::restore(checkpoint, &membership).ok()
 }
@@ -243,9 +248,8 @@ fn use_table(table: &mut SessionTable, script: &mut Script<'_>) {
 
 /// A table that decodes is written again as it was, and can be used.
 fn check_sessions(bytes: &[u8], script: &mut Script<'_>) {
-    let checkpoint = SessionCheckpoint { slot: Slot(5), table: Bytes::copy_from_slice(bytes) };
-    let Some(mut table) = restore(&checkpoint) else { return };
-    assert_eq!(restore(&table.checkpoint()).as_ref(), Some(&table));
+    let Some(mut table) = restore(&as_of(Slot(5), Bytes::copy_from_slice(bytes))) else { return };
+    assert_eq!(restore(&as_of(table.slot(), table.encode())).as_ref(), Some(&table));
     use_table(&mut table, script);
 }
 
@@ -254,11 +258,10 @@ fn sessions() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let script = &mut Script::new(bytes);
         check_sessions(bytes, script);
-        let mut table = restore(&SessionCheckpoint::default()).expect("an empty table");
+        let mut table = restore(&Checkpoint::default()).expect("an empty table");
         use_table(&mut table, script);
-        let checkpoint = table.checkpoint();
-        assert_eq!(restore(&checkpoint), Some(table));
-        let mut encoded = checkpoint.table.to_vec();
+        let mut encoded = table.encode().to_vec();
+        assert_eq!(restore(&as_of(table.slot(), table.encode())), Some(table));
         damage(script, &mut encoded);
         check_sessions(&encoded, script);
     });

@@ -25,7 +25,7 @@ use crate::{
     limits,
     message::Watermark,
     planted::planted,
-    port::SessionCheckpoint,
+    port::Checkpoint,
     types::{Ballot, Slot, Value},
 };
 
@@ -42,9 +42,11 @@ pub(super) struct Learner {
     leader_watermark: (Ballot, Watermark),
     /// Earlier watermarks, to compare with what leaders say.
     hashes: VecDeque<Watermark>,
+    /// The last slot handed to the state machine, and the hash of the chosen prefix up to there.
+    delivered: Watermark,
     sessions: SessionTable,
-    /// A table that waits until the state machine is durable up to its slot.
-    checkpoint: Option<SessionCheckpoint>,
+    /// One that waits until the state machine is durable up to its slot.
+    checkpoint: Option<Checkpoint>,
     checkpoint_slot: Slot,
     /// Slots delivered and not yet applied, with their size.
     in_delivery: VecDeque<(Slot, usize)>,
@@ -53,19 +55,25 @@ pub(super) struct Learner {
 }
 
 impl Learner {
-    pub(super) fn recovered(chosen: Watermark, sessions: SessionTable) -> Learner {
-        let delivered = sessions.slot();
+    /// Delivery goes on behind `delivered`, which is what `sessions` are as of.
+    pub(super) fn recovered(
+        chosen: Watermark,
+        delivered: Watermark,
+        sessions: SessionTable,
+    ) -> Learner {
+        assert_eq!(delivered.slot, sessions.slot(), "both are of one checkpoint");
         Learner {
             chosen,
             above: Slots::default(),
             leader_watermark: (Ballot::ZERO, Watermark::default()),
             hashes: VecDeque::from([chosen]),
+            delivered,
             sessions,
             checkpoint: None,
-            checkpoint_slot: delivered,
+            checkpoint_slot: delivered.slot,
             in_delivery: VecDeque::new(),
             bytes_in_delivery: 0,
-            applied: delivered,
+            applied: delivered.slot,
         }
     }
 
@@ -76,7 +84,7 @@ impl Learner {
 
     /// The last slot handed to the state machine.
     pub(super) fn delivered(&self) -> Slot {
-        self.sessions.slot()
+        self.delivered.slot
     }
 
     /// The last slot the state machine has applied.
@@ -163,6 +171,11 @@ impl Learner {
             Value::Noop => None,
         };
         let verdicts = self.sessions.take_in(slot, batch);
+        self.delivered = Watermark { slot, hash: chain(self.delivered.hash, slot, &value) };
+        assert!(
+            slot < self.chosen.slot || self.delivered.hash == self.chosen.hash,
+            "what is delivered up to slot {slot} is not what is chosen"
+        );
         let bytes = value.encoded_len() + DELIVERY_OVERHEAD_BYTES;
         assert!(
             self.in_delivery.back().is_none_or(|&(last, _)| last.next() == slot),
@@ -172,7 +185,8 @@ impl Learner {
         self.bytes_in_delivery += bytes;
         if slot.0 - self.checkpoint_slot.0 >= checkpoint_slots && self.checkpoint.is_none() {
             self.checkpoint_slot = slot;
-            self.checkpoint = Some(self.sessions.checkpoint());
+            let sessions = self.sessions.encode();
+            self.checkpoint = Some(Checkpoint { at: self.delivered, sessions, state: None });
         }
         Delivery { slot, value, verdicts }
     }
@@ -197,14 +211,15 @@ impl Learner {
         self.persist_checkpoint(durable, out);
     }
 
-    /// Persists the session table that waits, once it is safe to restart from: never one ahead of the
+    /// Persists the checkpoint that waits, once it is safe to restart from: never one ahead of the
     /// state machine, or its commands would be taken for duplicates. It waits for a disk that is behind.
     fn persist_checkpoint(&mut self, durable: Slot, out: &mut Outbox) {
         let safe = if planted!(SessionsAheadOfState) { self.applied } else { durable };
         if out.admit()
-            && let Some(checkpoint) = self.checkpoint.take_if(|checkpoint| checkpoint.slot <= safe)
+            && let Some(checkpoint) =
+                self.checkpoint.take_if(|checkpoint| checkpoint.at.slot <= safe)
         {
-            out.persist_sessions(checkpoint);
+            out.persist_checkpoint(checkpoint);
         }
     }
 

@@ -167,7 +167,7 @@ impl<W> Replica<W> {
         now: Instant,
     ) -> Result<Replica<W>, ReplicaError> {
         config.check()?;
-        let sessions = SessionTable::restore(&recovered.sessions, &config.membership)?;
+        let sessions = SessionTable::restore(&recovered.checkpoint, &config.membership)?;
         let memberships = Memberships::new(config.membership.clone());
         let mut rng = fastrand::Rng::with_seed(config.seed);
         let mut out = Outbox::new(&config, recovered.chosen);
@@ -188,7 +188,7 @@ impl<W> Replica<W> {
             numbers: recovered.incarnation << 32,
             out,
             acceptor,
-            learner: Learner::recovered(recovered.chosen, sessions),
+            learner: Learner::recovered(recovered.chosen, recovered.checkpoint.at, sessions),
             election,
             proposing: Proposing::Not,
             queue: Queue::default(),

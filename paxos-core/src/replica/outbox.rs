@@ -5,10 +5,7 @@
 //! then is durable. A driver never sees them earlier, so it cannot send them too early. Meanwhile
 //! they wait in [`held`](super::held).
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     Effects, Halt, WriteId,
@@ -21,7 +18,7 @@ use crate::{
     limits,
     message::{Accepted, Message, Record, Watermark},
     planted::planted,
-    port::{SessionCheckpoint, WriteBatch},
+    port::{Checkpoint, WriteBatch},
     types::{Ballot, Instant, NodeId},
 };
 
@@ -33,7 +30,7 @@ pub(super) struct Outbox {
     /// Of the write in the making.
     promised: Option<Ballot>,
     records: Vec<Record>,
-    sessions: Option<SessionCheckpoint>,
+    checkpoint: Option<Checkpoint>,
     /// The last write issued.
     issued: WriteId,
     /// The one in the making, if there is anything to write; else the same.
@@ -56,7 +53,7 @@ impl Outbox {
             effects: Effects::default(),
             promised: None,
             records: Vec::new(),
-            sessions: None,
+            checkpoint: None,
             issued: WriteId(0),
             last_write: WriteId(0),
             persisted: WriteId(0),
@@ -153,9 +150,9 @@ impl Outbox {
         self.backlog.add(self.last_write, len);
     }
 
-    pub(super) fn persist_sessions(&mut self, sessions: SessionCheckpoint) {
-        let len = sessions.table.len();
-        self.sessions = Some(sessions);
+    pub(super) fn persist_checkpoint(&mut self, checkpoint: Checkpoint) {
+        let len = checkpoint.sessions.len();
+        self.checkpoint = Some(checkpoint);
         self.begin_write();
         self.backlog.add(self.last_write, len);
     }
@@ -257,7 +254,7 @@ impl Outbox {
             "what this node says to itself is taken in in the same step"
         );
         if self.effects.halt.is_some() {
-            (self.promised, self.records, self.sessions) = (None, Vec::new(), None);
+            (self.promised, self.records, self.checkpoint) = (None, Vec::new(), None);
             self.last_write = self.issued;
             self.backlog.forget_after(self.issued);
             let halt = self.effects.halt.take();
@@ -277,8 +274,8 @@ impl Outbox {
                 promised: self.promised.take(),
                 chosen,
                 records: std::mem::take(&mut self.records),
-                sessions: self.sessions.take(),
-                peers: BTreeMap::new(),
+                checkpoint: self.checkpoint.take(),
+                ..WriteBatch::default()
             };
             effects.persist = Some((self.issued, batch));
         }

@@ -212,7 +212,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        port::SessionCheckpoint,
+        port::Checkpoint,
         types::{Membership, NodeId, Slot},
     };
 
@@ -230,7 +230,7 @@ mod tests {
 
     fn sessions() -> SessionTable {
         let membership = Membership::new([(1, "")]).expect("one");
-        SessionTable::restore(&SessionCheckpoint::default(), &membership).expect("empty")
+        SessionTable::restore(&Checkpoint::default(), &membership).expect("empty")
     }
 
     fn push(queue: &mut Queue, sequence: u64, size: usize) {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     limits,
     planted::planted,
-    port::SessionCheckpoint,
+    port::Checkpoint,
     types::{Batch, ClientId, Membership, RequestId, Run, Slot},
 };
 
@@ -105,26 +105,25 @@ pub struct SessionsError {
 impl SessionTable {
     /// The table of a checkpoint.
     pub(super) fn restore(
-        checkpoint: &SessionCheckpoint,
+        checkpoint: &Checkpoint,
         membership: &Membership,
     ) -> Result<SessionTable, SessionsError> {
-        let malformed = SessionsError { slot: checkpoint.slot };
-        let clients = if checkpoint.table.is_empty() || planted!(SessionsMissing) {
+        let malformed = SessionsError { slot: checkpoint.at.slot };
+        let clients = if checkpoint.sessions.is_empty() || planted!(SessionsMissing) {
             Clients::default()
         } else {
-            postcard::from_bytes(&checkpoint.table).map_err(|_| malformed.clone())?
+            postcard::from_bytes(&checkpoint.sessions).map_err(|_| malformed.clone())?
         };
-        if clients.sessions.values().any(|session| session.last_used > checkpoint.slot) {
+        if clients.sessions.values().any(|session| session.last_used > checkpoint.at.slot) {
             return Err(malformed);
         }
         let nodes = membership.voters().map(|node| node.0).collect();
-        Ok(SessionTable { slot: checkpoint.slot, clients, nodes })
+        Ok(SessionTable { slot: checkpoint.at.slot, clients, nodes })
     }
 
-    /// The table as of [`slot`](SessionTable::slot).
-    pub(super) fn checkpoint(&self) -> SessionCheckpoint {
-        let table = postcard::to_stdvec(&self.clients).expect("plain data encodes");
-        SessionCheckpoint { slot: self.slot, table: Bytes::from(table) }
+    /// The table as of [`slot`](SessionTable::slot), for a [`Checkpoint`] of it.
+    pub(super) fn encode(&self) -> Bytes {
+        postcard::to_stdvec(&self.clients).expect("plain data encodes").into()
     }
 
     /// The last slot taken in.
@@ -238,11 +237,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::BatchBuilder;
+    use crate::{message::Watermark, types::BatchBuilder};
 
     fn table() -> SessionTable {
         let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three voters");
-        SessionTable::restore(&SessionCheckpoint::default(), &membership).expect("empty")
+        SessionTable::restore(&Checkpoint::default(), &membership).expect("empty")
     }
 
     fn id(name: u64, epoch: u64, sequence: u64) -> RequestId {
@@ -364,7 +363,9 @@ mod tests {
                 }
                 prop_assert_eq!(verdicts(&mut table, &requests), expected);
                 let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
-                let restored = SessionTable::restore(&table.checkpoint(), &membership);
+                let at = Watermark { slot: table.slot(), hash: 0 };
+                let checkpoint = Checkpoint { at, sessions: table.encode(), state: None };
+                let restored = SessionTable::restore(&checkpoint, &membership);
                 prop_assert_eq!(restored.as_ref(), Ok(&table));
             }
         }

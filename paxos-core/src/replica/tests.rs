@@ -33,7 +33,7 @@ use crate::{
     config::Config,
     limits,
     message::{Accept, Accepted, Heartbeat, Message, PollReply, Promise, Record, Watermark},
-    port::{Recovered, SessionCheckpoint},
+    port::{Checkpoint, Recovered},
     types::{
         Ballot, ClusterId, Identity, Instant, Membership, NodeId, RequestId, Slot, StoreId, Value,
     },
@@ -68,7 +68,8 @@ fn recovered(node: NodeId) -> Recovered {
         chosen: Watermark::default(),
         floor: Slot::ZERO,
         records: Vec::new(),
-        sessions: SessionCheckpoint::default(),
+        checkpoint: Checkpoint::default(),
+        unfinished: None,
         peers: BTreeMap::new(),
     }
 }

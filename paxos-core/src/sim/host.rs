@@ -133,12 +133,12 @@ impl Host {
     pub(super) fn start(&mut self, now: Instant) -> Result<Started, Damage> {
         let recovered = self.disk.recover()?;
         let incarnation = recovered.incarnation;
-        let delivered = recovered.sessions.slot;
+        let delivered = recovered.checkpoint.at.slot;
         let log_end = recovered.records.last().map_or(recovered.chosen.slot, |last| last.slot);
         let seed = self.config.seed.wrapping_mul(31).wrapping_add(incarnation);
         let config = Config { seed, ..self.config.clone() };
         let replica = Replica::new(config, recovered, now).expect("the plan draws valid settings");
-        let applied = self.machine.applied();
+        let applied = self.machine.durable();
         self.process = Some(Process {
             replica,
             incarnation,
@@ -175,7 +175,7 @@ impl Host {
 
     /// Slots up to here are in the state of the running process.
     pub(super) fn applied(&self) -> Slot {
-        self.process.as_ref().map_or(self.machine.applied(), |process| process.applied)
+        self.process.as_ref().map_or(self.machine.durable(), |process| process.applied)
     }
 
     /// The replica's status; `None` while it is down.
@@ -293,7 +293,7 @@ impl Host {
         if flush {
             self.machine.flush();
         }
-        let durable = self.machine.applied();
+        let durable = self.machine.durable();
         (done, applied.map(|slot| Input::Applied { slot, durable }))
     }
 

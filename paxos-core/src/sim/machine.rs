@@ -53,8 +53,8 @@ impl Machine {
         answers
     }
 
-    /// As [`StateMachine::applied`](crate::port::StateMachine::applied).
-    pub(super) fn applied(&self) -> Slot {
+    /// As [`StateMachine::durable`](crate::port::StateMachine::durable).
+    pub(super) fn durable(&self) -> Slot {
         self.durable.unwrap_or_default().slot
     }
 
@@ -128,7 +128,7 @@ mod tests {
         machine.apply(Slot(5), vec![(id(2), Bytes::from_static(b"b"))]);
         assert_ne!(machine.digest(), digest);
         machine.crash();
-        assert_eq!((machine.applied(), machine.digest()), (Slot(2), digest));
+        assert_eq!((machine.durable(), machine.digest()), (Slot(2), digest));
         assert_eq!(machine.commands().count(), 1);
     }
 }

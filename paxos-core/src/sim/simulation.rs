@@ -94,7 +94,7 @@ impl Default for Simulation {
 impl Simulation {
     /// Of the machine that `start` makes, in its first state. After a crash a new one takes in the
     /// same commands again, from the first or as far as its state is taken to be on disk; what the
-    /// machine itself says of its [`applied`](StateMachine::applied) slot is not asked for.
+    /// machine itself says of its [`durable`](StateMachine::durable) slot is not asked for.
     pub fn of<M: Simulated>(start: impl Fn() -> M + Send + Sync + 'static) -> Simulation {
         let application = Arc::new(Embedded(start));
         Simulation { application, restriction: Restriction::default() }

@@ -197,8 +197,8 @@ pub(super) fn write_batch(batch: &WriteBatch) -> String {
     if let Some(Watermark { slot, .. }) = batch.chosen {
         parts.push(format!("chosen {slot}"));
     }
-    if let Some(sessions) = &batch.sessions {
-        parts.push(format!("sessions as of {}", sessions.slot));
+    if let Some(checkpoint) = &batch.checkpoint {
+        parts.push(format!("checkpoint as of {}", checkpoint.at.slot));
     }
     for peer in batch.peers.keys() {
         parts.push(format!("peer {peer}"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, WriteBatch},
+    port::{Checkpoint, Recovered, WriteBatch},
     replica::{LogRead, WriteId},
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId, Value},
 };
@@ -24,7 +24,7 @@ pub(crate) struct Disk {
     promised: Ballot,
     chosen: Watermark,
     records: BTreeMap<Slot, Record>,
-    sessions: SessionCheckpoint,
+    checkpoint: Checkpoint,
     unsynced: VecDeque<(WriteId, WriteBatch)>,
 }
 
@@ -40,7 +40,8 @@ impl Disk {
             chosen: self.chosen,
             floor: Slot::ZERO,
             records: above.map(|(_, record)| record.clone()).collect(),
-            sessions: self.sessions.clone(),
+            checkpoint: self.checkpoint.clone(),
+            unfinished: None,
             peers: BTreeMap::new(),
         }
     }
@@ -85,7 +86,7 @@ impl Disk {
         }
         self.promised = batch.promised.unwrap_or(self.promised);
         self.chosen = batch.chosen.unwrap_or(self.chosen);
-        self.sessions = batch.sessions.unwrap_or(std::mem::take(&mut self.sessions));
+        self.checkpoint = batch.checkpoint.unwrap_or(std::mem::take(&mut self.checkpoint));
         self.records.extend(batch.records.into_iter().map(|record| (record.slot, record)));
         Ok(Some((id, votes)))
     }

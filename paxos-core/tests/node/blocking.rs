@@ -13,6 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use paxos_core::{
     Config,
     message::{Message, Record},
@@ -283,6 +284,15 @@ impl Storage for BlockingDisk {
         bytes_max: usize,
     ) -> Result<Vec<Record>, StorageError> {
         self.0.read(slots, bytes_max).await
+    }
+
+    async fn read_state(
+        &self,
+        slot: Slot,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        self.0.read_state(slot, offset, bytes_max).await
     }
 
     async fn close(&self) {

@@ -64,7 +64,7 @@ impl StateMachine for DurableLedger {
         durable.ledger.apply(slot, commands)
     }
 
-    fn applied(&self) -> Slot {
+    fn durable(&self) -> Slot {
         self.look(|durable| durable.applied)
     }
 

@@ -4,7 +4,7 @@
 //!
 //! - **The same commands give the same state and the same answers on every node.** There is no
 //!   clock, no chance and no hash order in it.
-//! - **The state on disk is that of exactly the slots up to [`applied`](StateMachine::applied)**:
+//! - **The state on disk is that of exactly the slots up to [`durable`](StateMachine::durable)**:
 //!   both are committed in one transaction.
 //! - **Reads never wait for writes and see one moment**: a [`Reader`] answers from a snapshot that
 //!   stays complete while commands are applied.
@@ -115,7 +115,7 @@ impl StateMachine for Store {
         answers.unwrap_or_else(|error: StoreError| panic!("cannot apply slot {slot}: {error}"))
     }
 
-    fn applied(&self) -> Slot {
+    fn durable(&self) -> Slot {
         self.shared.durable()
     }
 

@@ -2,13 +2,13 @@
 
 use paxos_core::{
     message::{Record, Watermark},
-    port::{SessionCheckpoint, WriteBatch},
+    port::{Checkpoint, StateSummary, WriteBatch},
     types::{Ballot, NodeId, Slot, StoreId, Value},
 };
 
 use super::{
-    CLUSTER, Disk, NODE, Outcome, ballot, expect_state, full_batch, read_all, record, records,
-    restart, start, value,
+    CLUSTER, Disk, Expected, NODE, Outcome, ballot, checkpoint, chunk, expect_state, full_batch,
+    read_all, read_state, record, records, restart, start, value,
 };
 
 /// A new storage promises nothing, has no log and bears the names it was given.
@@ -34,8 +34,9 @@ pub async fn everything_survives_a_restart<D: Disk>(new_disk: impl Fn() -> D) ->
     storage.write(second.clone()).await.expect("1: a write");
     let (storage, recovered) = restart(&disk, storage).await;
     expect_state(&recovered, &[&first, &second], "1 (durable)");
-    let all: Vec<Record> = first.records.into_iter().chain(second.records).collect();
-    assert_eq!(read_all(&*storage).await, all, "1 (durable): the log below the watermark");
+    let expected = Expected::after([&first, &second]);
+    let log = read_all(&*storage).await;
+    assert_eq!(log, expected.log(), "1 (durable): the log below the watermark");
     Outcome::Passed
 }
 
@@ -49,7 +50,8 @@ pub async fn writes_take_effect_in_order<D: Disk>(new_disk: impl Fn() -> D) -> O
     drop(third);
     fifth.await.expect("3 (ordered): a write that is waited for first");
     let read = read_all(&*storage).await;
-    assert_eq!(read, batches[4].records, "3 (ordered): the last one that was begun is there");
+    let expected = Expected::after(&batches).log();
+    assert_eq!(read, expected, "3 (ordered): the last one that was begun is there");
     second.await.expect("3 (ordered): a write that is waited for later");
     first.await.expect("3 (ordered): a write that is waited for last");
     let (_storage, recovered) = restart(&disk, storage).await;
@@ -67,7 +69,7 @@ pub async fn the_last_record_wins<D: Disk>(new_disk: impl Fn() -> D) -> Outcome 
     let twice = WriteBatch {
         promised: Some(ballot(9)),
         records: vec![record(2, 1), record(3, 1), record(2, 2)],
-        sessions: Some(SessionCheckpoint { slot: Slot(9), table: value(1, 10).encoded() }),
+        checkpoint: Some(checkpoint(9, 1, 10)),
         peers: [(NodeId(2), StoreId(2)), (NodeId(3), StoreId(3))].into(),
         ..WriteBatch::default()
     };
@@ -75,7 +77,7 @@ pub async fn the_last_record_wins<D: Disk>(new_disk: impl Fn() -> D) -> Outcome 
         records: vec![noop.clone()],
         // An older slot and a lower promise: judging them is the replica's affair.
         promised: Some(ballot(8)),
-        sessions: Some(SessionCheckpoint { slot: Slot(4), table: value(2, 20).encoded() }),
+        checkpoint: Some(checkpoint(4, 2, 20)),
         peers: [(NodeId(3), StoreId(33))].into(),
         ..WriteBatch::default()
     };
@@ -143,7 +145,7 @@ pub async fn large_values_survive<D: Disk>(new_disk: impl Fn() -> D) -> Outcome 
     });
     let batch = WriteBatch {
         records: large.collect(),
-        sessions: Some(SessionCheckpoint { slot: Slot(1), table: value(9, 3 << 20).encoded() }),
+        checkpoint: Some(checkpoint(1, 9, 3 << 20)),
         ..WriteBatch::default()
     };
     storage.write(batch.clone()).await.expect("a large write");
@@ -174,5 +176,101 @@ pub async fn many_records_survive<D: Disk>(new_disk: impl Fn() -> D) -> Outcome 
         assert_eq!(recovered.records, open, "a start gets the records above the watermark");
     }
     assert_eq!(read_all(&*storage).await, records(1..=COUNT, 1), "1: every record");
+    Outcome::Passed
+}
+
+/// Guarantee 10, for records.
+pub async fn compacted_records_are_gone<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {
+    let disk = new_disk();
+    let (storage, _) = start(&disk).await;
+    let written = WriteBatch {
+        chosen: Some(Watermark { slot: Slot(600), hash: 1 }),
+        records: records(1..=700, 1),
+        checkpoint: Some(checkpoint(600, 1, 10)),
+        ..WriteBatch::default()
+    };
+    let mut batches = vec![written.clone()];
+    storage.write(written).await.expect("a write");
+    let (mut storage, _) = restart(&disk, storage).await;
+    for floor in [1, 255, 256, 300, 600] {
+        let batch = WriteBatch { floor: Some(Slot(floor)), ..WriteBatch::default() };
+        batches.push(batch.clone());
+        storage.write(batch).await.expect("a compaction");
+        let expected = records(floor + 1..=700, 1);
+        assert_eq!(read_all(&*storage).await, expected, "10: above {floor}, and no others");
+        let read = storage.read(Slot(1)..=Slot(floor), usize::MAX).await;
+        assert_eq!(read, Ok(vec![]), "10: nothing up to {floor}, and no damage");
+        let (again, recovered) = restart(&disk, storage).await;
+        storage = again;
+        expect_state(&recovered, &batches.iter().collect::<Vec<_>>(), "10, across a restart");
+        assert_eq!(read_all(&*storage).await, expected, "10, across a restart");
+    }
+    Outcome::Passed
+}
+
+/// Guarantees 1, 4 and 5, for states.
+pub async fn states_are_read_as_written<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {
+    let disk = new_disk();
+    let (storage, _) = start(&disk).await;
+    let pieces = [chunk(7, 0, 1, 100), chunk(7, 100, 2, 1), chunk(7, 101, 3, 300_000)];
+    let whole = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect::<Vec<u8>>();
+    let mut batches = Vec::new();
+    for piece in pieces {
+        let batch = WriteBatch { state: vec![piece], ..WriteBatch::default() };
+        batches.push(batch.clone());
+        storage.write(batch).await.expect("a piece of a state");
+    }
+    for bytes_max in [100_000, 1 << 20] {
+        assert_eq!(read_state(&*storage, Slot(7), bytes_max).await, whole, "5: a state");
+    }
+    let middle = storage.read_state(Slot(7), 99, 2).await.expect("a read of a state");
+    assert!(!middle.is_empty() && whole[99..].starts_with(&middle), "5: from within a piece");
+    assert_eq!(read_state(&*storage, Slot(6), 9).await, [], "there is no such state");
+    let (storage, recovered) = restart(&disk, storage).await;
+    expect_state(&recovered, &batches.iter().collect::<Vec<_>>(), "1: a state that is unfinished");
+    let state = Some(StateSummary { bytes: whole.len() as u64, hash: 1 });
+    let batch = WriteBatch {
+        checkpoint: Some(Checkpoint { state, ..checkpoint(7, 1, 10) }),
+        ..WriteBatch::default()
+    };
+    batches.push(batch.clone());
+    storage.write(batch).await.expect("a checkpoint");
+    let (storage, recovered) = restart(&disk, storage).await;
+    expect_state(&recovered, &batches.iter().collect::<Vec<_>>(), "1: a checkpoint and its state");
+    assert_eq!(read_state(&*storage, Slot(7), 1 << 20).await, whole, "1: a state");
+    Outcome::Passed
+}
+
+/// Guarantee 10, for states.
+pub async fn states_that_nobody_needs_are_gone<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {
+    let disk = new_disk();
+    let (mut storage, _) = start(&disk).await;
+    let state =
+        |slot| WriteBatch { state: vec![chunk(slot, 0, slot, 50)], ..WriteBatch::default() };
+    let marked = |slot| {
+        let state = Some(StateSummary { bytes: 50, hash: slot });
+        let checkpoint = Some(Checkpoint { state, ..checkpoint(slot, slot, 10) });
+        WriteBatch { checkpoint, ..WriteBatch::default() }
+    };
+    let mut batches: Vec<WriteBatch> = Vec::new();
+    for (batch, there) in [
+        (state(3), &[3][..]),
+        (state(5), &[5]),
+        (marked(5), &[5]),
+        (state(9), &[5, 9]),
+        (state(8), &[5, 8]),
+        (marked(8), &[8]),
+    ] {
+        batches.push(batch.clone());
+        storage.write(batch).await.expect("a write");
+        for slot in 1..10 {
+            let found = read_state(&*storage, Slot(slot), 100).await.len();
+            let expected = if there.contains(&slot) { 50 } else { 0 };
+            assert_eq!(found, expected, "10: of the state as of {slot}, with {there:?} there");
+        }
+        let (again, recovered) = restart(&disk, storage).await;
+        storage = again;
+        expect_state(&recovered, &batches.iter().collect::<Vec<_>>(), "10, across a restart");
+    }
     Outcome::Passed
 }

@@ -106,7 +106,7 @@ pub async fn a_failed_sync_is_final<D: Disk>(new_disk: impl Fn() -> D) -> Outcom
 pub async fn a_full_disk_is_survived<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {
     let disk = new_disk();
     let (storage, _) = start(&disk).await;
-    let (first, second, third) = (full_batch(1, 1), full_batch(11, 2), full_batch(6, 3));
+    let (first, second, third) = (full_batch(1, 1), full_batch(11, 2), full_batch(21, 3));
     storage.write(first.clone()).await.expect("a write");
     // The first batch refused is written in the end; of the other one nothing may be left.
     for (refused, written) in [(&second, &second), (&full_batch(16, 4), &third)] {

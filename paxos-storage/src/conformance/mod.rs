@@ -29,19 +29,22 @@ mod failures;
 mod ownership;
 mod power_loss;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, StorageError, WriteBatch},
+    port::{
+        Checkpoint, Recovered, StateChunk, StateSummary, States, Storage, StorageError, WriteBatch,
+    },
     types::{Ballot, BatchBuilder, ClientId, ClusterId, NodeId, RequestId, Slot, StoreId, Value},
 };
 
 pub use contents::{
-    everything_survives_a_restart, large_values_survive, many_records_survive,
-    reads_are_cut_off_by_bytes, reads_see_every_write, starts_empty, the_last_record_wins,
+    compacted_records_are_gone, everything_survives_a_restart, large_values_survive,
+    many_records_survive, reads_are_cut_off_by_bytes, reads_see_every_write, starts_empty,
+    states_are_read_as_written, states_that_nobody_needs_are_gone, the_last_record_wins,
     writes_take_effect_in_order,
 };
 pub use failures::{
@@ -147,6 +150,9 @@ pub async fn check<D: Disk>(new_disk: impl Fn() -> D) -> Report {
         reads_are_cut_off_by_bytes,
         large_values_survive,
         many_records_survive,
+        compacted_records_are_gone,
+        states_are_read_as_written,
+        states_that_nobody_needs_are_gone,
         every_recovery_is_counted,
         stores_have_names_of_their_own,
         another_node_is_refused,
@@ -201,17 +207,81 @@ fn records(slots: std::ops::RangeInclusive<u64>, seed: u64) -> Vec<Record> {
     slots.map(|slot| record(slot, seed)).collect()
 }
 
-/// A batch that changes everything there is, with ten records.
+/// A checkpoint as of a slot, with a session table of `bytes` bytes.
+fn checkpoint(slot: u64, seed: u64, bytes: usize) -> Checkpoint {
+    let at = Watermark { slot: Slot(slot), hash: seed };
+    Checkpoint { at, sessions: value(seed, bytes).encoded(), state: None }
+}
+
+/// A piece of a state that differs for every `seed`.
+fn chunk(slot: u64, offset: u64, seed: u64, bytes: usize) -> StateChunk {
+    let bytes = value(seed, bytes).encoded().slice(..bytes);
+    StateChunk { slot: Slot(slot), offset, bytes }
+}
+
+/// A batch that changes everything there is, with ten records, of which the first goes again.
 fn full_batch(first: u64, seed: u64) -> WriteBatch {
+    let state = Some(StateSummary { bytes: 700, hash: seed });
     WriteBatch {
         promised: Some(ballot(seed)),
         chosen: Some(Watermark { slot: Slot(first + 4), hash: seed }),
         records: records(first..=first + 9, seed),
-        sessions: Some(SessionCheckpoint {
-            slot: Slot(first + 2),
-            table: value(seed, 5000).encoded(),
-        }),
+        state: vec![
+            chunk(first + 2, 0, seed, 300),
+            chunk(first + 2, 300, seed + 1, 400),
+            chunk(first + 3, 0, seed, 50),
+        ],
+        checkpoint: Some(Checkpoint { state, ..checkpoint(first + 2, seed, 5000) }),
+        floor: Some(Slot(first)),
         peers: [(NodeId(100 + seed), StoreId(seed))].into(),
+    }
+}
+
+/// What a storage has to hold after some batches.
+#[derive(Clone, Debug, Default)]
+struct Expected {
+    promised: Ballot,
+    chosen: Watermark,
+    records: BTreeMap<Slot, Record>,
+    states: States,
+    checkpoint: Checkpoint,
+    floor: Slot,
+    peers: BTreeMap<NodeId, StoreId>,
+}
+
+impl Expected {
+    fn after<'a>(batches: impl IntoIterator<Item = &'a WriteBatch>) -> Expected {
+        let mut expected = Expected::default();
+        for batch in batches {
+            expected.promised = batch.promised.unwrap_or(expected.promised);
+            expected.chosen = batch.chosen.unwrap_or(expected.chosen);
+            let records = batch.records.iter().map(|record| (record.slot, record.clone()));
+            expected.records.extend(records);
+            expected.states.apply(batch, &expected.checkpoint);
+            let checkpoint = batch.checkpoint.as_ref();
+            expected.checkpoint = checkpoint.unwrap_or(&expected.checkpoint).clone();
+            expected.floor = batch.floor.unwrap_or(expected.floor);
+            expected.records = expected.records.split_off(&expected.floor.next());
+            expected.peers.extend(&batch.peers);
+        }
+        expected
+    }
+
+    /// Whether a node finds exactly this when it starts.
+    fn is_found(&self, recovered: &Recovered) -> bool {
+        let open = self.records.range(self.chosen.slot.next()..).map(|(_, record)| record);
+        recovered.promised == self.promised
+            && recovered.chosen == self.chosen
+            && recovered.floor == self.floor
+            && recovered.checkpoint == self.checkpoint
+            && recovered.unfinished == self.states.unfinished(&self.checkpoint)
+            && recovered.peers == self.peers
+            && recovered.records.iter().eq(open)
+    }
+
+    /// The whole log.
+    fn log(&self) -> Vec<Record> {
+        self.records.values().cloned().collect()
     }
 }
 
@@ -222,21 +292,21 @@ fn expect_state(recovered: &Recovered, batches: &[&WriteBatch], guarantee: &str)
 
 /// Whether a node finds exactly what `batches` leave behind.
 fn holds(recovered: &Recovered, batches: &[&WriteBatch]) -> bool {
-    let mut all = WriteBatch::default();
-    for batch in batches {
-        all.merge((*batch).clone());
+    Expected::after(batches.iter().copied()).is_found(recovered)
+}
+
+/// All of the state as of `slot`, read in pieces of `bytes_max`.
+async fn read_state(storage: &dyn Storage, slot: Slot, bytes_max: usize) -> Vec<u8> {
+    let mut state = Vec::new();
+    loop {
+        let piece = storage.read_state(slot, state.len() as u64, bytes_max).await;
+        let piece = piece.expect("6: every piece is sound");
+        assert!(piece.len() <= bytes_max, "a read of a state is within its limit");
+        if piece.is_empty() {
+            return state;
+        }
+        state.extend_from_slice(&piece);
     }
-    let chosen = all.chosen.unwrap_or_default();
-    let mut open = std::collections::BTreeMap::new();
-    for record in all.records.into_iter().filter(|record| record.slot > chosen.slot) {
-        open.insert(record.slot, record);
-    }
-    recovered.promised == all.promised.unwrap_or_default()
-        && recovered.chosen == chosen
-        && recovered.floor == Slot::ZERO
-        && recovered.sessions == all.sessions.unwrap_or_default()
-        && recovered.peers == all.peers
-        && recovered.records.iter().eq(open.values())
 }
 
 /// Every record there is.

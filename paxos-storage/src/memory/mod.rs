@@ -16,10 +16,12 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
     port::{
-        Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch, WriteError, cut_off,
+        Checkpoint, Recovered, States, Storage, StorageError, Write, WriteBatch, WriteError,
+        cut_off,
     },
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
 };
@@ -99,7 +101,9 @@ struct Image {
     incarnation: u64,
     promised: Ballot,
     chosen: Watermark,
-    sessions: SessionCheckpoint,
+    floor: Slot,
+    checkpoint: Checkpoint,
+    states: States,
     peers: BTreeMap<NodeId, StoreId>,
     records: Records,
 }
@@ -292,6 +296,17 @@ impl Storage for MemoryStorage {
         self.open_state("read")?.read(slots, bytes_max)
     }
 
+    async fn read_state(
+        &self,
+        slot: Slot,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        let state = self.open_state("read")?;
+        let read = |image: &Image| image.states.read(slot, offset, bytes_max);
+        Ok(state.image.as_ref().map(read).unwrap_or_default())
+    }
+
     async fn close(&self) {
         self.release_lock();
     }
@@ -318,25 +333,42 @@ impl State {
         }
         image.incarnation += 1;
         let (incarnation, promised, chosen) = (image.incarnation, image.promised, image.chosen);
-        let (sessions, peers) = (image.sessions.clone(), image.peers.clone());
-        let missing = Slot(1).through(chosen.slot).find(|slot| !image.records.contains(*slot));
+        let (floor, checkpoint, peers) =
+            (image.floor, image.checkpoint.clone(), image.peers.clone());
+        let unfinished = image.states.unfinished(&checkpoint);
+        let missing = floor.next().through(chosen.slot).find(|slot| !image.records.contains(*slot));
         if let Some(slot) = missing {
             return Err(damaged(format!("the record of slot {slot}, which is chosen, is missing")));
         }
         let records = self.read(chosen.slot.next()..=Slot(u64::MAX), usize::MAX)?;
-        let floor = Slot::ZERO;
-        Ok(Recovered { identity, incarnation, promised, chosen, floor, records, sessions, peers })
+        Ok(Recovered {
+            identity,
+            incarnation,
+            promised,
+            chosen,
+            floor,
+            records,
+            checkpoint,
+            unfinished,
+            peers,
+        })
     }
 
     fn apply(&mut self, batch: WriteBatch) {
         let image = self.image.as_mut().expect("only an open disk is written");
         image.promised = batch.promised.unwrap_or(image.promised);
         image.chosen = batch.chosen.unwrap_or(image.chosen);
-        image.sessions = batch.sessions.unwrap_or_else(|| std::mem::take(&mut image.sessions));
+        image.states.apply(&batch, &image.checkpoint);
+        image.checkpoint =
+            batch.checkpoint.unwrap_or_else(|| std::mem::take(&mut image.checkpoint));
         image.peers.extend(batch.peers);
         for Record { slot, ballot, value } in batch.records {
             self.damaged.remove(&slot);
             image.records.insert(slot, ballot, value);
+        }
+        if let Some(floor) = batch.floor {
+            image.floor = floor;
+            image.records.remove_through(floor);
         }
     }
 
@@ -376,7 +408,9 @@ impl Image {
             incarnation: 0,
             promised: Ballot::ZERO,
             chosen: Watermark::default(),
-            sessions: SessionCheckpoint::default(),
+            floor: Slot::ZERO,
+            checkpoint: Checkpoint::default(),
+            states: States::default(),
             peers: BTreeMap::new(),
             records: Records::default(),
         }

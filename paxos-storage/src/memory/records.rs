@@ -37,6 +37,15 @@ impl Records {
         }
     }
 
+    /// Forgets the records of every slot up to this one.
+    pub(super) fn remove_through(&mut self, last: Slot) {
+        let (page, place) = position(last);
+        self.pages = self.pages.split_off(&page);
+        if let Some(mut first) = self.pages.first_entry().filter(|first| *first.key() == page) {
+            first.get_mut().iter_mut().take(place + 1).for_each(|record| *record = None);
+        }
+    }
+
     /// Whether a slot has a record.
     pub(super) fn contains(&self, slot: Slot) -> bool {
         let (page, place) = position(slot);

@@ -1,18 +1,19 @@
 //! The tables, and what is read from and written to them. Blocking; runs on the storage's threads.
 //!
-//! | table    | key  | value                                        |
-//! |----------|------|----------------------------------------------|
-//! | meta     | name | format (u32 LE); the rest in postcard        |
-//! | log      | slot | a [record](super::record)                    |
-//! | sessions | slot | the newest session checkpoint, only that one |
-//! | peers    | node | store id                                     |
+//! | table | key  | value                                 |
+//! |-------|------|---------------------------------------|
+//! | meta  | name | format (u32 LE); the rest in postcard |
+//! | log   | slot | a [record](super::record)             |
+//! | peers | node | store id                              |
+//!
+//! The [checkpoint](super::checkpoint) and its state have tables of their own.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, StorageError, WriteBatch, cut_off},
+    port::{Recovered, StorageError, WriteBatch, cut_off},
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
 };
 use redb::{
@@ -23,19 +24,19 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     backend::{Faults, Watched},
+    checkpoint::{self, Problem},
     record,
     source::{Opened, Source},
 };
 
 /// Format of the tables. A higher one is refused.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Pages that redb keeps in memory: the upper levels of the tables and the tail of the log. What
 /// lies further back is read once, by a peer that lags, and the operating system caches it too.
 const CACHE_BYTES: usize = 32 << 20;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
-const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
 const PEERS: TableDefinition<u64, u64> = TableDefinition::new("peers");
 
 const KEY_FORMAT: &str = "format";
@@ -43,6 +44,7 @@ const KEY_IDENTITY: &str = "identity";
 const KEY_INCARNATION: &str = "incarnation";
 const KEY_PROMISED: &str = "promised";
 const KEY_CHOSEN: &str = "chosen";
+const KEY_FLOOR: &str = "floor";
 
 /// An open database and whose it is.
 pub(super) struct OpenDatabase {
@@ -102,7 +104,7 @@ impl OpenDatabase {
             incarnation
         };
         self.redb(transaction.commit())?;
-        self.read_state(incarnation)
+        self.start(incarnation)
     }
 
     fn initialise(
@@ -115,7 +117,7 @@ impl OpenDatabase {
             return Err(self.damaged("it holds no state of a node".to_owned()));
         }
         self.redb(transaction.open_table(LOG))?;
-        self.redb(transaction.open_table(SESSIONS))?;
+        self.of_checkpoint(checkpoint::initialise(transaction))?;
         self.redb(transaction.open_table(PEERS))?;
         let store = StoreId(fastrand::u64(1..));
         let identity = Identity { cluster: self.cluster, node, store };
@@ -123,7 +125,8 @@ impl OpenDatabase {
         self.put(meta, KEY_IDENTITY, &identity)?;
         self.put(meta, KEY_INCARNATION, &0u64)?;
         self.put(meta, KEY_PROMISED, &Ballot::ZERO)?;
-        self.put(meta, KEY_CHOSEN, &Watermark::default())
+        self.put(meta, KEY_CHOSEN, &Watermark::default())?;
+        self.put(meta, KEY_FLOOR, &Slot::ZERO)
     }
 
     fn check_format(
@@ -159,51 +162,47 @@ impl OpenDatabase {
         })
     }
 
-    fn read_state(&self, incarnation: u64) -> Result<Recovered, StorageError> {
+    fn start(&self, incarnation: u64) -> Result<Recovered, StorageError> {
         let transaction = self.redb(self.database.begin_read())?;
         let meta = self.redb(transaction.open_table(META))?;
         let chosen: Watermark = self.get(&meta, KEY_CHOSEN)?;
         let above = Slot(chosen.slot.0.saturating_add(1))..=Slot(u64::MAX);
         let records = self.read_in(&transaction, above, usize::MAX)?;
-        self.check_chosen(&transaction, chosen.slot, records.len() as u64)?;
+        let floor: Slot = self.get(&meta, KEY_FLOOR)?;
+        self.check_chosen(&transaction, floor, chosen.slot, records.len() as u64)?;
         let peers = self.redb(transaction.open_table(PEERS))?;
         let mut known = BTreeMap::new();
         for entry in self.redb(peers.iter())? {
             let (peer, store) = self.redb(entry)?;
             known.insert(NodeId(peer.value()), StoreId(store.value()));
         }
-        let sessions = self.redb(transaction.open_table(SESSIONS))?;
-        let sessions = match self.redb(sessions.last())? {
-            None => SessionCheckpoint::default(),
-            Some((slot, table)) => SessionCheckpoint {
-                slot: Slot(slot.value()),
-                table: Bytes::copy_from_slice(table.value()),
-            },
-        };
+        let (checkpoint, unfinished) = self.of_checkpoint(checkpoint::read(&transaction))?;
         Ok(Recovered {
             identity: self.get(&meta, KEY_IDENTITY)?,
             incarnation,
             promised: self.get(&meta, KEY_PROMISED)?,
             chosen,
-            floor: Slot::ZERO,
+            floor,
             records,
-            sessions,
+            checkpoint,
+            unfinished,
             peers: known,
         })
     }
 
-    /// Checks that every chosen slot has a record, by counting.
+    /// Checks that every chosen slot above the floor has a record, by counting.
     fn check_chosen(
         &self,
         transaction: &ReadTransaction,
+        floor: Slot,
         chosen: Slot,
         above: u64,
     ) -> Result<(), StorageError> {
         let log = self.redb(transaction.open_table(LOG))?;
-        if self.redb(log.len())?.checked_sub(above) == Some(chosen.0) {
+        if self.redb(log.len())?.checked_sub(above) == chosen.0.checked_sub(floor.0) {
             return Ok(());
         }
-        let mut expected = Slot(1);
+        let mut expected = floor.next();
         for entry in self.redb(log.range(..=chosen.0))? {
             let (slot, _) = self.redb(entry)?;
             if slot.value() != expected.0 {
@@ -220,13 +219,16 @@ impl OpenDatabase {
     /// Writes a batch as one transaction, durably.
     pub(super) fn write(&self, batch: &WriteBatch) -> Result<(), StorageError> {
         let transaction = self.begin_write()?;
-        if batch.promised.is_some() || batch.chosen.is_some() {
+        if batch.promised.is_some() || batch.chosen.is_some() || batch.floor.is_some() {
             let mut meta = self.redb(transaction.open_table(META))?;
             if let Some(promised) = &batch.promised {
                 self.put(&mut meta, KEY_PROMISED, promised)?;
             }
             if let Some(chosen) = &batch.chosen {
                 self.put(&mut meta, KEY_CHOSEN, chosen)?;
+            }
+            if let Some(floor) = &batch.floor {
+                self.put(&mut meta, KEY_FLOOR, floor)?;
             }
         }
         if !batch.records.is_empty() {
@@ -238,10 +240,10 @@ impl OpenDatabase {
                 record::encode(self.cluster, *slot, *ballot, &value, place.as_mut());
             }
         }
-        if let Some(SessionCheckpoint { slot, table }) = &batch.sessions {
-            let mut sessions = self.redb(transaction.open_table(SESSIONS))?;
-            self.redb(sessions.retain(|_, _| false))?;
-            self.redb(sessions.insert(slot.0, &table[..]))?;
+        self.of_checkpoint(checkpoint::write(self.cluster, &transaction, batch))?;
+        if let Some(floor) = batch.floor {
+            let mut log = self.redb(transaction.open_table(LOG))?;
+            self.redb(log.retain_in(..=floor.0, |_, _| false))?;
         }
         if !batch.peers.is_empty() {
             let mut peers = self.redb(transaction.open_table(PEERS))?;
@@ -257,7 +259,6 @@ impl OpenDatabase {
         let transaction = self.redb(self.database.begin_read())?;
         let meta = self.redb(transaction.open_table(META))?;
         let log = self.redb(transaction.open_table(LOG))?;
-        let sessions = self.redb(transaction.open_table(SESSIONS))?;
         let peers = self.redb(transaction.open_table(PEERS))?;
         if let Some(promised) = batch.promised
             && self.get::<Ballot>(&meta, KEY_PROMISED)? != promised
@@ -279,18 +280,17 @@ impl OpenDatabase {
                 return Ok(false);
             }
         }
-        if let Some(expected) = &batch.sessions {
-            let found = self.redb(sessions.get(expected.slot.0))?;
-            if found.is_none_or(|found| found.value() != &expected.table[..]) {
-                return Ok(false);
-            }
+        if let Some(floor) = batch.floor
+            && self.get::<Slot>(&meta, KEY_FLOOR)? != floor
+        {
+            return Ok(false);
         }
         for (peer, store) in &batch.peers {
             if self.redb(peers.get(peer.0))?.is_none_or(|found| found.value() != store.0) {
                 return Ok(false);
             }
         }
-        Ok(true)
+        self.of_checkpoint(checkpoint::contains(self.cluster, &transaction, batch))
     }
 
     /// What [`Storage::read`](paxos_core::port::Storage::read) does.
@@ -319,6 +319,18 @@ impl OpenDatabase {
                 .map_err(|what| self.damaged(what))
         });
         cut_off(records, bytes_max)
+    }
+
+    /// What [`Storage::read_state`](paxos_core::port::Storage::read_state) does.
+    pub(super) fn read_state(
+        &self,
+        slot: Slot,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        let transaction = self.redb(self.database.begin_read())?;
+        let read = checkpoint::read_state(self.cluster, &transaction, slot, offset, bytes_max);
+        self.of_checkpoint(read)
     }
 
     fn begin_write(&self) -> Result<WriteTransaction, StorageError> {
@@ -351,6 +363,13 @@ impl OpenDatabase {
 
     fn redb<T, E: Into<redb::Error>>(&self, result: Result<T, E>) -> Result<T, StorageError> {
         result.map_err(|error| explain(error.into(), &self.faults, &self.path))
+    }
+
+    fn of_checkpoint<T>(&self, result: Result<T, Problem>) -> Result<T, StorageError> {
+        result.map_err(|problem| match problem {
+            Problem::Redb(error) => explain(error, &self.faults, &self.path),
+            Problem::Damaged(what) => self.damaged(what),
+        })
     }
 
     fn damaged(&self, what: String) -> StorageError {

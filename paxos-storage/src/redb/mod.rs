@@ -12,6 +12,7 @@
 //! a warning where redb reports it. After a proper end, damage anywhere is an error.
 
 mod backend;
+mod checkpoint;
 mod database;
 mod record;
 mod source;
@@ -20,6 +21,7 @@ mod worker;
 use std::{fmt, io, ops::RangeInclusive, path::Path};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use paxos_core::{
     message::Record,
     port::{Recovered, Storage, StorageError, Write, WriteBatch},
@@ -92,6 +94,15 @@ impl Storage for RedbStorage {
         bytes_max: usize,
     ) -> Result<Vec<Record>, StorageError> {
         self.workers.read(slots, bytes_max).await
+    }
+
+    async fn read_state(
+        &self,
+        slot: Slot,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        self.workers.read_state(slot, offset, bytes_max).await
     }
 
     async fn close(&self) {

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use paxos_core::{
     message::Record,
     port::{Recovered, StorageError, Write, WriteBatch, WriteError},
@@ -32,10 +33,9 @@ enum WriterJob {
     Close { reply: Reply<()> },
 }
 
-struct ReaderJob {
-    slots: RangeInclusive<Slot>,
-    bytes_max: usize,
-    reply: Reply<Vec<Record>>,
+enum ReaderJob {
+    Records { slots: RangeInclusive<Slot>, bytes_max: usize, reply: Reply<Vec<Record>> },
+    State { slot: Slot, offset: u64, bytes_max: usize, reply: Reply<Bytes> },
 }
 
 /// The database, between the two threads. Only the writer replaces it.
@@ -89,7 +89,16 @@ impl Workers {
         slots: RangeInclusive<Slot>,
         bytes_max: usize,
     ) -> Result<Vec<Record>, StorageError> {
-        self.reader.ask(|reply| ReaderJob { slots, bytes_max, reply }).await
+        self.reader.ask(|reply| ReaderJob::Records { slots, bytes_max, reply }).await
+    }
+
+    pub(super) async fn read_state(
+        &self,
+        slot: Slot,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        self.reader.ask(|reply| ReaderJob::State { slot, offset, bytes_max, reply }).await
     }
 
     pub(super) async fn close(&self) {
@@ -147,22 +156,35 @@ struct Reader {
 }
 
 impl Reader {
-    fn handle(&mut self, ReaderJob { slots, bytes_max, reply }: ReaderJob) {
-        let read = loop {
+    fn handle(&mut self, job: ReaderJob) {
+        // Whoever asked may have been dropped.
+        match job {
+            ReaderJob::Records { slots, bytes_max, reply } => {
+                let _ = reply.send(self.read(|open| open.read(slots.clone(), bytes_max)));
+            }
+            ReaderJob::State { slot, offset, bytes_max, reply } => {
+                let _ = reply.send(self.read(|open| open.read_state(slot, offset, bytes_max)));
+            }
+        }
+    }
+
+    fn read<T>(
+        &self,
+        read: impl Fn(&OpenDatabase) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        loop {
             let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
             let open = database(&access, "read", &self.path);
-            match open.and_then(|open| open.read(slots.clone(), bytes_max)) {
+            match open.and_then(&read) {
                 // A write has found no room, after which redb reads nothing either, until the
                 // writer has opened it again, which it is about to do.
                 Err(StorageError::Full { .. }) => {
                     drop(access);
                     std::thread::sleep(REOPEN_PAUSE);
                 }
-                read => break read,
+                read => return read,
             }
-        };
-        // Whoever asked may have been dropped.
-        let _ = reply.send(read);
+        }
     }
 }
 
@@ -286,7 +308,8 @@ impl Drop for Writer {
 /// Bytes of a batch that need room, roughly.
 fn size(batch: &WriteBatch) -> usize {
     let records: usize = batch.records.iter().map(|record| record.value.encoded_len()).sum();
-    records + batch.sessions.as_ref().map_or(0, |sessions| sessions.table.len())
+    let state: usize = batch.state.iter().map(|chunk| chunk.bytes.len()).sum();
+    records + state + batch.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.sessions.len())
 }
 
 fn database<'a>(

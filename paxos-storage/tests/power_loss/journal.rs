@@ -3,6 +3,7 @@
 //! needs to be checked, and, with a flaw put in, that the check can fail.
 
 use std::{
+    collections::BTreeMap,
     ops::RangeInclusive,
     sync::{Mutex, MutexGuard},
 };
@@ -11,7 +12,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Recovered, SessionCheckpoint, Storage, StorageError, Write, WriteBatch},
+    port::{
+        Checkpoint, Recovered, StateChunk, StateSummary, States, Storage, StorageError, Write,
+        WriteBatch,
+    },
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId, Value},
 };
 use paxos_storage::conformance::Medium;
@@ -47,7 +51,32 @@ struct State {
     end: usize,
     identity: Option<Identity>,
     incarnation: u64,
-    all: WriteBatch,
+    image: Image,
+}
+
+/// What all entries leave behind.
+#[derive(Default)]
+struct Image {
+    promised: Ballot,
+    chosen: Watermark,
+    records: BTreeMap<Slot, Record>,
+    states: States,
+    checkpoint: Checkpoint,
+    floor: Slot,
+    peers: BTreeMap<NodeId, StoreId>,
+}
+
+impl Image {
+    fn apply(&mut self, batch: WriteBatch) {
+        self.states.apply(&batch, &self.checkpoint);
+        self.promised = batch.promised.unwrap_or(self.promised);
+        self.chosen = batch.chosen.unwrap_or(self.chosen);
+        self.records.extend(batch.records.into_iter().map(|record| (record.slot, record)));
+        self.checkpoint = batch.checkpoint.unwrap_or(std::mem::take(&mut self.checkpoint));
+        self.floor = batch.floor.unwrap_or(self.floor);
+        self.records = self.records.split_off(&self.floor.next());
+        self.peers.extend(batch.peers);
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,7 +87,9 @@ enum Entry {
         promised: Option<Ballot>,
         chosen: Option<Watermark>,
         records: Vec<(Slot, Ballot, Vec<u8>)>,
-        sessions: Option<(Slot, Vec<u8>)>,
+        state: Vec<(Slot, u64, Vec<u8>)>,
+        checkpoint: Option<(Watermark, Vec<u8>, Option<StateSummary>)>,
+        floor: Option<Slot>,
         peers: Vec<(NodeId, StoreId)>,
     },
     Closed,
@@ -101,7 +132,7 @@ impl Journal {
                 Entry::Born(identity) => state.identity = Some(identity),
                 Entry::Started(incarnation) => state.incarnation = incarnation,
                 Entry::Closed => {}
-                batch => state.all.merge(batch.into_batch(self.flaw)?),
+                batch => state.image.apply(batch.into_batch(self.flaw)?),
             }
             state.end = next;
         }
@@ -134,24 +165,37 @@ impl Entry {
             promised: batch.promised,
             chosen: batch.chosen,
             records: batch.records.iter().map(record).collect(),
-            sessions: batch.sessions.as_ref().map(|it| (it.slot, it.table.to_vec())),
+            state: batch.state.iter().map(|it| (it.slot, it.offset, it.bytes.to_vec())).collect(),
+            checkpoint: batch.checkpoint.as_ref().map(|it| (it.at, it.sessions.to_vec(), it.state)),
+            floor: batch.floor,
             peers: batch.peers.iter().map(|(peer, store)| (*peer, *store)).collect(),
         }
     }
 
     fn into_batch(self, flaw: Flaw) -> Result<WriteBatch, StorageError> {
-        let Entry::Batch { promised, chosen, records, sessions, peers } = self else {
+        let Entry::Batch { promised, chosen, records, state, checkpoint, floor, peers } = self
+        else {
             return Ok(WriteBatch::default());
         };
         let record = |(slot, ballot, value): (Slot, Ballot, Vec<u8>)| {
             let value = Value::decode(Bytes::from(value)).map_err(|_| damaged("a value"))?;
             Ok::<_, StorageError>(Record { slot, ballot, value })
         };
-        let sessions =
-            sessions.map(|(slot, table)| SessionCheckpoint { slot, table: Bytes::from(table) });
+        let chunk = |(slot, offset, bytes): (Slot, u64, Vec<u8>)| StateChunk {
+            slot,
+            offset,
+            bytes: bytes.into(),
+        };
+        let checkpoint = checkpoint.map(|(at, sessions, state)| Checkpoint {
+            at,
+            sessions: sessions.into(),
+            state,
+        });
         let readable = |record: &Result<_, _>| record.is_ok() || flaw != Flaw::AcceptsTornEntries;
         let records = records.into_iter().map(record).filter(readable).collect::<Result<_, _>>()?;
-        Ok(WriteBatch { promised, chosen, records, sessions, peers: peers.into_iter().collect() })
+        let state = state.into_iter().map(chunk).collect();
+        let peers = peers.into_iter().collect();
+        Ok(WriteBatch { promised, chosen, records, state, checkpoint, floor, peers })
     }
 }
 
@@ -171,20 +215,17 @@ impl Storage for Journal {
         if self.flaw != Flaw::CountsInMemory || state.incarnation == 1 {
             self.medium.sync();
         }
-        let chosen = state.all.chosen.unwrap_or_default();
-        let mut open = std::collections::BTreeMap::new();
-        for record in state.all.records.iter().filter(|record| record.slot > chosen.slot) {
-            open.insert(record.slot, record.clone());
-        }
+        let Image { promised, chosen, records, states, checkpoint, floor, peers } = &state.image;
         Ok(Recovered {
             identity: state.identity.expect("set above"),
             incarnation: state.incarnation,
-            promised: state.all.promised.unwrap_or_default(),
-            chosen,
-            floor: Slot::ZERO,
-            records: open.into_values().collect(),
-            sessions: state.all.sessions.clone().unwrap_or_default(),
-            peers: state.all.peers.clone(),
+            promised: *promised,
+            chosen: *chosen,
+            floor: *floor,
+            records: records.range(chosen.slot.next()..).map(|(_, it)| it.clone()).collect(),
+            checkpoint: checkpoint.clone(),
+            unfinished: states.unfinished(checkpoint),
+            peers: peers.clone(),
         })
     }
 
@@ -197,7 +238,7 @@ impl Storage for Journal {
         if self.flaw != Flaw::AcknowledgesBeforeSync {
             self.medium.sync();
         }
-        state.all.merge(batch);
+        state.image.apply(batch);
         Write::Done(Ok(()))
     }
 
@@ -206,11 +247,16 @@ impl Storage for Journal {
         slots: RangeInclusive<Slot>,
         _: usize,
     ) -> Result<Vec<Record>, StorageError> {
-        let mut found = std::collections::BTreeMap::new();
-        for record in self.state().all.records.iter().filter(|it| slots.contains(&it.slot)) {
-            found.insert(record.slot, record.clone());
-        }
-        Ok(found.into_values().collect())
+        Ok(self.state().image.records.range(slots).map(|(_, it)| it.clone()).collect())
+    }
+
+    async fn read_state(
+        &self,
+        slot: Slot,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        Ok(self.state().image.states.read(slot, offset, bytes_max))
     }
 
     async fn close(&self) {

@@ -28,7 +28,7 @@ impl StateMachine for Sum {
         if self.forgets_responses { Vec::new() } else { responses }
     }
 
-    fn applied(&self) -> Slot {
+    fn durable(&self) -> Slot {
         self.recovered
     }
 }

@@ -152,7 +152,7 @@ fn a_session_table_waits_until_the_disk_has_caught_up() {
     assert!(alone.step(applied()).persist.is_none());
     alone.persist();
     let (_, batch) = alone.step(applied()).persist.expect("it is late, and not lost");
-    assert_eq!(batch.sessions.map(|sessions| sessions.slot), Some(Slot(1)));
+    assert_eq!(batch.checkpoint.map(|checkpoint| checkpoint.at.slot), Some(Slot(1)));
 }
 
 /// A disk that is behind for a moment costs nobody the leadership.

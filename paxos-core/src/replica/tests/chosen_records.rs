@@ -12,7 +12,7 @@ fn proposed_again(recovered_as: Ballot, chosen: u64) -> (Vec<Record>, Vec<Messag
         recovered.incarnation = 2;
         recovered.promised = ballot(4);
         recovered.chosen = Watermark { slot: Slot(chosen), hash: 7 };
-        recovered.sessions.slot = Slot(chosen);
+        recovered.checkpoint.at.slot = Slot(chosen);
         if chosen < 3 {
             let record = Record { slot: Slot(3), ballot: recovered_as, value: value(1, 10) };
             recovered.records = vec![record];

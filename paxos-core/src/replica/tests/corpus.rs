@@ -69,8 +69,7 @@ fn messages() -> BTreeMap<String, Vec<u8>> {
 fn values_and_sessions() -> (BTreeMap<String, Vec<u8>>, Vec<u8>) {
     let mut values = BTreeMap::from([("noop".to_owned(), Value::Noop.encoded().to_vec())]);
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
-    let mut table =
-        SessionTable::restore(&SessionCheckpoint::default(), &membership).expect("empty");
+    let mut table = SessionTable::restore(&Checkpoint::default(), &membership).expect("empty");
     for (count, names) in [vec![1], vec![1, 1, 2], vec![100, 2, 100, 3]].into_iter().enumerate() {
         let mut builder = BatchBuilder::default();
         for (sequence, name) in (1 + 10 * count as u64..).zip(names) {
@@ -82,7 +81,7 @@ fn values_and_sessions() -> (BTreeMap<String, Vec<u8>>, Vec<u8>) {
         table.take_in(table.slot().next(), Some(&batch));
         values.insert(format!("batch-{count}"), Value::Batch(batch).encoded().to_vec());
     }
-    (values, table.checkpoint().table.to_vec())
+    (values, table.encode().to_vec())
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn a_session_table_is_kept_once_the_state_machine_is_durable_up_to_it() {
     let (mut alone, _) = with_chosen(2, |config| config.checkpoint_slots = 3);
     let kept = |effects: Effects| {
         let batch = effects.persist.map(|(_, batch)| batch);
-        batch.and_then(|batch| batch.sessions).map(|sessions| sessions.slot.0)
+        batch.and_then(|batch| batch.checkpoint).map(|checkpoint| checkpoint.at.slot.0)
     };
     assert_eq!(kept(alone.step(applied(2, 2))), None, "too few slots");
     alone.hear(2, accept(3, Value::Noop, 3));

@@ -61,7 +61,7 @@ fn on_disk() -> Alone {
         recovered.promised = ballot(1);
         recovered.chosen = Watermark { slot: Slot(5), hash: 7 };
         recovered.floor = Slot(2);
-        recovered.sessions.slot = Slot(5);
+        recovered.checkpoint.at.slot = Slot(5);
         recovered.records = vec![record(6), record(7)];
     });
     alone.step(Input::Tick);
@@ -107,7 +107,7 @@ fn a_page_from_disk_says_where_the_rest_is() {
     let mut alone = Alone::new(|_, recovered| {
         recovered.incarnation = 2;
         recovered.chosen = Watermark { slot: Slot(2), hash: 7 };
-        recovered.sessions.slot = Slot(2);
+        recovered.checkpoint.at.slot = Slot(2);
     });
     let effects = alone.hear(2, prepare(1, 1));
     alone.persist();

@@ -198,7 +198,7 @@ fn what_is_compacted_is_not_looked_for_on_disk() {
         recovered.incarnation = 2;
         recovered.chosen = Watermark { slot: Slot(5), hash: 7 };
         recovered.floor = Slot(2);
-        recovered.sessions.slot = Slot(5);
+        recovered.checkpoint.at.slot = Slot(5);
     });
     let nothing = |number| Pulled { number, values: vec![], chosen: Slot(5), floor: Slot(2) };
     assert_eq!(served(&mut alone, 2), (vec![nothing(1)], 0));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     message::{Record, Watermark},
-    port::{SessionCheckpoint, WriteBatch},
+    port::{Checkpoint, States, WriteBatch},
     types::{Ballot, NodeId, Slot, StoreId},
 };
 
@@ -14,7 +14,9 @@ pub(in crate::sim) struct Image {
     pub(in crate::sim) promised: Ballot,
     pub(in crate::sim) chosen: Watermark,
     pub(in crate::sim) records: BTreeMap<Slot, Record>,
-    pub(in crate::sim) sessions: SessionCheckpoint,
+    pub(in crate::sim) floor: Slot,
+    pub(in crate::sim) states: States,
+    pub(in crate::sim) checkpoint: Checkpoint,
     pub(in crate::sim) peers: BTreeMap<NodeId, StoreId>,
 }
 
@@ -26,8 +28,13 @@ impl Image {
         for record in &batch.records {
             self.records.insert(record.slot, record.clone());
         }
-        if let Some(sessions) = &batch.sessions {
-            self.sessions = sessions.clone();
+        self.states.apply(batch, &self.checkpoint);
+        if let Some(checkpoint) = &batch.checkpoint {
+            self.checkpoint = checkpoint.clone();
+        }
+        if let Some(floor) = batch.floor {
+            self.floor = floor;
+            self.records = self.records.split_off(&floor.next());
         }
         self.peers.extend(batch.peers.iter().map(|(&peer, &store)| (peer, store)));
     }

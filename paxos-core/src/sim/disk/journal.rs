@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::medium::{Medium, SECTOR_BYTES};
 use crate::{
     message::{Record, Watermark},
-    port::{SessionCheckpoint, WriteBatch},
+    port::{Checkpoint, StateChunk, StateSummary, WriteBatch},
     types::{Ballot, NodeId, Slot, StoreId, Value},
 };
 
@@ -45,7 +45,9 @@ struct Body {
     promised: Option<Ballot>,
     chosen: Option<Watermark>,
     records: Vec<Record<Bytes>>,
-    sessions: Option<(Slot, Bytes)>,
+    state: Vec<(Slot, u64, Bytes)>,
+    checkpoint: Option<(Watermark, Bytes, Option<StateSummary>)>,
+    floor: Option<Slot>,
     peers: BTreeMap<NodeId, StoreId>,
 }
 
@@ -55,12 +57,17 @@ impl Body {
             let Record { slot, ballot, ref value } = *record;
             Record { slot, ballot, value: value.encoded() }
         };
-        let sessions = batch.sessions.as_ref();
+        let chunk = |chunk: &StateChunk| (chunk.slot, chunk.offset, chunk.bytes.clone());
+        let checkpoint = |checkpoint: &Checkpoint| {
+            (checkpoint.at, checkpoint.sessions.clone(), checkpoint.state)
+        };
         Body {
             promised: batch.promised,
             chosen: batch.chosen,
             records: batch.records.iter().map(record).collect(),
-            sessions: sessions.map(|sessions| (sessions.slot, sessions.table.clone())),
+            state: batch.state.iter().map(chunk).collect(),
+            checkpoint: batch.checkpoint.as_ref().map(checkpoint),
+            floor: batch.floor,
             peers: batch.peers.clone(),
         }
     }
@@ -73,7 +80,17 @@ impl Body {
             promised: self.promised,
             chosen: self.chosen,
             records: self.records.into_iter().map(record).collect::<Option<_>>()?,
-            sessions: self.sessions.map(|(slot, table)| SessionCheckpoint { slot, table }),
+            state: self
+                .state
+                .into_iter()
+                .map(|(slot, offset, bytes)| StateChunk { slot, offset, bytes })
+                .collect(),
+            checkpoint: self.checkpoint.map(|(at, sessions, state)| Checkpoint {
+                at,
+                sessions,
+                state,
+            }),
+            floor: self.floor,
             peers: self.peers,
         })
     }
@@ -273,10 +290,11 @@ mod tests {
     /// A batch of about so many bytes.
     fn batch(slot: u64, bytes: usize) -> WriteBatch {
         let table = Bytes::from(vec![u8::try_from(slot).expect("few"); bytes]);
-        let sessions = Some(SessionCheckpoint { slot: Slot(slot), table });
+        let at = Watermark { slot: Slot(slot), hash: 0 };
+        let checkpoint = Some(Checkpoint { at, sessions: table, state: None });
         let ballot = Ballot { round: slot, node: NodeId(1) };
         let records = vec![Record { slot: Slot(slot), ballot, value: Value::Noop }];
-        WriteBatch { records, sessions, ..WriteBatch::default() }
+        WriteBatch { records, checkpoint, ..WriteBatch::default() }
     }
 
     /// Bits of `subset` as so many ends of writes.
@@ -287,11 +305,11 @@ mod tests {
     /// The loss asserts what a recovery finds, after every subset of sectors and then another.
     #[test]
     fn whichever_sectors_a_crash_keeps_a_prefix_of_whole_batches_is_there() {
-        let unsynced = [batch(2, 300), batch(3, 900), batch(4, 10)];
+        let unsynced = [batch(2, 295), batch(3, 895), batch(4, 5)];
         let mut losses = Vec::new();
         for subset in 0..1 << 5 {
             let mut journal = Journal::default();
-            journal.append(1, batch(1, 700));
+            journal.append(1, batch(1, 695));
             let loss = journal.lose_power(1, unsynced.iter(), |writes| {
                 assert_eq!(writes, 5);
                 ends(subset, writes)
@@ -301,7 +319,7 @@ mod tests {
             }
             losses.push(loss);
             // The next life writes something else over what was lost, or the same again.
-            for next in [batch(2, 290), batch(2, 300), batch(3, 900)] {
+            for next in [batch(2, 285), batch(2, 295), batch(3, 895)] {
                 for subset in 0..8 {
                     let (durable, medium) = (journal.durable.clone(), journal.medium.clone());
                     let mut journal = Journal { durable, medium };

@@ -73,18 +73,19 @@ impl Disk {
         })?;
         self.incarnation += 1;
         self.journal.begin(self.incarnation);
-        let Image { promised, chosen, records, sessions, peers } = &self.durable;
+        let Image { promised, chosen, records, floor, states, checkpoint, peers } = &self.durable;
         Ok(Recovered {
             identity: self.identity,
             incarnation: self.incarnation,
             promised: *promised,
             chosen: *chosen,
-            floor: Slot::ZERO,
+            floor: *floor,
             records: records
                 .range(chosen.slot.next()..)
                 .map(|(_, record)| record.clone())
                 .collect(),
-            sessions: sessions.clone(),
+            checkpoint: checkpoint.clone(),
+            unfinished: states.unfinished(checkpoint),
             peers: peers.clone(),
         })
     }

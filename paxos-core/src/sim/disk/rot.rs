@@ -6,7 +6,11 @@ use std::fmt;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::image::Image;
-use crate::{message::Record, port::WriteBatch, types::Slot};
+use crate::{
+    message::Record,
+    port::{Checkpoint, WriteBatch},
+    types::Slot,
+};
 
 const CHECKSUM_BYTES: usize = 8;
 
@@ -65,8 +69,14 @@ impl Rot {
     pub(super) fn is_repaired_by(&self, batch: &WriteBatch) -> bool {
         let is_rewritten = match self.place {
             Place::State => {
-                let WriteBatch { promised, chosen, records: _, sessions, peers } = batch;
-                promised.is_some() || chosen.is_some() || sessions.is_some() || !peers.is_empty()
+                let WriteBatch { promised, chosen, records: _, checkpoint, floor, state, peers } =
+                    batch;
+                promised.is_some()
+                    || chosen.is_some()
+                    || checkpoint.is_some()
+                    || floor.is_some()
+                    || !state.is_empty()
+                    || !peers.is_empty()
             }
             Place::Record(slot) => batch.records.iter().any(|record| record.slot == slot),
         };
@@ -90,10 +100,11 @@ impl Rot {
 
 /// What stands at a place: its checksum and what it is of.
 fn sealed(image: &Image, place: Place) -> Vec<u8> {
-    let Image { promised, chosen, records, sessions, peers } = image;
+    let Image { promised, chosen, records, floor, states: _, checkpoint, peers } = image;
     let content = match place {
         Place::State => {
-            let state = (promised, chosen, sessions.slot, &sessions.table, peers);
+            let Checkpoint { at, sessions, state } = checkpoint;
+            let state = (promised, chosen, floor, at, sessions, state, peers);
             postcard::to_stdvec(&state)
         }
         Place::Record(slot) => {

@@ -34,7 +34,7 @@ impl Fixture {
     fn open(backend: Backend, limits: flusher::Limits) -> Fixture {
         let shared = flusher::Shared::open(backend, limits).expect("a store that opens");
         let store = Store { shared };
-        let (reader, slot) = (store.reader(), store.applied());
+        let (reader, slot) = (store.reader(), store.durable());
         Fixture { store, reader, slot }
     }
 

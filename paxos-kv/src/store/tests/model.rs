@@ -415,7 +415,7 @@ fn run(steps: Vec<Step>, file: Option<&std::path::Path>) -> Result<(), TestCaseE
             }
             Step::Flush => {
                 fixture.store.flush();
-                prop_assert_eq!(fixture.store.applied(), fixture.slot);
+                prop_assert_eq!(fixture.store.durable(), fixture.slot);
             }
             Step::Clean => fixture.store.shared.wait_until_clean(),
             Step::Crash => {

@@ -1,14 +1,12 @@
 //! What is known about a storage at a moment of a recording, and what it may therefore hold.
 
-use std::collections::BTreeMap;
-
 use paxos_core::{
     message::Record,
     port::{Recovered, WriteBatch},
-    types::{Slot, StoreId},
+    types::StoreId,
 };
 
-use super::super::{CLUSTER, NODE, holds};
+use super::super::{CLUSTER, Expected, NODE};
 
 /// What a storage was given and what it has acknowledged.
 #[derive(Clone, Debug, Default)]
@@ -92,8 +90,8 @@ impl Known {
         }
         // Later states first: equal ones, which an empty log has, count as the later.
         let count = (0..=self.batches.len()).rev().find(|count| {
-            let batches: Vec<&WriteBatch> = self.batches[..*count].iter().collect();
-            holds(found, &batches) && log.iter().eq(last_records(&batches).values().copied())
+            let expected = Expected::after(&self.batches[..*count]);
+            expected.is_found(found) && log.iter().eq(expected.records.values())
         });
         match count {
             Some(count) if count >= self.acknowledged => Ok(count),
@@ -109,9 +107,4 @@ impl Known {
             )),
         }
     }
-}
-
-fn last_records<'a>(batches: &[&'a WriteBatch]) -> BTreeMap<Slot, &'a Record> {
-    let records = batches.iter().flat_map(|batch| &batch.records);
-    records.map(|record| (record.slot, record)).collect()
 }

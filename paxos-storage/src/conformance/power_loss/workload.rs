@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use paxos_core::{
     message::{Record, Watermark},
-    port::{SessionCheckpoint, WriteBatch},
+    port::WriteBatch,
     types::{NodeId, Slot, StoreId},
 };
 
-use super::super::{ballot, full_batch, value};
+use super::super::{ballot, checkpoint, chunk, full_batch, value};
 
 /// Batches as a node writes them, no two states after them alike: the first changes everything
 /// there is, the others a random part of it. Records come in order of slots, those above the
@@ -16,7 +16,7 @@ use super::super::{ballot, full_batch, value};
 pub(super) fn batches(seed: u64, count: usize) -> Vec<WriteBatch> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut batches = vec![full_batch(1, 1)];
-    let (mut chosen, mut last) = (5, 10);
+    let (mut chosen, mut last, mut floor) = (5, 10, 1);
     for round in 2..=count as u64 {
         let mut batch = WriteBatch::default();
         if random.u8(..3) == 0 {
@@ -36,8 +36,14 @@ pub(super) fn batches(seed: u64, count: usize) -> Vec<WriteBatch> {
             batch.chosen = Some(Watermark { slot: Slot(chosen), hash: round });
         }
         if random.u8(..4) == 0 {
-            let table = value(round, 5000).encoded();
-            batch.sessions = Some(SessionCheckpoint { slot: Slot(chosen), table });
+            // As of the watermark, which is above the last one unless it has not moved.
+            let bytes = usize::from(random.bool()) * 5000;
+            batch.state = vec![chunk(chosen, 0, round, 1 + bytes)];
+        }
+        if random.u8(..4) == 0 {
+            batch.checkpoint = Some(checkpoint(chosen, round, 5000));
+            floor = random.u64(floor..=chosen);
+            batch.floor = Some(Slot(floor));
         }
         if random.u8(..4) == 0 {
             batch.peers = BTreeMap::from([(NodeId(100 + round), StoreId(round))]);

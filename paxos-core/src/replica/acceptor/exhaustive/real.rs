@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::Config,
     message::{Accept, Accepted, Message, Prepare, Promise, Record, Reject, Watermark},
-    port::{Recovered, SessionCheckpoint, WriteBatch},
+    port::{Checkpoint, Recovered, WriteBatch},
     replica::{Effects, WriteId, context::Context, outbox::Outbox},
     types::{Ballot, ClusterId, Identity, Instant, NodeId, Slot, StoreId},
 };
@@ -41,7 +41,8 @@ impl Disk {
             chosen: Watermark { slot: self.written.watermark, hash: 0 },
             floor: Slot::ZERO,
             records: self.written.report(self.written.watermark.next()),
-            sessions: SessionCheckpoint::default(),
+            checkpoint: Checkpoint::default(),
+            unfinished: None,
             peers: BTreeMap::new(),
         }
     }
