@@ -27,6 +27,8 @@ const COPIED_BYTES_MAX: usize = 512;
 
 /// How much is read at once, unless a frame is larger: many small messages per system call.
 const CHUNK_BYTES: usize = 64 << 10;
+/// Frames from here on are slices of what was read; shorter ones are copies.
+const SLICE_BYTES_MIN: usize = CHUNK_BYTES / 4;
 
 /// Why a frame cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -218,7 +220,12 @@ impl Frames {
             return Ok(None);
         }
         let expected = self.buffer.split_to(PREFIX_BYTES);
-        let body = self.buffer.split_to(length).freeze();
+        // A small one would keep alive all that was read together with it.
+        let body = if length < SLICE_BYTES_MIN {
+            Bytes::copy_from_slice(&self.buffer.split_to(length))
+        } else {
+            self.buffer.split_to(length).freeze()
+        };
         if expected[..] != prefix(length, iter::once(&body[..])) {
             return Err(FrameError::Checksum);
         }
@@ -283,6 +290,26 @@ pub(crate) mod tests {
         let mut batch = Batch::default();
         batch.push(encoder.take());
         batch
+    }
+
+    /// A log keeps some of what comes in, and drops the rest.
+    #[tokio::test]
+    async fn a_small_message_does_not_keep_alive_what_was_read_with_it() {
+        let stream = joined(&vec![accept(100); 5000]);
+        let mut kept = Vec::new();
+        let allocated = allocation_counter::measure(|| {
+            let mut frames = Frames::new(1 << 20);
+            for piece in stream.chunks(CHUNK_BYTES) {
+                frames.buffer.put_slice(piece);
+                let mut read = Vec::new();
+                while let Some(frame) = frames.next().expect("sound") {
+                    read.push(Message::decode(frame).expect("sound"));
+                }
+                kept.extend(read.pop());
+            }
+        });
+        let each = usize::try_from(allocated.bytes_current).expect("they are there") / kept.len();
+        assert!(kept.len() > 10 && each < 1000, "{each} bytes for each of {}", kept.len());
     }
 
     fn joined(messages: &[Message]) -> Vec<u8> {

@@ -176,7 +176,7 @@ impl Learner {
             slot < self.chosen.slot || self.delivered.hash == self.chosen.hash,
             "what is delivered up to slot {slot} is not what is chosen"
         );
-        let bytes = value.encoded_len() + DELIVERY_OVERHEAD_BYTES;
+        let bytes = value.memory_len() + DELIVERY_OVERHEAD_BYTES;
         assert!(
             self.in_delivery.back().is_none_or(|&(last, _)| last.next() == slot),
             "invariant 6: slots are delivered in order, each once"

@@ -25,7 +25,7 @@ struct InMemory {
 impl InMemory {
     /// What it occupies in memory.
     fn bytes(&self) -> usize {
-        RECORD_OVERHEAD_BYTES + self.value.encoded_len()
+        RECORD_OVERHEAD_BYTES + self.value.memory_len()
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     /// Of a noop.
-    const SIZE: usize = RECORD_OVERHEAD_BYTES + 1;
+    const SIZE: usize = RECORD_OVERHEAD_BYTES;
 
     /// Slots 1 to 4, a noop each, each written by the write of its number.
     fn log() -> Log {

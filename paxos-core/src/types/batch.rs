@@ -12,8 +12,13 @@ use super::{
     value::{TAG_BATCH, ValueError},
 };
 
+/// What counts the owners of a batch, and of its encoding.
+const SHARED_BYTES: usize = 48;
+
 /// Before the commands of a batch.
 const TAG_BYTES: usize = 1;
+/// Spare room at the end of a batch that is not worth a reallocation.
+const SPARE_BYTES: usize = 64;
 /// At its end: the length of the header.
 const TRAILER_BYTES: usize = 4;
 
@@ -105,6 +110,13 @@ impl Batch {
 
     pub(super) fn encoded(&self) -> &Bytes {
         &self.0.encoded
+    }
+
+    pub(super) fn memory_len(&self) -> usize {
+        let Inner { digest: _, encoded, runs, ends } = &*self.0;
+        let runs = if runs.spilled() { runs.capacity() * size_of::<Run>() } else { 0 };
+        let ends = if ends.spilled() { ends.capacity() * size_of::<u32>() } else { 0 };
+        SHARED_BYTES + size_of::<Inner>() + encoded.len() + runs + ends
     }
 
     pub(super) fn digest(&self) -> u64 {
@@ -266,6 +278,9 @@ impl BatchBuilder {
         let header_len = u32::try_from(encoded.len() - commands_end);
         let header_len = header_len.expect("a header is below 4 GiB");
         encoded.extend_from_slice(&header_len.to_le_bytes());
+        if encoded.capacity() > encoded.len() + encoded.len() / 4 + SPARE_BYTES {
+            encoded.shrink_to_fit();
+        }
         Some(Batch::new(encoded.into(), runs, ends))
     }
 }
@@ -291,6 +306,26 @@ mod tests {
         let runs: Vec<_> = batch.runs().iter().map(|run| (run.first, run.count)).collect();
         assert_eq!(runs, [(4, 2), (9, 1), (6, 1)]);
         assert_eq!(format!("{batch:?}"), "Batch[1e1#4..5 2e1#9 1e1#6]");
+    }
+
+    #[test]
+    fn what_it_takes_up_is_what_is_allocated_for_it() {
+        for (commands, size) in [(1, 0), (1, 1), (1, 300), (6, 20), (7, 20), (40, 1), (900, 256)] {
+            let mut batch = None;
+            let allocated = allocation_counter::measure(|| {
+                let mut builder = BatchBuilder::default();
+                for number in 1..=commands {
+                    builder.push(id(number % 3 + 1, number), 1, vec![7; size]);
+                }
+                batch = builder.build().map(Value::Batch);
+            });
+            let allocated = usize::try_from(allocated.bytes_current).expect("it is still there");
+            let counted = batch.expect("it has commands").memory_len();
+            assert!(
+                counted >= allocated - allocated / 4 && counted <= allocated + allocated / 4 + 64,
+                "{commands} commands of {size} bytes: {allocated} allocated, {counted} counted"
+            );
+        }
     }
 
     #[test]

@@ -74,6 +74,16 @@ impl Value {
         }
     }
 
+    /// What it takes up in memory, in bytes, all that it holds included: for a small value far more
+    /// than its encoding.
+    #[must_use]
+    pub fn memory_len(&self) -> usize {
+        match self {
+            Value::Noop => 0,
+            Value::Batch(batch) => batch.memory_len(),
+        }
+    }
+
     /// A hash of the encoding, computed when the value was made.
     #[must_use]
     pub fn digest(&self) -> u64 {

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
+use smallvec::SmallVec;
 
 use super::{
     MemberAttributes,
@@ -21,8 +22,18 @@ use super::{
 
 /// Versions copied out of a layer at a time: what a reader may make the writer wait for.
 const PAGE_KEYS: usize = 256;
-/// What a version weighs besides its key and value: map, vector and feed entries.
-const VERSION_OVERHEAD_BYTES: usize = 160;
+/// What a key takes up besides its bytes, with its first version: its place in the map, which is two
+/// thirds full, and who counts the owners of its bytes.
+const KEY_BYTES: usize = (size_of::<Bytes>() + size_of::<Versions>()) * 3 / 2 + SHARED_BYTES;
+/// What every further version of a key takes up, in a list that doubles.
+const VERSION_BYTES: usize = size_of::<Version>() * 3 / 2;
+/// The place of a version in the feed, which doubles too.
+const FEED_BYTES: usize = size_of::<(Position, Bytes)>() * 3 / 2;
+/// Beside bytes that have several owners.
+const SHARED_BYTES: usize = 32;
+
+/// The versions of a key. Mostly there is one.
+type Versions = SmallVec<[Version; 1]>;
 
 /// A layer that readers and the writer share.
 #[derive(Clone, Default)]
@@ -32,7 +43,7 @@ pub(super) struct Layer(Arc<RwLock<Changes>>);
 #[derive(Default)]
 pub(super) struct Changes {
     /// Every version of every key changed, in ascending order of positions.
-    pub(super) keys: BTreeMap<Bytes, Vec<Version>>,
+    pub(super) keys: BTreeMap<Bytes, Versions>,
     /// Which key changed when, in order.
     pub(super) feed: Vec<(Position, Bytes)>,
     /// What members have said of themselves, by member id.
@@ -45,16 +56,20 @@ impl Layer {
     /// Adds a version of a key, later than every one there is.
     pub(super) fn insert(&self, key: Bytes, version: Version) {
         let mut changes = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let value_bytes = version.live.as_ref().map_or(0, |live| live.value.len());
-        changes.bytes += VERSION_OVERHEAD_BYTES + 2 * key.len() + value_bytes;
+        let value_bytes = version.live.as_ref().map_or(0, |live| live.value.len() + SHARED_BYTES);
+        // A key that is there already is kept twice, as it came both times.
+        changes.bytes += FEED_BYTES + key.len() + value_bytes;
         changes.feed.push((version.position, key.clone()));
-        changes.keys.entry(key).or_default().push(version);
+        let versions = changes.keys.entry(key).or_default();
+        let is_first = versions.is_empty();
+        versions.push(version);
+        changes.bytes += if is_first { KEY_BYTES } else { VERSION_BYTES };
     }
 
     /// Notes what a member says of itself, in place of what it said before.
     pub(super) fn insert_member(&self, attributes: MemberAttributes) {
         let mut changes = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        changes.bytes += VERSION_OVERHEAD_BYTES + attributes.encoded_len();
+        changes.bytes += KEY_BYTES + attributes.encoded_len();
         changes.members.insert(attributes.member_id, attributes);
     }
 
@@ -136,10 +151,36 @@ impl Iterator for LayerScan {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::version::Live, *};
 
     fn deleted(revision: i64) -> Version {
         Version { position: Position { revision, index: 0 }, live: None }
+    }
+
+    #[test]
+    fn what_it_weighs_is_what_is_allocated_for_it() {
+        for (keys, versions, value_bytes) in
+            [(5000, 1, 1), (5000, 1, 300), (10, 500, 1), (500, 4, 9)]
+        {
+            let layer = Layer::default();
+            let allocated = allocation_counter::measure(|| {
+                for revision in 0..keys * versions {
+                    let value = Bytes::from(vec![7; value_bytes]);
+                    // Whoever reads it shares it.
+                    drop(value.clone());
+                    let live = Live { create_revision: 1, version: 1, lease: 0, value };
+                    let position = Position { revision, index: 0 };
+                    let key = Bytes::from(format!("key {:07}", revision % keys));
+                    layer.insert(key, Version { position, live: Some(live) });
+                }
+            });
+            let allocated = usize::try_from(allocated.bytes_current).expect("it is still there");
+            let counted = layer.bytes();
+            assert!(
+                counted >= allocated * 3 / 4 && counted <= allocated * 4 / 3,
+                "{keys} keys, {versions} versions, {value_bytes}: {allocated}, {counted} counted"
+            );
+        }
     }
 
     #[test]

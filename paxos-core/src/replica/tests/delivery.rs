@@ -26,9 +26,9 @@ fn applied(slot: u64, durable: u64) -> Input {
 
 #[test]
 fn no_more_is_in_delivery_than_its_bound_allows() {
-    let (_, delivered) = with_chosen(4, |config| config.delivery_bytes_max = 65);
-    assert_eq!(delivered, [1], "of 64 bytes and one");
-    let (mut alone, delivered) = with_chosen(4, |config| config.delivery_bytes_max = 66);
+    let (_, delivered) = with_chosen(4, |config| config.delivery_bytes_max = 64);
+    assert_eq!(delivered, [1], "of 64 bytes");
+    let (mut alone, delivered) = with_chosen(4, |config| config.delivery_bytes_max = 65);
     assert_eq!(delivered, [1, 2]);
     assert_eq!(slots(&alone.step(applied(0, 0))), [0; 0]);
     assert_eq!(slots(&alone.step(applied(1, 0))), [3]);

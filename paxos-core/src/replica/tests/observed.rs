@@ -28,7 +28,7 @@ fn what_waits_is_counted() {
     for slot in 1..=2 {
         alone.hear(2, accept(slot, Value::Noop, slot));
     }
-    assert_eq!(alone.replica.learner.bytes_in_delivery(), 2 * 65);
+    assert_eq!(alone.replica.learner.bytes_in_delivery(), 2 * 64);
 
     let (mut alone, _) = Alone::leading(|_| {});
     alone.propose(request(1, 1), 5);
