@@ -3,6 +3,7 @@
 //! Adapters live in crates of their own (`paxos-storage`, `paxos-transport`), each with a
 //! conformance suite that checks these guarantees and that an adapter of yours can run too.
 
+mod image;
 mod read;
 mod state_machine;
 mod states;
@@ -11,6 +12,7 @@ mod storage_error;
 mod transport;
 mod write;
 
+pub use image::Image;
 pub use read::cut_off;
 pub use state_machine::{Codec, CodecError, StateMachine};
 pub use states::States;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Checkpoint, StorageError, Write, WriteBatch};
+use super::{Checkpoint, Image, StorageError, Write, WriteBatch};
 use crate::{
     message::{Record, Watermark},
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
@@ -119,16 +119,6 @@ impl Recovered {
     /// What a node finds when it starts for the first time: it has promised and accepted nothing.
     #[must_use]
     pub fn first(identity: Identity) -> Recovered {
-        Recovered {
-            identity,
-            incarnation: 1,
-            promised: Ballot::ZERO,
-            chosen: Watermark::default(),
-            floor: Slot::ZERO,
-            records: Vec::new(),
-            checkpoint: Checkpoint::default(),
-            unfinished: None,
-            peers: BTreeMap::new(),
-        }
+        Image::default().recovered(identity, 1)
     }
 }

@@ -43,17 +43,9 @@ impl Rig {
             checkpoint_slots: 3,
             ..Config::new(SELF, membership)
         };
-        let recovered = Recovered {
-            identity: Identity { cluster: ClusterId(1), node: SELF, store: StoreId(1) },
-            incarnation: 1 + u64::from(script.byte() % 2),
-            promised: Ballot::ZERO,
-            chosen: Watermark::default(),
-            floor: Slot::ZERO,
-            records: Vec::new(),
-            checkpoint: Checkpoint::default(),
-            unfinished: None,
-            peers: BTreeMap::new(),
-        };
+        let identity = Identity { cluster: ClusterId(1), node: SELF, store: StoreId(1) };
+        let incarnation = 1 + u64::from(script.byte() % 2);
+        let recovered = Recovered { incarnation, ..Recovered::first(identity) };
         Rig {
             replica: Replica::new(config, recovered, Instant::ZERO).expect("sound settings"),
             now: Instant::ZERO,

@@ -61,17 +61,7 @@ struct Cluster {
 }
 
 fn recovered(node: NodeId) -> Recovered {
-    Recovered {
-        identity: Identity { cluster: ClusterId(1), node, store: StoreId(node.0) },
-        incarnation: 1,
-        promised: Ballot::ZERO,
-        chosen: Watermark::default(),
-        floor: Slot::ZERO,
-        records: Vec::new(),
-        checkpoint: Checkpoint::default(),
-        unfinished: None,
-        peers: BTreeMap::new(),
-    }
+    Recovered::first(Identity { cluster: ClusterId(1), node, store: StoreId(node.0) })
 }
 
 impl Cluster {

@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     check::{Check, Violation, ensure},
-    disk::Image,
     occurrence::{Occurrence, Occurrences},
     transcript,
 };
 use crate::{
     message::{Accept, Accepted, Message, Promise, Watermark},
-    port::WriteBatch,
+    port::{Image, WriteBatch},
     types::{Ballot, Membership, NodeId, Phase, Slot, Value},
 };
 

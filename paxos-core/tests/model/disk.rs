@@ -1,10 +1,10 @@
 //! The disk of a node: what is durable, and what is written and not yet durable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use paxos_core::{
-    message::{Record, Watermark},
-    port::{Checkpoint, Recovered, WriteBatch},
+    message::Record,
+    port::{Image, Recovered, WriteBatch},
     replica::{LogRead, WriteId},
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId, Value},
 };
@@ -21,10 +21,7 @@ pub(crate) struct Vote {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     incarnation: u64,
-    promised: Ballot,
-    chosen: Watermark,
-    records: BTreeMap<Slot, Record>,
-    checkpoint: Checkpoint,
+    durable: Image,
     unsynced: VecDeque<(WriteId, WriteBatch)>,
 }
 
@@ -32,18 +29,8 @@ impl Disk {
     /// What a node finds when it starts.
     pub(crate) fn recover(&mut self, node: NodeId) -> Recovered {
         self.incarnation += 1;
-        let above = self.records.range(self.chosen.slot.next()..);
-        Recovered {
-            identity: Identity { cluster: ClusterId(1), node, store: StoreId(node.0) },
-            incarnation: self.incarnation,
-            promised: self.promised,
-            chosen: self.chosen,
-            floor: Slot::ZERO,
-            records: above.map(|(_, record)| record.clone()).collect(),
-            checkpoint: self.checkpoint.clone(),
-            unfinished: None,
-            peers: BTreeMap::new(),
-        }
+        let identity = Identity { cluster: ClusterId(1), node, store: StoreId(node.0) };
+        self.durable.recovered(identity, self.incarnation)
     }
 
     pub(crate) fn write(&mut self, id: WriteId, batch: WriteBatch) {
@@ -69,30 +56,29 @@ impl Disk {
     /// vote lies below it.
     pub(crate) fn sync(&mut self, node: NodeId) -> Result<Option<(WriteId, Vec<Vote>)>, String> {
         let Some((id, batch)) = self.unsynced.pop_front() else { return Ok(None) };
-        if let Some(promised) = batch.promised.filter(|promised| *promised < self.promised) {
+        if let Some(promised) = batch.promised.filter(|promised| *promised < self.durable.promised)
+        {
             return Err(format!(
                 "the promise of node {node}, {}, sinks to {promised}",
-                self.promised
+                self.durable.promised
             ));
         }
         let mut votes = Vec::new();
         for Record { slot, ballot, value } in batch.records.iter().cloned() {
-            if ballot < self.promised {
-                return Err(format!("node {node} votes at {ballot}, below its {}", self.promised));
+            if ballot < self.durable.promised {
+                let promised = self.durable.promised;
+                return Err(format!("node {node} votes at {ballot}, below its {promised}"));
             }
             if ballot.is_proposable() {
                 votes.push(Vote { node, slot, ballot, value });
             }
         }
-        self.promised = batch.promised.unwrap_or(self.promised);
-        self.chosen = batch.chosen.unwrap_or(self.chosen);
-        self.checkpoint = batch.checkpoint.unwrap_or(std::mem::take(&mut self.checkpoint));
-        self.records.extend(batch.records.into_iter().map(|record| (record.slot, record)));
+        self.durable.apply(&batch);
         Ok(Some((id, votes)))
     }
 
     /// Answers a read of the log.
     pub(crate) fn read(&self, read: &LogRead) -> Vec<Record> {
-        self.records.range(read.slots.clone()).map(|(_, record)| record.clone()).collect()
+        self.durable.records.range(read.slots.clone()).map(|(_, record)| record.clone()).collect()
     }
 }

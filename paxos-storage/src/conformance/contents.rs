@@ -7,8 +7,8 @@ use paxos_core::{
 };
 
 use super::{
-    CLUSTER, Disk, Expected, NODE, Outcome, ballot, checkpoint, chunk, expect_state, full_batch,
-    read_all, read_state, record, records, restart, start, value,
+    CLUSTER, Disk, NODE, Outcome, ballot, checkpoint, chunk, expect_state, full_batch, image_after,
+    log_of, read_all, read_state, record, records, restart, start, value,
 };
 
 /// A new storage promises nothing, has no log and bears the names it was given.
@@ -34,9 +34,9 @@ pub async fn everything_survives_a_restart<D: Disk>(new_disk: impl Fn() -> D) ->
     storage.write(second.clone()).await.expect("1: a write");
     let (storage, recovered) = restart(&disk, storage).await;
     expect_state(&recovered, &[&first, &second], "1 (durable)");
-    let expected = Expected::after([&first, &second]);
+    let expected = log_of(&image_after([&first, &second]));
     let log = read_all(&*storage).await;
-    assert_eq!(log, expected.log(), "1 (durable): the log below the watermark");
+    assert_eq!(log, expected, "1 (durable): the log below the watermark");
     Outcome::Passed
 }
 
@@ -50,7 +50,7 @@ pub async fn writes_take_effect_in_order<D: Disk>(new_disk: impl Fn() -> D) -> O
     drop(third);
     fifth.await.expect("3 (ordered): a write that is waited for first");
     let read = read_all(&*storage).await;
-    let expected = Expected::after(&batches).log();
+    let expected = log_of(&image_after(&batches));
     assert_eq!(read, expected, "3 (ordered): the last one that was begun is there");
     second.await.expect("3 (ordered): a write that is waited for later");
     first.await.expect("3 (ordered): a write that is waited for last");

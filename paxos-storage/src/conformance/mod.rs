@@ -29,14 +29,14 @@ mod failures;
 mod ownership;
 mod power_loss;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
     port::{
-        Checkpoint, Recovered, StateChunk, StateSummary, States, Storage, StorageError, WriteBatch,
+        Checkpoint, Image, Recovered, StateChunk, StateSummary, Storage, StorageError, WriteBatch,
     },
     types::{Ballot, BatchBuilder, ClientId, ClusterId, NodeId, RequestId, Slot, StoreId, Value},
 };
@@ -238,51 +238,20 @@ fn full_batch(first: u64, seed: u64) -> WriteBatch {
 }
 
 /// What a storage has to hold after some batches.
-#[derive(Clone, Debug, Default)]
-struct Expected {
-    promised: Ballot,
-    chosen: Watermark,
-    records: BTreeMap<Slot, Record>,
-    states: States,
-    checkpoint: Checkpoint,
-    floor: Slot,
-    peers: BTreeMap<NodeId, StoreId>,
+fn image_after<'a>(batches: impl IntoIterator<Item = &'a WriteBatch>) -> Image {
+    let mut image = Image::default();
+    batches.into_iter().for_each(|batch| image.apply(batch));
+    image
 }
 
-impl Expected {
-    fn after<'a>(batches: impl IntoIterator<Item = &'a WriteBatch>) -> Expected {
-        let mut expected = Expected::default();
-        for batch in batches {
-            expected.promised = batch.promised.unwrap_or(expected.promised);
-            expected.chosen = batch.chosen.unwrap_or(expected.chosen);
-            let records = batch.records.iter().map(|record| (record.slot, record.clone()));
-            expected.records.extend(records);
-            expected.states.apply(batch, &expected.checkpoint);
-            let checkpoint = batch.checkpoint.as_ref();
-            expected.checkpoint = checkpoint.unwrap_or(&expected.checkpoint).clone();
-            expected.floor = batch.floor.unwrap_or(expected.floor);
-            expected.records = expected.records.split_off(&expected.floor.next());
-            expected.peers.extend(&batch.peers);
-        }
-        expected
-    }
+/// Whether a node finds exactly this when it starts, whoever it is.
+fn is_found(image: &Image, recovered: &Recovered) -> bool {
+    image.recovered(recovered.identity, recovered.incarnation) == *recovered
+}
 
-    /// Whether a node finds exactly this when it starts.
-    fn is_found(&self, recovered: &Recovered) -> bool {
-        let open = self.records.range(self.chosen.slot.next()..).map(|(_, record)| record);
-        recovered.promised == self.promised
-            && recovered.chosen == self.chosen
-            && recovered.floor == self.floor
-            && recovered.checkpoint == self.checkpoint
-            && recovered.unfinished == self.states.unfinished(&self.checkpoint)
-            && recovered.peers == self.peers
-            && recovered.records.iter().eq(open)
-    }
-
-    /// The whole log.
-    fn log(&self) -> Vec<Record> {
-        self.records.values().cloned().collect()
-    }
+/// The whole log.
+fn log_of(image: &Image) -> Vec<Record> {
+    image.records.values().cloned().collect()
 }
 
 /// What a node that wrote `batches` has to find, identity aside.
@@ -292,7 +261,7 @@ fn expect_state(recovered: &Recovered, batches: &[&WriteBatch], guarantee: &str)
 
 /// Whether a node finds exactly what `batches` leave behind.
 fn holds(recovered: &Recovered, batches: &[&WriteBatch]) -> bool {
-    Expected::after(batches.iter().copied()).is_found(recovered)
+    is_found(&image_after(batches.iter().copied()), recovered)
 }
 
 /// All of the state as of `slot`, read in pieces of `bytes_max`.

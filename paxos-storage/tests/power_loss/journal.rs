@@ -3,7 +3,6 @@
 //! needs to be checked, and, with a flaw put in, that the check can fail.
 
 use std::{
-    collections::BTreeMap,
     ops::RangeInclusive,
     sync::{Mutex, MutexGuard},
 };
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
     port::{
-        Checkpoint, Recovered, StateChunk, StateSummary, States, Storage, StorageError, Write,
+        Checkpoint, Image, Recovered, StateChunk, StateSummary, Storage, StorageError, Write,
         WriteBatch,
     },
     types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId, Value},
@@ -52,31 +51,6 @@ struct State {
     identity: Option<Identity>,
     incarnation: u64,
     image: Image,
-}
-
-/// What all entries leave behind.
-#[derive(Default)]
-struct Image {
-    promised: Ballot,
-    chosen: Watermark,
-    records: BTreeMap<Slot, Record>,
-    states: States,
-    checkpoint: Checkpoint,
-    floor: Slot,
-    peers: BTreeMap<NodeId, StoreId>,
-}
-
-impl Image {
-    fn apply(&mut self, batch: WriteBatch) {
-        self.states.apply(&batch, &self.checkpoint);
-        self.promised = batch.promised.unwrap_or(self.promised);
-        self.chosen = batch.chosen.unwrap_or(self.chosen);
-        self.records.extend(batch.records.into_iter().map(|record| (record.slot, record)));
-        self.checkpoint = batch.checkpoint.unwrap_or(std::mem::take(&mut self.checkpoint));
-        self.floor = batch.floor.unwrap_or(self.floor);
-        self.records = self.records.split_off(&self.floor.next());
-        self.peers.extend(batch.peers);
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -132,7 +106,7 @@ impl Journal {
                 Entry::Born(identity) => state.identity = Some(identity),
                 Entry::Started(incarnation) => state.incarnation = incarnation,
                 Entry::Closed => {}
-                batch => state.image.apply(batch.into_batch(self.flaw)?),
+                batch => state.image.apply(&batch.into_batch(self.flaw)?),
             }
             state.end = next;
         }
@@ -215,18 +189,8 @@ impl Storage for Journal {
         if self.flaw != Flaw::CountsInMemory || state.incarnation == 1 {
             self.medium.sync();
         }
-        let Image { promised, chosen, records, states, checkpoint, floor, peers } = &state.image;
-        Ok(Recovered {
-            identity: state.identity.expect("set above"),
-            incarnation: state.incarnation,
-            promised: *promised,
-            chosen: *chosen,
-            floor: *floor,
-            records: records.range(chosen.slot.next()..).map(|(_, it)| it.clone()).collect(),
-            checkpoint: checkpoint.clone(),
-            unfinished: states.unfinished(checkpoint),
-            peers: peers.clone(),
-        })
+        let identity = state.identity.expect("set above");
+        Ok(state.image.recovered(identity, state.incarnation))
     }
 
     fn write(&self, batch: WriteBatch) -> Write {
@@ -238,7 +202,7 @@ impl Storage for Journal {
         if self.flaw != Flaw::AcknowledgesBeforeSync {
             self.medium.sync();
         }
-        state.image.apply(batch);
+        state.image.apply(&batch);
         Write::Done(Ok(()))
     }
 

@@ -2,7 +2,6 @@
 //! them: what has not been reported durable survives a crash or does not, as the sectors decide that
 //! are left of it, but always as a prefix of whole batches.
 
-mod image;
 mod journal;
 mod medium;
 mod rot;
@@ -12,17 +11,14 @@ use std::{
     ops::RangeInclusive,
 };
 
-pub(super) use self::{
-    image::Image,
-    rot::{Damage, Place},
-};
+pub(super) use self::rot::{Damage, Place};
 use self::{
     journal::{Journal, Loss},
     rot::Rot,
 };
 use crate::{
     message::Record,
-    port::{Recovered, WriteBatch, cut_off},
+    port::{Image, Recovered, WriteBatch, cut_off},
     replica::WriteId,
     types::{ClusterId, Identity, NodeId, Slot, StoreId},
 };
@@ -73,21 +69,7 @@ impl Disk {
         })?;
         self.incarnation += 1;
         self.journal.begin(self.incarnation);
-        let Image { promised, chosen, records, floor, states, checkpoint, peers } = &self.durable;
-        Ok(Recovered {
-            identity: self.identity,
-            incarnation: self.incarnation,
-            promised: *promised,
-            chosen: *chosen,
-            floor: *floor,
-            records: records
-                .range(chosen.slot.next()..)
-                .map(|(_, record)| record.clone())
-                .collect(),
-            checkpoint: checkpoint.clone(),
-            unfinished: states.unfinished(checkpoint),
-            peers: peers.clone(),
-        })
+        Ok(self.durable.recovered(self.identity, self.incarnation))
     }
 
     /// A bit of what is durable flips, of a machine that is down or runs; says where.

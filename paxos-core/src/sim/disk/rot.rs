@@ -5,10 +5,9 @@ use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::image::Image;
 use crate::{
     message::Record,
-    port::{Checkpoint, WriteBatch},
+    port::{Checkpoint, Image, WriteBatch},
     types::Slot,
 };
 

@@ -6,7 +6,7 @@ use paxos_core::{
     types::StoreId,
 };
 
-use super::super::{CLUSTER, Expected, NODE};
+use super::super::{CLUSTER, NODE, image_after, is_found};
 
 /// What a storage was given and what it has acknowledged.
 #[derive(Clone, Debug, Default)]
@@ -90,8 +90,8 @@ impl Known {
         }
         // Later states first: equal ones, which an empty log has, count as the later.
         let count = (0..=self.batches.len()).rev().find(|count| {
-            let expected = Expected::after(&self.batches[..*count]);
-            expected.is_found(found) && log.iter().eq(expected.records.values())
+            let image = image_after(&self.batches[..*count]);
+            is_found(&image, found) && log.iter().eq(image.records.values())
         });
         match count {
             Some(count) if count >= self.acknowledged => Ok(count),
