@@ -299,16 +299,18 @@ fn replay() {
 
 #[test]
 fn a_wrong_store_is_found_by_what_its_clients_have_seen() {
-    for (wrong, verdict) in [
-        (Wrong::LosesWrites, "two changes at revision"),
-        (Wrong::RepeatsWrites, "did not write"),
-        (Wrong::ReadsLate, "is stale"),
-        (Wrong::IgnoresConditions, "held"),
+    // A write that is done again takes a revision: one that somebody else was given, or nobody.
+    for (wrong, verdicts) in [
+        (Wrong::LosesWrites, &["two changes at revision"][..]),
+        (Wrong::RepeatsWrites, &["did not write", "nobody asked for the change at revision"]),
+        (Wrong::ReadsLate, &["is stale"]),
+        (Wrong::IgnoresConditions, &["held"]),
     ] {
         let simulation = Simulation::of(move || SimulatedStore::open(wrong));
         let failure = (0..SEEDS_OF_WRONG).find_map(|seed| simulation.run(seed).err());
         let failure = failure.unwrap_or_else(|| panic!("{wrong:?} has not been found"));
         assert_eq!(failure.check, Check::Linearizability, "{failure}");
-        assert!(failure.what.contains(verdict), "{wrong:?}: {failure}");
+        let is_explained = verdicts.iter().any(|verdict| failure.what.contains(verdict));
+        assert!(is_explained, "{wrong:?}: {failure}");
     }
 }
