@@ -1,7 +1,7 @@
 //! Every bound of the protocol, with its reason.
 //!
 //! What must be the same on every node is a constant here or part of the
-//! [`Membership`](crate::types::Membership); what a node may choose for itself is a field of
+//! [`Membership`]; what a node may choose for itself is a field of
 //! [`Config`](crate::Config) with its default here.
 
 use std::time::Duration;

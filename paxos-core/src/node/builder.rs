@@ -117,11 +117,12 @@ impl NodeBuilder {
     ///
     /// One that blocks unannounced for longer than a heartbeat is left behind on its thread, and the
     /// node goes on without it until it is done. If that happens again soon, it is moved to threads of
-    /// its own for good. The log says so both times. What this cannot mend:
+    /// its own for good. The log says so. What this cannot mend:
     ///
     /// - On a current-thread runtime there is nobody to go on: the node and everything else on the
     ///   runtime stand still until the state machine returns, and a leader that stands still for an
-    ///   election timeout is replaced. It is moved all the same, once it has blocked twice.
+    ///   election timeout is replaced. It is moved all the same, once it has blocked twice while under
+    ///   suspicion, in which the first time puts it that has been quick for long.
     /// - The same goes for a runtime with several threads while all of them are busy: when as many
     ///   state machines block there at once as it has workers, say. One that is new or has lately been
     ///   slow gives its worker to another thread first, and so does not count among them.

@@ -25,7 +25,11 @@ pub(super) struct Parts {
 /// Waits for the end of the driver, closes the adapters and publishes the reason.
 pub(super) async fn supervise(parts: Parts, ended: watch::Sender<Ended>) {
     let (result, _, others) = select_all(parts.tasks).await;
-    others.iter().for_each(JoinHandle::abort);
+    for other in others {
+        other.abort();
+        // It may be in the midst of a job, and the state machine is somebody else's once this has ended.
+        drop(other.await);
+    }
     let result = joined("driver", result).flatten();
     parts.transport.close().await;
     parts.storage.close().await;

@@ -33,17 +33,21 @@ impl Image {
     ///
     /// # Panics
     ///
-    /// As [`States::apply`] does.
+    /// As [`States::apply`] does; if the checkpoint or the floor sinks, or a record lies below it.
     pub fn apply(&mut self, batch: &WriteBatch) {
         self.promised = batch.promised.unwrap_or(self.promised);
         self.chosen = batch.chosen.unwrap_or(self.chosen);
+        let is_above = |record: &Record| record.slot > self.floor;
+        assert!(batch.records.iter().all(is_above), "no record comes back from below the floor");
         let records = batch.records.iter().map(|record| (record.slot, record.clone()));
         self.records.extend(records);
         self.states.apply(batch, &self.checkpoint);
         if let Some(checkpoint) = &batch.checkpoint {
+            assert!(checkpoint.at.slot >= self.checkpoint.at.slot, "a checkpoint never sinks");
             self.checkpoint = checkpoint.clone();
         }
         if let Some(floor) = batch.floor {
+            assert!(floor >= self.floor, "the floor never sinks");
             self.floor = floor;
             self.records = self.records.split_off(&floor.next());
         }
@@ -64,6 +68,75 @@ impl Image {
             checkpoint: self.checkpoint.clone(),
             unfinished: self.states.unfinished(&self.checkpoint),
             peers: self.peers.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        port::{StateChunk, StateSummary},
+        types::Value,
+    };
+
+    /// What a node may do next, by the rules of a [`WriteBatch`].
+    fn batches() -> impl Strategy<Value = Vec<WriteBatch>> {
+        let step = (0..8u8, 1..4u64, any::<bool>());
+        prop::collection::vec(step, 1..40).prop_map(|steps| {
+            let (mut batches, mut image) = (Vec::new(), Image::default());
+            for (kind, number, is_kept) in steps {
+                let mut batch = WriteBatch::default();
+                let (marked, floor) = (image.checkpoint.at.slot, image.floor);
+                let unfinished = image.states.unfinished(&image.checkpoint);
+                let slot = marked.plus(number);
+                match kind {
+                    0..=2 => {
+                        let ballot = Ballot { round: number, node: NodeId(1) };
+                        let slot = floor.plus(number);
+                        batch.records.push(Record { slot, ballot, value: Value::Noop });
+                    }
+                    3 => batch.floor = Some(floor.plus(number).min(marked).max(floor)),
+                    4 | 5 => {
+                        let (slot, offset) = unfinished.filter(|_| is_kept).unwrap_or((slot, 0));
+                        let bytes = Bytes::from(vec![kind; 1 + usize::from(kind)]);
+                        batch.state.push(StateChunk { slot, offset, bytes });
+                    }
+                    _ => {
+                        let (slot, bytes) = unfinished.filter(|_| is_kept).unwrap_or((slot, 0));
+                        let state = (bytes > 0).then_some(StateSummary { bytes, hash: 0 });
+                        let at = Watermark { slot, hash: number };
+                        let sessions = Bytes::new();
+                        batch.checkpoint = Some(Checkpoint { at, sessions, state });
+                    }
+                }
+                image.apply(&batch);
+                batches.push(batch);
+            }
+            batches
+        })
+    }
+
+    proptest! {
+        /// A node merges what comes while a write is under way.
+        #[test]
+        fn merged_batches_leave_behind_what_they_do_one_after_the_other(
+            batches in batches(), sizes in prop::collection::vec(1..6usize, 40),
+        ) {
+            let (mut one_by_one, mut merged) = (Image::default(), Image::default());
+            batches.iter().for_each(|batch| one_by_one.apply(batch));
+            let mut rest = &batches[..];
+            for size in sizes {
+                let (group, behind) = rest.split_at(size.min(rest.len()));
+                let mut batch = WriteBatch::default();
+                group.iter().cloned().for_each(|later| batch.merge(later));
+                merged.apply(&batch);
+                rest = behind;
+            }
+            prop_assert_eq!(merged, one_by_one);
         }
     }
 }

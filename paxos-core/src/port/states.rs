@@ -19,11 +19,13 @@ impl States {
     ///
     /// # Panics
     ///
-    /// If a piece does not begin where the one before it ends.
+    /// If a piece does not begin where the one before it ends, or lies below the checkpoint.
     pub fn apply(&mut self, batch: &WriteBatch, checkpoint: &Checkpoint) {
         // A batch may hold the checkpoint of one state and the beginning of the next.
         let kept = [slot_of_state(checkpoint), batch.checkpoint.as_ref().and_then(slot_of_state)];
         for StateChunk { slot, offset, bytes } in &batch.state {
+            let before = checkpoint.at.slot;
+            assert!(*slot > before, "a state as of {slot}, at or below the checkpoint of {before}");
             if *offset == 0 {
                 self.0.retain(|other, _| other != slot && kept.contains(&Some(*other)));
             }
@@ -31,7 +33,8 @@ impl States {
             self.0.entry(*slot).or_default().push(bytes.clone());
         }
         if let Some(checkpoint) = &batch.checkpoint {
-            self.0.retain(|slot, _| *slot >= checkpoint.at.slot);
+            let own = slot_of_state(checkpoint);
+            self.0.retain(|slot, _| *slot > checkpoint.at.slot || Some(*slot) == own);
         }
     }
 

@@ -36,8 +36,8 @@ use crate::{
 /// 9. **Full is survivable.** A `write` that ends with [`WriteError::Full`] has changed nothing and
 ///    gives its batch back unchanged, to be written again when there is room. Later batches may
 ///    have been written meanwhile, if their `write` was called before it ended.
-/// 10. **What is compacted is gone, and nothing else.** Records up to the floor are not returned any
-///    more, whenever a read of them began; those above it are untouched, whatever becomes of a
+/// 10. **What is compacted is gone, and nothing else.** Records up to the floor are not returned by a
+///    read that begins after its write has ended; those above it are untouched, whatever becomes of a
 ///    compaction that a crash cuts short. Neither does a state take room that belongs to no checkpoint
 ///    and is not being written.
 ///

@@ -43,14 +43,18 @@ pub struct StateSummary {
 pub struct StateChunk {
     /// The slot of the checkpoint.
     pub slot: Slot,
-    /// Where in the state it begins. The one at 0 begins the state anew, in place of any other that no
-    /// checkpoint has.
+    /// Where in the state it begins: where the piece before it ends. The one at 0 begins the state anew,
+    /// in place of any other that no checkpoint has.
     pub offset: u64,
     /// At least one byte.
     pub bytes: Bytes,
 }
 
 /// Changes to the durable state, written together.
+///
+/// Neither the checkpoint nor the floor sinks from one batch to a later one; a record lies above the
+/// floor, a piece of a state above the checkpoint of the batches before. So batches that are merged leave
+/// behind what they do one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteBatch {
     /// A new promise.
@@ -61,7 +65,8 @@ pub struct WriteBatch {
     pub records: Vec<Record>,
     /// Pieces of a state that a checkpoint is going to have, each where the one before it ends.
     pub state: Vec<StateChunk>,
-    /// A new checkpoint, in place of the one before; states of earlier slots go with that.
+    /// A new checkpoint, in place of the one before; every state up to its slot but its own goes with
+    /// that.
     pub checkpoint: Option<Checkpoint>,
     /// Every record up to this slot is to go. It never sinks, and never exceeds the checkpoint.
     pub floor: Option<Slot>,

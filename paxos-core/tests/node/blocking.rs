@@ -17,7 +17,7 @@ use bytes::Bytes;
 use paxos_core::{
     Config,
     message::{Message, Record},
-    node::ProposeError,
+    node::{NodeError, ProposeError},
     port::{
         Event, Recovered, StateMachine, Storage, StorageError, Transport, TransportError, Write,
         WriteBatch,
@@ -262,6 +262,40 @@ async fn blocking_once_is_forgiven_and_blocking_again_is_not() {
     let moved = node.propose(0).await;
     assert_ne!(node.propose(0).await, moved, "each job is a task");
     assert_eq!(node.shutdown().await, Ok(()));
+}
+
+/// Whoever starts the node anew would have two of them at work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_has_not_stopped_while_its_state_machine_is_at_work() {
+    let mut cluster = Cluster::new(1, configure);
+    let turnstile = Turnstile::default();
+    cluster.start_node(1, turnstile.clone()).await;
+    let (node, disk) = (cluster.node(1).clone(), cluster.disks[&1].clone());
+    let blocked = tokio::spawn({
+        let node = node.clone();
+        async move { node.propose(BLOCK).await }
+    });
+    while !turnstile.is_blocked() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // By then another task goes on with the driver, which the disk stops.
+    tokio::time::sleep(ELECTION_TIMEOUT).await;
+    disk.fail_next_write();
+    let failed = tokio::spawn({
+        let node = node.clone();
+        async move { node.propose(7).await }
+    });
+    let stopped = tokio::spawn({
+        let node = node.clone();
+        async move { node.stopped().await }
+    });
+    tokio::time::sleep(ELECTION_TIMEOUT).await;
+    let is_early = stopped.is_finished();
+    turnstile.let_go();
+    assert!(!is_early, "the state machine is still at work");
+    assert!(matches!(stopped.await, Ok(Err(NodeError::Storage(_)))), "the disk stopped it");
+    assert!(matches!(failed.await, Ok(Err(ProposeError::Stopped(_)))));
+    assert!(blocked.await.expect("no panic").is_err());
 }
 
 /// Blocks its caller for longer than a heartbeat.

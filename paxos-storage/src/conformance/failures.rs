@@ -68,7 +68,7 @@ pub async fn writes_are_atomic<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {
             expect_state(&recovered, &[&first], "2 (atomic): half a write after a power cut");
         }
         // Whatever the cut left behind must not be in the way of what follows.
-        let third = full_batch(1, 3);
+        let third = full_batch(11, 3);
         storage.write(third.clone()).await.expect("a write after a power cut");
         let (_storage, recovered) = restart(&disk, storage).await;
         assert_eq!(recovered.promised, super::ballot(3), "1: a write after a power cut");

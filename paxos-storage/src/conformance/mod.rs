@@ -219,20 +219,22 @@ fn chunk(slot: u64, offset: u64, seed: u64, bytes: usize) -> StateChunk {
     StateChunk { slot: Slot(slot), offset, bytes }
 }
 
-/// A batch that changes everything there is, with ten records, of which the first goes again.
+/// A batch that changes everything there is, with ten records. Those before them go.
 fn full_batch(first: u64, seed: u64) -> WriteBatch {
     let state = Some(StateSummary { bytes: 700, hash: seed });
+    // Of batches with the same records, each checkpoint is behind the one before.
+    let slot = first + 2 + seed;
     WriteBatch {
         promised: Some(ballot(seed)),
         chosen: Some(Watermark { slot: Slot(first + 4), hash: seed }),
         records: records(first..=first + 9, seed),
         state: vec![
-            chunk(first + 2, 0, seed, 300),
-            chunk(first + 2, 300, seed + 1, 400),
-            chunk(first + 3, 0, seed, 50),
+            chunk(slot, 0, seed, 300),
+            chunk(slot, 300, seed + 1, 400),
+            chunk(slot + 1, 0, seed, 50),
         ],
-        checkpoint: Some(Checkpoint { state, ..checkpoint(first + 2, seed, 5000) }),
-        floor: Some(Slot(first)),
+        checkpoint: Some(Checkpoint { state, ..checkpoint(slot, seed, 5000) }),
+        floor: Some(Slot(first - 1)),
         peers: [(NodeId(100 + seed), StoreId(seed))].into(),
     }
 }

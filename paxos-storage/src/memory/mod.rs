@@ -356,9 +356,10 @@ impl State {
 
     fn apply(&mut self, batch: WriteBatch) {
         let image = self.image.as_mut().expect("only an open disk is written");
+        // First, since it panics if the batch is against the rules.
+        image.states.apply(&batch, &image.checkpoint);
         image.promised = batch.promised.unwrap_or(image.promised);
         image.chosen = batch.chosen.unwrap_or(image.chosen);
-        image.states.apply(&batch, &image.checkpoint);
         image.checkpoint =
             batch.checkpoint.unwrap_or_else(|| std::mem::take(&mut image.checkpoint));
         image.peers.extend(batch.peers);

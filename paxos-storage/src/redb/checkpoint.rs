@@ -5,13 +5,15 @@
 //! | checkpoint | slot         | hash, summary of the state, session table (postcard); only one |
 //! | states     | slot, offset | CRC-32 of cluster, slot, offset and piece, u32 LE, and the piece |
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use paxos_core::{
     message::Watermark,
     port::{Checkpoint, StateChunk, StateSummary, WriteBatch},
     types::{ClusterId, Slot},
 };
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 type Rows = TableDefinition<'static, u64, &'static [u8]>;
 type Pieces = TableDefinition<'static, (u64, u64), &'static [u8]>;
@@ -59,7 +61,10 @@ pub(super) fn write(
     let kept = [&before, batch.checkpoint.as_ref().unwrap_or(&before)].map(slot_of_state);
     for StateChunk { slot, offset, bytes } in &batch.state {
         if *offset == 0 {
-            states.retain(|(other, _), _| other != slot.0 && kept.contains(&Some(Slot(other))))?;
+            drop_all_but(&mut states, kept.map(|kept| kept.filter(|kept| kept != slot)))?;
+        }
+        if end_of_state(&states, *slot)? != *offset {
+            return Err(Problem::Damaged(format!("a piece of the state as of {slot} is missing")));
         }
         let mut place = states.insert_reserve((slot.0, *offset), CHECKSUM_BYTES + bytes.len())?;
         let (checksum, piece) = place.as_mut().split_at_mut(CHECKSUM_BYTES);
@@ -68,7 +73,8 @@ pub(super) fn write(
     }
     if let Some(checkpoint) = &batch.checkpoint {
         let slot = checkpoint.at.slot.0;
-        states.retain_in(..(slot, 0), |_, _| false)?;
+        let kept_from = if checkpoint.state.is_some() { slot } else { slot.saturating_add(1) };
+        states.retain_in(..(kept_from, 0), |_, _| false)?;
         checkpoints.retain(|_, _| false)?;
         checkpoints.insert(slot, &encode(checkpoint)[..])?;
     }
@@ -82,16 +88,11 @@ pub(super) fn read(
     let checkpoint = newest(&transaction.open_table(CHECKPOINT)?)?;
     let states = transaction.open_table(STATES)?;
     let kept = slot_of_state(&checkpoint).map(|slot| slot.0);
-    let mut unfinished = None;
-    for piece in states.iter()? {
-        let (key, value) = piece?;
-        let (slot, offset) = key.value();
-        if Some(slot) != kept {
-            let len = value.value().len().saturating_sub(CHECKSUM_BYTES);
-            unfinished = Some((Slot(slot), offset + len as u64));
-        }
-    }
-    Ok((checkpoint, unfinished))
+    // There are two states at most.
+    let ends = [states.first()?, states.last()?].map(|end| end.map(|(key, _)| key.value().0));
+    let unfinished = ends.into_iter().flatten().find(|slot| Some(*slot) != kept).map(Slot);
+    let end = unfinished.map(|slot| end_of_state(&states, slot)).transpose()?;
+    Ok((checkpoint, unfinished.zip(end)))
 }
 
 /// The rest of the piece that holds `offset`, `bytes_max` of it at most.
@@ -126,15 +127,66 @@ pub(super) fn contains(
         return Ok(false);
     }
     let states = transaction.open_table(STATES)?;
-    for StateChunk { slot, offset, bytes } in &batch.state {
+    let left = left_behind(batch);
+    for StateChunk { slot, offset, bytes } in left.iter().copied() {
         let found = states.get((slot.0, *offset))?;
         let found = found.map(|found| Bytes::copy_from_slice(found.value()));
         let piece = found.as_deref().map(|found| piece_of(cluster, *slot, *offset, found));
         if !piece.is_some_and(|piece| piece.is_ok_and(|piece| piece == bytes)) {
             return Ok(false);
         }
+        let last = left.iter().rfind(|chunk| chunk.slot == *slot);
+        let end = last.map_or(0, |last| last.offset + last.bytes.len() as u64);
+        if end_of_state(&states, *slot)? != end {
+            return Ok(false);
+        }
     }
     Ok(true)
+}
+
+/// The pieces of a batch that are still there after it.
+fn left_behind(batch: &WriteBatch) -> Vec<&StateChunk> {
+    let checkpoint = batch.checkpoint.as_ref();
+    let kept = checkpoint.and_then(slot_of_state);
+    let mut left: Vec<&StateChunk> = Vec::new();
+    for chunk in &batch.state {
+        if chunk.offset == 0 {
+            left.retain(|other| Some(other.slot) == kept && other.slot != chunk.slot);
+        }
+        left.push(chunk);
+    }
+    left.retain(|chunk| {
+        let is_behind = |checkpoint: &Checkpoint| chunk.slot > checkpoint.at.slot;
+        checkpoint.is_none_or(is_behind) || Some(chunk.slot) == kept
+    });
+    left
+}
+
+/// Drops every state but these, without looking at what it keeps.
+fn drop_all_but(
+    states: &mut Table<'_, (u64, u64), &'static [u8]>,
+    kept: [Option<Slot>; 2],
+) -> Result<(), Problem> {
+    let kept: BTreeSet<Slot> = kept.into_iter().flatten().collect();
+    let mut next = 0;
+    for slot in kept {
+        states.retain_in((next, 0)..(slot.0, 0), |_, _| false)?;
+        next = slot.0.saturating_add(1);
+    }
+    states.retain_in((next, 0).., |_, _| false)?;
+    Ok(())
+}
+
+/// How many bytes there are of the state as of `slot`.
+fn end_of_state(
+    states: &impl ReadableTable<(u64, u64), &'static [u8]>,
+    slot: Slot,
+) -> Result<u64, Problem> {
+    let last = states.range((slot.0, 0)..=(slot.0, u64::MAX))?.next_back().transpose()?;
+    Ok(last.map_or(0, |(key, piece)| {
+        let len = piece.value().len().saturating_sub(CHECKSUM_BYTES);
+        key.value().1.saturating_add(len as u64)
+    }))
 }
 
 fn newest(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Checkpoint, Problem> {
@@ -175,4 +227,39 @@ fn checksum_of(cluster: ClusterId, slot: Slot, offset: u64, piece: &[u8]) -> u32
     }
     hasher.update(piece);
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a batch is there is asked when the disk was full in the midst of it.
+    #[test]
+    fn what_a_batch_supersedes_itself_is_not_looked_for() {
+        let chunk = |slot, offset| StateChunk {
+            slot: Slot(slot),
+            offset,
+            bytes: Bytes::from_static(b"piece"),
+        };
+        let checkpoint = |slot, state| Checkpoint {
+            at: Watermark { slot: Slot(slot), hash: 1 },
+            sessions: Bytes::new(),
+            state,
+        };
+        let state = Some(StateSummary { bytes: 10, hash: 1 });
+        for (pieces, checkpoint, expected) in [
+            (&[(5, 0), (5, 5)][..], None, &[(5, 0), (5, 5)][..]),
+            (&[(5, 5), (5, 0)], None, &[(5, 0)]),
+            (&[(5, 0), (5, 5), (7, 0)], None, &[(7, 0)]),
+            (&[(5, 0), (5, 5), (7, 0)], Some(checkpoint(5, state)), &[(5, 0), (5, 5), (7, 0)]),
+            (&[(5, 0), (5, 5), (7, 0)], Some(checkpoint(5, None)), &[(7, 0)]),
+            (&[(5, 0), (7, 0)], Some(checkpoint(7, state)), &[(7, 0)]),
+        ] {
+            let state = pieces.iter().map(|&(slot, offset)| chunk(slot, offset)).collect();
+            let batch = WriteBatch { state, checkpoint, ..WriteBatch::default() };
+            let left = left_behind(&batch);
+            let left: Vec<_> = left.iter().map(|chunk| (chunk.slot.0, chunk.offset)).collect();
+            assert_eq!(left, expected, "of {pieces:?}");
+        }
+    }
 }

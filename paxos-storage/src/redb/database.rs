@@ -273,7 +273,8 @@ impl OpenDatabase {
         // Of several records of a slot, the last is the one that counts.
         let last: BTreeMap<_, _> =
             batch.records.iter().map(|record| (record.slot, record)).collect();
-        for (slot, expected) in last {
+        let floor = batch.floor.unwrap_or_default();
+        for (slot, expected) in last.into_iter().filter(|(slot, _)| *slot > floor) {
             let found = self.redb(log.get(slot.0))?;
             let found = found.map(|found| record::decode(self.cluster, slot, found.value()));
             if found.and_then(Result::ok).as_ref() != Some(expected) {

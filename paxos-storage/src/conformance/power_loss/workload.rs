@@ -16,7 +16,7 @@ use super::super::{ballot, checkpoint, chunk, full_batch, value};
 pub(super) fn batches(seed: u64, count: usize) -> Vec<WriteBatch> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut batches = vec![full_batch(1, 1)];
-    let (mut chosen, mut last, mut floor) = (5, 10, 1);
+    let (mut chosen, mut last, mut floor, mut marked) = (5, 10, 0, 4);
     for round in 2..=count as u64 {
         let mut batch = WriteBatch::default();
         if random.u8(..3) == 0 {
@@ -35,12 +35,12 @@ pub(super) fn batches(seed: u64, count: usize) -> Vec<WriteBatch> {
             chosen = random.u64(chosen + 1..=last);
             batch.chosen = Some(Watermark { slot: Slot(chosen), hash: round });
         }
-        if random.u8(..4) == 0 {
-            // As of the watermark, which is above the last one unless it has not moved.
+        if random.u8(..4) == 0 && chosen > marked {
             let bytes = usize::from(random.bool()) * 5000;
             batch.state = vec![chunk(chosen, 0, round, 1 + bytes)];
         }
-        if random.u8(..4) == 0 {
+        if random.u8(..4) == 0 && chosen > marked {
+            marked = chosen;
             batch.checkpoint = Some(checkpoint(chosen, round, 5000));
             floor = random.u64(floor..=chosen);
             batch.floor = Some(Slot(floor));
