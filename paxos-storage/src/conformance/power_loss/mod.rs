@@ -201,8 +201,8 @@ where
         self.counts.recoveries += 1;
         let medium = Medium::holding(image.bytes.clone());
         let mut session = Session::new(self.open, medium, known.clone());
-        // What the first cut has left must not be in the way of what is written after it.
-        session.run(vec![full_batch(1, AFTERWARDS)]).await;
+        // What the first cut has left must not be in the way of what is written after it, far behind.
+        session.run(vec![full_batch(10_001, AFTERWARDS)]).await;
         let images = Images::new(self.extent.sketchy(), image.bytes, self.extent.seed);
         self.enumerate(images, &session.recording(), known, Depth::Recovery).await;
     }
