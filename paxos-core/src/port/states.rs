@@ -22,7 +22,8 @@ impl States {
     /// If a piece does not begin where the one before it ends, or lies below the checkpoint.
     pub fn apply(&mut self, batch: &WriteBatch, checkpoint: &Checkpoint) {
         // A batch may hold the checkpoint of one state and the beginning of the next.
-        let kept = [slot_of_state(checkpoint), batch.checkpoint.as_ref().and_then(slot_of_state)];
+        let next = batch.checkpoint.as_ref().and_then(Checkpoint::slot_of_state);
+        let kept = [checkpoint.slot_of_state(), next];
         for StateChunk { slot, offset, bytes } in &batch.state {
             let before = checkpoint.at.slot;
             assert!(*slot > before, "a state as of {slot}, at or below the checkpoint of {before}");
@@ -33,7 +34,7 @@ impl States {
             self.0.entry(*slot).or_default().push(bytes.clone());
         }
         if let Some(checkpoint) = &batch.checkpoint {
-            let own = slot_of_state(checkpoint);
+            let own = checkpoint.slot_of_state();
             self.0.retain(|slot, _| *slot > checkpoint.at.slot || Some(*slot) == own);
         }
     }
@@ -47,7 +48,7 @@ impl States {
     /// As [`Recovered::unfinished`](super::Recovered::unfinished).
     #[must_use]
     pub fn unfinished(&self, checkpoint: &Checkpoint) -> Option<(Slot, u64)> {
-        let slot = *self.0.keys().find(|slot| Some(**slot) != slot_of_state(checkpoint))?;
+        let slot = *self.0.keys().find(|slot| Some(**slot) != checkpoint.slot_of_state())?;
         Some((slot, self.len(slot)))
     }
 
@@ -68,11 +69,6 @@ impl States {
         }
         found.freeze()
     }
-}
-
-/// The slot as of which the storage has the state of a checkpoint.
-fn slot_of_state(checkpoint: &Checkpoint) -> Option<Slot> {
-    checkpoint.state.map(|_| checkpoint.at.slot)
 }
 
 #[cfg(test)]

@@ -29,6 +29,14 @@ pub struct Checkpoint {
     pub state: Option<StateSummary>,
 }
 
+impl Checkpoint {
+    /// The slot as of which the storage has its state.
+    #[must_use]
+    pub fn slot_of_state(&self) -> Option<Slot> {
+        self.state.map(|_| self.at.slot)
+    }
+}
+
 /// What tells one state from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StateSummary {

@@ -4,7 +4,7 @@
 //! what no correct node ever claims, such as another value for a chosen slot: then the replica may
 //! halt, which is an effect like any other, but it must not fall.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     fuzz::{Script, Usual, damage, message, value},
     message::{Accepted, HeartbeatReply, Message, PollReply, Promise, Record, Watermark},
-    port::{Checkpoint, Recovered},
+    port::{Checkpoint, Recovered, cut_off},
     types::{Ballot, ClusterId, Identity, Instant, Membership, NodeId, Slot, StoreId, Value},
 };
 
@@ -148,17 +148,10 @@ impl Rig {
             return;
         }
         let LogRead { id, slots, bytes_max } = self.log_reads.remove(0);
-        let mut bytes = 0;
-        let mut records = Vec::new();
-        if !slots.is_empty() {
-            for record in self.disk.range(slots).map(|(_, record)| record) {
-                bytes += record.value.encoded_len();
-                records.push(record.clone());
-                if bytes >= bytes_max {
-                    break;
-                }
-            }
-        }
+        // A map takes no range that ends before it begins.
+        let found = (!slots.is_empty()).then(|| self.disk.range(slots)).into_iter().flatten();
+        let found = found.map(|(_, record)| Ok::<_, Infallible>(record.clone()));
+        let Ok(records) = cut_off(found, bytes_max);
         self.step(Input::LogRead { id, records });
     }
 

@@ -35,16 +35,12 @@ impl AfterPersist {
     }
 
     /// Whether the other says what this says. A promise reports the same votes however often it is
-    /// given, for nothing is accepted at lower ballots any more.
+    /// given, for nothing is accepted at lower ballots any more. Votes are told apart by their slots.
     pub(super) fn is_repeated_by(&self, other: &AfterPersist) -> bool {
         match (self, other) {
             (AfterPersist::Promise(promise), AfterPersist::Promise(other)) => {
                 (promise.ballot, promise.from) == (other.ballot, other.from)
             }
-            (
-                AfterPersist::Accepted { ballot, slot },
-                AfterPersist::Accepted { ballot: other_ballot, slot: other_slot },
-            ) => (ballot, slot) == (other_ballot, other_slot),
             (AfterPersist::Prepare(prepare), AfterPersist::Prepare(other)) => prepare == other,
             _ => false,
         }

@@ -58,7 +58,8 @@ pub(super) fn write(
     let mut states = transaction.open_table(STATES)?;
     // A batch may hold the checkpoint of one state and the beginning of the next.
     let before = newest(&checkpoints)?;
-    let kept = [&before, batch.checkpoint.as_ref().unwrap_or(&before)].map(slot_of_state);
+    let kept =
+        [&before, batch.checkpoint.as_ref().unwrap_or(&before)].map(Checkpoint::slot_of_state);
     for StateChunk { slot, offset, bytes } in &batch.state {
         if *offset == 0 {
             drop_all_but(&mut states, kept.map(|kept| kept.filter(|kept| kept != slot)))?;
@@ -87,7 +88,7 @@ pub(super) fn read(
 ) -> Result<(Checkpoint, Option<(Slot, u64)>), Problem> {
     let checkpoint = newest(&transaction.open_table(CHECKPOINT)?)?;
     let states = transaction.open_table(STATES)?;
-    let kept = slot_of_state(&checkpoint).map(|slot| slot.0);
+    let kept = checkpoint.slot_of_state().map(|slot| slot.0);
     // There are two states at most.
     let ends = [states.first()?, states.last()?].map(|end| end.map(|(key, _)| key.value().0));
     let unfinished = ends.into_iter().flatten().find(|slot| Some(*slot) != kept).map(Slot);
@@ -147,7 +148,7 @@ pub(super) fn contains(
 /// The pieces of a batch that are still there after it.
 fn left_behind(batch: &WriteBatch) -> Vec<&StateChunk> {
     let checkpoint = batch.checkpoint.as_ref();
-    let kept = checkpoint.and_then(slot_of_state);
+    let kept = checkpoint.and_then(Checkpoint::slot_of_state);
     let mut left: Vec<&StateChunk> = Vec::new();
     for chunk in &batch.state {
         if chunk.offset == 0 {
@@ -202,10 +203,6 @@ fn newest(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Checkpoint, 
 
 fn encode(Checkpoint { at, sessions, state }: &Checkpoint) -> Vec<u8> {
     postcard::to_stdvec(&(at.hash, state, &sessions[..])).expect("plain data encodes")
-}
-
-fn slot_of_state(checkpoint: &Checkpoint) -> Option<Slot> {
-    checkpoint.state.map(|_| checkpoint.at.slot)
 }
 
 fn piece_of(cluster: ClusterId, slot: Slot, offset: u64, stored: &[u8]) -> Result<&[u8], Problem> {

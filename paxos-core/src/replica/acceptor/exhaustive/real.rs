@@ -1,7 +1,5 @@
 //! The acceptor itself, with a disk and an outbox.
 
-use std::collections::BTreeMap;
-
 use super::{
     super::{Acceptor, Page},
     SELF, Step, Surroundings,
@@ -10,7 +8,7 @@ use super::{
 use crate::{
     config::Config,
     message::{Accept, Accepted, Message, Prepare, Promise, Record, Reject, Watermark},
-    port::{Checkpoint, Recovered, WriteBatch},
+    port::{Recovered, WriteBatch},
     replica::{Effects, WriteId, context::Context, outbox::Outbox},
     types::{Ballot, ClusterId, Identity, Instant, NodeId, Slot, StoreId},
 };
@@ -34,16 +32,12 @@ impl Disk {
     }
 
     fn recovered(&self) -> Recovered {
+        let identity = Identity { cluster: ClusterId(1), node: SELF, store: StoreId(1) };
         Recovered {
-            identity: Identity { cluster: ClusterId(1), node: SELF, store: StoreId(1) },
-            incarnation: 1,
             promised: self.written.promised,
             chosen: Watermark { slot: self.written.watermark, hash: 0 },
-            floor: Slot::ZERO,
             records: self.written.report(self.written.watermark.next()),
-            checkpoint: Checkpoint::default(),
-            unfinished: None,
-            peers: BTreeMap::new(),
+            ..Recovered::first(identity)
         }
     }
 }
