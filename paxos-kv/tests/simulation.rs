@@ -5,7 +5,7 @@
 //! real servers. Besides, nodes that have applied the same slots must have given the same answers
 //! and hold the same keys, with the same revisions and versions; and since every change takes a
 //! revision of its own, the revision of a node's store must be one more than the changes that it
-//! has answered.
+//! has answered. Now and then the state is sent to another store, which has to be the same then.
 
 #[path = "common/api.rs"]
 mod api;
@@ -14,17 +14,21 @@ mod history;
 #[path = "common/witness.rs"]
 mod witness;
 
-use std::env;
+use std::{
+    env,
+    io::{self, Cursor, Read},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use paxos_core::{
-    port::StateMachine,
+    port::{Snapshot, StateMachine},
     sim::{Check, Failure, Question, Simulated, Simulation, linearizability::Call},
     types::Slot,
 };
 use paxos_kv::{
     proto::etcdserverpb::RangeRequest,
-    store::{Backend, Command, KvError, Reader, Response, Store},
+    store::{Backend, Command, KvError, Reader, Response, Store, StoreSnapshot},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -45,6 +49,12 @@ const GROUP: u64 = 0;
 
 /// Of so many requests one is for compaction.
 const COMPACTION_EACH: u64 = 100;
+
+/// After each of so many slots, another store is sent the state.
+const SNAPSHOT_EACH: u64 = 50;
+
+/// How often that was.
+static SNAPSHOTS: AtomicU64 = AtomicU64::new(0);
 
 /// What is wrong with a store: something that all nodes do alike, so that only clients notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +106,19 @@ impl SimulatedStore {
             unreachable!("reads are ranges")
         };
         outcome(self.reader.range(&request).map(Answer::from))
+    }
+
+    /// A store that is sent this one's state is as this one.
+    fn check_snapshot(&self, slot: Slot) {
+        let mut other = SimulatedStore::open(self.wrong);
+        let sent = self.snapshot().into_reader().and_then(SimulatedSnapshot::from_reader);
+        sent.and_then(|snapshot| other.restore(slot, snapshot)).expect("a state");
+        assert_eq!((other.digest(), other.changes), (self.digest(), self.changes), "slot {slot}");
+        let answers = |store: &SimulatedStore| {
+            (0..=KEYS).map(|question| store.read(question)).collect::<Vec<_>>()
+        };
+        assert_eq!(answers(&other), answers(self), "slot {slot}");
+        SNAPSHOTS.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What the store makes of a slot, and what a wrong one makes of it.
@@ -167,6 +190,7 @@ fn revisions(request: &Request, outcome: &Outcome) -> i64 {
 impl StateMachine for SimulatedStore {
     type Command = Request;
     type Response = Outcome;
+    type Snapshot = SimulatedSnapshot;
 
     fn apply(&mut self, slot: Slot, requests: Vec<Request>) -> Vec<Outcome> {
         self.before = self.all_reads();
@@ -181,7 +205,45 @@ impl StateMachine for SimulatedStore {
         let outcomes: Vec<_> = answers.map(|answered| outcome(answered.map(answer))).collect();
         let changes = requests.iter().zip(&outcomes);
         self.changes += changes.map(|(request, outcome)| revisions(request, outcome)).sum::<i64>();
+        if slot.0.is_multiple_of(SNAPSHOT_EACH) {
+            self.check_snapshot(slot);
+        }
         outcomes
+    }
+
+    fn snapshot(&self) -> SimulatedSnapshot {
+        let beside = (self.before.clone(), self.changes);
+        SimulatedSnapshot { beside, store: self.store.snapshot() }
+    }
+
+    fn restore(&mut self, slot: Slot, snapshot: SimulatedSnapshot) -> io::Result<()> {
+        self.store.restore(slot, snapshot.store)?;
+        (self.before, self.changes) = snapshot.beside;
+        Ok(())
+    }
+}
+
+/// The state of the store, and what there is beside it.
+struct SimulatedSnapshot {
+    beside: (Vec<Outcome>, i64),
+    store: StoreSnapshot,
+}
+
+/// What is beside the store comes first, behind its length.
+impl Snapshot for SimulatedSnapshot {
+    fn into_reader(self) -> io::Result<Box<dyn Read + Send>> {
+        let beside = postcard::to_stdvec(&self.beside).map_err(io::Error::other)?;
+        let length = (beside.len() as u64).to_le_bytes();
+        let first = Cursor::new([&length[..], &beside].concat());
+        Ok(Box::new(first.chain(self.store.into_reader()?)))
+    }
+
+    fn from_reader(mut reader: Box<dyn Read + Send>) -> io::Result<SimulatedSnapshot> {
+        let (mut length, mut beside) = ([0; 8], Vec::new());
+        reader.read_exact(&mut length)?;
+        reader.by_ref().take(u64::from_le_bytes(length)).read_to_end(&mut beside)?;
+        let beside = postcard::from_bytes(&beside).map_err(io::Error::other)?;
+        Ok(SimulatedSnapshot { beside, store: StoreSnapshot::from_reader(reader)? })
     }
 }
 
@@ -278,6 +340,8 @@ fn clusters_of_the_store_agree_under_faults() {
         calls += report.calls;
     }
     assert!(calls > 100 * SEEDS, "only {calls} calls in {SEEDS} seeds");
+    let snapshots = SNAPSHOTS.load(Ordering::Relaxed);
+    assert!(snapshots > SEEDS, "only {snapshots} states sent in {SEEDS} seeds");
 }
 
 /// Names the seed to [`replay`].

@@ -1,7 +1,10 @@
 //! The tables: what is durable of the store.
 //!
 //! Five tables, changed together or not at all: what each key holds now, what it held before, which
-//! keys changed at which revision, what members say of themselves, and how far all that goes. Opening reads the last one only.
+//! keys changed at which revision, what members say of themselves, and how far all that goes.
+//! Opening reads the last one only.
+
+mod restore;
 
 #[cfg(unix)]
 use std::os::unix::fs::OpenOptionsExt;
@@ -28,6 +31,8 @@ use super::{
     patient::{Patient, Room},
     version::{self, Position, Version},
 };
+
+pub(super) use restore::RestoreError;
 
 /// What a key that exists holds: one look-up.
 type CurrentTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -145,6 +150,7 @@ impl Disk {
         Ok(Snapshot {
             current: reading.open_table(CURRENT).map_err(|error| fail(error.into()))?,
             history: reading.open_table(HISTORY).map_err(|error| fail(error.into()))?,
+            feed: reading.open_table(FEED).map_err(|error| fail(error.into()))?,
             members: reading.open_table(MEMBERS).map_err(|error| fail(error.into()))?,
             extent: Extent {
                 head: Head {
@@ -349,14 +355,19 @@ fn row_bytes(key: &[u8], value_bytes: usize) -> i64 {
 pub(super) struct Snapshot {
     pub(super) current: ReadOnlyTable<&'static [u8], &'static [u8]>,
     pub(super) history: ReadOnlyTable<(&'static [u8], i64, u32), &'static [u8]>,
-    members: ReadOnlyTable<u64, &'static [u8]>,
+    pub(super) feed: ReadOnlyTable<(i64, u32), &'static [u8]>,
+    pub(super) members: ReadOnlyTable<u64, &'static [u8]>,
     pub(super) extent: Extent,
     pub(super) path: String,
 }
 
 impl Snapshot {
+    pub(super) fn damaged(&self, reason: &str) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), reason: reason.to_owned() }
+    }
+
     /// What the members have said of themselves.
-    pub(super) fn members(&self) -> Result<BTreeMap<u64, MemberAttributes>, StoreError> {
+    pub(super) fn all_members(&self) -> Result<BTreeMap<u64, MemberAttributes>, StoreError> {
         let fail = |error| StoreError::of(&self.path, error);
         let mut members = BTreeMap::new();
         for row in self.members.iter().map_err(fail)? {

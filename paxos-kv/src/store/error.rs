@@ -1,5 +1,7 @@
 //! Why a request is refused, in the words that etcd's clients match on, and why a store cannot work.
 
+use std::io;
+
 use tonic::Code;
 
 use super::patient::is_full;
@@ -124,7 +126,7 @@ impl StoreError {
         match error.into() {
             redb::Error::DatabaseAlreadyOpen => StoreError::Locked { path },
             redb::Error::Io(error) if is_full(&error) => StoreError::Full { path },
-            redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
                 StoreError::Damaged { path, reason: error.to_string() }
             }
             error @ (redb::Error::Corrupted(_)
@@ -136,5 +138,16 @@ impl StoreError {
             }
             error => StoreError::Io { path, reason: error.to_string() },
         }
+    }
+}
+
+impl From<StoreError> for io::Error {
+    fn from(error: StoreError) -> io::Error {
+        let kind = match error {
+            StoreError::Full { .. } => io::ErrorKind::StorageFull,
+            StoreError::Damaged { .. } => io::ErrorKind::InvalidData,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
     }
 }

@@ -5,8 +5,11 @@
 //! slots. At most one layer is frozen at a time; when the active one has grown to twice its measure
 //! meanwhile, applying waits. A full disk makes the thread wait for room; what is applied meanwhile
 //! stays in memory and the log, as far as there is place, and then the store fails.
+//!
+//! A state that is put in place of another is written by whoever brings it, while the thread rests.
 
 use std::{
+    io::{self, Read},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     thread::{self, JoinHandle},
     time::Duration,
@@ -16,7 +19,7 @@ use paxos_core::types::Slot;
 
 use super::{
     Backend, Head, Reader, StoreError,
-    disk::{Disk, Extent},
+    disk::{Disk, Extent, RestoreError, Snapshot},
     layer::Layer,
     version::Position,
     view::View,
@@ -71,11 +74,27 @@ struct Progress {
     extent: Extent,
     /// How far they will go after the flush under way, if there is one.
     begun: Slot,
+    /// The compacted revision that is being cleaned up for, and where to go on.
+    clean: Option<(i64, Position)>,
+    /// The thread is writing.
+    busy: bool,
+    /// Somebody else writes: the thread leaves the tables alone.
+    paused: bool,
     /// Why nothing more will be written.
     failed: Option<StoreError>,
 }
 
 impl Progress {
+    fn take_work(&mut self) -> Option<Work> {
+        if std::mem::take(&mut self.wanted) {
+            return Some(Work::Flush);
+        }
+        let compacted = self.extent.head.compacted;
+        let start = self.clean.filter(|(target, _)| *target == compacted);
+        let start = start.map_or(Position::default(), |(_, position)| position);
+        (self.extent.cleaned < compacted).then_some(Work::Clean(self.extent, start))
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         self.failed.clone().map_or(Ok(()), Err)
     }
@@ -98,6 +117,9 @@ impl Shared {
             stopping: false,
             extent,
             begun: extent.head.applied,
+            clean: None,
+            busy: false,
+            paused: false,
             failed: None,
         };
         let inner = Arc::new(Inner {
@@ -109,7 +131,7 @@ impl Shared {
             progressed: Condvar::new(),
             limits,
         });
-        let flusher = Flusher { inner: inner.clone(), clean: None };
+        let flusher = Flusher { inner: inner.clone() };
         let thread = thread::Builder::new()
             .name("paxos-kv-store".to_owned())
             .spawn(move || flusher.run())
@@ -172,6 +194,55 @@ impl Shared {
             self.inner.work.notify_one();
             progress = self.inner.wait_for_progress(progress)?;
         }
+        Ok(())
+    }
+
+    /// The tables with everything applied in them, as they stay whatever is applied later.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Shared::flush).
+    pub(super) fn snapshot(&self) -> Result<Arc<Snapshot>, StoreError> {
+        self.flush()?;
+        let published = self.inner.published.read().unwrap_or_else(PoisonError::into_inner);
+        let (disk, head) = (published.view.disk.clone(), published.head);
+        assert_eq!(disk.extent.head, head, "nothing is applied while a snapshot is taken");
+        Ok(disk)
+    }
+
+    /// Puts the state of the slots up to `slot` in place of the present one; durable when it returns.
+    /// Readers see the one or the other.
+    ///
+    /// # Errors
+    ///
+    /// If there is no sound state of that slot in `stream`, or the tables cannot be written: then
+    /// the present state stays, though in the latter case the store has failed.
+    pub(super) fn restore(&self, slot: Slot, stream: impl Read) -> io::Result<()> {
+        let inner = &*self.inner;
+        let alone = inner.alone()?;
+        let applied = inner.published.read().unwrap_or_else(PoisonError::into_inner).head.applied;
+        assert!(slot > applied, "the state of slot {slot} comes after slot {applied}");
+        let failed = |error: StoreError| {
+            inner.fail(error.clone());
+            io::Error::from(error)
+        };
+        inner.disk.restore(slot, stream).map_err(|error| match error {
+            RestoreError::Stream(error) => error,
+            RestoreError::Store(error) => failed(error),
+        })?;
+        let replace = |published: &mut Published| {
+            published.view.active = Layer::default();
+            published.view.frozen = None;
+            published.head = published.view.disk.extent.head;
+        };
+        inner.publish(replace).map_err(failed)?;
+        let mut progress = inner.lock_progress();
+        progress.wanted = false;
+        progress.begun = slot;
+        // It was a place in other tables.
+        progress.clean = None;
+        drop(progress);
+        drop(alone);
         Ok(())
     }
 
@@ -246,6 +317,39 @@ impl Inner {
         }
     }
 
+    /// Shows readers the tables as they are now.
+    fn publish(&self, change: impl FnOnce(&mut Published)) -> Result<(), StoreError> {
+        let snapshot = Arc::new(self.disk.snapshot()?);
+        let extent = snapshot.extent;
+        {
+            let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+            published.view.disk = snapshot;
+            change(&mut published);
+        }
+        self.lock_progress().extent = extent;
+        self.progressed.notify_all();
+        Ok(())
+    }
+
+    /// Waits until the thread is done with what it writes, and keeps it from the tables until the
+    /// guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_progress`](Inner::wait_for_progress).
+    fn alone(&self) -> Result<Alone<'_>, StoreError> {
+        self.lock_progress().paused = true;
+        let alone = Alone(self);
+        let mut progress = self.lock_progress();
+        progress.check()?;
+        while progress.busy {
+            progress = self.wait_for_progress(progress)?;
+        }
+        drop(progress);
+        self.disk.room.give_up();
+        Ok(alone)
+    }
+
     /// Lets everybody know that the store is of no more use.
     fn fail(&self, error: StoreError) {
         tracing::error!(%error, "the store failed");
@@ -254,33 +358,46 @@ impl Inner {
     }
 }
 
+/// Nobody else writes. Whoever has it is told at once that there is no room: only the thread can
+/// wait for it.
+struct Alone<'a>(&'a Inner);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.disk.room.wait();
+        self.0.lock_progress().paused = false;
+        self.0.work.notify_one();
+    }
+}
+
 /// The thread.
 struct Flusher {
     inner: Arc<Inner>,
-    /// The compacted revision that is being cleaned up for, and where to go on.
-    clean: Option<(i64, Position)>,
 }
 
 /// What there is to do.
 enum Work {
     Flush,
-    Clean(Extent),
+    /// From this position on.
+    Clean(Extent, Position),
     Stop,
 }
 
 impl Flusher {
-    fn run(mut self) {
+    fn run(self) {
         let _guard = FailOnPanic(self.inner.clone());
         loop {
             let done = match self.next_work() {
                 Work::Flush => self.flush(),
-                Work::Clean(extent) => self.clean(extent),
+                Work::Clean(extent, start) => self.clean(extent, start),
                 Work::Stop => return,
             };
             if let Err(error) = done {
                 self.inner.fail(error);
                 return;
             }
+            self.inner.lock_progress().busy = false;
+            self.inner.progressed.notify_all();
         }
     }
 
@@ -288,14 +405,14 @@ impl Flusher {
     fn next_work(&self) -> Work {
         let mut progress = self.inner.lock_progress();
         loop {
-            if progress.stopping {
+            if progress.stopping || progress.failed.is_some() {
                 return Work::Stop;
             }
-            if std::mem::take(&mut progress.wanted) {
-                return Work::Flush;
-            }
-            if progress.extent.cleaned < progress.extent.head.compacted {
-                return Work::Clean(progress.extent);
+            if !progress.paused
+                && let Some(work) = progress.take_work()
+            {
+                progress.busy = true;
+                return work;
             }
             progress = self.inner.work.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
@@ -318,31 +435,14 @@ impl Flusher {
         self.inner.lock_progress().begun = head.applied;
         drop(between_slots);
         layer.with(|changes| self.inner.disk.flush(changes, head, before))?;
-        self.publish(|view| view.frozen = None)
+        self.inner.publish(|published| published.view.frozen = None)
     }
 
-    fn clean(&mut self, extent: Extent) -> Result<(), StoreError> {
-        let compacted = extent.head.compacted;
-        let start = self.clean.filter(|(target, _)| *target == compacted);
-        let start = start.map_or(Position::default(), |(_, position)| position);
+    fn clean(&self, extent: Extent, start: Position) -> Result<(), StoreError> {
         let next = self.inner.disk.clean(start, extent)?;
-        self.clean = next.map(|position| (compacted, position));
-        self.publish(|_| ())
-    }
-
-    /// Shows readers the tables as they are now.
-    fn publish(&self, change: impl FnOnce(&mut View)) -> Result<(), StoreError> {
-        let snapshot = Arc::new(self.inner.disk.snapshot()?);
-        let extent = snapshot.extent;
-        {
-            let mut published =
-                self.inner.published.write().unwrap_or_else(PoisonError::into_inner);
-            published.view.disk = snapshot;
-            change(&mut published.view);
-        }
-        self.inner.lock_progress().extent = extent;
-        self.inner.progressed.notify_all();
-        Ok(())
+        let compacted = extent.head.compacted;
+        self.inner.lock_progress().clean = next.map(|position| (compacted, position));
+        self.inner.publish(|_| ())
     }
 }
 

@@ -20,6 +20,9 @@
 //! durable transaction of some megabytes, so that applying waits for a disk only when it outruns
 //! it. What a crash loses of the layers, the log replays.
 //!
+//! A peer that has missed too much is sent the state, which it puts in place of its own, whole or
+//! not at all (`snapshot`).
+//!
 //! Compaction takes effect with its command; what it makes superfluous leaves the tables in the
 //! background, some thousand rows to a transaction, so that it delays nobody.
 
@@ -33,6 +36,7 @@ mod layer;
 mod patient;
 mod read;
 mod reader;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod validate;
@@ -40,13 +44,17 @@ mod version;
 mod view;
 mod write;
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
-use paxos_core::{port::StateMachine, types::Slot};
+use paxos_core::{
+    port::{Snapshot, StateMachine},
+    types::Slot,
+};
 
 pub use command::{Command, MemberAttributes, Response};
 pub use error::{KvError, StoreError};
 pub use reader::Reader;
+pub use snapshot::StoreSnapshot;
 pub use validate::{RequestLimits, is_read_only};
 
 use flusher::Shared;
@@ -103,6 +111,7 @@ impl Store {
 impl StateMachine for Store {
     type Command = Command;
     type Response = Result<Response, KvError>;
+    type Snapshot = StoreSnapshot;
 
     /// # Panics
     ///
@@ -115,8 +124,24 @@ impl StateMachine for Store {
         answers.unwrap_or_else(|error: StoreError| panic!("cannot apply slot {slot}: {error}"))
     }
 
-    fn durable(&self) -> Slot {
-        self.shared.durable()
+    /// Brings what has gathered in memory into the tables first, which takes as long as a
+    /// [`flush`](StateMachine::flush): it is asked for when a peer has missed too much, and rarely.
+    /// Why it could not, its reader says.
+    fn snapshot(&self) -> StoreSnapshot {
+        StoreSnapshot::of(self.shared.snapshot())
+    }
+
+    /// Durable when it returns. Readers go on meanwhile, and see the one state or the other.
+    ///
+    /// # Panics
+    ///
+    /// If `slot` has been applied already.
+    fn restore(&mut self, slot: Slot, snapshot: StoreSnapshot) -> io::Result<()> {
+        self.shared.restore(slot, snapshot.into_reader()?)
+    }
+
+    fn durable(&self) -> Option<Slot> {
+        Some(self.shared.durable())
     }
 
     /// # Panics

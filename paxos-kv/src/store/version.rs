@@ -73,22 +73,18 @@ impl Version {
             path: path.to_owned(),
             reason: format!("a record of {} bytes makes no sense", bytes.len()),
         };
+        if !is_version(bytes) {
+            return Err(damaged());
+        }
         let position = position(bytes).ok_or_else(damaged)?;
-        let live = match bytes[0] {
-            TAG_DELETED if bytes.len() == DELETED_BYTES => None,
-            TAG_LIVE if bytes.len() >= LIVE_BYTES => {
-                let field = |at: usize| {
-                    i64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
-                };
-                Some(Live {
-                    create_revision: field(DELETED_BYTES),
-                    version: field(DELETED_BYTES + 8),
-                    lease: field(DELETED_BYTES + 16),
-                    value: Bytes::copy_from_slice(&bytes[LIVE_BYTES..]),
-                })
-            }
-            _ => return Err(damaged()),
-        };
+        let field =
+            |at: usize| i64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let live = (!is_deleted(bytes)).then(|| Live {
+            create_revision: field(DELETED_BYTES),
+            version: field(DELETED_BYTES + 8),
+            lease: field(DELETED_BYTES + 16),
+            value: Bytes::copy_from_slice(&bytes[LIVE_BYTES..]),
+        });
         Ok(Version { position, live })
     }
 
@@ -110,6 +106,22 @@ pub(super) fn position(bytes: &[u8]) -> Option<Position> {
     let revision = bytes.get(1..9)?.try_into().ok()?;
     let index = bytes.get(9..DELETED_BYTES)?.try_into().ok()?;
     Some(Position { revision: i64::from_le_bytes(revision), index: u32::from_le_bytes(index) })
+}
+
+/// Whether bytes are an encoded version.
+pub(super) fn is_version(bytes: &[u8]) -> bool {
+    match bytes.first() {
+        Some(&TAG_DELETED) => bytes.len() == DELETED_BYTES,
+        Some(&TAG_LIVE) => bytes.len() >= LIVE_BYTES,
+        _ => false,
+    }
+}
+
+/// When the key of an encoded version was created, and how many versions it has had since; nothing of a
+/// deletion.
+pub(super) fn age(bytes: &[u8]) -> Option<(i64, i64)> {
+    let field = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(i64::from_le_bytes);
+    if is_deleted(bytes) { None } else { field(DELETED_BYTES).zip(field(DELETED_BYTES + 8)) }
 }
 
 /// Whether an encoded version is a deletion.

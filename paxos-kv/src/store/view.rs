@@ -31,7 +31,7 @@ pub(super) struct View {
 impl View {
     /// What the members have said of themselves, by member id.
     pub(super) fn members(&self) -> Result<Vec<MemberAttributes>, StoreError> {
-        let mut members = self.disk.members()?;
+        let mut members = self.disk.all_members()?;
         for layer in [self.frozen.as_ref(), Some(&self.active)].into_iter().flatten() {
             layer.with(|changes| members.extend(changes.members.clone()));
         }

@@ -45,7 +45,7 @@ pub(crate) fn key(group: u64, number: u64) -> String {
 }
 
 /// A key as an answer has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Found {
     pub(crate) key: String,
     pub(crate) value: String,
@@ -55,7 +55,7 @@ pub(crate) struct Found {
 }
 
 /// An answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Answer {
     /// Of the store that the answer reflects; of the change, if there was one.
     pub(crate) revision: i64,
@@ -68,7 +68,7 @@ pub(crate) struct Answer {
 }
 
 /// How a request ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     /// With this answer.

@@ -57,7 +57,7 @@ fn a_flush_keeps_everything_and_an_idle_store_writes_nothing() {
     let mut store = open(&file, 1 << 20);
     store.put("a", "1");
     store.store.flush();
-    assert_eq!(store.store.durable(), Slot(1));
+    assert_eq!(store.store.durable(), Some(Slot(1)));
     let written = fs::read(&file).expect("the file");
     store.store.flush();
     assert_eq!(store.get("a").map(|found| found.version), Some(1));

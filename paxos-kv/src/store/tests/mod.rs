@@ -4,11 +4,19 @@ mod durability;
 mod fuzz;
 mod model;
 mod semantics;
+mod snapshot;
+
+use std::io::{self, Cursor, Read};
 
 use bytes::Bytes;
-use paxos_core::{port::StateMachine, types::Slot};
+use paxos_core::{
+    port::{Snapshot, StateMachine},
+    types::Slot,
+};
 
-use super::{Backend, Command, KvError, MemberAttributes, Reader, Response, Store, flusher};
+use super::{
+    Backend, Command, KvError, MemberAttributes, Reader, Response, Store, StoreSnapshot, flusher,
+};
 use crate::proto::{
     etcdserverpb::{
         CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse,
@@ -34,7 +42,7 @@ impl Fixture {
     fn open(backend: Backend, limits: flusher::Limits) -> Fixture {
         let shared = flusher::Shared::open(backend, limits).expect("a store that opens");
         let store = Store { shared };
-        let (reader, slot) = (store.reader(), store.durable());
+        let (reader, slot) = (store.reader(), store.shared.durable());
         Fixture { store, reader, slot }
     }
 
@@ -79,6 +87,19 @@ impl Fixture {
         self.range(range(key, "")).expect("a read").kvs.pop()
     }
 
+    /// The state as it is sent.
+    fn stream(&self) -> Vec<u8> {
+        read_out(self.store.snapshot())
+    }
+
+    /// Takes the state that a store had after `slot`.
+    fn restore(&mut self, slot: Slot, stream: Vec<u8>) -> io::Result<()> {
+        let snapshot = StoreSnapshot::from_reader(Box::new(Cursor::new(stream)))?;
+        self.store.restore(slot, snapshot)?;
+        self.slot = slot;
+        Ok(())
+    }
+
     /// Keys and values as of a revision, `key=value`.
     fn all_at(&self, revision: i64) -> Result<Vec<String>, KvError> {
         let request = RangeRequest { revision, ..range("\0", "\0") };
@@ -86,6 +107,13 @@ impl Fixture {
         let pair = |found: &KeyValue| format!("{}={}", text(&found.key), text(&found.value));
         Ok(self.range(request)?.kvs.iter().map(pair).collect())
     }
+}
+
+fn read_out(snapshot: StoreSnapshot) -> Vec<u8> {
+    let mut stream = Vec::new();
+    let read = snapshot.into_reader().and_then(|mut reader| reader.read_to_end(&mut stream));
+    read.expect("a state that can be read");
+    stream
 }
 
 fn bytes(text: &str) -> Bytes {

@@ -1,8 +1,8 @@
 //! Random requests to the store and to a naive model of it, which keeps a whole map of keys for
 //! every revision, have to get the same answers: while layers are flushed, compacted revisions
-//! cleaned up, and the store reopened with and without a crash.
+//! cleaned up, the store reopened with and without a crash, and its state sent to another one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use proptest::prelude::*;
 
@@ -378,6 +378,8 @@ enum Step {
     Clean,
     /// Stop without a flush, start again, replay.
     Crash,
+    /// Send the state to another store, which has applied so many slots, and go on there.
+    Move(usize),
 }
 
 fn any_steps() -> impl Strategy<Value = Vec<Step>> {
@@ -387,6 +389,7 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Flush),
         1 => Just(Step::Clean),
         1 => Just(Step::Crash),
+        1 => (0usize..9).prop_map(Step::Move),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -394,9 +397,12 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 /// Layers so small that they are flushed every few slots.
 const LIMITS: flusher::Limits = flusher::Limits { layer_bytes: 2000, layer_slots: 9 };
 
-fn run(steps: Vec<Step>, file: Option<&std::path::Path>) -> Result<(), TestCaseError> {
-    let backend = || file.map_or(Backend::Memory, |file| Backend::Redb(file.to_owned()));
-    let mut fixture = Fixture::open(backend(), LIMITS);
+fn run(steps: Vec<Step>, directory: Option<&Path>) -> Result<(), TestCaseError> {
+    let backend = |number: usize| {
+        directory.map_or(Backend::Memory, |path| Backend::Redb(path.join(number.to_string())))
+    };
+    let mut moves = 0;
+    let mut fixture = Fixture::open(backend(moves), LIMITS);
     let mut model = Model::new();
     let mut log: Vec<Vec<Command>> = Vec::new();
     for step in steps {
@@ -415,16 +421,28 @@ fn run(steps: Vec<Step>, file: Option<&std::path::Path>) -> Result<(), TestCaseE
             }
             Step::Flush => {
                 fixture.store.flush();
-                prop_assert_eq!(fixture.store.durable(), fixture.slot);
+                prop_assert_eq!(fixture.store.durable(), Some(fixture.slot));
             }
             Step::Clean => fixture.store.shared.wait_until_clean(),
             Step::Crash => {
                 drop(fixture);
-                fixture = Fixture::open(backend(), LIMITS);
+                fixture = Fixture::open(backend(moves), LIMITS);
                 let durable = usize::try_from(fixture.slot.0).expect("few slots");
                 for commands in &log[durable..] {
                     fixture.apply_all(commands.clone());
                 }
+            }
+            Step::Move(_) if log.is_empty() => {}
+            Step::Move(applied) => {
+                let snapshot = fixture.store.snapshot();
+                moves += 1;
+                let mut other = Fixture::open(backend(moves), LIMITS);
+                for commands in &log[..applied.min(log.len() - 1)] {
+                    other.apply_all(commands.clone());
+                }
+                other.restore(fixture.slot, read_out(snapshot)).expect("a state");
+                prop_assert_eq!(other.store.durable(), Some(fixture.slot));
+                fixture = other;
             }
         }
         let reader = &fixture.reader;
@@ -454,6 +472,6 @@ proptest! {
     #[test]
     fn a_store_in_a_file_answers_like_the_model(steps in any_steps()) {
         let directory = tempfile::tempdir().expect("a directory");
-        run(steps, Some(&directory.path().join("state")))?;
+        run(steps, Some(directory.path()))?;
     }
 }

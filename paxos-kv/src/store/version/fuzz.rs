@@ -27,6 +27,8 @@ fn versions() {
             assert_eq!(version.encode(), bytes);
             assert_eq!(position(bytes), Some(version.position));
             assert_eq!(is_deleted(bytes), version.live.is_none());
+            let live = version.live.as_ref();
+            assert_eq!(age(bytes), live.map(|live| (live.create_revision, live.version)));
         }
         Err(error) => assert!(matches!(error, StoreError::Damaged { .. }), "{error}"),
     });

@@ -1,0 +1,86 @@
+//! Puts other rows in place of all there are, in one transaction.
+
+use std::io::{self, Read};
+
+use paxos_core::types::Slot;
+
+use super::{
+    super::{
+        StoreError,
+        snapshot::rows::{Row, Rows},
+    },
+    CURRENT, Disk, Extent, FEED, HISTORY, MEMBERS, row_bytes,
+};
+
+/// Why the tables are as they were.
+pub(in crate::store) enum RestoreError {
+    /// What was to be put in their place cannot be read or makes no sense.
+    Stream(io::Error),
+    /// They cannot be written.
+    Store(StoreError),
+}
+
+impl From<io::Error> for RestoreError {
+    fn from(error: io::Error) -> RestoreError {
+        RestoreError::Stream(error)
+    }
+}
+
+impl From<StoreError> for RestoreError {
+    fn from(error: StoreError) -> RestoreError {
+        RestoreError::Store(error)
+    }
+}
+
+impl Disk {
+    /// Puts the state in `stream`, which has to be that of `slot`, in place of what the tables hold;
+    /// durable when it returns. Whatever goes wrong, and if it is a crash, leaves them as they were.
+    pub(in crate::store) fn restore(
+        &self,
+        slot: Slot,
+        stream: impl Read,
+    ) -> Result<(), RestoreError> {
+        let mut rows = Rows::begin(stream)?;
+        let (head, cleaned) = (rows.head(), rows.cleaned());
+        if head.applied != slot {
+            let what = format!("the state is that of slot {}, not of slot {slot}", head.applied);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what).into());
+        }
+        let fail = |error: redb::Error| StoreError::of(&self.path, error);
+        let writing = self.begin_write()?;
+        writing.delete_table(CURRENT).map_err(|error| fail(error.into()))?;
+        writing.delete_table(HISTORY).map_err(|error| fail(error.into()))?;
+        writing.delete_table(FEED).map_err(|error| fail(error.into()))?;
+        writing.delete_table(MEMBERS).map_err(|error| fail(error.into()))?;
+        let mut bytes = 0;
+        {
+            let fail = |error| StoreError::of(&self.path, error);
+            let mut current = self.table(&writing, CURRENT)?;
+            let mut history = self.table(&writing, HISTORY)?;
+            let mut feed = self.table(&writing, FEED)?;
+            let mut members = self.table(&writing, MEMBERS)?;
+            while let Some(row) = rows.next()? {
+                match row {
+                    Row::Current { key, version } => {
+                        current.insert(key, version).map_err(fail)?;
+                        bytes += row_bytes(key, version.len());
+                    }
+                    Row::History { key, at, version } => {
+                        history.insert((key, at.revision, at.index), version).map_err(fail)?;
+                        bytes += row_bytes(key, version.len());
+                    }
+                    Row::Feed { at, key } => {
+                        feed.insert((at.revision, at.index), key).map_err(fail)?;
+                        bytes += row_bytes(key, 0);
+                    }
+                    Row::Member { id, attributes } => {
+                        members.insert(id, attributes).map_err(fail)?;
+                    }
+                }
+            }
+        }
+        self.write_extent(&writing, Extent { head, cleaned, bytes })?;
+        writing.commit().map_err(|error| fail(error.into()))?;
+        Ok(())
+    }
+}
