@@ -193,7 +193,7 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
     server.end(Signal::SIGTERM);
 
     let wrong = refusal(&single.arguments(&["--initial-cluster-token", "another"]), 1);
-    assert!(wrong.contains("belongs to node"), "{wrong}");
+    assert!(wrong.contains("belongs to member"), "{wrong}");
     let empty = tempfile::tempdir().expect("a temporary directory");
     let fresh = Single::new(empty.path());
     let no_data = refusal(&fresh.arguments(&["--initial-cluster-state", "existing"]), 1);

@@ -109,6 +109,19 @@ async fn a_start_that_was_interrupted_before_it_had_an_identity_starts_anew() {
 }
 
 #[tokio::test]
+async fn there_is_a_log_once_a_node_has_been_started() {
+    let parent = tempfile::tempdir().expect("a temporary directory");
+    let directory = parent.path().join("log");
+    let has_log = || RedbStorage::has_log(&directory).expect("a look");
+    assert!(!has_log(), "no directory");
+    drop(RedbStorage::open(&directory).expect("a free directory"));
+    fs::write(directory.join("log.redb.new"), b"an interrupted start").expect("a file");
+    assert!(!has_log(), "only a lock, and what nobody has started from");
+    fill(&directory).await;
+    assert!(has_log());
+}
+
+#[tokio::test]
 async fn files_that_hold_no_state_are_damage_and_never_a_fresh_start() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("log.redb");

@@ -3,7 +3,7 @@
 use paxos_core::{
     node::{NodeError, StartError},
     port::{StorageError, TransportError},
-    types::MembershipError,
+    types::{MembershipError, Slot},
 };
 
 use super::config::ConfigError;
@@ -34,6 +34,21 @@ pub enum ServerError {
     NoData {
         /// The directory.
         path: String,
+    },
+    /// The log is gone and the state is still there.
+    #[error(
+        "{state} holds the state of a member up to slot {applied}, but there is no log in {log}: this \
+         is a member whose log was removed and whose state was kept. Put the log back or correct \
+         --wal-dir; if it is lost, what this member promised is lost too: replace it as a new member \
+         of the cluster, with an empty --data-dir"
+    )]
+    LogRemoved {
+        /// The file of the state.
+        state: String,
+        /// The directory of the log.
+        log: String,
+        /// The last slot in the state.
+        applied: Slot,
     },
     /// Clients cannot be served there.
     #[error(

@@ -4,8 +4,8 @@ use std::{fs, io, path::Path, sync::Arc};
 
 use paxos_core::{
     node::Node,
-    port::{Storage, Transport, TransportError},
-    types::Membership,
+    port::{StateMachine, Storage, Transport, TransportError},
+    types::{Membership, Slot},
 };
 use paxos_storage::{MemoryStorage, RedbStorage};
 use paxos_transport::{QuicTransport, TcpTransport, Tls};
@@ -14,7 +14,7 @@ use super::{
     ServerError,
     config::{PeerTls, PeerTransport, ServerConfig, StorageKind},
 };
-use crate::store::{Backend, Reader, Store};
+use crate::store::{Backend, Owner, Reader, Store};
 
 /// The database of the state in the data directory.
 const STATE_FILE: &str = "state.redb";
@@ -32,7 +32,8 @@ pub(super) async fn start(config: &ServerConfig) -> Result<(Node<Store>, Reader)
         (member.id.0, address)
     });
     let membership = Membership::new(voters)?;
-    let (storage, store) = open(config)?;
+    let owner = Owner { cluster: config.cluster.id(), member: member.id };
+    let (storage, store) = open(config, owner)?;
     let reader = store.reader();
     let transport = transport(config).await?;
     let node = Node::builder(member.id, membership)
@@ -52,14 +53,15 @@ pub(super) async fn start(config: &ServerConfig) -> Result<(Node<Store>, Reader)
 }
 
 /// Opens log and state, in files of their own so that commits of the one never wait for the other.
-fn open(config: &ServerConfig) -> Result<(Arc<dyn Storage>, Store), ServerError> {
+fn open(config: &ServerConfig, owner: Owner) -> Result<(Arc<dyn Storage>, Store), ServerError> {
     match config.storage {
         StorageKind::Memory => {
             tracing::warn!("log and state are in memory: this member forgets all at its end");
             Ok((Arc::new(MemoryStorage::new()), Store::open(Backend::Memory)?))
         }
         StorageKind::Redb => {
-            if config.existing && !has_files(&config.log_dir) {
+            let has_log = RedbStorage::has_log(&config.log_dir)?;
+            if config.existing && !has_log {
                 let path = config.log_dir.display().to_string();
                 return Err(ServerError::NoData { path });
             }
@@ -67,14 +69,18 @@ fn open(config: &ServerConfig) -> Result<(Arc<dyn Storage>, Store), ServerError>
             make_directory(&config.log_dir)?;
             // The log is locked first: whoever holds it holds the state too.
             let storage = RedbStorage::open(&config.log_dir)?;
-            let store = Store::open(Backend::Redb(config.data_dir.join(STATE_FILE)))?;
-            Ok((Arc::new(storage), store))
+            let file = config.data_dir.join(STATE_FILE);
+            let state = file.display().to_string();
+            let store = Store::open(Backend::Redb { file, owner })?;
+            match store.durable() {
+                Some(applied) if applied > Slot::ZERO && !has_log => {
+                    let log = config.log_dir.display().to_string();
+                    Err(ServerError::LogRemoved { state, log, applied })
+                }
+                _ => Ok((Arc::new(storage), store)),
+            }
         }
     }
-}
-
-fn has_files(directory: &Path) -> bool {
-    fs::read_dir(directory).is_ok_and(|mut files| files.next().is_some())
 }
 
 /// Makes a directory that only its owner can read.

@@ -4,6 +4,7 @@
 //! keys changed at which revision, what members say of themselves, and how far all that goes.
 //! Opening reads the last one only.
 
+mod owner;
 mod restore;
 
 #[cfg(unix)]
@@ -13,7 +14,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use super::{
     version::{self, Position, Version},
 };
 
+pub use owner::Owner;
 pub(super) use restore::RestoreError;
 
 /// What a key that exists holds: one look-up.
@@ -47,8 +49,8 @@ const FEED: FeedTable = TableDefinition::new("feed");
 const MEMBERS: TableDefinition<u64, &[u8]> = TableDefinition::new("members");
 const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
 
-/// The layout of the tables.
-const FORMAT: i64 = 1;
+/// The layout of the tables. Format 1 did not say whose they are.
+const FORMAT: i64 = 2;
 /// Pages the database keeps in memory.
 const CACHE_BYTES: usize = 128 << 20;
 /// What a row weighs besides its key and value.
@@ -61,6 +63,10 @@ pub(super) struct Disk {
     database: Database,
     /// The file; none for a database in memory.
     file: Option<PathBuf>,
+    /// Whose state it is to be; nobody's in memory.
+    owner: Option<Owner>,
+    /// Whether the tables say so.
+    is_named: AtomicBool,
     /// What errors call it.
     path: String,
     /// Whether it has room.
@@ -89,9 +95,9 @@ impl Disk {
                 let database = builder
                     .create_with_backend(InMemoryBackend::new())
                     .map_err(|error| StoreError::of(&path, error))?;
-                Disk { database, file: None, path, room }
+                Disk { database, file: None, owner: None, is_named: false.into(), path, room }
             }
-            Backend::Redb(file) => {
+            Backend::Redb { file, owner } => {
                 let path = file.display().to_string();
                 let opened = open_private(&file).map_err(|error| StoreError::of(&path, error))?;
                 let patient = |inner| Patient {
@@ -102,7 +108,8 @@ impl Disk {
                 let database = FileBackend::new(opened)
                     .and_then(|backend| builder.create_with_backend(patient(backend)))
                     .map_err(|error| StoreError::of(&path, error))?;
-                Disk { database, file: Some(file), path, room }
+                let (file, owner) = (Some(file), Some(owner));
+                Disk { database, file, owner, is_named: false.into(), path, room }
             }
         };
         disk.initialise()?;
@@ -111,8 +118,8 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Makes the tables if this is the first start; refuses those of a newer version. Writes
-    /// nothing if they are there.
+    /// Makes the tables if this is the first start; refuses those of a newer version or another
+    /// member. Writes nothing if they are there.
     fn initialise(&self) -> Result<(), StoreError> {
         let fail = |error: redb::Error| StoreError::of(&self.path, error);
         let reading = self.database.begin_read().map_err(|error| fail(error.into()))?;
@@ -126,7 +133,7 @@ impl Disk {
                         known: FORMAT.unsigned_abs(),
                     });
                 }
-                return Ok(());
+                return self.check_owner(&meta);
             }
             Err(redb::TableError::TableDoesNotExist(_)) => (),
             Err(error) => return Err(fail(error.into())),
@@ -213,7 +220,10 @@ impl Disk {
             }
         }
         self.write_extent(&writing, Extent { head, bytes, cleaned: before.cleaned })?;
-        writing.commit().map_err(|error| StoreError::of(&self.path, error))
+        self.write_owner(&writing)?;
+        writing.commit().map_err(|error| StoreError::of(&self.path, error))?;
+        self.is_named_now();
+        Ok(())
     }
 
     /// Removes some of what compaction made superfluous, from `start` on: every version that a later

@@ -4,7 +4,7 @@ use std::io;
 
 use tonic::Code;
 
-use super::patient::is_full;
+use super::{disk::Owner, patient::is_full};
 
 /// Why a request is refused. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +91,20 @@ pub enum StoreError {
         found: u64,
         /// The newest format this version knows.
         known: u64,
+    },
+    /// The state of another member, or of another cluster.
+    #[error(
+        "{path} belongs to {found}, not to {owner}: correct --data-dir, or what names this member \
+         (--name, --initial-cluster, --initial-cluster-token); no member starts on the state of \
+         another one"
+    )]
+    OtherOwner {
+        /// The file.
+        path: String,
+        /// Whose state is in it.
+        found: Owner,
+        /// Who opens it.
+        owner: Owner,
     },
     /// What was written cannot be read back.
     #[error(

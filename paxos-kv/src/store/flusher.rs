@@ -188,8 +188,9 @@ impl Shared {
             let published = self.inner.published.read().unwrap_or_else(PoisonError::into_inner);
             published.head.applied
         };
+        let disk = &self.inner.disk;
         let mut progress = self.inner.lock_progress();
-        while progress.extent.head.applied < target {
+        while progress.extent.head.applied < target || disk.lacks_owner(target) {
             progress.wanted = true;
             self.inner.work.notify_one();
             progress = self.inner.wait_for_progress(progress)?;
@@ -425,7 +426,7 @@ impl Flusher {
                 self.inner.published.write().unwrap_or_else(PoisonError::into_inner);
             let head = published.head;
             let view = &mut published.view;
-            if head == view.disk.extent.head {
+            if head == view.disk.extent.head && !self.inner.disk.lacks_owner(head.applied) {
                 return Ok(());
             }
             let layer = std::mem::take(&mut view.active);

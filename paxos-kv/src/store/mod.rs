@@ -52,6 +52,7 @@ use paxos_core::{
 };
 
 pub use command::{Command, MemberAttributes, Response};
+pub use disk::Owner;
 pub use error::{KvError, StoreError};
 pub use reader::Reader;
 pub use snapshot::StoreSnapshot;
@@ -63,7 +64,12 @@ use flusher::Shared;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// In a file, made if there is none.
-    Redb(PathBuf),
+    Redb {
+        /// The file.
+        file: PathBuf,
+        /// Whose state it is. That of anybody else is refused.
+        owner: Owner,
+    },
     /// In memory, and gone with the store.
     Memory,
 }
@@ -96,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If its file is in use, damaged, of a newer version or cannot be read.
+    /// If its file is in use, damaged, of a newer version or another member, or cannot be read.
     pub fn open(backend: Backend) -> Result<Store, StoreError> {
         Ok(Store { shared: Shared::open(backend, flusher::Limits::default())? })
     }

@@ -57,7 +57,16 @@ impl RedbStorage {
         RedbStorage::start(Source::directory(directory.as_ref())?)
     }
 
-    /// The same on a backend of the embedder's, which errors call `name`. `open` is called when the
+    /// Whether there is a log in the directory: whether a node has ever been started on it.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn has_log(directory: impl AsRef<Path>) -> Result<bool, StorageError> {
+        source::has_file(directory.as_ref())
+    }
+
+    /// As [`open`](RedbStorage::open) on a backend of the embedder's, which errors call `name`. `open` is called when the
     /// node starts, and again after the backend ran out of room: redb gives up a backend that has
     /// failed, and another one has to show the same data. Excluding other processes is up to the
     /// backend's locks, and a backend without any bytes is a fresh start.

@@ -108,6 +108,12 @@ impl Source {
     }
 }
 
+/// Whether the file is there, and so holds an identity.
+pub(super) fn has_file(directory: &Path) -> Result<bool, StorageError> {
+    let path = directory.join(FILE);
+    path.try_exists().map_err(|error| failed("look for", &path, &error))
+}
+
 fn open_file(directory: &Path) -> Result<Opened, StorageError> {
     let path = directory.join(FILE);
     let opened = private_file().open(&path);

@@ -80,7 +80,9 @@ impl Disk {
             }
         }
         self.write_extent(&writing, Extent { head, cleaned, bytes })?;
+        self.write_owner(&writing)?;
         writing.commit().map_err(|error| fail(error.into()))?;
+        self.is_named_now();
         Ok(())
     }
 }

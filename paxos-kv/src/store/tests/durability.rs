@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -21,11 +21,11 @@ fn state_file() -> (TempDir, PathBuf) {
 
 fn open(file: &Path, layer_bytes: usize) -> Fixture {
     let limits = flusher::Limits { layer_bytes, layer_slots: 1 << 20 };
-    Fixture::open(Backend::Redb(file.to_owned()), limits)
+    Fixture::open(in_file(file), limits)
 }
 
 fn refusal(file: &Path) -> StoreError {
-    Store::open(Backend::Redb(file.to_owned())).map(|_| ()).expect_err("refused")
+    Store::open(in_file(file)).map(|_| ()).expect_err("refused")
 }
 
 #[test]
@@ -157,12 +157,12 @@ fn a_file_of_a_newer_version_is_refused() {
     let writing = database.begin_write().expect("a write");
     writing
         .open_table(meta)
-        .and_then(|mut meta| Ok(meta.insert("format", 2)?.is_some()))
+        .and_then(|mut meta| Ok(meta.insert("format", 3)?.is_some()))
         .expect("the format");
     writing.commit().expect("a commit");
     drop(database);
     let error = refusal(&file);
-    assert!(matches!(error, StoreError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::NewerFormat { found: 3, known: 2, .. }), "{error}");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn members_are_kept_beside_the_keys_and_take_up_no_revision() {
         assert_eq!(answer, Ok(Response::MemberAttributes));
     };
     let limits = flusher::Limits::default();
-    let mut store = Fixture::open(Backend::Redb(file.clone()), limits);
+    let mut store = Fixture::open(in_file(&file), limits);
     publish(&mut store, attributes(2, "b"));
     publish(&mut store, attributes(1, "a"));
     store.store.flush();
@@ -200,6 +200,6 @@ fn members_are_kept_beside_the_keys_and_take_up_no_revision() {
     assert_eq!(store.all_at(0), Ok(Vec::new()));
     store.store.flush();
     drop(store);
-    let store = Fixture::open(Backend::Redb(file), limits);
+    let store = Fixture::open(in_file(&file), limits);
     assert_eq!(store.reader.members(), expected);
 }

@@ -3,19 +3,24 @@
 mod durability;
 mod fuzz;
 mod model;
+mod owner;
 mod semantics;
 mod snapshot;
 
-use std::io::{self, Cursor, Read};
+use std::{
+    io::{self, Cursor, Read},
+    path::Path,
+};
 
 use bytes::Bytes;
 use paxos_core::{
     port::{Snapshot, StateMachine},
-    types::Slot,
+    types::{ClusterId, NodeId, Slot},
 };
 
 use super::{
-    Backend, Command, KvError, MemberAttributes, Reader, Response, Store, StoreSnapshot, flusher,
+    Backend, Command, KvError, MemberAttributes, Owner, Reader, Response, Store, StoreSnapshot,
+    flusher,
 };
 use crate::proto::{
     etcdserverpb::{
@@ -107,6 +112,15 @@ impl Fixture {
         let pair = |found: &KeyValue| format!("{}={}", text(&found.key), text(&found.value));
         Ok(self.range(request)?.kvs.iter().map(pair).collect())
     }
+}
+
+fn owner(member: u64) -> Owner {
+    Owner { cluster: ClusterId(7), member: NodeId(member) }
+}
+
+/// A file of member 1.
+fn in_file(file: &Path) -> Backend {
+    Backend::Redb { file: file.to_owned(), owner: owner(1) }
 }
 
 fn read_out(snapshot: StoreSnapshot) -> Vec<u8> {

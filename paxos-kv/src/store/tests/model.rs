@@ -2,7 +2,7 @@
 //! every revision, have to get the same answers: while layers are flushed, compacted revisions
 //! cleaned up, the store reopened with and without a crash, and its state sent to another one.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
@@ -399,7 +399,7 @@ const LIMITS: flusher::Limits = flusher::Limits { layer_bytes: 2000, layer_slots
 
 fn run(steps: Vec<Step>, directory: Option<&Path>) -> Result<(), TestCaseError> {
     let backend = |number: usize| {
-        directory.map_or(Backend::Memory, |path| Backend::Redb(path.join(number.to_string())))
+        directory.map_or(Backend::Memory, |path| in_file(&path.join(number.to_string())))
     };
     let mut moves = 0;
     let mut fixture = Fixture::open(backend(moves), LIMITS);

@@ -55,7 +55,7 @@ fn everything(store: &Fixture) -> String {
 #[test]
 fn a_state_replaces_all_that_was_there_and_is_durable() {
     let directory = tempfile::tempdir().expect("a directory");
-    let file = Backend::Redb(directory.path().join("state"));
+    let file = in_file(&directory.path().join("state"));
     let source = filled();
     let mut store = Fixture::open(file.clone(), flusher::Limits::default());
     store.put("z", "old");
@@ -165,7 +165,7 @@ fn a_crash_in_the_middle_and_a_source_that_fails_leave_the_old_state() {
     let directory = tempfile::tempdir().expect("a directory");
     let (file, copy) = (directory.path().join("state"), directory.path().join("copy"));
     let (source, limits) = (filled(), flusher::Limits::default());
-    let mut store = Fixture::open(Backend::Redb(file.clone()), limits);
+    let mut store = Fixture::open(in_file(&file), limits);
     store.put("a", "old");
     store.store.flush();
     let before = everything(&store);
@@ -181,7 +181,7 @@ fn a_crash_in_the_middle_and_a_source_that_fails_leave_the_old_state() {
     let error = store.store.restore(source.slot, snapshot).expect_err("it fails");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(everything(&store), before);
-    let copied = Fixture::open(Backend::Redb(copy), limits);
+    let copied = Fixture::open(in_file(&copy), limits);
     assert_eq!(everything(&copied), before);
 }
 

@@ -1,0 +1,127 @@
+//! Servers in one process whose data directories are not what they should be: a state and a log that
+//! do not belong together, or not to the member, are refused at the start.
+
+#[path = "common/ports.rs"]
+mod ports;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use futures::future::join_all;
+use paxos_kv::{
+    server::{
+        Server, ServerError,
+        config::{ClusterMap, ServerConfig, Url},
+    },
+    store::{MemberAttributes, StoreError},
+};
+use tempfile::TempDir;
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn state_of(directory: &TempDir) -> PathBuf {
+    directory.path().join("state.redb")
+}
+
+/// The only member of a cluster.
+fn single(directory: &Path, token: &str) -> ServerConfig {
+    let url = Url::new("http", "127.0.0.1", 0);
+    let cluster = ClusterMap::by_name([("alone".to_owned(), url.clone())], token);
+    ServerConfig::member("alone", cluster.expect("one member"), directory, url)
+}
+
+/// Runs servers until each has something in its state.
+async fn run(configs: impl IntoIterator<Item = ServerConfig>) {
+    let starts: Result<Vec<_>, _> =
+        join_all(configs.into_iter().map(Server::start)).await.into_iter().collect();
+    let servers = starts.expect("they start");
+    let attributes = MemberAttributes { member_id: 1, ..MemberAttributes::default() };
+    let command = paxos_kv::store::Command::MemberAttributes(attributes);
+    let proposed = servers[0].node().propose(command).await.expect("a quorum");
+    proposed.expect("it makes sense");
+    for server in &servers {
+        server.node().read(|_| ()).await.expect("a quorum");
+    }
+    // One after the other, but none may wait for the quorum that the others were.
+    for ended in join_all(servers.iter().map(Server::shutdown)).await {
+        ended.expect("it stops");
+    }
+}
+
+async fn refusal(config: ServerConfig) -> ServerError {
+    match Server::start(config).await {
+        Ok(server) => {
+            server.shutdown().await.expect("it stops");
+            panic!("it has started");
+        }
+        Err(error) => error,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_another_cluster_is_refused() {
+    let (one, two) = (directory(), directory());
+    run([single(one.path(), "one")]).await;
+    // The log of the one cluster goes on behind the state of the other.
+    for _ in 0..3 {
+        run([single(two.path(), "two")]).await;
+    }
+    fs::copy(state_of(&one), state_of(&two)).expect("a copy");
+    let config = single(two.path(), "two");
+    let error = refusal(config.clone()).await;
+    let text = error.to_string();
+    assert!(matches!(error, ServerError::State(StoreError::OtherOwner { .. })), "{text}");
+    let clusters = ["one", "two"].map(|token| single(one.path(), token).cluster.id().to_string());
+    assert!(clusters.iter().all(|id| text.contains(id)), "{text}");
+    assert!(text.contains("state.redb") && text.contains("--data-dir"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_another_member_is_refused() {
+    let directories = [directory(), directory(), directory()];
+    let names = ["a", "b", "c"];
+    let urls = names.map(|_| Url::new("http", "127.0.0.1", ports::free_port()));
+    let members = names.map(str::to_owned).into_iter().zip(urls.clone());
+    let cluster = ClusterMap::by_name(members, "three").expect("three members");
+    let configs = [0, 1, 2].map(|number| {
+        let directory = directories[number].path();
+        ServerConfig::member(names[number], cluster.clone(), directory, urls[number].clone())
+    });
+    run(configs.clone()).await;
+    fs::copy(state_of(&directories[0]), state_of(&directories[1])).expect("a copy");
+    let text = refusal(configs[1].clone()).await.to_string();
+    let ids = ["a", "b"].map(|name| cluster.named(name).expect("a member").id.0);
+    assert!(ids.iter().all(|id| text.contains(&format!("member {id:x}"))), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_whose_log_was_removed_is_refused() {
+    let directory = directory();
+    let config = single(directory.path(), "one");
+    run([config.clone()]).await;
+    let aside = directory.path().join("aside");
+    fs::rename(&config.log_dir, &aside).expect("a directory");
+    for _ in 0..2 {
+        let error = refusal(config.clone()).await;
+        let text = error.to_string();
+        assert!(matches!(error, ServerError::LogRemoved { .. }), "{text}");
+        assert!(text.contains("state.redb") && text.contains("--wal-dir"), "{text}");
+    }
+    fs::remove_dir_all(&config.log_dir).expect("what the refused starts have left");
+    fs::rename(&aside, &config.log_dir).expect("a directory");
+    run([config]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_existing_member_has_more_than_a_lock() {
+    let directory = directory();
+    let config = ServerConfig { existing: true, ..single(directory.path(), "one") };
+    fs::create_dir(&config.log_dir).expect("a directory");
+    fs::write(config.log_dir.join("lock"), "").expect("what a start that failed leaves");
+    let error = refusal(config).await;
+    assert!(matches!(error, ServerError::NoData { .. }), "{error}");
+}
