@@ -21,8 +21,8 @@ use bytes::Bytes;
 use paxos_core::types::Slot;
 use prost::Message;
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageBackend, Table,
+    TableDefinition, WriteTransaction,
     backends::{FileBackend, InMemoryBackend},
 };
 
@@ -86,32 +86,34 @@ pub(super) struct Extent {
 
 impl Disk {
     pub(super) fn open(backend: Backend) -> Result<Disk, StoreError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        let room = Arc::new(Room::default());
-        let disk = match backend {
+        match backend {
             Backend::Memory => {
                 let path = "the store in memory".to_owned();
-                let database = builder
-                    .create_with_backend(InMemoryBackend::new())
-                    .map_err(|error| StoreError::of(&path, error))?;
-                Disk { database, file: None, owner: None, is_named: false.into(), path, room }
+                Disk::on(Box::new(InMemoryBackend::new()), path, None)
             }
             Backend::Redb { file, owner } => {
                 let path = file.display().to_string();
                 let opened = open_private(&file).map_err(|error| StoreError::of(&path, error))?;
-                let patient = |inner| Patient {
-                    inner: Box::new(inner),
-                    path: path.clone(),
-                    room: room.clone(),
-                };
-                let database = FileBackend::new(opened)
-                    .and_then(|backend| builder.create_with_backend(patient(backend)))
-                    .map_err(|error| StoreError::of(&path, error))?;
-                let (file, owner) = (Some(file), Some(owner));
-                Disk { database, file, owner, is_named: false.into(), path, room }
+                let inner =
+                    FileBackend::new(opened).map_err(|error| StoreError::of(&path, error))?;
+                Disk::on(Box::new(inner), path, Some((file, owner)))
             }
-        };
+        }
+    }
+
+    /// Opens the tables on a backend, which errors call `path`.
+    pub(super) fn on(
+        inner: Box<dyn StorageBackend>,
+        path: String,
+        file: Option<(PathBuf, Owner)>,
+    ) -> Result<Disk, StoreError> {
+        let room = Arc::new(Room::default());
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(Patient { inner, path: path.clone(), room: room.clone() })
+            .map_err(|error| StoreError::of(&path, error))?;
+        let (file, owner) = file.unzip();
+        let disk = Disk { database, file, owner, is_named: false.into(), path, room };
         disk.initialise()?;
         // Whoever starts a server wants to be told that there is no room; later it can wait.
         disk.room.wait();

@@ -149,18 +149,18 @@ impl StorageBackend for Patient {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{thread, time::Instant};
 
     use redb::backends::InMemoryBackend;
 
     use super::*;
 
-    /// A disk that can be full.
-    #[derive(Debug, Default)]
-    struct Small {
-        inner: InMemoryBackend,
-        is_full: Arc<AtomicBool>,
+    /// A disk that can be full. Clones are the same disk.
+    #[derive(Clone, Debug, Default)]
+    pub(in crate::store) struct Small {
+        inner: Arc<InMemoryBackend>,
+        pub(in crate::store) is_full: Arc<AtomicBool>,
     }
 
     impl Small {

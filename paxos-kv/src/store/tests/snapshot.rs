@@ -7,10 +7,11 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use super::*;
-use crate::store::snapshot::reseal;
+use crate::store::{disk::Disk, patient::tests::Small, snapshot::reseal};
 
 /// Where the compacted revision stands in a stream: behind magic, format, slot and revision.
 const COMPACTED_AT: usize = 8 + 4 + 8 + 8;
@@ -183,6 +184,46 @@ fn a_crash_in_the_middle_and_a_source_that_fails_leave_the_old_state() {
     assert_eq!(everything(&store), before);
     let copied = Fixture::open(in_file(&copy), limits);
     assert_eq!(everything(&copied), before);
+}
+
+#[test]
+fn without_room_a_state_neither_goes_nor_comes_and_the_old_one_stays() {
+    let small = Small::default();
+    let open = || {
+        let disk = Disk::on(Box::new(small.clone()), "a small disk".to_owned(), None);
+        let shared = flusher::Shared::on(disk.expect("a disk"), flusher::Limits::default());
+        let store = Store { shared: shared.expect("a store") };
+        Fixture { reader: store.reader(), slot: store.shared.durable(), store }
+    };
+    let source = filled();
+    let mut store = open();
+    store.put("a", "old");
+    store.store.flush();
+    let before = everything(&store);
+    small.is_full.store(true, Ordering::Relaxed);
+    let error = store.restore(source.slot, source.stream()).expect_err("there is no room");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+    drop(store);
+    small.is_full.store(false, Ordering::Relaxed);
+    let mut store = open();
+    assert_eq!(everything(&store), before);
+    // What is in memory cannot be brought into the tables, and whoever reads the state is told.
+    store.put("b", "new");
+    small.is_full.store(true, Ordering::Relaxed);
+    let error = store.store.snapshot().into_reader().map(|_| ()).expect_err("there is no room");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+    assert_eq!(store.get("b").map(|found| found.version), Some(1));
+    // Nor does a state that comes wait behind what waits for room.
+    let error = store.restore(source.slot, source.stream()).expect_err("there is no room");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+    small.is_full.store(false, Ordering::Relaxed);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while store.store.durable() != Some(store.slot) {
+        assert!(Instant::now() < deadline, "it does not try again");
+        thread::yield_now();
+    }
+    store.restore(source.slot, source.stream()).expect("there is room again");
+    assert_eq!(everything(&store), everything(&source));
 }
 
 #[test]
