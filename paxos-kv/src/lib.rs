@@ -44,8 +44,10 @@
 //! |------------|-------------------------------------------------------------------------------|
 //! | [`store`]  | the state machine: keys with all their revisions, over files or memory          |
 //! | `api`      | one file per service of etcd's API: what a request asks of the store and the log |
+//! | `backup`   | the store as a file that etcd can go on from, and back; `bbolt` is its format   |
 //! | [`server`] | a member: its settings, its node, its listeners                                |
 //! | [`cli`]    | the program: `serve`, `demo` and the client commands                           |
+//! | [`guide`]  | for operators: backups, restoring, what to watch                               |
 //! | [`proto`]  | the messages and services, wire-compatible with etcd                            |
 //!
 //! A write travels from `api` through the log of [`paxos_core`] to the [`store`] of every member,
@@ -53,7 +55,10 @@
 //! only how far the store has to be, then reads the store; both work on every member.
 
 pub(crate) mod api;
+pub(crate) mod backup;
+pub(crate) mod bbolt;
 pub mod cli;
+pub mod guide;
 pub mod proto;
 pub mod server;
 pub mod store;

@@ -132,7 +132,7 @@ impl Single {
 fn help_and_version_are_there() {
     assert!(stdout(&["--version"]).starts_with("paxos-kv "));
     let help = stdout(&["--help"]);
-    for command in ["serve", "demo", "get", "put", "del", "txn", "status", "member"] {
+    for command in ["serve", "demo", "get", "put", "del", "txn", "status", "member", "snapshot"] {
         assert!(help.contains(command), "{command}");
     }
     let help = stdout(&["serve", "--help"]);

@@ -9,9 +9,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use paxos_kv::{
     proto::etcdserverpb::{
-        AlarmRequest, CompactionRequest, MemberListRequest, PutRequest, RangeRequest, RequestOp,
-        StatusRequest, TxnRequest, cluster_client::ClusterClient, kv_client::KvClient,
-        maintenance_client::MaintenanceClient, request_op,
+        AlarmRequest, CompactionRequest, DefragmentRequest, MemberListRequest, PutRequest,
+        RangeRequest, RequestOp, SnapshotRequest, StatusRequest, TxnRequest,
+        cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
+        request_op,
     },
     server::{
         Server,
@@ -290,4 +291,67 @@ async fn a_server_that_is_dropped_gives_its_ports_back() {
     node.shutdown().await.expect("it stops");
     let again = Server::start(ServerConfig::single(directory.path())).await;
     again.expect("the data is free").shutdown().await.expect("it stops");
+}
+
+/// Written to while it is sent: what is sent is of one moment, in pieces as long as etcd's, each with
+/// what is left, and the last one is the checksum.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_comes_in_pieces_while_writes_go_on() {
+    let cluster = Cluster::start().await;
+    for key in ["a", "b", "c"] {
+        cluster.kv(0).put(put(key, vec![7; 1 << 20])).await.expect("it is put");
+    }
+    let mut maintenance = MaintenanceClient::new(cluster.channels[0].clone());
+    let snapshot = maintenance.snapshot(SnapshotRequest {}).await.expect("it begins");
+    let mut pieces = snapshot.into_inner();
+    let first = pieces.message().await.expect("it comes").expect("there is one");
+    let total = first.blob.len() as u64 + first.remaining_bytes;
+    assert!(total > 3 << 20 && total.is_multiple_of(4096), "{total}");
+    cluster.kv(0).put(put("later", "1")).await.expect("writes go on");
+    let mut file = first.blob.to_vec();
+    let mut last = first;
+    while let Some(piece) = pieces.message().await.expect("it comes") {
+        assert!(piece.header.is_none(), "etcd leaves it out");
+        let rest = total - (file.len() + piece.blob.len()).min(total as usize) as u64;
+        assert_eq!(piece.remaining_bytes, rest);
+        file.extend_from_slice(&piece.blob);
+        last = piece;
+    }
+    assert_eq!(file.len() as u64, total + 32);
+    let database = &file[..file.len() - 32];
+    assert_eq!(last.blob, ring::digest::digest(&ring::digest::SHA256, database).as_ref());
+    assert!(!database.windows(5).any(|word| word == b"later"), "it came later");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_snapshots_at_a_time_are_enough() {
+    let cluster = Cluster::start().await;
+    for key in ["a", "b", "c"] {
+        cluster.kv(0).put(put(key, vec![7; 1 << 20])).await.expect("it is put");
+    }
+    let mut maintenance = MaintenanceClient::new(cluster.channels[0].clone());
+    let first = maintenance.snapshot(SnapshotRequest {}).await.expect("it begins");
+    let second = maintenance.snapshot(SnapshotRequest {}).await.expect("it begins");
+    let refused = maintenance.snapshot(SnapshotRequest {}).await.expect_err("it is one too many");
+    assert_eq!(refused.message(), "etcdserver: too many requests");
+    // One that is given up makes room.
+    drop(first);
+    let again = async {
+        while maintenance.snapshot(SnapshotRequest {}).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("there is room again");
+    drop(second);
+    for server in &cluster.servers {
+        server.shutdown().await.expect("a snapshot under way holds nothing up");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn defragmenting_is_done_at_once() {
+    let cluster = Cluster::start().await;
+    let mut maintenance = MaintenanceClient::new(cluster.channels[0].clone());
+    let answer = maintenance.defragment(DefragmentRequest {}).await.expect("it is done");
+    assert_eq!(answer.into_inner().header.expect("it has one").revision, 1);
 }

@@ -23,7 +23,7 @@ fn timed_out() -> Status {
     Status::unavailable("etcdserver: request timed out")
 }
 
-fn too_many_requests() -> Status {
+pub(super) fn too_many_requests() -> Status {
     Status::new(Code::Unknown, "etcdserver: too many requests")
 }
 

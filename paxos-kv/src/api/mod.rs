@@ -5,6 +5,7 @@ mod error;
 mod health;
 mod kv;
 mod maintenance;
+mod snapshot;
 
 use std::sync::Arc;
 

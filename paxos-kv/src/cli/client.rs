@@ -12,7 +12,7 @@ use crate::{
     proto::etcdserverpb::{
         cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
     },
-    server::{ServerError, config::ConfigError},
+    server::{BackupError, RestoreError, ServerError, config::ConfigError},
 };
 
 /// How long one endpoint has to take the connection.
@@ -52,6 +52,18 @@ pub(super) enum CommandError {
     /// The server cannot start, or failed.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// What has come of a snapshot does not fit its checksum.
+    #[error("the snapshot is not whole after {bytes} bytes: try again, or ask another endpoint")]
+    SnapshotCutShort {
+        /// How much there was.
+        bytes: u64,
+    },
+    /// A snapshot that cannot be read.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// A snapshot that cannot be restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The operating system refused.
     #[error("cannot {0}: {1}")]
     Io(String, std::io::Error),
@@ -153,6 +165,11 @@ impl Client {
     /// The service for the state of the server.
     pub(super) fn maintenance(&self) -> MaintenanceClient<Channel> {
         MaintenanceClient::new(self.channel.clone())
+    }
+
+    /// The same, for pieces of any length.
+    pub(super) fn snapshots(&self) -> MaintenanceClient<Channel> {
+        self.maintenance().max_decoding_message_size(usize::MAX)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::proto::etcdserverpb::{MemberListRequest, StatusRequest, StatusRespons
 
 type Done = Result<(), CommandError>;
 
-fn print(text: &str) -> Done {
+pub(super) fn print(text: &str) -> Done {
     print_bytes(format!("{text}\n").as_bytes())
 }
 

@@ -9,6 +9,7 @@ mod commands;
 mod demo;
 mod output;
 mod serve;
+mod snapshot;
 mod txn;
 
 use std::process::ExitCode;
@@ -70,6 +71,11 @@ enum Command {
         #[arg(long)]
         cluster: bool,
     },
+    /// Saves, shows and restores backups.
+    Snapshot {
+        #[command(subcommand)]
+        command: snapshot::SnapshotCommand,
+    },
     /// Shows the members.
     Member {
         #[command(subcommand)]
@@ -97,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Del { client, del } => client::run(commands::del(&client, &del)),
         Command::Txn { client, txn } => client::run(commands::txn(&client, &txn)),
         Command::Status { client, cluster } => client::run(commands::status(&client, cluster)),
+        Command::Snapshot { command } => snapshot::run(command),
         Command::Member { command: MemberCommand::List { client } } => {
             client::run(commands::member_list(&client))
         }
@@ -133,6 +140,10 @@ mod tests {
             "paxos-kv txn --if 'mod(k)=0' --then 'put k v'",
             "paxos-kv status --cluster",
             "paxos-kv member list",
+            "paxos-kv snapshot save f --endpoints h:1",
+            "paxos-kv snapshot status f -w json",
+            "paxos-kv snapshot restore f --name a --initial-cluster a=http://h:1 --data-dir d",
+            "paxos-kv snapshot restore f --bump-revision 9 --mark-compacted --skip-hash-check",
         ] {
             let words = shlex::split(line).expect(line);
             Arguments::try_parse_from(words).expect(line);
@@ -149,6 +160,9 @@ mod tests {
             "paxos-kv get k --from-key --prefix",
             "paxos-kv put k",
             "paxos-kv get k --output yaml",
+            "paxos-kv snapshot save",
+            "paxos-kv snapshot restore f --mark-compacted",
+            "paxos-kv snapshot restore f --bump-revision 9",
         ] {
             let words = shlex::split(line).expect(line);
             Arguments::try_parse_from(words).expect_err(line);

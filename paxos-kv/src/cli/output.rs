@@ -1,15 +1,20 @@
 //! Results for people, as tables, and for programs, as the JSON that etcdctl writes.
 
+use std::path::Path;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Map, Value, json};
 
-use crate::proto::{
-    etcdserverpb::{
-        DeleteRangeResponse, MemberListResponse, PutResponse, RangeResponse, ResponseHeader,
-        StatusResponse, TxnResponse, response_op::Response,
+use crate::{
+    proto::{
+        etcdserverpb::{
+            DeleteRangeResponse, MemberListResponse, PutResponse, RangeResponse, ResponseHeader,
+            StatusResponse, TxnResponse, response_op::Response,
+        },
+        mvccpb::KeyValue,
     },
-    mvccpb::KeyValue,
+    server::BackupStatus,
 };
 
 /// The answer of an endpoint, or why there is none.
@@ -286,6 +291,35 @@ fn status_json(status: &StatusResponse) -> Value {
         ("dbSizeInUse", json!(status.db_size_in_use)),
         ("isLearner", json!(status.is_learner)),
     ])
+}
+
+/// The same of a number that cannot be negative.
+pub(super) fn size_of(bytes: u64) -> String {
+    size(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+pub(super) fn snapshot_table(status: &BackupStatus) -> String {
+    let mut table = table(["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE"]);
+    table.add_row([
+        format!("{:x}", status.hash),
+        status.revision.to_string(),
+        status.total_keys.to_string(),
+        size_of(status.total_size),
+    ]);
+    table.to_string()
+}
+
+pub(super) fn snapshot_json(status: &BackupStatus) -> Value {
+    json!({
+        "hash": status.hash,
+        "revision": status.revision,
+        "totalKey": status.total_keys,
+        "totalSize": status.total_size,
+    })
+}
+
+pub(super) fn saved_json(path: &Path, bytes: u64) -> Value {
+    json!({ "file": path.to_string_lossy(), "bytes": bytes })
 }
 
 #[cfg(test)]

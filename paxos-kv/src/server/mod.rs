@@ -6,6 +6,7 @@ mod http;
 mod listener;
 mod node;
 mod publish;
+mod restore;
 
 use std::net::SocketAddr;
 
@@ -21,7 +22,9 @@ use crate::{
     store::Store,
 };
 
+pub use crate::backup::{BackupError, BackupStatus};
 pub use error::ServerError;
+pub use restore::{Restore, RestoreError, Restored};
 
 /// A running server.
 ///

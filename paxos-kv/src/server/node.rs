@@ -17,7 +17,7 @@ use super::{
 use crate::store::{Backend, Owner, Reader, Store};
 
 /// The database of the state in the data directory.
-const STATE_FILE: &str = "state.redb";
+pub(super) const STATE_FILE: &str = "state.redb";
 
 /// Starts the node of a member; the second part reads its state.
 pub(super) async fn start(config: &ServerConfig) -> Result<(Node<Store>, Reader), ServerError> {
@@ -84,7 +84,7 @@ fn open(config: &ServerConfig, owner: Owner) -> Result<(Arc<dyn Storage>, Store)
 }
 
 /// Makes a directory that only its owner can read.
-fn make_directory(path: &Path) -> Result<(), ServerError> {
+pub(super) fn make_directory(path: &Path) -> Result<(), ServerError> {
     use std::os::unix::fs::DirBuilderExt;
 
     let result = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);

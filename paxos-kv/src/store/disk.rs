@@ -303,6 +303,12 @@ impl Disk {
         std::fs::metadata(file).ok().map(|metadata| metadata.len())
     }
 
+    /// The directory of the file; none for a database in memory.
+    pub(super) fn directory(&self) -> Option<PathBuf> {
+        let directory = self.file.as_ref()?.parent()?;
+        Some(if directory.as_os_str().is_empty() { ".".into() } else { directory.to_owned() })
+    }
+
     /// A write whose recovery after a crash needs no scan.
     fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
         let fail = |error: redb::Error| StoreError::of(&self.path, error);

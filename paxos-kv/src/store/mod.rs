@@ -31,16 +31,19 @@ mod command;
 mod corpus;
 mod disk;
 mod error;
+pub(crate) mod export;
 mod flusher;
+pub(crate) mod import;
 mod layer;
 mod patient;
 mod read;
 mod reader;
 mod snapshot;
+mod sort;
 #[cfg(test)]
 mod tests;
 pub mod validate;
-mod version;
+pub(crate) mod version;
 mod view;
 mod write;
 
@@ -76,13 +79,13 @@ pub enum Backend {
 
 /// How far the store has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
+pub(crate) struct Head {
     /// The revision of the last change.
-    revision: i64,
+    pub(crate) revision: i64,
     /// Revisions below cannot be read; −1 before the first compaction.
-    compacted: i64,
+    pub(crate) compacted: i64,
     /// The last slot applied.
-    applied: Slot,
+    pub(crate) applied: Slot,
 }
 
 impl Head {

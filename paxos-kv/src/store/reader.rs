@@ -95,7 +95,7 @@ impl Reader {
         u64::try_from(view.disk.extent.bytes).unwrap_or(0) + layers as u64
     }
 
-    fn now(&self) -> (View, Head) {
+    pub(super) fn now(&self) -> (View, Head) {
         let published = self.inner.published.read().unwrap_or_else(PoisonError::into_inner);
         (published.view.clone(), published.head)
     }

@@ -7,9 +7,9 @@ use crate::proto::mvccpb::KeyValue;
 
 /// When a change happened: its revision, and its place among the changes of that revision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
-    pub(super) revision: i64,
-    pub(super) index: u32,
+pub(crate) struct Position {
+    pub(crate) revision: i64,
+    pub(crate) index: u32,
 }
 
 impl Position {
@@ -32,11 +32,11 @@ pub(super) struct Version {
 
 /// What a key that exists holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Live {
-    pub(super) create_revision: i64,
-    pub(super) version: i64,
-    pub(super) lease: i64,
-    pub(super) value: Bytes,
+pub(crate) struct Live {
+    pub(crate) create_revision: i64,
+    pub(crate) version: i64,
+    pub(crate) lease: i64,
+    pub(crate) value: Bytes,
 }
 
 /// Tag, position, create revision, version, lease.

@@ -40,14 +40,23 @@ impl View {
 
     /// What `key` held as of `revision`, unless it did not exist.
     pub(super) fn get(&self, key: &Bytes, revision: i64) -> Result<Option<KeyValue>, StoreError> {
+        let version = self.version(key, revision)?;
+        Ok(version.and_then(|version| version.into_key_value(key.clone())))
+    }
+
+    /// The newest version of `key` as of `revision`.
+    pub(super) fn version(
+        &self,
+        key: &Bytes,
+        revision: i64,
+    ) -> Result<Option<Version>, StoreError> {
         let layers = [Some(&self.active), self.frozen.as_ref()];
         for layer in layers.into_iter().flatten() {
             if let Some(version) = layer.get(key, revision) {
-                return Ok(version.into_key_value(key.clone()));
+                return Ok(Some(version));
             }
         }
-        let version = self.disk.get(key, revision)?;
-        Ok(version.and_then(|version| version.into_key_value(key.clone())))
+        self.disk.get(key, revision)
     }
 
     /// The keys selected that existed as of `revision`, in order.
@@ -140,8 +149,8 @@ type Source = Box<dyn Iterator<Item = Result<Entry, StoreError>>>;
 
 /// A key and its version, the value not copied yet.
 pub(super) struct Entry {
-    key: Bytes,
-    position: Position,
+    pub(super) key: Bytes,
+    pub(super) position: Position,
     held: Held,
 }
 
@@ -228,7 +237,7 @@ impl Merge {
     }
 
     /// The next key that was not deleted.
-    fn next(&mut self) -> Result<Option<Entry>, StoreError> {
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, StoreError> {
         loop {
             let heads = self.heads.iter().flatten();
             let Some(key) = heads.map(|entry| &entry.key).min().cloned() else { return Ok(None) };

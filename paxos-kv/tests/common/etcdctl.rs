@@ -5,6 +5,7 @@
 
 use std::{
     io::Write,
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -96,15 +97,33 @@ pub(crate) struct RealEtcd {
 impl RealEtcd {
     /// Starts it and waits until it serves.
     pub(crate) async fn start() -> RealEtcd {
+        RealEtcd::start_on(|_, _| ()).await
+    }
+
+    /// Lets an etcdctl make its data of a backup, and starts it.
+    pub(crate) async fn restored(etcdctl: &str, backup: &Path) -> RealEtcd {
+        let restore = |data: &str, peer_url: &str| {
+            let backup = backup.display().to_string();
+            let members = format!("default={peer_url}");
+            let cluster = ["--initial-cluster", &members];
+            let own = ["--initial-advertise-peer-urls", peer_url, "--data-dir", data];
+            run(etcdctl, "", &[&["snapshot", "restore", &backup], &cluster[..], &own].concat());
+        };
+        RealEtcd::start_on(restore).await
+    }
+
+    /// Prepares its data directory, given the URL for peers, and starts it.
+    async fn start_on(prepare: impl FnOnce(&str, &str)) -> RealEtcd {
         let program = std::env::var("ETCD_BIN").unwrap_or_else(|_| "etcd".to_owned());
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (client_port, peer_port) = (free_port(), free_port());
         let client_url = format!("http://127.0.0.1:{client_port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
+        let data = directory.path().join("data").display().to_string();
+        prepare(&data, &peer_url);
         let child = Command::new(&program)
             .env_clear()
-            .arg("--data-dir")
-            .arg(directory.path().join("data"))
+            .args(["--data-dir", &data])
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &format!("default={peer_url}")])
@@ -135,10 +154,20 @@ impl Drop for RealEtcd {
     }
 }
 
+/// Every etcdctl there is.
+pub(crate) fn programs() -> Vec<String> {
+    let programs = std::env::var("ETCDCTL_BINS").unwrap_or_else(|_| "etcdctl".to_owned());
+    programs.split(':').map(str::to_owned).collect()
+}
+
+/// What one of them writes to standard output, if all goes well.
+pub(crate) fn run(program: &str, endpoints: &str, arguments: &[&str]) -> String {
+    Etcdctl { program, endpoints }.run(arguments)
+}
+
 /// Does with these servers what people do, with every etcdctl there is.
 pub(crate) fn exercise(endpoints: &[String]) {
-    let programs = std::env::var("ETCDCTL_BINS").unwrap_or_else(|_| "etcdctl".to_owned());
-    for program in programs.split(':') {
+    for program in &programs() {
         println!("with {program}");
         let etcdctl = Etcdctl { program, endpoints: &endpoints.join(",") };
         etcdctl.run(&["del", "", "--prefix"]);

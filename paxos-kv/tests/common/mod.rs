@@ -74,6 +74,16 @@ impl Cluster {
 
     /// The same with more flags, the same for all three.
     pub(crate) async fn start_with(scheme: &'static str, flags: Vec<String>) -> Cluster {
+        let mut cluster = Cluster::stopped(scheme, flags).await;
+        for index in 0..3 {
+            cluster.restart(index);
+        }
+        cluster.settled().await;
+        cluster
+    }
+
+    /// The same, none of them started yet.
+    pub(crate) async fn stopped(scheme: &'static str, flags: Vec<String>) -> Cluster {
         let turn = ONE_AT_A_TIME.lock().await;
         let servers = (1..=3).map(|number| Server {
             name: format!("n{number}"),
@@ -82,24 +92,20 @@ impl Cluster {
             child: None,
         });
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut cluster =
-            Cluster { servers: servers.collect(), scheme, flags, directory, _turn: turn };
-        for index in 0..3 {
-            cluster.restart(index);
-        }
-        cluster.settled().await;
-        cluster
+        Cluster { servers: servers.collect(), scheme, flags, directory, _turn: turn }
+    }
+
+    /// As `--initial-cluster` wants it.
+    pub(crate) fn initial_cluster(&self) -> String {
+        let member = |server: &Server| {
+            format!("{}={}://127.0.0.1:{}", server.name, self.scheme, server.peer_port)
+        };
+        self.servers.iter().map(member).collect::<Vec<_>>().join(",")
     }
 
     /// Starts a server that does not run, on the data it has.
     pub(crate) fn restart(&mut self, index: usize) {
-        let peers: Vec<_> = self
-            .servers
-            .iter()
-            .map(|server| {
-                format!("{}={}://127.0.0.1:{}", server.name, self.scheme, server.peer_port)
-            })
-            .collect();
+        let peers = self.initial_cluster();
         let log = File::options().create(true).append(true).open(self.log(index));
         let log = log.expect("the log can be written");
         let data = self.data(index);
@@ -111,7 +117,7 @@ impl Cluster {
             .args(["serve", "--name", &server.name])
             .arg("--data-dir")
             .arg(data)
-            .args(["--initial-cluster", &peers.join(",")])
+            .args(["--initial-cluster", &peers])
             .args([
                 "--listen-peer-urls",
                 &format!("{}://127.0.0.1:{}", self.scheme, server.peer_port),
@@ -126,7 +132,8 @@ impl Cluster {
         server.child = Some(child);
     }
 
-    fn data(&self, index: usize) -> PathBuf {
+    /// Where a server keeps its data.
+    pub(crate) fn data(&self, index: usize) -> PathBuf {
         self.directory.path().join(&self.servers[index].name)
     }
 
@@ -142,6 +149,12 @@ impl Cluster {
             assert!(Instant::now() < deadline, "no line with {text:?} is logged");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until any server has.
+    pub(crate) async fn logged_by_any(&self, text: &str) {
+        let servers = (0..self.servers.len()).map(|index| Box::pin(self.logged(index, text)));
+        futures::future::select_all(servers).await;
     }
 
     fn log(&self, index: usize) -> PathBuf {

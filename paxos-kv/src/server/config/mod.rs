@@ -205,11 +205,10 @@ impl ServerConfig {
         };
         let cluster = cluster(given, &name, &advertise_peer_urls)?;
         let peer_transport = peer_transport(given, &cluster, &listen_peer_url)?;
-        let data_dir =
-            PathBuf::from(given.text("data-dir").map_or(format!("{name}.paxos"), str::to_owned));
+        let (data_dir, log_dir) = directories(given, &name);
         let config = ServerConfig {
-            log_dir: given.text("wal-dir").map_or(data_dir.join("log"), PathBuf::from),
             data_dir,
+            log_dir,
             existing: choice(
                 given,
                 "initial-cluster-state",
@@ -232,6 +231,25 @@ impl ServerConfig {
         };
         config.check_timing(given)?;
         Ok(config)
+    }
+
+    /// Name, cluster, data directory and log directory of a member to be, from the same settings
+    /// as its server will be given.
+    ///
+    /// # Errors
+    ///
+    /// The first one that makes no sense.
+    pub fn identity_from_given(
+        given: &Given,
+    ) -> Result<(String, ClusterMap, PathBuf, PathBuf), ConfigError> {
+        let name = given.text("name").unwrap_or("default").to_owned();
+        let advertise_peer_urls = match given.text("initial-advertise-peer-urls") {
+            Some(_) => urls(given, "initial-advertise-peer-urls")?,
+            None => vec![Url::new("http", "localhost", 2380)],
+        };
+        let cluster = cluster(given, &name, &advertise_peer_urls)?;
+        let (data_dir, log_dir) = directories(given, &name);
+        Ok((name, cluster, data_dir, log_dir))
     }
 
     /// The bounds that etcd has.
@@ -260,6 +278,14 @@ fn urls(given: &Given, name: &'static str) -> Result<Vec<Url>, ConfigError> {
         Ok(urls) => Ok(urls),
         Err(error) => refuse(error.to_string()),
     }
+}
+
+/// Where a member of this name keeps its data, and its log.
+fn directories(given: &Given, name: &str) -> (PathBuf, PathBuf) {
+    let data_dir = given.text("data-dir").map_or(format!("{name}.paxos"), str::to_owned);
+    let data_dir = PathBuf::from(data_dir);
+    let log_dir = given.text("wal-dir").map_or(data_dir.join("log"), PathBuf::from);
+    (data_dir, log_dir)
 }
 
 fn listen_client_urls(given: &Given) -> Result<Vec<Url>, ConfigError> {

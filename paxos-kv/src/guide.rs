@@ -1,0 +1,87 @@
+//! For whoever runs a cluster: backups, restoring, coming from etcd and going back, what to watch.
+//!
+//! Commands are shown with `paxos-kv`; `etcdctl` does the same with the same words.
+//!
+//! # Taking backups
+//!
+//! ```sh
+//! paxos-kv snapshot save backup.db --endpoints 127.0.0.1:2379
+//! paxos-kv snapshot status backup.db
+//! ```
+//!
+//! One member is asked, and sends its store as of that moment: all keys, with every revision that is
+//! not compacted. Writes go on meanwhile. The file has the name it is given only once it is whole and
+//! on the disk; one of that name is replaced then. Its last 32 bytes are a checksum of the others.
+//!
+//! - **No quorum is needed.** A member that lags sends what it has, so ask one that is well; but of a
+//!   cluster that has lost its majority, whatever is left can still be saved. Save it from every
+//!   member that runs, and restore the file with the highest revision.
+//! - A member sends two backups at a time and refuses more with `too many requests`. It needs memory of
+//!   about 50 MiB for one, and room on its disk for the names of the keys if anything is compacted.
+//! - While a backup is under way, the file of the store grows by what is changed. A client that takes
+//!   nothing for a minute is cut off.
+//! - Not in a backup: who the members are, and what they had promised. A member that has lost its disk
+//!   is replaced, not restored.
+//!
+//! # Restoring
+//!
+//! A restore makes a **new cluster**. Every member is restored from the same file, and started with the
+//! same flags:
+//!
+//! ```sh
+//! CLUSTER=n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380
+//! paxos-kv snapshot restore backup.db --name n1 --data-dir /var/lib/paxos/n1 \
+//!     --initial-cluster $CLUSTER --initial-cluster-token after-the-fire
+//! paxos-kv serve --name n1 --data-dir /var/lib/paxos/n1 \
+//!     --initial-cluster $CLUSTER --initial-cluster-token after-the-fire …
+//! ```
+//!
+//! - Choose a **token** that no cluster has had. The ids of cluster and members follow from it and from
+//!   the URLs: members of the old cluster that still run somewhere are refused then.
+//! - Keys have the revisions that they had. Clients that have watched the old cluster, or cache what
+//!   they have read at a revision, would take new revisions for old ones: with `--bump-revision
+//!   1000000000 --mark-compacted` the revision goes on far above all that they can have seen, and all
+//!   below counts as compacted, so that watchers are told to read anew.
+//! - There must be nothing in the data directory. It appears as a whole at the end: what a restore
+//!   leaves behind that is cut short has a name like `.n1-restoring-…` and can be removed.
+//! - Members that were restored from different files, or with another `--bump-revision`, do not work
+//!   together: as soon as they hear of each other they stop, with `the chosen log differs` in their
+//!   logs. Restore all of them anew.
+//!
+//! # Coming from etcd, and going back
+//!
+//! The files are etcd's own, in both directions:
+//!
+//! ```sh
+//! etcdctl snapshot save etcd.db                     # of an etcd 3.4 or 3.5
+//! paxos-kv snapshot restore etcd.db --name n1 …     # keys, revisions and history go on here
+//!
+//! paxos-kv snapshot save ours.db
+//! etcdctl snapshot restore ours.db --name e1 …      # or etcdutl; and there
+//! ```
+//!
+//! **Not taken over from etcd: leases, users, roles and alarms.** A key that had a lease stays until it is
+//! deleted; the command says how many there were. So stop what keeps leases alive first, and let it
+//! make its keys anew.
+//!
+//! A database that was copied out of the directory of a stopped etcd (`member/snap/db`) has no checksum:
+//! it takes `--skip-hash-check`.
+//!
+//! # What to watch
+//!
+//! | where | what it says |
+//! |---|---|
+//! | `GET /readyz` on the client port | 200: this member serves, with a quorum; give it clients only then |
+//! | `GET /livez` | 200: the process works, with a quorum or without; restart it if not |
+//! | `GET /health` | as etcd's |
+//! | `paxos-kv status --cluster` | for each member: the leader it knows, the highest slot chosen and applied, the size of its store |
+//! | the log, `there is no leader` | requests wait; more than a few seconds of it are an outage |
+//! | the log, `no space left` | the member takes no writes until there is room, and goes on by itself then |
+//! | the log, anything with `replace` | the member has lost or damaged what it must not forget, and has stopped; the line says what to do |
+//!
+//! A member whose applied slot stays behind the chosen one is slow, mostly at its disk. Sizes grow with
+//! history: compact it (`etcdctl compaction REVISION`); the room is used again by itself, and
+//! `defragment` is answered at once because nothing is left for it to do.
+//!
+//! Take a backup at least as often as you could bear to lose what was written since, keep several, and
+//! restore one now and then to see that you can.
