@@ -10,8 +10,8 @@ use paxos_core::{
     Config,
     message::Message,
     port::Recovered,
-    replica::{self, Effects, Outcome, Proposal, Replica, Verdict},
-    types::{ClusterId, Identity, Instant, Membership, NodeId, StoreId, Value},
+    replica::{self, Effects, Outcome, Proposal, Replica, Task, Verdict},
+    types::{ClusterId, Identity, Instant, Membership, NodeId, Slot, StoreId, Value},
 };
 
 use crate::{HarnessError, Tally};
@@ -58,7 +58,8 @@ impl Solo {
         let identity = Identity { cluster: ClusterId(1), node: id, store: StoreId(id.0) };
         let peers = membership.peers_of(id).collect();
         let config = Config::new(id, membership);
-        let replica = Replica::new(config, Recovered::first(identity), Instant::ZERO);
+        let replica =
+            Replica::new(config, Recovered::first(identity), Some(Slot::ZERO), Instant::ZERO);
         Ok(Solo {
             replica: replica.map_err(problem)?,
             id,
@@ -139,10 +140,12 @@ impl Solo {
         effects.address(self.peers.iter().copied());
         self.outgoing.append(&mut effects.send);
         self.inputs.extend(effects.persist.take().map(|(id, _)| Input::Persisted(id)));
-        let Some(last) = effects.deliver.last().map(|delivery| delivery.slot) else {
+        let last = effects.tasks.iter().rev().find_map(Task::delivery);
+        let Some(last) = last.map(|delivery| delivery.slot) else {
             return Ok(());
         };
-        for delivery in effects.deliver.drain(..) {
+        for task in effects.tasks.drain(..) {
+            let Task::Apply(delivery) = task else { continue };
             let Value::Batch(batch) = delivery.value else { continue };
             for (range, verdict) in delivery.verdicts {
                 if verdict == Verdict::Fresh {
@@ -152,7 +155,7 @@ impl Solo {
                 }
             }
         }
-        self.inputs.push(Input::Applied { slot: last, durable: last });
+        self.inputs.push(Input::Applied { slot: last, durable: Some(last) });
         Ok(())
     }
 }

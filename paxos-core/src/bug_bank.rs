@@ -187,6 +187,37 @@ bugs! {
     /// Whoever waits for a command that is chosen waits for the state machine, however long it takes.
     DeadlineEndsAtDelivery = "a deadline does not hold while the state machine works",
 
+    // Checkpoints.
+
+    /// A checkpoint is the state of the application, and no more.
+    ///
+    /// Ongaro 2014, section 6.3: sessions are part of the snapshot.
+    CheckpointWithoutSessions = "a checkpoint has no session table",
+    /// The state is frozen on its way, and the parts of a checkpoint are as of two slots.
+    ///
+    /// Chandra, Griesemer & Redstone 2007, section 5.5.
+    FrozenTooEarly = "a state is frozen before the slot that its sessions are as of",
+    /// The log goes before what takes its place is there.
+    CompactedAboveCheckpoint = "the log is compacted up to a checkpoint that is not durable",
+    /// A restart takes the log for one that has never been compacted.
+    FloorForgotten = "the floor is forgotten on restart",
+    /// An acceptor that has compacted its log says that it has accepted nothing.
+    CompactedAsEmpty = "slots that are compacted are reported as empty",
+    /// A restart goes on behind the checkpoint with the state machine as it began.
+    StateNotRestored = "a start goes on behind a checkpoint without its state",
+    /// A state counts for applied before it is in place.
+    ReadBeforeRestored = "a read is served before a state is in place",
+    /// A transfer that took long ends when the log has got further.
+    OlderStateInstalled = "an older state takes the place of a newer one",
+    /// What was fetched before a restart or from another peer is taken for the same state.
+    StateUnverified = "a state is installed without looking whether it is whole and one",
+    /// A transfer goes on with whoever answers.
+    ResumedWithAnotherTail = "a state is completed with the tail of another one",
+    /// Whoever has begun to send a state has to end it.
+    OnePeerFetchedFrom = "a state is fetched from one and the same peer",
+    /// A state that was frozen for a peer is sent to it for ever, although it has got further.
+    UselessStateSent = "a state is sent to whom it is of no use",
+
     // Reads.
 
     /// A leader answers from its own state, deposed or not.

@@ -50,8 +50,13 @@ pub struct Config {
     pub delivery_bytes_max: usize,
     /// Values in one message that carries several, in bytes, unless a single one is larger.
     pub page_bytes_max: usize,
-    /// Slots between two session checkpoints.
+    /// One piece of a state that is copied or sent, in bytes.
+    pub piece_bytes_max: usize,
+    /// Slots of the log after which a checkpoint is due, if the log has grown by as much as the state
+    /// takes. The same on every node, so that one can go on with a state from another.
     pub checkpoint_slots: u64,
+    /// Bytes of the log after which a checkpoint is due, as above; whatever comes first.
+    pub checkpoint_bytes: u64,
 }
 
 /// Settings that cannot work together.
@@ -107,7 +112,9 @@ impl Config {
             cache_bytes_max: limits::CACHE_BYTES_MAX,
             delivery_bytes_max: limits::DELIVERY_BYTES_MAX,
             page_bytes_max: limits::PAGE_BYTES_MAX,
+            piece_bytes_max: limits::PAGE_BYTES_MAX,
             checkpoint_slots: limits::CHECKPOINT_SLOTS,
+            checkpoint_bytes: limits::CHECKPOINT_BYTES,
         }
     }
 
@@ -141,7 +148,16 @@ impl Config {
             ("cache_bytes_max", self.cache_bytes_max, usize::MAX),
             ("delivery_bytes_max", self.delivery_bytes_max, usize::MAX),
             ("page_bytes_max", self.page_bytes_max, limits::PAGE_BYTES_MAX),
+            ("piece_bytes_max", self.piece_bytes_max, limits::PAGE_BYTES_MAX),
         ];
+        for (name, value) in [
+            ("checkpoint_slots", self.checkpoint_slots),
+            ("checkpoint_bytes", self.checkpoint_bytes),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Limit { name, value: 0, max: usize::MAX });
+            }
+        }
         for (name, value, max) in limits {
             if value == 0 || value > max {
                 return Err(ConfigError::Limit { name, value, max });

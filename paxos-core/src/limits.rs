@@ -50,7 +50,8 @@ pub const BACKLOG_BYTES_MAX: usize = 64 << 20;
 /// those that have fallen behind with it have said so.
 pub const DISK_BEHIND_TIMEOUTS: u32 = 1;
 
-/// Values in one Promise, Pulled or forwarded Propose, in bytes, unless a single one is larger.
+/// Values in one Promise, Pulled or forwarded Propose, in bytes, unless a single one is larger; and a piece
+/// of a state.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
 
 /// Log records in one Promise or Pulled: bounds it when the values are small.
@@ -91,9 +92,23 @@ pub const DELIVERY_BYTES_MAX: usize = 16 << 20;
 /// Hashes of the chosen prefix kept to compare with the leader's.
 pub const CHAIN_HASHES_KEPT: usize = 1024;
 
-/// Slots between two session checkpoints: what a restart reads of the log, at most twice over,
-/// although the state machine has applied it.
-pub const CHECKPOINT_SLOTS: u64 = 4096;
+/// Slots of the log after which a checkpoint is due: a restart replays twice as many at most, in a second
+/// or two.
+pub const CHECKPOINT_SLOTS: u64 = 100_000;
+
+/// Bytes of the log after which a checkpoint is due, whatever comes first; the log takes up three times as
+/// much at most, unless the state is larger.
+pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+
+/// How many slots one write takes out of the log: some milliseconds of a disk's time.
+pub const FLOOR_STEP_SLOTS: u64 = 4096;
+
+/// Election timeouts after which a peer that has asked for a state and asks no more is forgotten.
+pub const SERVING_TIMEOUTS: u32 = 10;
+
+/// How many checkpoints' worth of the log stays for a peer that fetches a state, at most: whoever takes
+/// longer than the log takes to grow by so much has to begin again.
+pub const SERVING_CHECKPOINTS: u64 = 8;
 
 /// Between two heartbeats of a leader.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);

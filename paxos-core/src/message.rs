@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 
 pub use codec::{Encoded, MessageError};
 
-use crate::types::{Ballot, ClientId, Slot, Value};
+use crate::{
+    port::StateSummary,
+    types::{Ballot, ClientId, Slot, Value},
+};
 
 /// What two replicas say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,10 @@ pub enum Message<V = Value> {
     Pull(Pull),
     /// The answer to [`Message::Pull`].
     Pulled(Pulled<V>),
+    /// A node that misses slots which a peer has compacted, to that peer: the next piece of a state.
+    PullState(PullState),
+    /// The answer to [`Message::PullState`].
+    PulledState(PulledState),
     /// A node with commands of its own, to the leader or to whoever may know it.
     Propose(Propose),
     /// A node with linearizable reads, to the leader or to whoever may know it.
@@ -231,6 +238,46 @@ pub struct Pulled<V = Value> {
     pub floor: Slot,
 }
 
+/// See [`Message::PullState`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullState {
+    /// Names the request; never reused by its sender.
+    pub number: u64,
+    /// The sender's chosen watermark: a state as of a slot up to there is of no use.
+    pub chosen: Slot,
+    /// As of which slot the state is that the sender has begun to fetch; zero for none.
+    pub slot: Slot,
+    /// How much of it the sender has.
+    pub offset: u64,
+}
+
+/// See [`Message::PulledState`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PulledState {
+    /// The request it answers.
+    pub number: u64,
+    /// The slot that the state is as of, and the hash of the chosen prefix up to there.
+    pub at: Watermark,
+    /// Tells states as of one slot apart: those of one stamp have the same bytes.
+    pub stamp: u64,
+    /// Where the piece begins: where the sender of the request is, or at zero if that has begun to fetch
+    /// another state than there is.
+    pub offset: u64,
+    /// The piece.
+    pub bytes: bytes::Bytes,
+    /// With the last piece: what makes a checkpoint of the state.
+    pub end: Option<StateEnd>,
+}
+
+/// The end of a state that is fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateEnd {
+    /// What all pieces together are.
+    pub summary: StateSummary,
+    /// The session table as of the state's slot.
+    pub sessions: bytes::Bytes,
+}
+
 /// Commands of one client in ascending order. See [`Message::Propose`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Propose {
@@ -283,7 +330,11 @@ impl<V> Message<V> {
             | Message::Accepted(_)
             | Message::Chosen(_)
             | Message::Propose(_) => Lane::Log,
-            Message::Promise(_) | Message::Pull(_) | Message::Pulled(_) => Lane::Bulk,
+            Message::Promise(_)
+            | Message::Pull(_)
+            | Message::Pulled(_)
+            | Message::PullState(_)
+            | Message::PulledState(_) => Lane::Bulk,
         }
     }
 
@@ -291,7 +342,10 @@ impl<V> Message<V> {
     pub(crate) fn brings_values(&self) -> bool {
         match self {
             Message::Promise(promise) => !promise.records.is_empty(),
-            Message::Accept(_) | Message::Pulled(_) | Message::Propose(_) => true,
+            Message::Accept(_)
+            | Message::Pulled(_)
+            | Message::PulledState(_)
+            | Message::Propose(_) => true,
             _ => false,
         }
     }
@@ -325,6 +379,8 @@ impl<V> Message<V> {
                     .collect::<Result<_, E>>()?;
                 Message::Pulled(Pulled { number, values, chosen, floor })
             }
+            Message::PullState(m) => Message::PullState(m),
+            Message::PulledState(m) => Message::PulledState(m),
             Message::Propose(m) => Message::Propose(m),
             Message::Read(m) => Message::Read(m),
             Message::ReadReply(m) => Message::ReadReply(m),

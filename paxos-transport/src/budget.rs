@@ -36,6 +36,9 @@ pub(crate) fn weight(message: &Message) -> usize {
         Message::Pulled(pulled) => {
             pulled.values.iter().map(|(_, value)| 64 + value.encoded_len()).sum()
         }
+        Message::PulledState(piece) => {
+            piece.bytes.len() + piece.end.as_ref().map_or(0, |end| end.sessions.len())
+        }
         Message::Propose(propose) => {
             propose.commands.iter().map(|(_, command)| 64 + command.len()).sum()
         }
@@ -48,6 +51,7 @@ pub(crate) fn weight(message: &Message) -> usize {
         | Message::Heartbeat(_)
         | Message::HeartbeatReply(_)
         | Message::Pull(_)
+        | Message::PullState(_)
         | Message::Read(_)
         | Message::ReadReply(_) => 0,
     };

@@ -6,14 +6,16 @@ use super::{Script, Usual};
 use crate::{
     message::{
         Accept, Accepted, ChosenUpTo, Heartbeat, HeartbeatReply, Message, Poll, PollReply, Prepare,
-        Promise, Propose, Pull, Pulled, ReadReply, ReadRequest, Record, Reject, Watermark,
+        Promise, Propose, Pull, PullState, Pulled, PulledState, ReadReply, ReadRequest, Record,
+        Reject, StateEnd, Watermark,
     },
+    port::StateSummary,
     types::{BatchBuilder, ClientId, RequestId, Value},
 };
 
 /// A message. It need not make sense, but its encoding is one of the format.
 pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
-    match script.below(15) {
+    match script.below(17) {
         0 => Message::Poll(Poll { number: number(script, usual), chosen: script.slot(usual) }),
         1 => Message::PollReply(PollReply {
             number: number(script, usual),
@@ -71,6 +73,26 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             values: (0..script.below(4)).map(|_| (script.slot(usual), value(script))).collect(),
             chosen: script.slot(usual),
             floor: script.slot(usual),
+        }),
+        15 => Message::PullState(PullState {
+            number: number(script, usual),
+            chosen: script.slot(usual),
+            slot: script.slot(usual),
+            offset: script.number(&[0, 3]),
+        }),
+        16 => Message::PulledState(PulledState {
+            number: number(script, usual),
+            at: watermark(script, usual),
+            stamp: script.number(&[1]),
+            offset: script.number(&[0, 3]),
+            bytes: command(script),
+            end: script.flag().then(|| StateEnd {
+                summary: StateSummary {
+                    bytes: script.number(&[3]),
+                    hash: script.number(&usual.hashes),
+                },
+                sessions: command(script),
+            }),
         }),
         12 => Message::Propose(Propose {
             client: client(script),

@@ -5,6 +5,7 @@ mod tests;
 
 use std::{
     collections::VecDeque,
+    io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -16,8 +17,8 @@ use super::{
 };
 use crate::{
     planted::planted,
-    port::{Codec, CodecError, StateMachine},
-    replica::{Delivery, Verdict},
+    port::{Codec, CodecError, Snapshot, StateMachine},
+    replica::{Delivery, SnapshotId, Task, Verdict},
     types::{Slot, Value},
 };
 
@@ -26,20 +27,25 @@ const MALFORMED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the state machine is to do, in this order.
 pub(super) struct Work<S> {
-    pub(super) deliveries: Vec<Delivery>,
+    pub(super) tasks: Vec<Task>,
     /// Reads that see all of them.
     pub(super) reads: Vec<ReadTask<S>>,
 }
 
 impl<S> Default for Work<S> {
     fn default() -> Self {
-        Work { deliveries: Vec::new(), reads: Vec::new() }
+        Work { tasks: Vec::new(), reads: Vec::new() }
     }
 }
 
 impl<S> Work<S> {
     pub(super) fn is_empty(&self) -> bool {
-        self.deliveries.is_empty() && self.reads.is_empty()
+        self.tasks.is_empty() && self.reads.is_empty()
+    }
+
+    /// Whether it has to read a disk.
+    pub(super) fn blocks(&self) -> bool {
+        self.tasks.iter().any(|task| matches!(task, Task::Restore(_)))
     }
 }
 
@@ -48,9 +54,26 @@ impl<S> Work<S> {
 pub(super) struct Position {
     /// The last slot applied.
     pub(super) applied: Slot,
-    /// The last one that would survive a crash.
-    pub(super) durable: Slot,
+    /// The last one that would survive a crash, if the state machine keeps itself.
+    pub(super) durable: Option<Slot>,
 }
+
+/// What has come of a piece of work.
+pub(super) struct Results<S: StateMachine> {
+    /// What the state machine answered, in the order of slots.
+    pub(super) responses: VecDeque<Responses<S::Response>>,
+    /// The snapshots taken.
+    pub(super) snapshots: Vec<(SnapshotId, S::Snapshot)>,
+}
+
+impl<S: StateMachine> Default for Results<S> {
+    fn default() -> Self {
+        Results { responses: VecDeque::new(), snapshots: Vec::new() }
+    }
+}
+
+/// Opens the state that the storage has as of a slot, for a thread that may block.
+pub(super) type OpenState = Box<dyn Fn(Slot) -> Box<dyn Read + Send> + Send>;
 
 /// What the state machine answered to the commands of a slot.
 #[derive(Debug)]
@@ -109,38 +132,60 @@ pub(super) struct Applier<S> {
     state_machine: S,
     /// What the state machine had applied when the node started: not to be applied again.
     recovered: Slot,
+    open_state: OpenState,
     malformed_logged: Option<tokio::time::Instant>,
 }
 
 impl<S: StateMachine> Applier<S> {
-    pub(super) fn new(state_machine: S) -> Self {
+    pub(super) fn new(state_machine: S, open_state: OpenState) -> Self {
         let recovered = state_machine.durable().unwrap_or_default();
-        Applier { state_machine, recovered, malformed_logged: None }
+        Applier { state_machine, recovered, open_state, malformed_logged: None }
     }
 
-    /// Does the work; returns the responses and, if anything was delivered, how far the state
-    /// machine has come.
+    /// Does the work; returns how far the state machine has come, if it has come any further.
     ///
     /// # Errors
     ///
-    /// If the state machine panics or breaks its contract.
+    /// If the state machine panics, breaks its contract or cannot take over a state.
     pub(super) fn work(
         &mut self,
         work: &mut Work<S>,
-        responses: &mut VecDeque<Responses<S::Response>>,
+        results: &mut Results<S>,
     ) -> Result<Option<Position>, NodeError> {
         let done = catch_unwind(AssertUnwindSafe(|| {
-            let applied = work.deliveries.last().map(|delivery| delivery.slot);
-            for delivery in work.deliveries.drain(..) {
-                responses.extend(self.apply(&delivery)?);
+            let mut applied = None;
+            for task in work.tasks.drain(..) {
+                match task {
+                    Task::Apply(delivery) => {
+                        applied = Some(delivery.slot);
+                        results.responses.extend(self.apply(&delivery)?);
+                    }
+                    Task::Freeze(id) => results.snapshots.push((id, self.state_machine.snapshot())),
+                    Task::Restore(slot) => {
+                        applied = Some(slot);
+                        self.restore(slot)?;
+                    }
+                }
             }
             for read in work.reads.drain(..) {
                 read(Ok(&self.state_machine));
             }
-            let durable = applied.map(|_| self.state_machine.durable().unwrap_or_default());
-            Ok(applied.zip(durable).map(|(applied, durable)| Position { applied, durable }))
+            let position = |applied| Position { applied, durable: self.state_machine.durable() };
+            Ok(applied.map(position))
         }));
         done.unwrap_or_else(|panic| Err(panicked("state machine", panic)))
+    }
+
+    /// Puts the state in place that the storage has as of `slot`, unless there is a newer one.
+    fn restore(&mut self, slot: Slot) -> Result<(), NodeError> {
+        if slot <= self.recovered {
+            return Ok(());
+        }
+        let snapshot = S::Snapshot::from_reader((self.open_state)(slot));
+        let restored = snapshot.and_then(|snapshot| self.state_machine.restore(slot, snapshot));
+        restored.map_err(|error| NodeError::Restore { slot, reason: error.to_string() })?;
+        tracing::info!(%slot, "the state machine has taken over a state");
+        Ok(())
     }
 
     /// Makes a state on disk durable.

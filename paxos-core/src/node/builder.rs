@@ -1,6 +1,11 @@
 //! Puts a node together and starts it.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    io::{self, Read},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
@@ -10,6 +15,7 @@ use tracing::{Instrument, Span};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
+    applier::Applier,
     board::Board,
     desk::Desk,
     driver::{self, Driver, DriversDesk, Wiring},
@@ -19,6 +25,7 @@ use super::{
     log_reader::LogReader,
     machine::Machine,
     request::{Budget, Waiter},
+    states::{StateReader, StoredState},
     writer::Writer,
 };
 use crate::{
@@ -174,7 +181,16 @@ impl NodeBuilder {
         };
         let patience = config.heartbeat_interval;
         let span = tracing::info_span!("node", id = config.id.0);
-        let machine = Machine::new(state_machine, self.blocking, patience, span.clone());
+        let runtime = Handle::current();
+        let open_state = {
+            let storage = Arc::clone(&storage);
+            move |slot| {
+                let stored = StoredState::new(Arc::clone(&storage), runtime.clone(), slot);
+                Box::new(stored) as Box<dyn Read + Send>
+            }
+        };
+        let applier = Applier::new(state_machine, Box::new(open_state));
+        let machine = Machine::new(applier, self.blocking, patience, span.clone());
         // Nothing goes on beside what blocks the only thread.
         let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         let desk = (!self.blocking && !is_alone).then(|| Arc::new(Desk::new(patience)));
@@ -197,15 +213,12 @@ async fn prepare<S: StateMachine>(
     state_machine: &S,
     transport: &dyn Transport,
 ) -> Result<Prepared<S::Response>, StartError> {
-    let applied = state_machine.durable().unwrap_or_default();
-    let replayed_from = recovered.checkpoint.at.slot;
-    if applied < replayed_from {
-        return Err(StartError::StateMachineBehind { applied, replayed_from });
-    }
+    let durable = state_machine.durable();
     let identity = recovered.identity;
     tracing::info!(
         node = %identity.node, cluster = %identity.cluster, store = %identity.store,
-        incarnation = recovered.incarnation, chosen = %recovered.chosen.slot, %applied,
+        incarnation = recovered.incarnation, chosen = %recovered.chosen.slot,
+        checkpoint = %recovered.checkpoint.at.slot, durable = durable.map(|slot| slot.0),
         "recovered"
     );
     let peers: Vec<_> = config.membership.peers_of(config.id).collect();
@@ -218,7 +231,7 @@ async fn prepare<S: StateMachine>(
         })
         .collect();
     let origin = tokio::time::Instant::now();
-    let replica = Replica::new(config.clone(), recovered, Instant::ZERO)?;
+    let replica = Replica::new(config.clone(), recovered, durable, Instant::ZERO)?;
     transport.start(identity, addresses).await?;
     Ok(Prepared { replica, peers, identity, origin })
 }
@@ -244,6 +257,7 @@ fn spawn<S: StateMachine>(
         transport: Arc::clone(&transport),
         writer: Writer::new(Arc::clone(&storage)),
         log_reader: LogReader::new(Arc::clone(&storage)),
+        state_reader: StateReader::new(Arc::clone(&storage)),
         machine,
         requests: request_receiver,
         budget: Arc::clone(&proposal_bytes),

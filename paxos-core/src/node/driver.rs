@@ -25,6 +25,7 @@ use super::{
     machine::{Done, Machine},
     reads::Reads,
     request::{Budget, Request, Submission, TIMEOUT_MAX, Waiter, cost},
+    states::StateReader,
     writer::{Progress, Writer},
 };
 use crate::{
@@ -57,6 +58,7 @@ pub(super) struct Wiring<S: StateMachine> {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) writer: Writer,
     pub(super) log_reader: LogReader,
+    pub(super) state_reader: StateReader<S::Snapshot>,
     pub(super) machine: Machine<S>,
     pub(super) requests: mpsc::UnboundedReceiver<Request<S>>,
     /// What waits in `requests`, in bytes.
@@ -182,6 +184,11 @@ impl<S: StateMachine> Driver<S> {
             self.inputs.push(Input::<S>::LogRead { id, records });
             has_come = true;
         }
+        while let Poll::Ready(outcome) = self.wiring.state_reader.poll_next(cx) {
+            let (id, bytes) = outcome?;
+            self.inputs.push(Input::<S>::StateRead { id, bytes });
+            has_come = true;
+        }
         has_come |= self.poll_transport(cx)?;
         let requests = &mut self.wiring.requests;
         if let Poll::Ready(count) =
@@ -255,6 +262,8 @@ impl<S: StateMachine> Driver<S> {
         if let Some(Position { applied, durable }) = position {
             self.inputs.push(Input::<S>::Applied { slot: applied, durable });
         }
+        let Wiring { machine, state_reader, .. } = &mut self.wiring;
+        machine.snapshots().for_each(|(id, snapshot)| state_reader.add(id, snapshot));
     }
 
     /// Steps the replica once and carries out what it asks for, but for what the state machine is to
@@ -332,6 +341,12 @@ impl<S: StateMachine> Driver<S> {
         for read in self.effects.log_reads.drain(..) {
             self.wiring.log_reader.push(read);
         }
+        for snapshot in self.effects.let_go.drain(..) {
+            self.wiring.state_reader.let_go(snapshot);
+        }
+        for read in self.effects.state_reads.drain(..) {
+            self.wiring.state_reader.push(read);
+        }
         self.answer()?;
         for number in self.effects.reads_refused.drain(..) {
             if let Some(task) = self.reads.take(number) {
@@ -339,7 +354,7 @@ impl<S: StateMachine> Driver<S> {
             }
         }
         let work = self.wiring.machine.waiting();
-        work.deliveries.append(&mut self.effects.deliver);
+        work.tasks.append(&mut self.effects.tasks);
         let ready = self.effects.reads_ready.drain(..);
         work.reads.extend(ready.filter_map(|number| self.reads.take(number)));
         Ok(())

@@ -21,17 +21,6 @@ pub enum StartError {
     /// The transport cannot start.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// The state machine has forgotten slots that the log no longer replays.
-    #[error(
-        "the state machine has applied slots up to {applied}, but the log is replayed only from \
-         behind slot {replayed_from}: restore the state machine's data, or replace this node"
-    )]
-    StateMachineBehind {
-        /// What the state machine says it has applied.
-        applied: Slot,
-        /// The session checkpoint in the storage, behind which the replay starts.
-        replayed_from: Slot,
-    },
 }
 
 /// Why a node has stopped.
@@ -70,6 +59,20 @@ pub enum NodeError {
     StateMachineAhead {
         /// The slot.
         slot: Slot,
+    },
+    /// The state machine's state cannot be read.
+    #[error("the state machine's snapshot cannot be read: {0}")]
+    Snapshot(String),
+    /// The state of a checkpoint cannot be put in place.
+    #[error(
+        "the state as of slot {slot} cannot be put in place of the state machine's: {reason}; check \
+         that every node runs the same version, then start this node again or replace it"
+    )]
+    Restore {
+        /// The slot.
+        slot: Slot,
+        /// What the state machine says.
+        reason: String,
     },
     /// An invariant is broken, or the state machine panicked.
     #[error("the {task} panicked: {message}")]

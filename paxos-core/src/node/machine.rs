@@ -21,17 +21,17 @@ use tokio::{
 use tracing::Span;
 
 use super::{
-    applier::{Applier, Position, Responses, Work},
+    applier::{Applier, Position, Responses, Results, Work},
     error::NodeError,
     suspicion::{Finding, Suspicion},
 };
-use crate::port::StateMachine;
+use crate::{port::StateMachine, replica::SnapshotId};
 
 /// The state machine and what it is to do, to be done anywhere.
 pub(super) struct Job<S: StateMachine> {
     applier: Box<Applier<S>>,
     work: Work<S>,
-    responses: VecDeque<Responses<S::Response>>,
+    results: Results<S>,
 }
 
 /// What became of a [`Job`].
@@ -42,7 +42,7 @@ pub(super) struct Done<S: StateMachine> {
 
 impl<S: StateMachine> Job<S> {
     pub(super) fn run(mut self) -> Done<S> {
-        let result = self.applier.work(&mut self.work, &mut self.responses);
+        let result = self.applier.work(&mut self.work, &mut self.results);
         Done { job: self, result }
     }
 
@@ -68,20 +68,20 @@ pub(super) struct Machine<S: StateMachine> {
     /// The node's, for what is said on other threads.
     span: Span,
     waiting: Work<S>,
-    /// Of slots that have been applied and not asked for.
-    responses: VecDeque<Responses<S::Response>>,
+    /// Of what has been done, and not asked for.
+    results: Results<S>,
 }
 
 impl<S: StateMachine> Machine<S> {
     /// One that does not block may work for as long as `patience` in the driver's turn.
-    pub(super) fn new(state_machine: S, blocks: bool, patience: Duration, span: Span) -> Self {
+    pub(super) fn new(applier: Applier<S>, blocks: bool, patience: Duration, span: Span) -> Self {
         Machine {
-            place: Place::Here(Box::new(Applier::new(state_machine))),
+            place: Place::Here(Box::new(applier)),
             blocks,
             suspicion: Suspicion::new(patience),
             span,
             waiting: Work::default(),
-            responses: VecDeque::new(),
+            results: Results::default(),
         }
     }
 
@@ -91,7 +91,12 @@ impl<S: StateMachine> Machine<S> {
     }
 
     pub(super) fn responses(&mut self) -> &mut VecDeque<Responses<S::Response>> {
-        &mut self.responses
+        &mut self.results.responses
+    }
+
+    /// The snapshots taken since this was asked last.
+    pub(super) fn snapshots(&mut self) -> std::vec::Drain<'_, (SnapshotId, S::Snapshot)> {
+        self.results.snapshots.drain(..)
     }
 
     /// Takes out what waits, to be done at once and given to [`finish`](Machine::finish). What is to be
@@ -104,9 +109,10 @@ impl<S: StateMachine> Machine<S> {
             unreachable!("looked at it just now");
         };
         let work = std::mem::take(&mut self.waiting);
-        let responses = std::mem::take(&mut self.responses);
-        let job = Job { applier, work, responses };
-        if !self.blocks {
+        let results = std::mem::take(&mut self.results);
+        let blocks = self.blocks || work.blocks();
+        let job = Job { applier, work, results };
+        if !blocks {
             return Some(job);
         }
         let (sender, receiver) = oneshot::channel();
@@ -118,15 +124,16 @@ impl<S: StateMachine> Machine<S> {
 
     /// Takes a job back; says how far the state machine has come, if anything was delivered to it.
     pub(super) fn finish(&mut self, done: Done<S>) -> Result<Option<Position>, NodeError> {
-        let Done { job: Job { applier, mut work, mut responses }, result } = done;
+        let Done { job: Job { applier, mut work, results }, result } = done;
         assert!(matches!(self.place, Place::Away(_)), "there is one state machine");
         self.place = Place::Here(applier);
         if self.waiting.is_empty() {
             // Empty lists with room.
             std::mem::swap(&mut self.waiting, &mut work);
         }
-        responses.append(&mut self.responses);
-        self.responses = responses;
+        let later = std::mem::replace(&mut self.results, results);
+        self.results.responses.extend(later.responses);
+        self.results.snapshots.extend(later.snapshots);
         result
     }
 
@@ -211,7 +218,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        replica::{Delivery, Verdict},
+        replica::{Delivery, Task, Verdict},
         types::{BatchBuilder, ClientId, RequestId, Slot, Value},
     };
 
@@ -253,9 +260,14 @@ mod tests {
         }
     }
 
+    fn machine(blocks: bool) -> Machine<Sleeper> {
+        let applier = Applier::new(Sleeper, Box::new(|_| Box::new(io::empty())));
+        Machine::new(applier, blocks, PATIENCE, Span::none())
+    }
+
     async fn apply(machine: &mut Machine<Sleeper>, delivery: Delivery) -> thread::ThreadId {
         let slot = delivery.slot;
-        machine.waiting().deliveries.push(delivery);
+        machine.waiting().tasks.push(Task::Apply(delivery));
         let position = match machine.next_job() {
             Some(job) => machine.finish(job.run()).expect("it works"),
             None => poll_fn(|cx| machine.poll_done(cx)).await.expect("it works"),
@@ -267,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_state_machine_that_takes_long_twice_works_on_another_thread_from_then_on() {
-        let mut machine = Machine::new(Sleeper, false, PATIENCE, Span::none());
+        let mut machine = machine(false);
         let here = thread::current().id();
         for took in [Duration::ZERO, PATIENCE, 2 * PATIENCE, 2 * PATIENCE] {
             assert_eq!(apply(&mut machine, delivery(1, 0)).await, here);
@@ -279,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_said_to_block_never_works_here() {
-        let mut machine = Machine::new(Sleeper, true, PATIENCE, Span::none());
+        let mut machine = machine(true);
         assert_ne!(apply(&mut machine, delivery(1, 0)).await, thread::current().id());
     }
 }

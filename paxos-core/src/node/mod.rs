@@ -34,6 +34,7 @@ mod machine;
 mod reading;
 mod reads;
 mod request;
+mod states;
 mod submitted;
 mod suspicion;
 mod writer;

@@ -21,4 +21,4 @@ pub use states::States;
 pub use storage::{Recovered, Storage};
 pub use storage_error::StorageError;
 pub use transport::{Event, Transport, TransportError};
-pub use write::{Checkpoint, StateChunk, StateSummary, Write, WriteBatch, WriteError};
+pub use write::{Checkpoint, StateChunk, StateHasher, StateSummary, Write, WriteBatch, WriteError};

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::StorageError;
 use crate::{
@@ -44,6 +45,39 @@ pub struct StateSummary {
     pub bytes: u64,
     /// XXH3 of them.
     pub hash: u64,
+}
+
+/// Makes the summary of a state that comes in pieces.
+#[derive(Clone, Default)]
+pub struct StateHasher {
+    bytes: u64,
+    hash: Xxh3,
+}
+
+impl StateHasher {
+    /// Takes in the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.bytes += piece.len() as u64;
+        self.hash.update(piece);
+    }
+
+    /// How many bytes it has taken in.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The summary of what it has taken in.
+    #[must_use]
+    pub fn summary(&self) -> StateSummary {
+        StateSummary { bytes: self.bytes, hash: self.hash.digest() }
+    }
+}
+
+impl fmt::Debug for StateHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StateHasher").field(&self.summary()).finish()
+    }
 }
 
 /// A piece of the state that a checkpoint has or is going to have.

@@ -68,7 +68,8 @@ pub(super) enum Page {
 impl Acceptor {
     pub(super) fn recovered(recovered: &mut Recovered) -> Result<Acceptor, LogError> {
         let records = std::mem::take(&mut recovered.records);
-        let log = Log::recovered(recovered.chosen.slot, recovered.floor, records)?;
+        let floor = if planted!(FloorForgotten) { Slot::ZERO } else { recovered.floor };
+        let log = Log::recovered(recovered.chosen.slot, floor, records)?;
         let promised = if planted!(PromiseForgotten) { Ballot::ZERO } else { recovered.promised };
         Ok(Acceptor { promised, log })
     }
@@ -127,6 +128,11 @@ impl Acceptor {
             return Page::Refused;
         }
         self.promise(prepare.ballot, cx.out);
+        if prepare.from <= self.log.floor() && !planted!(CompactedAsEmpty) {
+            // What is compacted is chosen, and has to be fetched: what is accepted above is of no use before.
+            self.answer_promise(from, prepare, Vec::new(), None, chosen, cx.out);
+            return Page::Answered;
+        }
         let is_on_disk = prepare.from > self.log.floor() && prepare.from <= self.log.on_disk();
         if is_on_disk && !planted!(EvictedAsEmpty) {
             return Page::OnDisk;
@@ -183,7 +189,7 @@ impl Acceptor {
             records,
             next,
             chosen,
-            floor: self.log.floor(),
+            floor: if planted!(CompactedAsEmpty) { Slot::ZERO } else { self.log.floor() },
         };
         out.send_after_persist(to, AfterPersist::Promise(promise));
     }

@@ -3,14 +3,24 @@
 //! The one that lacks asks, a page at a time and only once the last page is durable, so catching up
 //! is flow-controlled by the one who needs it. A peer that does not answer is passed over for the
 //! next, known to have the slots or not, so it need not be the leader, and one link will do.
+//!
+//! A peer that has compacted the slots is asked for its [state](super::fetch) instead.
 
 use smallvec::SmallVec;
 
-use super::{WriteId, acceptor::Acceptor, context::Context, learner::Learner, outbox::Outbox};
+use super::{
+    WriteId,
+    acceptor::Acceptor,
+    context::Context,
+    fetch::{Fetch, Fetched},
+    learner::Learner,
+    outbox::Outbox,
+    state_reads::StateReads,
+};
 use crate::{
     config::Config,
     limits,
-    message::{Message, Pull, Pulled},
+    message::{Message, Pull, Pulled, PulledState},
     planted::planted,
     types::{Ballot, Instant, NodeId, Slot, Value},
 };
@@ -32,6 +42,7 @@ pub(super) struct Catchup {
     /// The last page brought something, so the next is asked for without patience; but not before
     /// this write, which carries the page, is durable.
     flowing: Option<WriteId>,
+    fetch: Fetch,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +53,21 @@ struct Pulling {
 }
 
 impl Catchup {
+    /// Goes on with what the storage has of a state from before the last restart.
+    pub(super) fn recovered(unfinished: Option<(Slot, u64)>, chosen: Slot) -> Catchup {
+        Catchup { fetch: Fetch::recovered(unfinished, chosen), ..Catchup::default() }
+    }
+
+    /// The state that is being fetched.
+    pub(super) fn fetch(&mut self) -> &mut Fetch {
+        &mut self.fetch
+    }
+
+    /// Whether a state is being fetched.
+    pub(super) fn is_fetching(&self) -> bool {
+        self.fetch.peer().is_some()
+    }
+
     /// `peer` knows every slot up to `chosen` to be chosen.
     #[inline]
     pub(super) fn on_peer(&mut self, peer: NodeId, chosen: Slot) {
@@ -66,11 +92,13 @@ impl Catchup {
         learner: &Learner,
         acceptor: &Acceptor,
         numbers: &mut u64,
+        reads: &mut StateReads,
         cx: &mut Context<'_>,
     ) {
         let chosen = learner.chosen().slot;
         if chosen >= self.target {
             (self.stuck, self.pulling, self.flowing) = (None, None, None);
+            self.fetch.end();
             return;
         }
         let since = match self.stuck {
@@ -80,14 +108,17 @@ impl Catchup {
                 cx.now
             }
         };
-        self.unanswered |= self.pulling.take_if(|pulling| pulling.expires_at <= cx.now).is_some();
+        if self.pulling.take_if(|pulling| pulling.expires_at <= cx.now).is_some() {
+            self.fetch.missed();
+            self.unanswered |= !self.is_fetching();
+        }
         let ready = match self.flowing {
             Some(write) => write <= cx.out.persisted(),
             None => since.after(cx.config.gap_patience) <= cx.now,
         };
         if ready && self.pulling.is_none() {
             self.flowing = None;
-            self.ask(learner, acceptor, numbers, cx);
+            self.ask(learner, acceptor, numbers, reads, cx);
         }
     }
 
@@ -96,18 +127,28 @@ impl Catchup {
         learner: &Learner,
         acceptor: &Acceptor,
         numbers: &mut u64,
+        reads: &mut StateReads,
         cx: &mut Context<'_>,
     ) {
         let from = learner.chosen().slot.next();
-        let Some(peer) = self.next_peer(from, cx) else { return };
-        *numbers += 1;
-        self.last_asked = Some(peer);
+        let number = *numbers + 1;
+        let (peer, message) = if let Some(peer) = self.fetch.peer() {
+            let Some(request) = self.fetch.request(number, from.previous(), reads, cx) else {
+                return;
+            };
+            (peer, Message::PullState(request))
+        } else {
+            let Some(peer) = self.next_peer(from, cx) else { return };
+            self.last_asked = Some(peer);
+            let to = last_missing(from, self.target, learner, acceptor);
+            assert!(from <= to, "something is missing from {from} on");
+            (peer, Message::Pull(Pull { number, from, to }))
+        };
+        *numbers = number;
         let timeout = cx.config.retransmit_timeout;
         let expires_at = cx.now.after(timeout * if planted!(PullGivenUp) { 1_000_000 } else { 1 });
-        self.pulling = Some(Pulling { number: *numbers, peer, expires_at });
-        let to = last_missing(from, self.target, learner, acceptor);
-        assert!(from <= to, "something is missing from {from} on");
-        cx.out.send(peer, Message::Pull(Pull { number: *numbers, from, to }));
+        self.pulling = Some(Pulling { number, peer, expires_at });
+        cx.out.send(peer, message);
     }
 
     /// The next peer, in turn, that is known to have the slot; any, if the last one did not answer.
@@ -142,14 +183,20 @@ impl Catchup {
         pulled: Pulled,
         learner: &Learner,
     ) -> Vec<(Slot, Value)> {
-        let expected =
-            |pulling: &mut Pulling| pulling.number == pulled.number && pulling.peer == from;
-        if self.pulling.take_if(expected).is_some() {
-            self.unanswered = false;
+        if self.is_expected(from, pulled.number) {
+            let is_compacted = pulled.values.is_empty() && pulled.floor > learner.chosen().slot;
             // What the peer really has: an empty page means that it has been overrated.
-            let last = pulled.values.last();
-            let has = last.map_or(Slot::ZERO, |&(slot, _)| slot.max(pulled.chosen));
+            let last = pulled.values.last().map(|&(slot, _)| slot);
+            let last = last.or(is_compacted.then_some(pulled.floor));
+            let has = last.map_or(Slot::ZERO, |slot| slot.max(pulled.chosen));
             self.correct(from, has);
+            if is_compacted {
+                self.fetch.begin(from);
+                self.flowing = Some(WriteId(0));
+            }
+        }
+        if !pulled.values.is_empty() {
+            self.fetch.end();
         }
         let mut next = learner.chosen().slot.next();
         let mut values = Vec::new();
@@ -166,8 +213,36 @@ impl Catchup {
         values
     }
 
+    /// Whether this is the answer to what was asked last, which is answered by that.
+    fn is_expected(&mut self, from: NodeId, number: u64) -> bool {
+        let expected = |pulling: &mut Pulling| pulling.number == number && pulling.peer == from;
+        let is_expected = self.pulling.take_if(expected).is_some();
+        self.unanswered &= !is_expected;
+        is_expected
+    }
+
+    /// Takes in a piece of a state; returns the checkpoint when it is whole.
+    pub(super) fn on_pulled_state(
+        &mut self,
+        from: NodeId,
+        piece: PulledState,
+        learner: &Learner,
+        cx: &mut Context<'_>,
+    ) -> Option<Fetched> {
+        let expected = self.is_expected(from, piece.number);
+        let (chosen, membership) = (learner.chosen().slot, cx.memberships.current());
+        let fetched = self.fetch.on_piece(from, piece, expected, chosen, membership, cx.out);
+        if expected {
+            self.flowing = Some(cx.out.last_write());
+        }
+        fetched
+    }
+
     #[inline]
     pub(super) fn next_deadline(&self, config: &Config) -> Option<Instant> {
+        if self.fetch.is_verifying() {
+            return None;
+        }
         match (&self.pulling, self.flowing, self.stuck) {
             (Some(pulling), _, _) => Some(pulling.expires_at),
             // The write that carries the last page ends the wait, not the clock.
@@ -197,7 +272,11 @@ pub(super) fn serve(
 ) -> bool {
     let chosen = learner.chosen().slot;
     let log = acceptor.log();
-    if pull.from > log.floor() && pull.from <= log.on_disk() && pull.from <= chosen {
+    if pull.from <= log.floor() {
+        answer(to, pull, Vec::new(), learner, acceptor, cx.out);
+        return true;
+    }
+    if pull.from <= log.on_disk() && pull.from <= chosen {
         return false;
     }
     let mut bytes = 0;

@@ -58,13 +58,20 @@ pub enum Input<W> {
         /// What [`Storage::read`](crate::port::Storage::read) returned.
         records: Vec<Record>,
     },
-    /// The state machine has applied every slot up to `slot`.
+    /// The answer to [`Effects::state_reads`].
+    StateRead {
+        /// The request it answers.
+        id: StateReadId,
+        /// The next piece of the state; nothing at its end.
+        bytes: Bytes,
+    },
+    /// The state machine has applied every slot up to `slot`, or has a state put in place that is as of it.
     Applied {
         /// The last slot applied.
         slot: Slot,
-        /// What [`StateMachine::durable`](crate::port::StateMachine::durable) says: the last one
-        /// that would survive a crash.
-        durable: Slot,
+        /// What [`StateMachine::durable`](crate::port::StateMachine::durable) says: of one that keeps
+        /// itself, the last slot that would survive a crash.
+        durable: Option<Slot>,
     },
     /// The disk is full, or has room again. While it is full the replica does not lead and takes
     /// no proposals.
@@ -98,12 +105,20 @@ pub struct WriteId(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogReadId(pub u64);
 
+/// Names a request to read a state; never reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateReadId(pub u64);
+
+/// Names a snapshot of the state machine; never reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId(pub u64);
+
 /// What the driver has to do after a step.
 ///
 /// What must not leave before the disk is not here yet: the replica holds a Promise or an Accepted
 /// back until [`Input::Persisted`] reports the write that carries it. So the fields may be worked
 /// off in any order and at the same time, but for two rules: writes in the order of their ids, and
-/// `deliver` before `reads_ready`.
+/// `tasks` before `reads_ready`.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
     /// Messages that may leave now, each to every other voter.
@@ -115,9 +130,13 @@ pub struct Effects {
     pub persist: Option<(WriteId, WriteBatch)>,
     /// Log records the replica needs back from the storage.
     pub log_reads: Vec<LogRead>,
-    /// Chosen slots for the state machine, in order, each once.
-    pub deliver: Vec<Delivery>,
-    /// Reads that may be served once everything delivered so far, this step included, is applied.
+    /// Pieces of states that the replica needs.
+    pub state_reads: Vec<StateRead>,
+    /// Snapshots that nobody reads any more.
+    pub let_go: Vec<SnapshotId>,
+    /// What the state machine is to do, in this order.
+    pub tasks: Vec<Task>,
+    /// Reads that may be served once all tasks so far, this step included, are done.
     pub reads_ready: Vec<u64>,
     /// Reads that were not taken because too many wait.
     pub reads_refused: Vec<u64>,
@@ -137,7 +156,9 @@ impl Effects {
         swap(&mut self.broadcast, &mut made.broadcast);
         swap(&mut self.send, &mut made.send);
         swap(&mut self.log_reads, &mut made.log_reads);
-        swap(&mut self.deliver, &mut made.deliver);
+        swap(&mut self.state_reads, &mut made.state_reads);
+        swap(&mut self.let_go, &mut made.let_go);
+        swap(&mut self.tasks, &mut made.tasks);
         swap(&mut self.reads_ready, &mut made.reads_ready);
         swap(&mut self.reads_refused, &mut made.reads_refused);
         // The rest is made when the step is over.
@@ -164,6 +185,56 @@ pub struct LogRead {
     pub slots: RangeInclusive<Slot>,
     /// The limit for [`Storage::read`](crate::port::Storage::read).
     pub bytes_max: usize,
+}
+
+/// A request for the next piece of a state. Answered by [`Input::StateRead`]. If the state cannot be
+/// read, the node must not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateRead {
+    /// Names the request.
+    pub id: StateReadId,
+    /// Of which state.
+    pub source: StateSource,
+    /// The piece is at most as long.
+    pub bytes_max: usize,
+}
+
+/// Where a state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateSource {
+    /// A snapshot, from where the last read of it ended. Its [`Task::Freeze`] need not be done yet; then
+    /// the answer waits for it. One request at a time.
+    Snapshot(SnapshotId),
+    /// The storage: for [`Storage::read_state`](crate::port::Storage::read_state).
+    Stored {
+        /// As of which slot.
+        slot: Slot,
+        /// Where the piece begins.
+        offset: u64,
+    },
+}
+
+/// What the state machine is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Apply a chosen slot. They come in order, each once.
+    Apply(Delivery),
+    /// Take a snapshot, under this name.
+    Freeze(SnapshotId),
+    /// Put the state in place that the storage has as of this slot, unless the state is as new already,
+    /// and report it as [`Input::Applied`]. The next slot is the one behind it.
+    Restore(Slot),
+}
+
+impl Task {
+    /// The slot that is to be applied, if it is one.
+    #[must_use]
+    pub fn delivery(&self) -> Option<&Delivery> {
+        match self {
+            Task::Apply(delivery) => Some(delivery),
+            Task::Freeze(_) | Task::Restore(_) => None,
+        }
+    }
 }
 
 /// A chosen slot, for the state machine.

@@ -8,12 +8,18 @@ use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Effects, Input, LogRead, Proposal, Replica, WriteId, sessions::SessionTable};
+use super::{
+    Delivery, Effects, Input, LogRead, Proposal, Replica, StateRead, Task, WriteId,
+    sessions::SessionTable,
+};
 use crate::{
     config::Config,
     fuzz::{Script, Usual, damage, message, value},
-    message::{Accepted, HeartbeatReply, Message, PollReply, Promise, Record, Watermark},
-    port::{Checkpoint, Recovered, cut_off},
+    message::{
+        Accepted, HeartbeatReply, Message, PollReply, Promise, PullState, Pulled, PulledState,
+        Record, StateEnd, Watermark,
+    },
+    port::{Checkpoint, Recovered, StateHasher, cut_off},
     types::{Ballot, ClusterId, Identity, Instant, Membership, NodeId, Slot, StoreId, Value},
 };
 
@@ -29,6 +35,8 @@ struct Rig {
     disk: BTreeMap<Slot, Record>,
     written: WriteId,
     log_reads: Vec<LogRead>,
+    state_reads: Vec<StateRead>,
+    keeps_itself: bool,
     delivered: Slot,
     halted: bool,
 }
@@ -46,14 +54,19 @@ impl Rig {
         let identity = Identity { cluster: ClusterId(1), node: SELF, store: StoreId(1) };
         let incarnation = 1 + u64::from(script.byte() % 2);
         let recovered = Recovered { incarnation, ..Recovered::first(identity) };
+        let keeps_itself = script.flag();
+        let durable = keeps_itself.then_some(Slot::ZERO);
         Rig {
-            replica: Replica::new(config, recovered, Instant::ZERO).expect("sound settings"),
+            replica: Replica::new(config, recovered, durable, Instant::ZERO)
+                .expect("sound settings"),
             now: Instant::ZERO,
             usual: Usual::default(),
             said: Vec::new(),
             disk: BTreeMap::new(),
             written: WriteId(0),
             log_reads: Vec::new(),
+            state_reads: Vec::new(),
+            keeps_itself,
             delivered: Slot::ZERO,
             halted: false,
         }
@@ -62,7 +75,7 @@ impl Rig {
     /// Does what the script says next.
     fn act(&mut self, script: &mut Script<'_>) {
         let from = NodeId(script.number(&[2, 3]));
-        match script.below(16) {
+        match script.below(18) {
             0..=4 => {
                 let message = message(script, &self.usual);
                 self.hear(from, &message);
@@ -81,7 +94,7 @@ impl Rig {
             11 => self.step(Input::Persisted(self.written)),
             12 => {
                 let slot = self.delivered;
-                self.step(Input::Applied { slot, durable: slot });
+                self.step(Input::Applied { slot, durable: self.keeps_itself.then_some(slot) });
             }
             13 => {
                 let len = script.below(64);
@@ -90,7 +103,8 @@ impl Rig {
                 self.step(Input::Propose(Proposal { id: None, command, deadline, waiter: () }));
             }
             14 => self.step(Input::Read { number: u64::from(script.byte()) }),
-            _ => self.read_log(),
+            15 => self.read_log(),
+            _ => self.read_state(script),
         }
     }
 
@@ -130,6 +144,22 @@ impl Rig {
                 first: accept.slot,
                 last: accept.slot,
             }),
+            Message::Pull(pull) => Message::Pulled(Pulled {
+                number: pull.number,
+                values: Vec::new(),
+                chosen: Slot(1000),
+                floor: Slot(500),
+            }),
+            Message::PullState(pull) => {
+                let bytes = Bytes::copy_from_slice(script.take(3));
+                let (at, stamp) = (Watermark { slot: Slot(1000), hash: 7 }, 1);
+                let mut sent = StateHasher::default();
+                sent.update(&bytes);
+                let end = StateEnd { summary: sent.summary(), sessions: Bytes::new() };
+                let end = (pull.offset == 0 && script.flag()).then_some(end);
+                let PullState { number, offset, .. } = pull;
+                Message::PulledState(PulledState { number, at, stamp, offset, bytes, end })
+            }
             Message::Heartbeat(heartbeat) => Message::HeartbeatReply(HeartbeatReply {
                 ballot: heartbeat.ballot,
                 round: heartbeat.round,
@@ -153,6 +183,15 @@ impl Rig {
         let found = found.map(|(_, record)| Ok::<_, Infallible>(record.clone()));
         let Ok(records) = cut_off(found, bytes_max);
         self.step(Input::LogRead { id, records });
+    }
+
+    /// The oldest request for a piece of a state is answered with any bytes.
+    fn read_state(&mut self, script: &mut Script<'_>) {
+        if !self.state_reads.is_empty() {
+            let StateRead { id, bytes_max, .. } = self.state_reads.remove(0);
+            let len = script.below(8).min(bytes_max);
+            self.step(Input::StateRead { id, bytes: Bytes::copy_from_slice(script.take(len)) });
+        }
     }
 
     fn step(&mut self, input: Input<()>) {
@@ -183,6 +222,7 @@ impl Rig {
                 Message::Poll(poll) => poll.number,
                 Message::Heartbeat(heartbeat) => heartbeat.round,
                 Message::Pull(pull) => pull.number,
+                Message::PullState(pull) => pull.number,
                 Message::Read(read) => read.number,
                 _ => 0,
             };
@@ -200,9 +240,19 @@ impl Rig {
             }
         }
         self.log_reads.extend(effects.log_reads);
-        for delivery in effects.deliver {
-            assert_eq!(delivery.slot, self.delivered.next(), "invariant 6: each slot once");
-            self.delivered = delivery.slot;
+        self.state_reads.extend(effects.state_reads);
+        for task in effects.tasks {
+            match task {
+                Task::Apply(Delivery { slot, .. }) => {
+                    assert_eq!(slot, self.delivered.next(), "invariant 6: each slot once");
+                    self.delivered = slot;
+                }
+                Task::Restore(slot) => {
+                    assert!(slot > self.delivered, "invariant 6: no state goes back");
+                    self.delivered = slot;
+                }
+                Task::Freeze(_) => {}
+            }
         }
         self.said.drain(..self.said.len().saturating_sub(32));
     }

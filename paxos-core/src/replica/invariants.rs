@@ -21,9 +21,14 @@ impl<W> Replica<W> {
         }
         let floor = self.acceptor.log().floor();
         let (applied, delivered) = (self.learner.applied(), self.learner.delivered());
+        let checkpoint = self.checkpoints.slot();
         assert!(
-            floor <= chosen && applied <= delivered && delivered <= chosen,
-            "invariant 6: floor {floor} applied {applied} delivered {delivered} chosen {chosen}"
+            floor <= checkpoint
+                && checkpoint <= delivered
+                && applied <= delivered
+                && delivered <= chosen,
+            "invariant 6: floor {floor} checkpoint {checkpoint} applied {applied} delivered {delivered} \
+             chosen {chosen}"
         );
         let on_disk = self.acceptor.log().on_disk();
         assert!(on_disk <= chosen, "slots up to {on_disk} left memory, chosen only up to {chosen}");
@@ -49,7 +54,7 @@ impl<W> Replica<W> {
     }
 
     /// What could grow, how much there is of it, and how much there may be.
-    fn bounds(&self) -> [(&'static str, usize, usize); 10] {
+    fn bounds(&self) -> [(&'static str, usize, usize); 11] {
         let Replica { config, origin, queue, reader, learner, .. } = self;
         let usize = |number: u64| usize::try_from(number).expect("a bound in memory");
         let queue_bytes = if queue.len() == 1 { 0 } else { queue.weight() };
@@ -70,6 +75,7 @@ impl<W> Replica<W> {
             ),
             ("bytes on their way to the disk", backlog, backlog_max),
             ("votes that wait for the disk", votes, votes_max),
+            ("reads of states", self.state_reads.len(), 2 * limits::VOTERS_MAX),
         ]
     }
 }

@@ -91,6 +91,7 @@ impl<W> Replica<W> {
         let catchup = if pulls { self.catchup.next_deadline(config) } else { None };
         let origin = self.origin.next_deadline(config);
         let reader = self.reader.next_deadline(config);
-        earliest([proposing, catchup, origin, reader])
+        let serving = self.serving.next_deadline(config);
+        earliest([proposing, catchup, origin, reader, serving])
     }
 }

@@ -16,7 +16,6 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::{
     acceptor::Acceptor,
     effect::{Delivery, Halt},
-    outbox::Outbox,
     sessions::SessionTable,
     slots::Slots,
     tally::Chosen,
@@ -25,7 +24,6 @@ use crate::{
     limits,
     message::Watermark,
     planted::planted,
-    port::Checkpoint,
     types::{Ballot, Slot, Value},
 };
 
@@ -45,9 +43,6 @@ pub(super) struct Learner {
     /// The last slot handed to the state machine, and the hash of the chosen prefix up to there.
     delivered: Watermark,
     sessions: SessionTable,
-    /// One that waits until the state machine is durable up to its slot.
-    checkpoint: Option<Checkpoint>,
-    checkpoint_slot: Slot,
     /// Slots delivered and not yet applied, with their size.
     in_delivery: VecDeque<(Slot, usize)>,
     bytes_in_delivery: usize,
@@ -55,10 +50,12 @@ pub(super) struct Learner {
 }
 
 impl Learner {
-    /// Delivery goes on behind `delivered`, which is what `sessions` are as of.
+    /// Delivery goes on behind `delivered`, which is what `sessions` are as of; the state machine has applied
+    /// every slot up to `applied`, or will have by then.
     pub(super) fn recovered(
         chosen: Watermark,
         delivered: Watermark,
+        applied: Slot,
         sessions: SessionTable,
     ) -> Learner {
         assert_eq!(delivered.slot, sessions.slot(), "both are of one checkpoint");
@@ -69,11 +66,9 @@ impl Learner {
             hashes: VecDeque::from([chosen]),
             delivered,
             sessions,
-            checkpoint: None,
-            checkpoint_slot: delivered.slot,
             in_delivery: VecDeque::new(),
             bytes_in_delivery: 0,
-            applied: delivered.slot,
+            applied,
         }
     }
 
@@ -85,6 +80,11 @@ impl Learner {
     /// The last slot handed to the state machine.
     pub(super) fn delivered(&self) -> Slot {
         self.delivered.slot
+    }
+
+    /// As [`delivered`](Learner::delivered), with the hash of the chosen prefix up to there.
+    pub(super) fn delivered_at(&self) -> Watermark {
+        self.delivered
     }
 
     /// The last slot the state machine has applied.
@@ -163,7 +163,7 @@ impl Learner {
     }
 
     /// The delivery of `value`, chosen for the next slot.
-    pub(super) fn deliver(&mut self, value: Value, checkpoint_slots: u64) -> Delivery {
+    pub(super) fn deliver(&mut self, value: Value) -> Delivery {
         let slot = self.delivered().next();
         assert!(slot <= self.chosen.slot, "slot {slot} is not known to be chosen");
         let batch = match &value {
@@ -176,25 +176,41 @@ impl Learner {
             slot < self.chosen.slot || self.delivered.hash == self.chosen.hash,
             "what is delivered up to slot {slot} is not what is chosen"
         );
-        let bytes = value.memory_len() + DELIVERY_OVERHEAD_BYTES;
         assert!(
             self.in_delivery.back().is_none_or(|&(last, _)| last.next() == slot),
             "invariant 6: slots are delivered in order, each once"
         );
-        self.in_delivery.push_back((slot, bytes));
-        self.bytes_in_delivery += bytes;
-        if slot.0 - self.checkpoint_slot.0 >= checkpoint_slots && self.checkpoint.is_none() {
-            self.checkpoint_slot = slot;
-            let sessions = self.sessions.encode();
-            self.checkpoint = Some(Checkpoint { at: self.delivered, sessions, state: None });
-        }
+        self.is_in_delivery(slot, value.memory_len());
         Delivery { slot, value, verdicts }
     }
 
-    /// The state machine has applied every slot up to `slot`, and up to `durable` so that it survives
-    /// a crash.
+    fn is_in_delivery(&mut self, slot: Slot, bytes: usize) {
+        let bytes = bytes + DELIVERY_OVERHEAD_BYTES;
+        self.in_delivery.push_back((slot, bytes));
+        self.bytes_in_delivery += bytes;
+    }
+
+    /// A checkpoint takes the place of the chosen prefix up to its slot, which this node has not got:
+    /// delivery goes on behind it, once the state machine has the state.
+    pub(super) fn install(&mut self, at: Watermark, sessions: SessionTable) {
+        assert!(
+            at.slot > self.chosen.slot || planted!(OlderStateInstalled),
+            "a checkpoint of slot {}, and {} is chosen",
+            at.slot,
+            self.chosen.slot
+        );
+        assert_eq!(at.slot, sessions.slot(), "both are of one checkpoint");
+        (self.chosen, self.delivered, self.sessions) = (at, at, sessions);
+        self.hashes = VecDeque::from([at]);
+        while let Some(slot) = self.above.first().filter(|slot| *slot <= at.slot) {
+            self.above.remove(slot);
+        }
+        self.is_in_delivery(at.slot, 0);
+    }
+
+    /// The state machine has applied every slot up to `slot`.
     #[inline]
-    pub(super) fn on_applied(&mut self, slot: Slot, durable: Slot, out: &mut Outbox) {
+    pub(super) fn on_applied(&mut self, slot: Slot) {
         assert!(slot <= self.delivered(), "slot {slot} was applied before it was delivered");
         self.applied = self.applied.max(slot);
         while let Some(&(delivered, bytes)) = self.in_delivery.front()
@@ -208,19 +224,6 @@ impl Learner {
             self.bytes_in_delivery == 0,
             "what is in delivery has bytes"
         );
-        self.persist_checkpoint(durable, out);
-    }
-
-    /// Persists the checkpoint that waits, once it is safe to restart from: never one ahead of the
-    /// state machine, or its commands would be taken for duplicates. It waits for a disk that is behind.
-    fn persist_checkpoint(&mut self, durable: Slot, out: &mut Outbox) {
-        let safe = if planted!(SessionsAheadOfState) { self.applied } else { durable };
-        if out.admit()
-            && let Some(checkpoint) =
-                self.checkpoint.take_if(|checkpoint| checkpoint.at.slot <= safe)
-        {
-            out.persist_checkpoint(checkpoint);
-        }
     }
 
     /// Bytes delivered and not yet applied.

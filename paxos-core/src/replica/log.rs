@@ -130,6 +130,18 @@ impl Log {
         self.on_disk
     }
 
+    /// Forgets every record up to `floor`, which is chosen and in a checkpoint.
+    pub(super) fn compact(&mut self, floor: Slot) {
+        assert!(floor >= self.floor, "the floor never sinks: {floor}, and was {}", self.floor);
+        self.floor = floor;
+        while let Some(slot) = self.entries.first().filter(|slot| *slot <= floor) {
+            let entry = self.entries.remove(slot).expect("it is the first");
+            self.bytes -= entry.bytes();
+        }
+        self.on_disk = self.on_disk.max(floor);
+        self.highest = self.highest.max(floor);
+    }
+
     /// Drops the oldest values that are chosen and durable until the cache fits its limit.
     #[inline]
     pub(super) fn evict(&mut self, chosen: Slot, persisted: WriteId, bytes_max: usize) {
@@ -181,6 +193,19 @@ mod tests {
             log.evict(Slot(chosen), WriteId(persisted), bytes_max * SIZE);
             assert_eq!(log.on_disk(), Slot(left), "{chosen} chosen, {persisted} durable");
             assert_eq!(log.ballots_from(Slot::ZERO).count() as u64, 4 - left);
+        }
+    }
+
+    #[test]
+    fn what_is_compacted_takes_no_memory_and_what_is_above_stays() {
+        for floor in 0..=6 {
+            let mut log = log();
+            log.evict(Slot(4), WriteId(4), 3 * SIZE);
+            log.compact(Slot(floor));
+            let left: Vec<_> = log.ballots_from(Slot::ZERO).map(|(slot, _)| slot.0).collect();
+            assert_eq!(left, (floor.max(1) + 1..=4).collect::<Vec<_>>());
+            assert_eq!((log.floor(), log.bytes), (Slot(floor), left.len() * SIZE));
+            assert_eq!((log.on_disk().0, log.highest().0), (floor.max(1), floor.max(4)));
         }
     }
 

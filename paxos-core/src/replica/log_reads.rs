@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{
     Replica, catchup,
+    context::Context,
     effect::{Halt, LogRead, LogReadId},
     learner::Learner,
+    surroundings,
 };
 use crate::{
     message::{Prepare, Pull, Record},
-    types::{NodeId, Slot},
+    types::{Instant, NodeId, Slot},
 };
 
 /// What has been asked of the storage and not answered.
@@ -86,11 +88,15 @@ impl<W> Replica<W> {
         }
     }
 
-    pub(super) fn on_log_read(&mut self, id: LogReadId, records: Vec<Record>) {
+    pub(super) fn on_log_read(&mut self, now: Instant, id: LogReadId, records: Vec<Record>) {
         let Some(Pending { from: asked, purpose }) = self.log_reads.pending.remove(&id) else {
             return;
         };
         let from = purpose.from(&self.learner);
+        let log = self.acceptor.log();
+        if from <= log.floor() || from > log.on_disk() {
+            return self.needs_no_disk(now, purpose);
+        }
         if from != asked {
             return self.read_log(purpose);
         }
@@ -119,12 +125,29 @@ impl<W> Replica<W> {
             }
             Purpose::Deliver => {
                 for record in records {
-                    if !self.learner.wants_delivery(self.config.delivery_bytes_max) {
+                    if !self.wants_delivery() {
                         break;
                     }
                     self.deliver_value(record.value);
                 }
             }
+        }
+    }
+
+    /// What was to be read is compacted by now, or a state that was put in place leads beyond it.
+    fn needs_no_disk(&mut self, now: Instant, purpose: Purpose) {
+        let cx = &mut surroundings!(self, now);
+        match purpose {
+            Purpose::Promise(to, prepare) => {
+                let chosen = self.learner.chosen().slot;
+                self.acceptor.prepare(to, &prepare, chosen, cx);
+            }
+            Purpose::Pull(to, pull) => {
+                let is_served = catchup::serve(to, &pull, &self.learner, &self.acceptor, cx);
+                assert!(is_served, "slot {} is on no disk", pull.from);
+            }
+            // Delivery goes on in this step.
+            Purpose::Deliver => {}
         }
     }
 }

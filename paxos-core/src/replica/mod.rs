@@ -15,7 +15,9 @@
 //! | `election`, `leadership` | polling before a ballot; beginning and ending to lead |
 //! | `followers` | the leader's rounds of heartbeats, and stepping down |
 //! | `reader` | linearizable reads |
-//! | `catchup` | pulling missed slots |
+//! | `catchup`, `fetch` | pulling missed slots, or the state that they led to |
+//! | `checkpoint` | what this node can start from instead of the log, and how far the log may go |
+//! | `serving`, `state_reads` | states for peers, and the pieces that are being read of any |
 //! | `origin`, `window` | this node's own commands, from the proposal to the answer |
 //! | `sessions` | at most once |
 //! | `membership` | whose votes count for a slot |
@@ -28,10 +30,12 @@ mod acceptor;
 mod announcer;
 mod backlog;
 mod catchup;
+mod checkpoint;
 mod context;
 mod disk;
 mod effect;
 mod election;
+mod fetch;
 mod followers;
 #[cfg(test)]
 mod fuzz;
@@ -51,8 +55,10 @@ mod ranges;
 mod reader;
 mod recovery;
 mod route;
+mod serving;
 mod sessions;
 mod slots;
+mod state_reads;
 mod status;
 mod tally;
 #[cfg(test)]
@@ -60,23 +66,24 @@ mod tests;
 mod window;
 
 pub use effect::{
-    Delivery, Effects, Halt, Input, LogRead, LogReadId, Outcome, Proposal, Refusal, Verdict,
-    Verdicts, WriteId,
+    Delivery, Effects, Halt, Input, LogRead, LogReadId, Outcome, Proposal, Refusal, SnapshotId,
+    StateRead, StateReadId, StateSource, Task, Verdict, Verdicts, WriteId,
 };
 pub use log::LogError;
+pub(crate) use sessions::SessionTable;
 pub use sessions::SessionsError;
 pub use status::{PeerStatus, Role, Status};
 
 use self::{
-    acceptor::Acceptor, catchup::Catchup, context::Context, election::Election,
-    followers::Followers, learner::Learner, log_reads::LogReads, membership::Memberships,
-    origin::Origin, outbox::Outbox, proposer::Leading, queue::Queue, reader::Reader,
-    recovery::Preparing, sessions::SessionTable,
+    acceptor::Acceptor, catchup::Catchup, checkpoint::Checkpoints, context::Context,
+    election::Election, followers::Followers, learner::Learner, log_reads::LogReads,
+    membership::Memberships, origin::Origin, outbox::Outbox, proposer::Leading, queue::Queue,
+    reader::Reader, recovery::Preparing, serving::Serving, state_reads::StateReads,
 };
 use crate::{
     config::{Config, ConfigError},
     port::Recovered,
-    types::{ClientId, Instant},
+    types::{ClientId, Instant, Slot},
 };
 
 /// One replica: acceptor, learner, and at times proposer.
@@ -107,7 +114,10 @@ pub struct Replica<W> {
     origin: Origin<W>,
     reader: Reader,
     catchup: Catchup,
+    checkpoints: Checkpoints,
+    serving: Serving,
     log_reads: LogReads,
+    state_reads: StateReads,
     disk_full: bool,
     /// Something has come in from which more may follow than answers.
     more_follows: bool,
@@ -135,6 +145,17 @@ pub enum ReplicaError {
     /// The recovered log cannot have been written by a node.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The state machine is behind the log's beginning, and the state that leads there is nowhere.
+    #[error(
+        "the state machine's state is as of slot {durable}, the log begins behind slot {checkpoint} and \
+         has no state as of there: the state has been lost or belongs to another node; replace this node"
+    )]
+    StateMissing {
+        /// The state machine's slot.
+        durable: Slot,
+        /// The checkpoint's.
+        checkpoint: Slot,
+    },
 }
 
 /// The surroundings of a role, borrowed beside the role itself.
@@ -154,19 +175,21 @@ use surroundings;
 impl<W> Replica<W> {
     /// A replica that goes on from what its storage recovered.
     ///
-    /// Delivery starts behind the recovered session checkpoint: slots that the state machine has
-    /// applied already are delivered again, for the session table's sake, and are for the driver
-    /// to pass over.
+    /// Delivery starts behind the recovered checkpoint: slots that the state machine has applied already
+    /// are delivered again, for the session table's sake, and are for the driver to pass over.
+    /// `durable` is what [`StateMachine::durable`](crate::port::StateMachine::durable) says.
     ///
     /// # Errors
     ///
-    /// If the settings contradict each other, or the session checkpoint does not decode.
+    /// If the settings contradict each other, the checkpoint does not decode, or there is no state for it.
     pub fn new(
         config: Config,
         mut recovered: Recovered,
+        durable: Option<Slot>,
         now: Instant,
     ) -> Result<Replica<W>, ReplicaError> {
         config.check()?;
+        let checkpoints = Checkpoints::recovered(&recovered, durable)?;
         let sessions = SessionTable::restore(&recovered.checkpoint, &config.membership)?;
         let memberships = Memberships::new(config.membership.clone());
         let mut rng = fastrand::Rng::with_seed(config.seed);
@@ -181,6 +204,9 @@ impl<W> Replica<W> {
         let acceptor = Acceptor::recovered(&mut recovered)?;
         let election = Election::begin(recovered.incarnation == 1, acceptor.promised(), &mut cx);
         let client = ClientId { name: config.id.0, epoch: recovered.incarnation };
+        let delivered = recovered.checkpoint.at;
+        let applied = delivered.slot.min(checkpoints.started_from());
+        let learner = Learner::recovered(recovered.chosen, delivered, applied, sessions);
         let mut replica = Replica {
             config,
             memberships,
@@ -188,14 +214,17 @@ impl<W> Replica<W> {
             numbers: recovered.incarnation << 32,
             out,
             acceptor,
-            learner: Learner::recovered(recovered.chosen, recovered.checkpoint.at, sessions),
+            learner,
             election,
             proposing: Proposing::Not,
             queue: Queue::default(),
             origin: Origin::new(client),
             reader: Reader::default(),
-            catchup: Catchup::default(),
+            catchup: Catchup::recovered(recovered.unfinished, recovered.chosen.slot),
+            checkpoints,
+            serving: Serving::default(),
             log_reads: LogReads::default(),
+            state_reads: StateReads::default(),
             disk_full: false,
             more_follows: true,
             due: None,
@@ -260,7 +289,8 @@ impl<W> Replica<W> {
             Input::Read { number } => self.reader.read(number, &mut self.out),
             Input::GiveUpRead { number } => self.reader.give_up(number),
             Input::Persisted(id) => self.on_persisted(now, id),
-            Input::LogRead { id, records } => self.on_log_read(id, records),
+            Input::LogRead { id, records } => self.on_log_read(now, id, records),
+            Input::StateRead { id, bytes } => self.on_state_read(now, id, bytes),
             Input::Applied { slot, durable } => self.on_applied(slot, durable),
             Input::DiskFull(is_full) => self.on_disk_full(now, is_full),
             Input::Tick => {}

@@ -15,6 +15,7 @@ use std::{
 
 use super::{
     effect::{Outcome, Proposal, Refusal, Verdict},
+    sessions::SessionTable,
     window::{OpenCommand, Window},
 };
 use crate::{
@@ -256,6 +257,24 @@ impl<W> Origin<W> {
                 if let Some(entry) = self.take_if(id, |entry| entry.is_delivered) {
                     self.answers.push((entry.waiter, Outcome::Applied { slot, index }));
                 }
+            }
+            self.trim(client);
+        }
+    }
+
+    /// The session table is as of a checkpoint now, and slots up to there are never delivered: what has
+    /// had its effect in one of them is answered, without the response.
+    pub(super) fn on_installed(&mut self, sessions: &SessionTable) {
+        let clients: Vec<_> = self.others.keys().copied().chain([self.own.client()]).collect();
+        for client in clients {
+            let Some(window) = self.window(client) else { continue };
+            for sequence in window.first()..window.end() {
+                let id = RequestId { client, sequence };
+                let Some(refusal) = sessions.refusal(id) else { continue };
+                let Some(entry) = self.take_if(id, |entry| !entry.is_delivered) else { continue };
+                let is_own = client == self.own.client();
+                let outcome = if is_own { Outcome::Unknown } else { Outcome::Refused(refusal) };
+                self.answers.push((entry.waiter, outcome));
             }
             self.trim(client);
         }

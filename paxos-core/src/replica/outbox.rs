@@ -18,8 +18,8 @@ use crate::{
     limits,
     message::{Accepted, Message, Record, Watermark},
     planted::planted,
-    port::{Checkpoint, WriteBatch},
-    types::{Ballot, Instant, NodeId},
+    port::{Checkpoint, StateChunk, WriteBatch},
+    types::{Ballot, Instant, NodeId, Slot},
 };
 
 /// The effects of a step in the making.
@@ -27,10 +27,8 @@ use crate::{
 pub(super) struct Outbox {
     id: NodeId,
     effects: Effects,
-    /// Of the write in the making.
-    promised: Option<Ballot>,
-    records: Vec<Record>,
-    checkpoint: Option<Checkpoint>,
+    /// The write in the making.
+    making: WriteBatch,
     /// The last write issued.
     issued: WriteId,
     /// The one in the making, if there is anything to write; else the same.
@@ -51,9 +49,7 @@ impl Outbox {
         Outbox {
             id: config.id,
             effects: Effects::default(),
-            promised: None,
-            records: Vec::new(),
-            checkpoint: None,
+            making: WriteBatch::default(),
             issued: WriteId(0),
             last_write: WriteId(0),
             persisted: WriteId(0),
@@ -121,8 +117,8 @@ impl Outbox {
 
     /// Makes a promise durable. What waits at lower ballots could only be refused by now.
     pub(super) fn persist_promise(&mut self, promised: Ballot) {
-        assert!(self.promised <= Some(promised), "a promise never sinks");
-        self.promised = Some(promised);
+        assert!(self.making.promised <= Some(promised), "a promise never sinks");
+        self.making.promised = Some(promised);
         self.begin_write();
         self.held.drop_below(promised);
     }
@@ -140,21 +136,39 @@ impl Outbox {
     #[inline]
     pub(super) fn persist_record(&mut self, record: Record) {
         let len = record.value.encoded_len();
-        if self.records.is_empty() {
+        let records = &mut self.making.records;
+        if records.is_empty() {
             // Mostly it is the only one of its write.
-            self.records = vec![record];
+            *records = vec![record];
         } else {
-            self.records.push(record);
+            records.push(record);
         }
+        self.begin_write();
+        self.backlog.add(self.last_write, len);
+    }
+
+    /// A piece of a state that a checkpoint is going to have.
+    pub(super) fn persist_state(&mut self, piece: StateChunk) {
+        assert!(!piece.bytes.is_empty(), "a piece of a state has bytes");
+        let len = piece.bytes.len();
+        self.making.state.push(piece);
         self.begin_write();
         self.backlog.add(self.last_write, len);
     }
 
     pub(super) fn persist_checkpoint(&mut self, checkpoint: Checkpoint) {
         let len = checkpoint.sessions.len();
-        self.checkpoint = Some(checkpoint);
+        self.making.checkpoint = Some(checkpoint);
         self.begin_write();
         self.backlog.add(self.last_write, len);
+    }
+
+    /// Every record up to `floor` is to go.
+    pub(super) fn persist_floor(&mut self, floor: Slot) {
+        assert!(self.making.floor <= Some(floor), "the floor never sinks");
+        self.making.records.retain(|record| record.slot > floor);
+        self.making.floor = Some(floor);
+        self.begin_write();
     }
 
     pub(super) fn read_log(&mut self, read: LogRead) {
@@ -254,7 +268,7 @@ impl Outbox {
             "what this node says to itself is taken in in the same step"
         );
         if self.effects.halt.is_some() {
-            (self.promised, self.records, self.checkpoint) = (None, Vec::new(), None);
+            self.making = WriteBatch::default();
             self.last_write = self.issued;
             self.backlog.forget_after(self.issued);
             let halt = self.effects.halt.take();
@@ -270,13 +284,7 @@ impl Outbox {
                 self.disk_moved_at = now;
             }
             self.issued = self.last_write;
-            let batch = WriteBatch {
-                promised: self.promised.take(),
-                chosen,
-                records: std::mem::take(&mut self.records),
-                checkpoint: self.checkpoint.take(),
-                ..WriteBatch::default()
-            };
+            let batch = WriteBatch { chosen, ..std::mem::take(&mut self.making) };
             effects.persist = Some((self.issued, batch));
         }
         self.backlog.end_step(now);

@@ -1,10 +1,13 @@
 //! What follows from what has come in, in the order of the roles.
 
 use super::{
-    Input, Proposing, Replica, WriteId, context::Context, log_reads::Purpose, origin::Target,
+    Input, Proposing, Replica, Task, WriteId, context::Context, log_reads::Purpose, origin::Target,
     reader::LeaderView, surroundings,
 };
-use crate::types::{Instant, Slot, Value};
+use crate::{
+    planted::planted,
+    types::{Instant, Slot, Value},
+};
 
 /// Whether more than answers may follow from an input, as far as its kind says. Of the kinds that come
 /// most often each input is looked at: all roles would have to look for work after every one of them.
@@ -17,15 +20,19 @@ impl<W> Replica<W> {
     /// if the disk was behind and has caught up, or the next page of missing slots has waited for it.
     pub(super) fn on_persisted(&mut self, now: Instant, id: WriteId) {
         let has_caught_up = self.out.on_persisted(id, now);
-        self.more_follows |= has_caught_up || self.catchup.is_flowing();
+        let floor = self.acceptor.log().floor();
+        let is_waited_for = self.catchup.is_flowing() || self.checkpoints.waits_for_disk(floor);
+        self.more_follows |= has_caught_up || is_waited_for;
     }
 
     /// The state machine has applied every slot up to `slot`, and up to `durable` so that it survives
     /// a crash. More follows if it may be given the next ones.
-    pub(super) fn on_applied(&mut self, slot: Slot, durable: Slot) {
+    pub(super) fn on_applied(&mut self, slot: Slot, durable: Option<Slot>) {
         self.origin.on_applied(slot);
-        self.learner.on_applied(slot, durable, &mut self.out);
-        self.more_follows |= self.learner.delivered() < self.learner.chosen().slot;
+        self.learner.on_applied(slot);
+        self.checkpoints.on_durable(durable);
+        let is_waited_for = self.checkpoints.waits_for_state();
+        self.more_follows |= self.learner.delivered() < self.learner.chosen().slot || is_waited_for;
     }
 
     /// Goes on until nothing follows any more from what has come in, or from a deadline that has
@@ -50,6 +57,7 @@ impl<W> Replica<W> {
     fn progress(&mut self, now: Instant) {
         self.advance(now);
         self.deliver();
+        self.keep_checkpoints(now);
         let target = self.target();
         let cx = &mut surroundings!(self, now);
         self.origin.dispatch(target, self.learner.sessions(), &mut self.queue, cx);
@@ -61,7 +69,8 @@ impl<W> Replica<W> {
         }
         if self.refuses_work().is_none() {
             let cx = &mut surroundings!(self, now);
-            self.catchup.pull(&self.learner, &self.acceptor, &mut self.numbers, cx);
+            let reads = &mut self.state_reads;
+            self.catchup.pull(&self.learner, &self.acceptor, &mut self.numbers, reads, cx);
         }
         let (chosen, persisted) = (self.learner.chosen().slot, self.out.persisted());
         self.acceptor.log_mut().evict(chosen, persisted, self.config.cache_bytes_max);
@@ -81,7 +90,10 @@ impl<W> Replica<W> {
         if let Proposing::Leading(leading, followers) = &mut self.proposing {
             self.reader.confirm(leading, followers, &self.learner, cx);
         }
-        let ready = self.reader.take_ready(self.learner.delivered());
+        // A state that waits to be put in place has not been delivered.
+        let is_restoring = self.checkpoints.is_restoring() && !planted!(ReadBeforeRestored);
+        let delivered = if is_restoring { Slot::ZERO } else { self.learner.delivered() };
+        let ready = self.reader.take_ready(delivered);
         cx.out.effects().reads_ready.extend(ready);
     }
 
@@ -110,7 +122,7 @@ impl<W> Replica<W> {
 
     /// Hands chosen slots to the state machine, as fast as it applies them.
     fn deliver(&mut self) {
-        while self.learner.wants_delivery(self.config.delivery_bytes_max) {
+        while self.wants_delivery() {
             let slot = self.learner.delivered().next();
             match self.acceptor.log().get(slot) {
                 Some((_, value)) => {
@@ -125,13 +137,35 @@ impl<W> Replica<W> {
         }
     }
 
+    /// Whether the state machine may be given the next slot.
+    pub(super) fn wants_delivery(&self) -> bool {
+        self.learner.wants_delivery(self.config.delivery_bytes_max)
+            && !self.checkpoints.is_restoring()
+    }
+
     pub(super) fn deliver_value(&mut self, value: Value) {
-        let delivery = self.learner.deliver(value, self.config.checkpoint_slots);
+        let delivery = self.learner.deliver(value);
         if let Value::Batch(batch) = &delivery.value {
             self.origin.on_delivered(delivery.slot, batch, &delivery.verdicts);
             self.queue.on_delivered(batch, &self.config);
         }
-        self.out.effects().deliver.push(delivery);
+        self.checkpoints.on_slot(delivery.value.encoded_len());
+        self.out.effects().tasks.push(Task::Apply(delivery));
+        let (is_read, is_fetching) =
+            (self.serving.is_reading_checkpoint(), self.catchup.is_fetching());
+        let (learner, config) = (&self.learner, &self.config);
+        if self.checkpoints.on_delivered(learner, is_read, is_fetching, config, &mut self.out) {
+            self.catchup.fetch().forget();
+        }
+    }
+
+    /// Goes on with checkpoints, this node's own and those that others fetch.
+    fn keep_checkpoints(&mut self, now: Instant) {
+        let floor_max = self.serving.floor_max(&self.checkpoints, &self.config);
+        let (log, reads) = (self.acceptor.log_mut(), &mut self.state_reads);
+        let cx = &mut surroundings!(self, now);
+        self.serving.expire(reads, cx);
+        self.checkpoints.go_on(&self.learner, log, floor_max, reads, cx);
     }
 
     /// Announces to the peers what has been chosen, unless an Accept of this step says so anyway.

@@ -17,7 +17,7 @@ use crate::{
     limits,
     message::{
         Accept, Accepted, Heartbeat, HeartbeatReply, Message, Prepare, Promise, Propose, Pulled,
-        ReadReply, ReadRequest, Reject, Watermark,
+        PulledState, ReadReply, ReadRequest, Reject, Watermark,
     },
     planted::planted,
     types::{Ballot, Instant, NodeId, RequestId, Slot, Value},
@@ -64,7 +64,9 @@ impl<W> Replica<W> {
                 };
                 let chosen = self.learner.chosen().slot;
                 self.catchup.on_peer(from, poll.chosen);
-                let promises = self.can_write(now);
+                // Whoever lacks what is compacted here cannot lead with this node's promise.
+                let is_far_behind = poll.chosen < self.acceptor.log().floor();
+                let promises = self.can_write(now) && !is_far_behind;
                 let cx = &mut surroundings!(self, now);
                 self.election.on_poll(from, &poll, leading, promises, chosen, cx);
             }
@@ -92,6 +94,12 @@ impl<W> Replica<W> {
                 }
             }
             Message::Pulled(pulled) => self.on_pulled(now, from, pulled),
+            Message::PullState(pull) => {
+                let (checkpoints, reads) = (&mut self.checkpoints, &mut self.state_reads);
+                let cx = &mut surroundings!(self, now);
+                self.serving.on_request(from, &pull, checkpoints, &self.learner, reads, cx);
+            }
+            Message::PulledState(piece) => self.on_pulled_state(now, from, piece),
             Message::Propose(propose) => self.on_propose(propose),
             Message::Read(request) => self.on_read(from, &request),
             Message::ReadReply(reply) => self.on_read_reply(reply),
@@ -255,6 +263,24 @@ impl<W> Replica<W> {
                 self.acceptor.record_chosen(slot, value, &mut self.out);
             }
             self.catchup.on_recorded(self.out.last_write());
+        }
+    }
+
+    /// A piece of a state. Whoever leads, or is about to, needs the log as it is.
+    fn on_pulled_state(&mut self, now: Instant, from: NodeId, piece: PulledState) {
+        let is_away = self.disk_full || self.checkpoints.is_unsettled(&self.learner);
+        if is_away || !matches!(self.proposing, Proposing::Not) {
+            return;
+        }
+        let cx = &mut surroundings!(self, now);
+        self.checkpoints.abandon(&mut self.state_reads, cx.out);
+        if let Some((checkpoint, sessions)) =
+            self.catchup.on_pulled_state(from, piece, &self.learner, cx)
+        {
+            tracing::info!(node = %self.config.id, %from, slot = %checkpoint.at.slot, "takes over a state");
+            self.learner.install(checkpoint.at, sessions);
+            self.origin.on_installed(self.learner.sessions());
+            self.checkpoints.install(checkpoint, self.acceptor.log_mut(), &mut self.out);
         }
     }
 

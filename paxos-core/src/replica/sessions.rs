@@ -27,7 +27,7 @@ use crate::{
 
 /// The replicated session table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SessionTable {
+pub(crate) struct SessionTable {
     /// The last slot taken in.
     slot: Slot,
     clients: Clients,
@@ -104,7 +104,7 @@ pub struct SessionsError {
 
 impl SessionTable {
     /// The table of a checkpoint.
-    pub(super) fn restore(
+    pub(crate) fn restore(
         checkpoint: &Checkpoint,
         membership: &Membership,
     ) -> Result<SessionTable, SessionsError> {
@@ -122,7 +122,7 @@ impl SessionTable {
     }
 
     /// The table as of [`slot`](SessionTable::slot), for a [`Checkpoint`] of it.
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         postcard::to_stdvec(&self.clients).expect("plain data encodes").into()
     }
 
@@ -160,7 +160,7 @@ impl SessionTable {
     }
 
     /// Takes in the next slot; says for each command of its batch whether to apply it.
-    pub(super) fn take_in(&mut self, slot: Slot, batch: Option<&Batch>) -> Verdicts {
+    pub(crate) fn take_in(&mut self, slot: Slot, batch: Option<&Batch>) -> Verdicts {
         assert_eq!(slot, self.slot.next(), "sessions take in every slot, in order");
         self.slot = slot;
         let mut verdicts = Verdicts::new();

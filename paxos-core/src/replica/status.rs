@@ -36,6 +36,10 @@ pub struct Status {
     pub applied: Slot,
     /// The highest slot accepted.
     pub highest_accepted: Slot,
+    /// The slot of the newest checkpoint: a restart replays what is behind it.
+    pub checkpoint: Slot,
+    /// Every slot up to here is compacted: gone from the log.
+    pub floor: Slot,
     /// This node's commands without a result yet.
     pub outstanding: usize,
     /// Commands that wait here for a slot.
@@ -60,6 +64,12 @@ pub struct PeerStatus {
 }
 
 impl<W> Replica<W> {
+    /// Whether it fetches a state or sends one, for whoever wants to disturb that.
+    #[cfg(feature = "sim")]
+    pub(crate) fn transfers_state(&self) -> bool {
+        self.catchup.is_fetching() || self.serving.is_sending()
+    }
+
     /// A snapshot of its state at `now`.
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {
@@ -71,6 +81,8 @@ impl<W> Replica<W> {
             chosen: Slot::ZERO,
             applied: Slot::ZERO,
             highest_accepted: Slot::ZERO,
+            checkpoint: Slot::ZERO,
+            floor: Slot::ZERO,
             outstanding: 0,
             queued: 0,
             is_disk_behind: false,
@@ -101,6 +113,8 @@ impl<W> Replica<W> {
         status.chosen = self.learner.chosen().slot;
         status.applied = self.learner.applied();
         status.highest_accepted = self.acceptor.log().highest();
+        status.checkpoint = self.checkpoints.slot();
+        status.floor = self.acceptor.log().floor();
         status.outstanding = self.origin.open();
         status.queued = self.queue.len();
         status.is_disk_behind = self.out.backlog().is_behind();

@@ -28,7 +28,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Delivery, Effects, Halt, Outcome, Proposal, Refusal, Role, Verdict, WriteId};
+use super::{Delivery, Effects, Halt, Outcome, Proposal, Refusal, Role, Task, Verdict, WriteId};
 use crate::{
     config::Config,
     limits,
@@ -64,6 +64,15 @@ fn recovered(node: NodeId) -> Recovered {
     Recovered::first(Identity { cluster: ClusterId(1), node, store: StoreId(node.0) })
 }
 
+/// Takes out the slots that are to be applied.
+fn deliveries(effects: &mut Effects) -> Vec<Delivery> {
+    let delivery = |task| match task {
+        Task::Apply(delivery) => Some(delivery),
+        Task::Freeze(_) | Task::Restore(_) => None,
+    };
+    effects.tasks.drain(..).filter_map(delivery).collect()
+}
+
 impl Cluster {
     fn new(size: u64) -> Cluster {
         Cluster::with(size, |_| {})
@@ -75,7 +84,7 @@ impl Cluster {
             let id = NodeId(id);
             let mut config = Config::new(id, membership.clone());
             adjust(&mut config);
-            (id, Replica::new(config, recovered(id), Instant::ZERO).expect("sound"))
+            (id, Replica::new(config, recovered(id), None, Instant::ZERO).expect("sound"))
         };
         Cluster {
             now: Instant::ZERO,
@@ -99,7 +108,7 @@ impl Cluster {
         let sent = std::mem::take(&mut effects.send);
         self.sent.extend(sent.iter().map(|(_, message)| message.clone()));
         self.in_transit.extend(sent.into_iter().map(|(to, message)| (node, to, message)));
-        self.delivered.entry(node).or_default().append(&mut effects.deliver);
+        self.delivered.entry(node).or_default().append(&mut deliveries(&mut effects));
         self.reads_ready.entry(node).or_default().append(&mut effects.reads_ready);
         assert_eq!(effects.halt, None);
         if let Some((id, _)) = effects.persist.take()
@@ -182,7 +191,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn follower() -> Replica {
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
     let config = Config::new(NodeId(1), membership);
-    Replica::new(config, recovered(NodeId(1)), Instant::ZERO).expect("sound")
+    Replica::new(config, recovered(NodeId(1)), None, Instant::ZERO).expect("sound")
 }
 
 #[test]
@@ -206,7 +215,8 @@ fn every_size_elects_one_leader_and_replicates_from_every_node() {
 fn nothing_durable_is_said_before_the_disk() {
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
     let config = Config::new(NodeId(1), membership);
-    let mut replica = Replica::new(config, recovered(NodeId(1)), Instant::ZERO).expect("sound");
+    let mut replica =
+        Replica::new(config, recovered(NodeId(1)), None, Instant::ZERO).expect("sound");
     let ballot = Ballot { round: 1, node: NodeId(2) };
     let message = Message::Prepare(crate::message::Prepare { ballot, from: Slot(1) });
     let effects = replica.step(Instant::ZERO, Input::Message { from: NodeId(2), message });

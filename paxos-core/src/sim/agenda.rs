@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{disk::Damage, network::Parcel};
-use crate::{message::Record, replica::LogReadId};
+use crate::{
+    message::Record,
+    replica::{LogReadId, StateRead},
+};
 
 /// Something that is going to happen. `life` is the incarnation of the process it belongs to: it
 /// comes to nothing if that is gone.
@@ -23,6 +26,8 @@ pub(super) enum Happening {
     Written { node: usize, life: u64 },
     /// Records come back from the log.
     LogRead { node: usize, life: u64, id: LogReadId, records: Result<Vec<Record>, Damage> },
+    /// A piece of a state comes back.
+    StateRead { node: usize, life: u64, read: StateRead },
     /// The state machine has done something.
     Worked { node: usize, life: u64 },
     /// A process is gone in the midst of a write, and starts again later.
@@ -35,6 +40,8 @@ pub(super) enum Happening {
     DiskRecovers { node: usize },
     /// A clock runs at its speed again.
     ClockRecovers { node: usize },
+    /// A node crashes if it takes part in the transfer of a state, or when it next may.
+    Interrupt { node: usize, until: Duration, rng: fastrand::Rng },
     /// A machine is suspended until then.
     Suspend { node: usize, until: Duration },
     /// Whoever leads, but for one node, crashes and starts again then.
@@ -55,6 +62,7 @@ impl Happening {
             | Happening::Tick { node, .. }
             | Happening::Written { node, .. }
             | Happening::LogRead { node, .. }
+            | Happening::StateRead { node, .. }
             | Happening::Worked { node, .. }
             | Happening::CrashInWrite { node, .. }
             | Happening::PowerFails { node, .. } => Some(node),

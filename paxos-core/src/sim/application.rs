@@ -30,6 +30,12 @@ pub(super) trait Guest {
     /// What a read sees that asks this question.
     fn read(&self, question: u64) -> Answer;
 
+    /// The state as bytes.
+    fn snapshot(&self) -> Bytes;
+
+    /// Puts the state in the bytes, which is as of `slot`, in place of this one.
+    fn restore(&mut self, slot: Slot, snapshot: Bytes);
+
     /// Equal states have equal digests.
     fn digest(&self) -> u64;
 
@@ -173,6 +179,12 @@ impl Guest for Nothing {
     fn read(&self, _: u64) -> Answer {
         Answer::default()
     }
+
+    fn snapshot(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    fn restore(&mut self, _: Slot, _: Bytes) {}
 
     fn digest(&self) -> u64 {
         0

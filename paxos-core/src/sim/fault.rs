@@ -68,6 +68,9 @@ faults! {
     /// A leader is suspended among few, replaced by the others, and goes on when its successor is
     /// gone.
     Depose = "depose",
+    /// A node misses so much that the others' logs begin behind it, and whoever sends or receives a state
+    /// then may crash on the way.
+    Oversleep = "oversleep",
     /// Clocks run a little fast or slow.
     Drift = "drift",
     /// Clocks run up to twice as fast or as slow for a while.
@@ -96,6 +99,7 @@ impl Fault {
             | Fault::StuckMachine
             | Fault::Pause
             | Fault::Depose
+            | Fault::Oversleep
             | Fault::Warp
             | Fault::Jump => true,
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {
@@ -144,6 +148,7 @@ impl Fault {
             Fault::StuckMachine => &[O::StuckMachine],
             Fault::Pause => &[O::Paused, O::Stranded],
             Fault::Depose => &[O::Deposed],
+            Fault::Oversleep => &[O::Overslept, O::StateInterrupted],
             Fault::Drift => &[O::Drifted],
             Fault::Warp => &[O::Warped],
             Fault::Jump => &[O::Jumped],

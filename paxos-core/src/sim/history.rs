@@ -49,6 +49,13 @@ impl History {
         self.reads.retain(|&(reader, ..), _| reader != node);
     }
 
+    /// The state machine of a node is to take over the state as of a slot.
+    pub(super) fn taken_over(&mut self, node: NodeId, slot: Slot) -> Result<(), Violation> {
+        let last = self.delivered.insert(node, slot).unwrap_or_default();
+        ensure!(slot >= last, "node {node} takes over the state as of slot {slot}, at slot {last}");
+        Ok(())
+    }
+
     /// Checks a delivery and takes note of its verdicts.
     pub(super) fn delivered(
         &mut self,

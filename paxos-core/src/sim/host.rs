@@ -20,8 +20,8 @@ use crate::{
     config::Config,
     message::{Message, Record},
     replica::{
-        self, Delivery, Effects, Halt, LogRead, Outcome, Proposal, Refusal, Replica, Role, Status,
-        Verdict,
+        self, Delivery, Effects, Halt, LogRead, Outcome, Proposal, Refusal, Replica, Role,
+        SnapshotId, StateRead, StateSource, Status, Task, Verdict,
     },
     types::{Instant, NodeId, RequestId, Slot, StoreId, Value},
 };
@@ -50,6 +50,8 @@ struct Process {
     /// Slots up to here are in the state.
     applied: Slot,
     work: VecDeque<Work>,
+    /// Snapshots that the replica may read, and how far it has.
+    snapshots: BTreeMap<SnapshotId, Bytes>,
     /// What the state machine answered and nobody has asked for.
     responses: BTreeMap<RequestId, Answer>,
     /// Until when each command without an answer is waited for.
@@ -65,6 +67,8 @@ pub(super) struct Started {
     pub(super) incarnation: u64,
     /// Delivery goes on behind this slot.
     pub(super) delivered: Slot,
+    /// There is part of a state that no checkpoint has.
+    pub(super) has_unfinished_state: bool,
     /// The state on disk holds slots that the log has lost.
     pub(super) machine_is_ahead: bool,
 }
@@ -72,7 +76,7 @@ pub(super) struct Started {
 /// What waits for the state machine.
 #[derive(Debug)]
 enum Work {
-    Apply(Delivery),
+    Do(Task),
     Serve(Vec<u64>),
 }
 
@@ -81,6 +85,7 @@ enum Work {
 pub(super) struct Outgoing {
     pub(super) send: Vec<(NodeId, Message)>,
     pub(super) log_reads: Vec<LogRead>,
+    pub(super) state_reads: Vec<StateRead>,
     /// What has become of commands, with the state machine's answer to those that it has applied in
     /// this life.
     pub(super) answers: Vec<(RequestId, Outcome, Option<Answer>)>,
@@ -102,6 +107,10 @@ pub(super) enum Done {
         /// The digest of the state behind it.
         digest: u64,
     },
+    /// It has taken a snapshot.
+    Frozen,
+    /// It has taken over the state as of a slot, of this digest.
+    Restored(Slot, u64),
     /// It has served reads, with these answers, from the state up to a slot.
     Served(Vec<(ReadId, Answer)>, Slot),
 }
@@ -134,21 +143,26 @@ impl Host {
         let recovered = self.disk.recover()?;
         let incarnation = recovered.incarnation;
         let delivered = recovered.checkpoint.at.slot;
+        let has_unfinished_state = recovered.unfinished.is_some();
         let log_end = recovered.records.last().map_or(recovered.chosen.slot, |last| last.slot);
         let seed = self.config.seed.wrapping_mul(31).wrapping_add(incarnation);
         let config = Config { seed, ..self.config.clone() };
-        let replica = Replica::new(config, recovered, now).expect("the plan draws valid settings");
-        let applied = self.machine.durable();
+        let durable = self.machine.durable();
+        let replica =
+            Replica::new(config, recovered, durable, now).expect("the plan draws valid settings");
+        let applied = durable.unwrap_or_default();
         self.process = Some(Process {
             replica,
             incarnation,
             applied,
             work: VecDeque::new(),
+            snapshots: BTreeMap::new(),
             responses: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             answers: Vec::new(),
         });
-        Ok(Started { incarnation, delivered, machine_is_ahead: applied > log_end })
+        let machine_is_ahead = applied > log_end;
+        Ok(Started { incarnation, delivered, has_unfinished_state, machine_is_ahead })
     }
 
     /// The process is gone, and with it everything that was not durable.
@@ -175,7 +189,8 @@ impl Host {
 
     /// Slots up to here are in the state of the running process.
     pub(super) fn applied(&self) -> Slot {
-        self.process.as_ref().map_or(self.machine.durable(), |process| process.applied)
+        let durable = || self.machine.durable().unwrap_or_default();
+        self.process.as_ref().map_or_else(durable, |process| process.applied)
     }
 
     /// The replica's status; `None` while it is down.
@@ -186,6 +201,11 @@ impl Host {
     /// When the replica wants its next tick.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.process.as_ref()?.replica.next_deadline()
+    }
+
+    /// Whether the replica fetches a state or sends one.
+    pub(super) fn transfers_state(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.replica.transfers_state())
     }
 
     /// Whether the state machine has something to do.
@@ -231,7 +251,9 @@ impl Host {
             send,
             persist,
             log_reads,
-            deliver,
+            state_reads,
+            let_go,
+            tasks,
             reads_ready,
             reads_refused,
             halt,
@@ -245,12 +267,18 @@ impl Host {
             for (id, outcome) in process.answers.drain(..) {
                 answers.push((id, outcome, process.responses.remove(&id)));
             }
-            process.work.extend(deliver.into_iter().map(Work::Apply));
+            process.work.extend(tasks.into_iter().map(Work::Do));
+            for snapshot in let_go {
+                process.snapshots.remove(&snapshot);
+                let is_of =
+                    |work: &Work| matches!(work, Work::Do(Task::Freeze(id)) if *id == snapshot);
+                process.work.retain(|work| !is_of(work));
+            }
             if !reads_ready.is_empty() {
                 process.work.push_back(Work::Serve(reads_ready));
             }
         }
-        Outgoing { send, log_reads, answers, reads_refused, halt }
+        Outgoing { send, log_reads, state_reads, answers, reads_refused, halt }
     }
 
     /// Lets the state machine do the next `count_max` things in order; then it reports to the
@@ -270,7 +298,21 @@ impl Host {
                     let answers = reads.into_iter().map(answer).collect();
                     done.push(Done::Served(answers, process.applied));
                 }
-                Some(Work::Apply(delivery)) => {
+                Some(Work::Do(Task::Freeze(id))) => {
+                    process.snapshots.insert(id, self.machine.snapshot());
+                    done.push(Done::Frozen);
+                }
+                Some(Work::Do(Task::Restore(slot))) => {
+                    applied = Some(slot);
+                    if slot <= process.applied {
+                        done.push(Done::Passed);
+                        continue;
+                    }
+                    process.applied = slot;
+                    self.machine.restore(slot, &self.disk.state(slot));
+                    done.push(Done::Restored(slot, self.machine.digest()));
+                }
+                Some(Work::Do(Task::Apply(delivery))) => {
                     applied = Some(delivery.slot);
                     if delivery.slot <= process.applied {
                         done.push(Done::Passed);
@@ -295,6 +337,30 @@ impl Host {
         }
         let durable = self.machine.durable();
         (done, applied.map(|slot| Input::Applied { slot, durable }))
+    }
+
+    /// Answers a read of a state; `None` if it is of a snapshot that is yet to be taken, or is not wanted
+    /// any more.
+    pub(super) fn read_state(&mut self, read: &StateRead) -> Option<Bytes> {
+        let bytes_max = read.bytes_max;
+        match read.source {
+            StateSource::Stored { slot, offset } => {
+                Some(self.disk.durable().states.read(slot, offset, bytes_max))
+            }
+            StateSource::Snapshot(id) => {
+                let rest = self.process.as_mut()?.snapshots.get_mut(&id)?;
+                Some(rest.split_to(rest.len().min(bytes_max)))
+            }
+        }
+    }
+
+    /// Whether a read of a state waits for the state machine.
+    pub(super) fn will_freeze(&self, read: &StateRead) -> bool {
+        let Some(process) = &self.process else { return false };
+        process.work.iter().any(|work| match work {
+            Work::Do(Task::Freeze(id)) => read.source == StateSource::Snapshot(*id),
+            _ => false,
+        })
     }
 
     /// Answers a log read.

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::{
     check::{Check, Violation, ensure},
     occurrence::{Occurrence, Occurrences},
@@ -11,7 +13,8 @@ use super::{
 };
 use crate::{
     message::{Accept, Accepted, Message, Promise, Watermark},
-    port::{Image, WriteBatch},
+    port::{Checkpoint, Image, StateHasher, WriteBatch},
+    replica::SessionTable,
     types::{Ballot, Membership, NodeId, Phase, Slot, Value},
 };
 
@@ -38,6 +41,9 @@ pub(super) struct Ledger {
     prefix: Slot,
     /// The hash of the chosen prefix, as the first replica reported it.
     hashes: BTreeMap<Slot, u64>,
+    /// The session table as of the chosen prefix, and a digest of it for each slot.
+    sessions: SessionTable,
+    session_digests: BTreeMap<Slot, u64>,
 }
 
 impl Ledger {
@@ -54,6 +60,9 @@ impl Ledger {
             chosen: BTreeMap::new(),
             prefix: Slot::ZERO,
             hashes: BTreeMap::new(),
+            sessions: SessionTable::restore(&Checkpoint::default(), membership)
+                .expect("an empty table"),
+            session_digests: BTreeMap::new(),
         }
     }
 
@@ -106,8 +115,13 @@ impl Ledger {
                     self.check_chosen(from, "teaches", *slot, value)?;
                 }
             }
+            Message::PulledState(piece) => self.told_watermark(from, piece.at)?,
             // A new leader's read index may be a slot that it has yet to see chosen.
-            Message::ReadReply(_) | Message::Pull(_) | Message::Propose(_) | Message::Read(_) => {}
+            Message::ReadReply(_)
+            | Message::Pull(_)
+            | Message::PullState(_)
+            | Message::Propose(_)
+            | Message::Read(_) => {}
         }
         Ok(())
     }
@@ -205,6 +219,19 @@ impl Ledger {
         if promise.from >= end {
             return Ok(());
         }
+        if promise.floor < promise.from {
+            // What it has voted for and compacted since is in the report all the same.
+            for slot in promise.from.through(disk.floor.min(end.previous())) {
+                let mut votes = self.votes.range((slot, Ballot::ZERO)..(slot, ballot));
+                ensure!(
+                    reported.contains_key(&slot)
+                        || !votes.any(|(_, voters)| voters.contains(&from)),
+                    "node {from} promises {ballot} without its vote in slot {slot}, which is compacted"
+                );
+            }
+        } else {
+            return Ok(());
+        }
         let votes = disk.records.range(promise.from..end).map(|(_, record)| record);
         for vote in votes.filter(|record| record.ballot < ballot) {
             let known = reported.get(&vote.slot);
@@ -263,7 +290,9 @@ impl Ledger {
             before.chosen.slot,
             chosen.slot
         );
-        for slot in before.chosen.slot.next().through(chosen.slot) {
+        self.written_checkpoint(node, batch, before, seen)?;
+        let floor = batch.floor.unwrap_or(before.floor);
+        for slot in before.chosen.slot.max(floor).next().through(chosen.slot) {
             let record = records.get(&slot).copied().or(before.records.get(&slot));
             let Some(record) = record else {
                 let what =
@@ -273,6 +302,59 @@ impl Ledger {
             self.check_chosen(node, "keeps below its watermark", slot, &record.value)?;
         }
         self.told_watermark(node, chosen)
+    }
+
+    /// A checkpoint is of what is chosen, has the sessions and the state as of its slot, and is no older
+    /// than the one before; the floor is at or below it.
+    fn written_checkpoint(
+        &mut self,
+        node: NodeId,
+        batch: &WriteBatch,
+        before: &Image,
+        seen: &mut Occurrences,
+    ) -> Result<(), Violation> {
+        let checkpoint = batch.checkpoint.as_ref().unwrap_or(&before.checkpoint);
+        let Watermark { slot, hash: _ } = checkpoint.at;
+        if batch.checkpoint.is_some() {
+            ensure!(
+                slot >= before.checkpoint.at.slot,
+                "node {node} puts a checkpoint of slot {slot} in place of one of {}",
+                before.checkpoint.at.slot
+            );
+            self.told_watermark(node, checkpoint.at)?;
+            let sessions = xxh3_64(&checkpoint.sessions);
+            ensure!(
+                self.session_digests.get(&slot) == Some(&sessions),
+                "the checkpoint of node {node} has other sessions than those as of slot {slot}"
+            );
+            seen.add(match checkpoint.state {
+                Some(_) => Occurrence::CheckpointWritten,
+                None => Occurrence::CheckpointOfDisk,
+            });
+            if batch.chosen.is_some_and(|chosen| chosen.slot == slot && batch.floor == Some(slot)) {
+                seen.add(Occurrence::CheckpointInstalled);
+            }
+        }
+        if let Some(state) = checkpoint.state.filter(|_| batch.checkpoint.is_some()) {
+            let mut states = before.states.clone();
+            states.apply(batch, &before.checkpoint);
+            let mut found = StateHasher::default();
+            found.update(&states.read(slot, 0, usize::MAX));
+            ensure!(
+                found.summary() == state,
+                "the state of node {node} as of slot {slot} is {:?}, its checkpoint says {state:?}",
+                found.summary()
+            );
+        }
+        if let Some(floor) = batch.floor {
+            seen.add(Occurrence::FloorRaised);
+            ensure!(
+                before.floor <= floor && floor <= slot,
+                "node {node} compacts up to slot {floor}, after {}, with a checkpoint of slot {slot}",
+                before.floor
+            );
+        }
+        Ok(())
     }
 
     fn vote(
@@ -315,8 +397,14 @@ impl Ledger {
             seen.add(Occurrence::ChosenOutOfOrder);
         }
         self.chosen.insert(slot, (ballot, value.clone()));
-        while self.chosen.contains_key(&self.prefix.next()) {
+        while let Some((_, value)) = self.chosen.get(&self.prefix.next()) {
             self.prefix = self.prefix.next();
+            let batch = match value {
+                Value::Batch(batch) => Some(batch),
+                Value::Noop => None,
+            };
+            self.sessions.take_in(self.prefix, batch);
+            self.session_digests.insert(self.prefix, xxh3_64(&self.sessions.encode()));
         }
         let later = self.proposals.range((slot, ballot)..(slot.next(), Ballot::ZERO));
         for (&(_, later), other) in later {
@@ -384,7 +472,7 @@ impl Ledger {
         ensure!(disk.promised >= ballot, "node {from} votes at {ballot}, not promised durably");
         let (first, last) = (accepted.first, accepted.last);
         ensure!(first <= last, "node {from} votes for the empty range {first}..{last}");
-        for slot in first.through(last) {
+        for slot in first.max(disk.floor.next()).through(last) {
             let durable = disk.records.get(&slot);
             ensure!(
                 durable.is_some_and(|record| {

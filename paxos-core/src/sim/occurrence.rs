@@ -130,6 +130,10 @@ occurrences! {
     Stranded = "suspensions while links were cut",
     /// A leader was suspended among few, and its successor crashed.
     Deposed = "leaders replaced while suspended",
+    /// A node was away for long.
+    Overslept = "nodes that overslept",
+    /// A node crashed while it fetched a state or others fetched one from it.
+    StateInterrupted = "crashes that interrupted the transfer of a state",
     /// A clock ran a little fast or slow.
     Drifted = "drifting clocks",
     /// A clock ran up to twice as fast or as slow for a while.
@@ -190,6 +194,24 @@ occurrences! {
     PullAnswered = "pulls answered",
     /// The replica read its log back from the storage.
     LogRead = "log reads",
+    /// The replica read a piece of a state.
+    StateRead = "pieces of states read",
+    /// A checkpoint with its state became durable.
+    CheckpointWritten = "checkpoints with their states",
+    /// A checkpoint became durable whose state its machine keeps.
+    CheckpointOfDisk = "checkpoints without states",
+    /// Records left a log for good.
+    FloorRaised = "floors raised",
+    /// A node asked a peer for a state.
+    StateAsked = "pieces of states asked for",
+    /// A node sent the last piece of a state.
+    StateSent = "states sent",
+    /// A checkpoint of a peer took the place of the log.
+    CheckpointInstalled = "checkpoints of peers installed",
+    /// A state machine took over a state, a peer's or that of its own checkpoint.
+    StateTakenOver = "states taken over",
+    /// A node started with part of a state that it was fetching or making.
+    StateUnfinished = "starts with part of a state",
     /// A proposal was sent to another node.
     ProposalForwarded = "proposals forwarded",
     /// A proposal was passed on a second time.

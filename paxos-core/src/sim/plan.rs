@@ -41,6 +41,8 @@ pub(super) struct Plan {
     pub(super) command_bytes_max: usize,
     /// Which nodes' state machines have a state on disk.
     pub(super) machines_on_disk: Vec<bool>,
+    /// Whether equal states have other bytes on other nodes.
+    states_differ: bool,
     pub(super) ending: Ending,
 }
 
@@ -86,6 +88,7 @@ impl Plan {
             client_interval: election / pick(rng, &[2, 10, 40]),
             command_bytes_max: pick(rng, &[8, 64, 400]),
             machines_on_disk: (0..nodes).map(|_| rng.bool()).collect(),
+            states_differ: rng.u8(..3) == 0,
             ending: Ending::draw(rng, &membership, nodes),
             membership,
             config,
@@ -110,6 +113,11 @@ impl Plan {
     /// Whether this fault may strike.
     pub(super) fn has(&self, fault: Fault) -> bool {
         self.faults.contains(&fault)
+    }
+
+    /// How many bytes the states of a node have beside what they need.
+    pub(super) fn filler(&self, node: usize) -> usize {
+        if self.states_differ { 10 * node } else { 0 }
     }
 
     /// The settings of a node.
@@ -188,7 +196,9 @@ fn draw_config(rng: &mut fastrand::Rng, membership: &Membership) -> Config {
         cache_bytes_max: pick(rng, &[1, 600, default.cache_bytes_max]),
         delivery_bytes_max: pick(rng, &[1, 2000, default.delivery_bytes_max]),
         page_bytes_max: pick(rng, &[4000, default.page_bytes_max, default.page_bytes_max]),
-        checkpoint_slots: pick(rng, &[3, 20, default.checkpoint_slots]),
+        piece_bytes_max: pick(rng, &[40, 200, 1000, default.piece_bytes_max]),
+        checkpoint_slots: pick(rng, &[3, 20, 100, default.checkpoint_slots]),
+        checkpoint_bytes: pick(rng, &[500, 5000, default.checkpoint_bytes]),
         window_bytes_max: pick(rng, &[100, 2000, default.window_bytes_max]),
         outstanding_bytes_max: pick(rng, &[500, 5000, default.outstanding_bytes_max]),
         pending_ranges_max: pick(rng, &[8, default.pending_ranges_max, default.pending_ranges_max]),
@@ -220,7 +230,7 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "batches of {} commands and {} bytes, {} outstanding, {} for the disk, {} cached, \
-             {} delivered, pages of {} bytes, checkpoint every {}",
+             {} delivered, pages of {} bytes, pieces of {}, checkpoint every {} slots or {} bytes",
             config.batch_commands_max,
             config.batch_bytes_max,
             config.outstanding_commands_max,
@@ -228,7 +238,9 @@ impl fmt::Display for Plan {
             config.cache_bytes_max,
             config.delivery_bytes_max,
             config.page_bytes_max,
-            config.checkpoint_slots
+            config.piece_bytes_max,
+            config.checkpoint_slots,
+            config.checkpoint_bytes
         )?;
         write!(
             f,

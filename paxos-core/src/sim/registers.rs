@@ -129,6 +129,14 @@ impl Guest for Registers {
         self.held.get(&register_of(question)).copied().encode().into()
     }
 
+    fn snapshot(&self) -> Bytes {
+        self.held.encode()
+    }
+
+    fn restore(&mut self, _: Slot, snapshot: Bytes) {
+        self.held = decoded(&snapshot);
+    }
+
     fn digest(&self) -> u64 {
         self.held.iter().fold(0, |digest, (register, value)| {
             xxh3_64_with_seed(&value.to_le_bytes(), digest ^ u64::from(*register))

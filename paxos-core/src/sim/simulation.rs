@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     fmt,
+    io::{Cursor, Read},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
@@ -22,7 +23,7 @@ use super::{
     world::World,
 };
 use crate::{
-    port::{Codec, StateMachine},
+    port::{Codec, Snapshot, StateMachine},
     types::Slot,
 };
 
@@ -92,9 +93,10 @@ impl Default for Simulation {
 }
 
 impl Simulation {
-    /// Of the machine that `start` makes, in its first state. After a crash a new one takes in the
-    /// same commands again, from the first or as far as its state is taken to be on disk; what the
-    /// machine itself says of its [`durable`](StateMachine::durable) slot is not asked for.
+    /// Of the machine that `start` makes, in its first state. After a crash a new one takes over the last
+    /// [`snapshot`](StateMachine::snapshot) and takes in the same commands again, or those up to which its
+    /// state is taken to be on disk; what the machine itself says of its
+    /// [`durable`](StateMachine::durable) slot is not asked for.
     pub fn of<M: Simulated>(start: impl Fn() -> M + Send + Sync + 'static) -> Simulation {
         let application = Arc::new(Embedded(start));
         Simulation { application, restriction: Restriction::default() }
@@ -285,6 +287,20 @@ impl<M: Simulated> Guest for EmbeddedGuest<M> {
     fn read(&self, question: u64) -> Answer {
         let response = self.0.read(question);
         Answer { bytes: Bytes::new(), response: response.map(|it| Rc::new(it) as Rc<dyn Any>) }
+    }
+
+    fn snapshot(&self) -> Bytes {
+        let mut bytes = Vec::new();
+        let read = self.0.snapshot().into_reader();
+        let read = read.and_then(|mut reader| reader.read_to_end(&mut bytes));
+        read.expect("a snapshot can be read");
+        bytes.into()
+    }
+
+    fn restore(&mut self, slot: Slot, snapshot: Bytes) {
+        let snapshot = M::Snapshot::from_reader(Box::new(Cursor::new(snapshot)));
+        let restored = snapshot.and_then(|snapshot| self.0.restore(slot, snapshot));
+        restored.expect("a state machine takes back what it has given");
     }
 
     fn digest(&self) -> u64 {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::host::Input;
 use crate::{
-    message::{Message, Record, Watermark},
-    port::WriteBatch,
+    message::{Message, PullState, PulledState, Record, Watermark},
+    port::{StateChunk, WriteBatch},
     replica::{Delivery, Proposal, Verdict},
     types::{Ballot, Batch, RequestId, Slot, Value},
 };
@@ -30,6 +30,8 @@ pub(super) fn kind(message: &Message) -> &'static str {
         Message::HeartbeatReply(_) => "HeartbeatReply",
         Message::Pull(_) => "Pull",
         Message::Pulled(_) => "Pulled",
+        Message::PullState(_) => "PullState",
+        Message::PulledState(_) => "PulledState",
         Message::Propose(_) => "Propose",
         Message::Read(_) => "Read",
         Message::ReadReply(_) => "ReadReply",
@@ -105,6 +107,20 @@ pub(super) fn message(message: &Message) -> String {
             }
             let _ = write!(line, "; chosen {}", pulled.chosen);
             line
+        }
+        Message::PullState(pull) => {
+            let PullState { slot, offset, .. } = pull;
+            format!("{name} {} state as of {slot}, from byte {offset}", self::number(pull.number))
+        }
+        Message::PulledState(piece) => {
+            let PulledState { at, offset, bytes, .. } = piece;
+            let end = if piece.end.is_some() { ", the last" } else { "" };
+            format!(
+                "{name} {}: state as of {}, {} bytes from {offset}{end}",
+                self::number(piece.number),
+                at.slot,
+                bytes.len()
+            )
         }
         Message::Propose(propose) => {
             let commands: Vec<_> = propose
@@ -197,8 +213,15 @@ pub(super) fn write_batch(batch: &WriteBatch) -> String {
     if let Some(Watermark { slot, .. }) = batch.chosen {
         parts.push(format!("chosen {slot}"));
     }
+    for StateChunk { slot, offset, bytes } in &batch.state {
+        parts.push(format!("state as of {slot}, {} bytes from {offset}", bytes.len()));
+    }
     if let Some(checkpoint) = &batch.checkpoint {
-        parts.push(format!("checkpoint as of {}", checkpoint.at.slot));
+        let with = if checkpoint.state.is_some() { " with its state" } else { "" };
+        parts.push(format!("checkpoint as of {}{with}", checkpoint.at.slot));
+    }
+    if let Some(floor) = batch.floor {
+        parts.push(format!("floor {floor}"));
     }
     for peer in batch.peers.keys() {
         parts.push(format!("peer {peer}"));
@@ -239,7 +262,11 @@ pub(super) fn input(input: &Input) -> String {
         Input::LogRead { id, records: found } => {
             format!("log read {}:{}", id.0, records(found))
         }
-        Input::Applied { slot, durable } => format!("applied {slot}, durable {durable}"),
+        Input::StateRead { id, bytes } => format!("state read {}: {} bytes", id.0, bytes.len()),
+        Input::Applied { slot, durable: None } => format!("applied {slot}"),
+        Input::Applied { slot, durable: Some(durable) } => {
+            format!("applied {slot}, durable {durable}")
+        }
         Input::DiskFull(true) => "disk full".to_owned(),
         Input::DiskFull(false) => "disk has room".to_owned(),
         Input::Tick => "tick".to_owned(),

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use paxos_core::{
     Replica,
     message::{Message, PollReply},
-    replica::{Effects, Proposal, Role},
+    replica::{Effects, Proposal, Role, Task},
     types::{Ballot, ClientId, Instant, NodeId, RequestId, Slot, Value},
 };
 
@@ -66,7 +66,7 @@ impl Node {
         let mut disk = Disk::default();
         let recovered = disk.recover(id);
         let replica =
-            Replica::new(world.config(id), recovered, Instant::ZERO).expect("sound settings");
+            Replica::new(world.config(id), recovered, None, Instant::ZERO).expect("sound settings");
         let mut node = Node { id, now: Instant::ZERO, replica, disk };
         for sequence in 1..=commands {
             let client = ClientId { name: world.client_of(id), epoch: 1 };
@@ -118,7 +118,7 @@ impl Node {
             Event::Crash(kept) => {
                 outcome.votes.extend(self.disk.crash(self.id, *kept)?);
                 let recovered = self.disk.recover(self.id);
-                self.replica = Replica::new(world.config(self.id), recovered, self.now)
+                self.replica = Replica::new(world.config(self.id), recovered, None, self.now)
                     .expect("sound settings");
                 // The first input, whichever it is, delivers again what was known to be chosen.
                 self.step(world, Input::Tick, outcome)?;
@@ -149,7 +149,9 @@ impl Node {
         }
         let is_carried = |(to, message): &(NodeId, Message)| (world.carries)(self.id, *to, message);
         outcome.sent.extend(effects.send.into_iter().filter(is_carried));
-        outcome.delivered.extend(effects.deliver.into_iter().map(|d| (d.slot, d.value)));
+        let delivered = effects.tasks.iter().filter_map(Task::delivery);
+        let delivered = delivered.map(|delivery| (delivery.slot, delivery.value.clone()));
+        outcome.delivered.extend(delivered);
         if let Some((id, batch)) = effects.persist {
             self.disk.write(id, batch);
         }

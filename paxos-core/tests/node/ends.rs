@@ -4,6 +4,7 @@ use paxos_core::{
     ConfigError, Node,
     node::{NodeError, ProposeError, ReadError, StartError},
     port::StorageError,
+    replica::ReplicaError,
     types::{ClusterId, Membership, NodeId},
 };
 use paxos_storage::MemoryStorage;
@@ -139,5 +140,5 @@ async fn a_state_machine_that_has_lost_its_data_is_refused() {
         .start(DurableLedger::default())
         .await
         .expect_err("its commands would be taken for duplicates");
-    assert!(matches!(error, StartError::StateMachineBehind { .. }), "{error}");
+    assert!(matches!(error, StartError::Replica(ReplicaError::StateMissing { .. })), "{error}");
 }

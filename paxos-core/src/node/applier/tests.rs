@@ -64,14 +64,21 @@ fn fresh(slot: u64, commands: &[u64]) -> Delivery {
 
 type Done = (Result<Option<Position>, NodeError>, VecDeque<Responses<u64>>);
 
+/// The storage has a state as of every slot: the number of the slot, three times.
+fn applier_of(state_machine: Sum) -> Applier<Sum> {
+    let open_state = |Slot(slot): Slot| (slot * 3, vec![slot]).into_reader().expect("in memory");
+    Applier::new(state_machine, Box::new(open_state))
+}
+
 fn work(applier: &mut Applier<Sum>, deliveries: Vec<Delivery>, reads: Vec<ReadTask<Sum>>) -> Done {
-    let mut responses = VecDeque::new();
-    let done = applier.work(&mut Work { deliveries, reads }, &mut responses);
-    (done, responses)
+    let tasks = deliveries.into_iter().map(Task::Apply).collect();
+    let mut results = Results::default();
+    let done = applier.work(&mut Work { tasks, reads }, &mut results);
+    (done, results.responses)
 }
 
 fn position(applied: u64, durable: u64) -> Result<Option<Position>, NodeError> {
-    Ok(Some(Position { applied: Slot(applied), durable: Slot(durable) }))
+    Ok(Some(Position { applied: Slot(applied), durable: Some(Slot(durable)) }))
 }
 
 #[test]
@@ -80,7 +87,7 @@ fn commands_are_applied_before_the_reads_behind_them() {
     let read: ReadTask<Sum> = Box::new(|state| {
         reply.send(state.expect("served").total).expect("the test waits");
     });
-    let mut applier = Applier::new(Sum::default());
+    let mut applier = applier_of(Sum::default());
     let noop = Delivery { slot: Slot(2), value: Value::Noop, verdicts: Default::default() };
     let (done, mut responses) =
         work(&mut applier, vec![fresh(1, &[3, 4]), noop, fresh(3, &[5])], vec![read]);
@@ -99,7 +106,7 @@ fn responses_are_given_by_the_place_of_the_command_in_the_batch() {
     let commands = [1u64.encode(), 2u64.encode(), garbage, 4u64.encode(), 8u64.encode()];
     let verdicts =
         [Verdict::Duplicate, Verdict::Fresh, Verdict::Fresh, Verdict::Expired, Verdict::Fresh];
-    let mut applier = Applier::new(Sum::default());
+    let mut applier = applier_of(Sum::default());
     let (done, mut responses) =
         work(&mut applier, vec![delivery(1, &commands, &verdicts)], Vec::new());
     assert_eq!(done, position(1, 0));
@@ -111,7 +118,7 @@ fn responses_are_given_by_the_place_of_the_command_in_the_batch() {
 
 #[test]
 fn what_a_durable_state_machine_has_applied_is_not_applied_again() {
-    let mut applier = Applier::new(Sum { total: 10, recovered: Slot(2), ..Sum::default() });
+    let mut applier = applier_of(Sum { total: 10, recovered: Slot(2), ..Sum::default() });
     let replayed = (1..=3).map(|slot| fresh(slot, &[1])).collect();
     let (done, mut responses) = work(&mut applier, replayed, Vec::new());
     assert_eq!((done, applier.state_machine.total), (position(3, 2), 11));
@@ -125,12 +132,48 @@ fn what_a_durable_state_machine_has_applied_is_not_applied_again() {
 
 #[test]
 fn a_state_machine_that_breaks_its_contract_or_panics_is_told_on() {
-    let mut applier = Applier::new(Sum { forgets_responses: true, ..Sum::default() });
+    let mut applier = applier_of(Sum { forgets_responses: true, ..Sum::default() });
     let (done, _) = work(&mut applier, vec![fresh(1, &[1, 2])], Vec::new());
     assert_eq!(done, Err(NodeError::Responses { slot: Slot(1), commands: 2, responses: 0 }));
-    let (done, _) = work(&mut Applier::new(Sum::default()), vec![fresh(1, &[666])], Vec::new());
+    let (done, _) = work(&mut applier_of(Sum::default()), vec![fresh(1, &[666])], Vec::new());
     let Err(NodeError::Panicked { task: "state machine", message }) = done else {
         panic!("{done:?}");
     };
     assert!(message.contains("does not like"), "{message}");
+}
+
+/// A snapshot is as of the slot behind which it is taken, and a state takes the place of what was there;
+/// unless that is as new.
+#[test]
+fn a_state_is_frozen_and_put_in_place_where_the_tasks_say() {
+    for recovered in [0, 4, 5] {
+        let mut applier = applier_of(Sum { recovered: Slot(recovered), ..Sum::default() });
+        let tasks = vec![
+            Task::Apply(fresh(1, &[1])),
+            Task::Freeze(SnapshotId(7)),
+            Task::Apply(fresh(2, &[1])),
+            Task::Restore(Slot(5)),
+            Task::Freeze(SnapshotId(8)),
+            Task::Apply(fresh(6, &[1])),
+        ];
+        let mut results = Results::default();
+        let done = applier.work(&mut Work { tasks, reads: Vec::new() }, &mut results);
+        assert_eq!(done, position(6, recovered));
+        let expected = match recovered {
+            0 => [(SnapshotId(7), (1, vec![1])), (SnapshotId(8), (15, vec![5]))],
+            4 => [(SnapshotId(7), (0, vec![])), (SnapshotId(8), (15, vec![5]))],
+            _ => [(SnapshotId(7), (0, vec![])), (SnapshotId(8), (0, vec![]))],
+        };
+        assert_eq!(results.snapshots, expected, "durable up to {recovered}");
+    }
+}
+
+#[test]
+fn a_state_that_makes_no_sense_is_an_error_and_changes_nothing() {
+    let open_state = |_| Box::new(io::Cursor::new([0xff_u8; 3])) as Box<dyn Read + Send>;
+    let mut applier = Applier::new(Sum { total: 3, ..Sum::default() }, Box::new(open_state));
+    let work = &mut Work { tasks: vec![Task::Restore(Slot(5))], reads: Vec::new() };
+    let done = applier.work(work, &mut Results::default());
+    assert!(matches!(done, Err(NodeError::Restore { slot: Slot(5), .. })), "{done:?}");
+    assert_eq!(applier.state_machine.total, 3);
 }

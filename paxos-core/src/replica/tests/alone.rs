@@ -15,19 +15,37 @@ pub(super) struct Alone {
 
 impl Alone {
     pub(super) fn new(adjust: impl FnOnce(&mut Config, &mut Recovered)) -> Alone {
+        Alone::with_state(None, adjust)
+    }
+
+    /// With a state machine that keeps itself, if it is durable up to some slot.
+    pub(super) fn with_state(
+        durable: Option<Slot>,
+        adjust: impl FnOnce(&mut Config, &mut Recovered),
+    ) -> Alone {
         let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
         let mut config = Config::new(NodeId(1), membership);
         let mut recovered = recovered(NodeId(1));
         adjust(&mut config, &mut recovered);
-        let replica = Replica::new(config, recovered, Instant::ZERO).expect("sound");
+        // What is recovered has its state, too.
+        let durable = durable.or(Some(recovered.checkpoint.at.slot).filter(|slot| slot.0 > 0));
+        let replica = Replica::new(config, recovered, durable, Instant::ZERO).expect("sound");
         Alone { replica, now: Instant::ZERO, issued: WriteId(0) }
     }
 
     /// Has nothing, and follows node 2.
     pub(super) fn following(adjust: impl FnOnce(&mut Config)) -> Alone {
-        let mut alone = Alone::new(|config, _| adjust(config));
-        alone.hear(2, heartbeat(0));
-        alone
+        Alone::new(|config, _| adjust(config)).follow()
+    }
+
+    /// As [`following`](Alone::following), with a state machine that keeps itself.
+    pub(super) fn following_on_disk(adjust: impl FnOnce(&mut Config)) -> Alone {
+        Alone::with_state(Some(Slot::ZERO), |config, _| adjust(config)).follow()
+    }
+
+    fn follow(mut self) -> Alone {
+        self.hear(2, heartbeat(0));
+        self
     }
 
     /// Leads, with node 2's promise, and has proposed nothing.

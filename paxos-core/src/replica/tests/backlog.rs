@@ -135,7 +135,7 @@ fn a_leader_proposes_nothing_while_its_disk_is_behind() {
 
 #[test]
 fn a_session_table_waits_until_the_disk_has_caught_up() {
-    let mut alone = Alone::following(|config| {
+    let mut alone = Alone::following_on_disk(|config| {
         config.backlog_bytes_max = 1;
         config.checkpoint_slots = 1;
     });
@@ -145,13 +145,12 @@ fn a_session_table_waits_until_the_disk_has_caught_up() {
     alone.persist();
     let chosen = Watermark { slot: Slot(1), hash };
     let heartbeat = Heartbeat { ballot: super::alone::ballot(1), round: 2, chosen };
-    assert_eq!(alone.hear(2, Message::Heartbeat(heartbeat)).deliver.len(), 1);
+    assert_eq!(alone.hear(2, Message::Heartbeat(heartbeat)).tasks.len(), 1);
     alone.hear(2, accept(2, Value::Noop, 0));
     assert!(is_behind(&alone));
-    let applied = || Input::Applied { slot: Slot(1), durable: Slot(1) };
-    assert!(alone.step(applied()).persist.is_none());
-    alone.persist();
-    let (_, batch) = alone.step(applied()).persist.expect("it is late, and not lost");
+    let applied = Input::Applied { slot: Slot(1), durable: Some(Slot(1)) };
+    assert!(alone.step(applied).persist.is_none());
+    let (_, batch) = alone.persist().persist.expect("it is late, and not lost");
     assert_eq!(batch.checkpoint.map(|checkpoint| checkpoint.at.slot), Some(Slot(1)));
 }
 

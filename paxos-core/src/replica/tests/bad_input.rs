@@ -75,7 +75,8 @@ fn a_ballot_out_of_all_proportion_leaves_room_for_elections() {
 fn a_promise_with_a_hole_is_no_promise() {
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
     let config = Config::new(NodeId(1), membership);
-    let mut replica = Replica::new(config, recovered(NodeId(1)), Instant::ZERO).expect("sound");
+    let mut replica =
+        Replica::new(config, recovered(NodeId(1)), None, Instant::ZERO).expect("sound");
     let now = replica.next_deadline().expect("the poll");
     let effects = replica.step(now, Input::Tick);
     let Some(Message::Poll(poll)) = effects.broadcast.first() else { panic!("{effects:?}") };

@@ -222,7 +222,7 @@ fn a_candidate_that_finds_damage_halts_and_does_nothing_else() {
     };
     let effects = hear(&mut replica, now, 3, Message::Promise(promise));
     assert!(matches!(effects.halt, Some(Halt::Diverged { slot: Slot(1), .. })), "{effects:?}");
-    assert_eq!((effects.send, effects.persist, effects.deliver), (vec![], None, vec![]));
+    assert_eq!((effects.send, effects.persist, effects.tasks), (vec![], None, vec![]));
 }
 
 #[test]

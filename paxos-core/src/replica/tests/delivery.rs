@@ -8,7 +8,7 @@ use super::{
 
 /// Has `count` noops chosen, and nothing applied.
 fn with_chosen(count: u64, adjust: impl FnOnce(&mut Config)) -> (Alone, Vec<u64>) {
-    let mut alone = Alone::following(adjust);
+    let mut alone = Alone::following_on_disk(adjust);
     let mut delivered = Vec::new();
     for slot in 1..=count {
         delivered.extend(slots(&alone.hear(2, accept(slot, Value::Noop, slot))));
@@ -17,11 +17,11 @@ fn with_chosen(count: u64, adjust: impl FnOnce(&mut Config)) -> (Alone, Vec<u64>
 }
 
 fn slots(effects: &Effects) -> Vec<u64> {
-    effects.deliver.iter().map(|delivery| delivery.slot.0).collect()
+    effects.tasks.iter().filter_map(Task::delivery).map(|delivery| delivery.slot.0).collect()
 }
 
 fn applied(slot: u64, durable: u64) -> Input {
-    Input::Applied { slot: Slot(slot), durable: Slot(durable) }
+    Input::Applied { slot: Slot(slot), durable: Some(Slot(durable)) }
 }
 
 #[test]

@@ -74,15 +74,15 @@ fn what_is_chosen_and_not_delivered_gets_no_second_slot() {
     for sequence in [1, 2] {
         assert_eq!(proposed(&alone.hear(2, propose(sequence)), 2), [sequence]);
         let mut effects = alone.persist();
-        delivered.append(&mut effects.deliver);
-        delivered.append(&mut alone.hear(2, accepted(ballot, sequence)).deliver);
+        delivered.append(&mut deliveries(&mut effects));
+        delivered.append(&mut deliveries(&mut alone.hear(2, accepted(ballot, sequence))));
     }
     let slots = |delivered: &[Delivery]| delivered.iter().map(|d| d.slot.0).collect::<Vec<_>>();
     assert_eq!(slots(&delivered), [1], "the state machine is still busy with it");
     assert_eq!(alone.replica.status(alone.now).chosen, Slot(2));
     assert_eq!(proposed(&alone.hear(2, propose(2)), 2), [0; 0]);
-    let applied = alone.step(Input::Applied { slot: Slot(1), durable: Slot::ZERO });
-    assert_eq!(slots(&applied.deliver), [2]);
+    let mut applied = alone.step(Input::Applied { slot: Slot(1), durable: None });
+    assert_eq!(slots(&deliveries(&mut applied)), [2]);
     assert_eq!(proposed(&alone.hear(2, propose(2)), 2), [0; 0], "it has had its effect");
 }
 

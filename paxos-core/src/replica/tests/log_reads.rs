@@ -14,7 +14,7 @@ fn restarted() -> (Replica, Effects) {
     let config = Config::new(NodeId(1), membership);
     let chosen = Watermark { slot: Slot(3), hash: 7 };
     let recovered = Recovered { chosen, incarnation: 2, ..recovered(NodeId(1)) };
-    let mut replica = Replica::new(config, recovered, Instant::ZERO).expect("sound");
+    let mut replica = Replica::new(config, recovered, None, Instant::ZERO).expect("sound");
     let effects = replica.step(Instant::ZERO, Input::Tick);
     (replica, effects)
 }
@@ -31,7 +31,7 @@ fn a_record_that_is_missing_halts_the_node() {
         let records = slots.iter().copied().map(record).collect();
         let effects = replica.step(Instant::ZERO, Input::LogRead { id, records });
         assert_eq!(effects.halt, Some(Halt::Lost { slot: Slot(lost) }), "from {slots:?}");
-        assert_eq!(effects.deliver.len(), 0);
+        assert_eq!(effects.tasks, []);
     }
 }
 

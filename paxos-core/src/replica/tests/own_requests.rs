@@ -143,11 +143,11 @@ fn a_deadline_holds_until_the_command_is_applied() {
         let (mut alone, ballot) = Alone::leading(|_| {});
         alone.propose_within(request(1, 1), 1, SHORT);
         let effects = alone.hear(2, accepted(ballot, 1));
-        assert_eq!(effects.deliver, []);
+        assert_eq!(effects.tasks, []);
         let effects = alone.hear(3, accepted(ballot, 1));
-        assert_eq!(effects.deliver.len(), 1);
+        assert_eq!(effects.tasks.len(), 1);
         assert_eq!(alone.answers(), [], "delivered is not applied");
-        let applied = Input::Applied { slot: Slot(1), durable: Slot::ZERO };
+        let applied = Input::Applied { slot: Slot(1), durable: None };
         let outcome = if is_applied {
             alone.step(applied);
             Outcome::Applied { slot: Slot(1), index: 0 }
@@ -157,7 +157,7 @@ fn a_deadline_holds_until_the_command_is_applied() {
         };
         assert_eq!(alone.answers(), [(request(1, 1), outcome)]);
         alone.wait(SHORT * 2);
-        alone.step(Input::Applied { slot: Slot(1), durable: Slot::ZERO });
+        alone.step(Input::Applied { slot: Slot(1), durable: None });
         assert_eq!(alone.answers(), [], "each is answered once");
     }
 }
@@ -171,7 +171,7 @@ fn commands_without_an_answer_are_bounded_while_the_state_machine_stands_still()
         alone.hear(3, accepted(ballot, number));
     }
     assert_eq!(refusal(&mut alone, request(1, 4), 1), Some(Refusal::Busy));
-    alone.step(Input::Applied { slot: Slot(1), durable: Slot::ZERO });
+    alone.step(Input::Applied { slot: Slot(1), durable: None });
     assert_eq!(alone.answers().len(), 1);
     assert_eq!(refusal(&mut alone, request(1, 4), 1), None);
 }

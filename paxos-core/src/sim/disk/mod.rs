@@ -11,6 +11,8 @@ use std::{
     ops::RangeInclusive,
 };
 
+use bytes::Bytes;
+
 pub(super) use self::rot::{Damage, Place};
 use self::{
     journal::{Journal, Loss},
@@ -18,7 +20,7 @@ use self::{
 };
 use crate::{
     message::Record,
-    port::{Image, Recovered, WriteBatch, cut_off},
+    port::{Image, Recovered, StateHasher, WriteBatch, cut_off},
     replica::WriteId,
     types::{ClusterId, Identity, NodeId, Slot, StoreId},
 };
@@ -151,6 +153,25 @@ impl Disk {
     /// What is unfinished, in order.
     pub(super) fn unfinished(&self) -> impl ExactSizeIterator<Item = &WriteBatch> {
         self.unfinished.iter().map(|(_, batch)| batch)
+    }
+
+    /// The whole state of the checkpoint of this slot.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, or not all of it.
+    pub(super) fn state(&self, slot: Slot) -> Bytes {
+        let Image { states, checkpoint, .. } = &self.durable;
+        assert_eq!(
+            checkpoint.slot_of_state(),
+            Some(slot),
+            "a state as of {slot} is to be taken over"
+        );
+        let bytes = states.read(slot, 0, usize::MAX);
+        let mut hasher = StateHasher::default();
+        hasher.update(&bytes);
+        assert_eq!(checkpoint.state, Some(hasher.summary()), "the state as of {slot} is another");
+        bytes
     }
 
     /// As [`Storage::read`](crate::port::Storage::read), which leaves open whether unfinished

@@ -49,6 +49,9 @@ impl World<'_> {
             Happening::LogRead { node, life, id, records } if self.is_life(node, life) => {
                 self.log_read(node, life, id, records)
             }
+            Happening::StateRead { node, life, read } if self.is_life(node, life) => {
+                self.state_read(node, life, read)
+            }
             Happening::Worked { node, life } if self.is_life(node, life) => self.worked(node),
             Happening::CrashInWrite { node, life, mut rng }
                 if self.has_faults && self.is_life(node, life) =>
@@ -74,6 +77,9 @@ impl World<'_> {
                 self.stations[node].disk_slowness = 1;
                 self.stations[node].disk_is_full = false;
                 Ok(())
+            }
+            Happening::Interrupt { node, until, rng } if self.has_faults => {
+                self.interrupt(node, until, rng)
             }
             Happening::Suspend { node, until } if self.has_faults => {
                 self.suspend(node, until);

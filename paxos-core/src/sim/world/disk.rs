@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Checked, World, id_of};
 use crate::{
     message::Record,
-    replica::{LogRead, LogReadId},
+    replica::{LogRead, LogReadId, StateRead},
     sim::{
         agenda::Happening, disk::Damage, host::Input, mishap::FailingOperation,
         occurrence::Occurrence,
@@ -72,6 +72,35 @@ impl World<'_> {
         };
         self.seen.add(Occurrence::LogRead);
         self.give(node, Input::LogRead { id, records })
+    }
+
+    /// A node reads a piece of a state.
+    pub(super) fn plan_state_read(&mut self, node: usize, read: StateRead) {
+        let station = &mut self.stations[node];
+        let Some(life) = station.host.incarnation() else { return };
+        let at = self.now + self.plan.disk_latency(&mut station.rng);
+        self.agenda.plan(at, Happening::StateRead { node, life, read });
+    }
+
+    /// A read of a state comes to its end, or waits for the state machine.
+    pub(super) fn state_read(&mut self, node: usize, life: u64, read: StateRead) -> Checked {
+        if let Some(until) = self.held_up_until(node) {
+            self.agenda.plan(until, Happening::StateRead { node, life, read });
+            return Ok(());
+        }
+        let station = &mut self.stations[node];
+        let Some(bytes) = station.host.read_state(&read) else {
+            if station.host.will_freeze(&read) {
+                let again = self.now + self.plan.election_timeout() / 50;
+                self.agenda.plan(again, Happening::StateRead { node, life, read });
+            }
+            return Ok(());
+        };
+        if let Some(rng) = FailingOperation::strike(&mut station.failing_read) {
+            return self.disk_fails(node, Occurrence::ReadFailed, rng);
+        }
+        self.seen.add(Occurrence::StateRead);
+        self.give(node, Input::StateRead { id: read.id, bytes })
     }
 
     /// A write comes to its end.

@@ -80,7 +80,7 @@ impl World<'_> {
         self.finish(&remains.demanded)?;
         for &node in &remains.demanded {
             let host = &self.stations[node].host;
-            self.history.check_final(host.id, host.machine.commands().map(|(id, _)| id))?;
+            self.history.check_final(host.id, host.machine.applied())?;
         }
         let explained = self.workload.judge(&self.calls);
         explained.map_err(|what| Violation::of(Check::Linearizability, what))?;
@@ -105,13 +105,19 @@ impl World<'_> {
             station.failing_write = None;
             station.failing_read = None;
             station.resume(self.now);
+            // What it was to do once it goes on, it does now.
+            (station.wake_at, station.tick_at) = (None, None);
             station.crash_point = None;
             station.crash_in_write = None;
             if !station.host.is_running() {
                 self.start(node)?;
-            } else if self.stations[node].has_clock_beyond_bound() {
+                continue;
+            }
+            if self.stations[node].has_clock_beyond_bound() {
                 self.set_clock_rate(node, 1.0);
             }
+            self.call(node)?;
+            self.plan_tick(node);
         }
         Ok(())
     }

@@ -93,7 +93,11 @@ impl<'a> World<'a> {
             let config = plan.config(node, rng.u64(..));
             let host = Host::new(
                 config,
-                Machine::new(plan.machines_on_disk[node], Arc::clone(&application)),
+                Machine::new(
+                    plan.machines_on_disk[node],
+                    plan.filler(node),
+                    Arc::clone(&application),
+                ),
             );
             Station::new(host, rng.fork())
         };

@@ -3,7 +3,7 @@
 use super::{Checked, World, id_of};
 use crate::{
     message::Message,
-    replica::{Effects, Outcome, Refusal, Role},
+    replica::{Delivery, Effects, Outcome, Refusal, Role, Task},
     sim::{
         agenda::Happening,
         application::Answer,
@@ -28,10 +28,17 @@ fn index_of(node: NodeId) -> usize {
 impl World<'_> {
     /// Checks and carries out what a step asks for.
     pub(super) fn after_step(&mut self, node: usize, mut effects: Effects) -> Checked {
-        for delivery in &effects.deliver {
-            let (workload, seen) = (&self.workload, &mut self.seen);
-            self.history.delivered(id_of(node), delivery, workload, seen)?;
-            self.ledger.check_chosen(id_of(node), "delivers", delivery.slot, &delivery.value)?;
+        for task in &effects.tasks {
+            match task {
+                Task::Apply(delivery) => {
+                    let (workload, seen) = (&self.workload, &mut self.seen);
+                    self.history.delivered(id_of(node), delivery, workload, seen)?;
+                    let Delivery { slot, value, .. } = delivery;
+                    self.ledger.check_chosen(id_of(node), "delivers", *slot, value)?;
+                }
+                Task::Restore(slot) => self.history.taken_over(id_of(node), *slot)?,
+                Task::Freeze(_) => {}
+            }
         }
         let mut crash = self.due_crash(node, &effects);
         if let Some(crash) = &mut crash {
@@ -70,7 +77,7 @@ impl World<'_> {
     }
 
     fn carry_out(&mut self, node: usize, outgoing: Outgoing) -> Checked {
-        let Outgoing { send, log_reads, answers, reads_refused, halt } = outgoing;
+        let Outgoing { send, log_reads, state_reads, answers, reads_refused, halt } = outgoing;
         if let Some(halt) = halt {
             return Err(Violation::of(CHECK, format!("node {} halts: {halt}", id_of(node))));
         }
@@ -80,6 +87,9 @@ impl World<'_> {
         let life = self.stations[node].host.incarnation().expect("it has just made a step");
         for read in log_reads {
             self.plan_log_read(node, &read);
+        }
+        for read in state_reads {
+            self.plan_state_read(node, read);
         }
         for (id, outcome, answer) in answers {
             match outcome {
@@ -169,6 +179,8 @@ impl World<'_> {
             Message::Promise(promise) if promise.next.is_some() => Occurrence::PromisePaged,
             Message::Pull(_) => Occurrence::PullAsked,
             Message::Pulled(pulled) if !pulled.values.is_empty() => Occurrence::PullAnswered,
+            Message::PullState(_) => Occurrence::StateAsked,
+            Message::PulledState(piece) if piece.end.is_some() => Occurrence::StateSent,
             Message::Propose(propose) if propose.hops > 0 => Occurrence::ProposalPassedOn,
             Message::Propose(_) => Occurrence::ProposalForwarded,
             Message::Read(_) => Occurrence::ReadForwarded,
@@ -212,7 +224,16 @@ impl World<'_> {
     /// The state machine of a node has done something.
     pub(super) fn done(&mut self, node: usize, done: Done) -> Checked {
         match done {
-            Done::Passed => {}
+            Done::Passed | Done::Frozen => {}
+            Done::Restored(slot, digest) => {
+                self.trace.note(self.now, [25, node as u64, digest], || {
+                    format!("{} takes over the state as of slot {slot}", id_of(node))
+                });
+                self.seen.add(Occurrence::StateTakenOver);
+                self.history.applied(id_of(node), slot, digest)?;
+                let state = self.stations[node].host.machine.check();
+                state.map_err(|what| Violation::of(Check::StateMachine, what))?;
+            }
             Done::Applied { delivery, answers, digest } => {
                 self.trace.note(self.now, [9, node as u64, digest], || {
                     format!("{} applies {}", id_of(node), transcript::delivery(&delivery))

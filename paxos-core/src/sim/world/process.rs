@@ -38,6 +38,9 @@ impl World<'_> {
         if started.machine_is_ahead {
             self.seen.add(Occurrence::MachineAheadOfLog);
         }
+        if started.has_unfinished_state {
+            self.seen.add(Occurrence::StateUnfinished);
+        }
         self.history.started(id_of(node), started.delivered);
         self.trace.note(self.now, [1, node as u64, started.incarnation], || {
             format!("{} starts, incarnation {}", id_of(node), started.incarnation)

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     config::Config,
     message::Message,
-    replica::{LogRead, Outcome, Role},
+    replica::{Delivery, LogRead, Outcome, Role, StateRead, Task},
     sim::{
         application::Nothing,
         check::Violation,
@@ -41,6 +41,7 @@ struct Actor {
     read: u64,
     role: Role,
     log_reads: Vec<LogRead>,
+    state_reads: Vec<StateRead>,
     disk_is_held: bool,
     /// How far its clock is behind.
     lag: Duration,
@@ -96,12 +97,13 @@ impl Stage {
         let actor = |node| Actor {
             host: Host::new(
                 Config::new(id_of(node), membership.clone()),
-                Machine::new(false, Arc::new(Nothing)),
+                Machine::new(false, 0, Arc::new(Nothing)),
             ),
             sequence: 0,
             read: 0,
             role: Role::Follower,
             log_reads: Vec::new(),
+            state_reads: Vec::new(),
             disk_is_held: false,
             lag: Duration::ZERO,
             suspended_at: None,
@@ -158,9 +160,16 @@ impl Stage {
         let clock = self.clock(node);
         let effects = self.actors[node].host.step(clock, inputs);
         self.note_role(node);
-        for delivery in &effects.deliver {
-            self.history.delivered(id_of(node), delivery, &Nobody, &mut self.seen)?;
-            self.ledger.check_chosen(id_of(node), "delivers", delivery.slot, &delivery.value)?;
+        for task in &effects.tasks {
+            match task {
+                Task::Apply(delivery) => {
+                    self.history.delivered(id_of(node), delivery, &Nobody, &mut self.seen)?;
+                    let Delivery { slot, value, .. } = delivery;
+                    self.ledger.check_chosen(id_of(node), "delivers", *slot, value)?;
+                }
+                Task::Restore(slot) => self.history.taken_over(id_of(node), *slot)?,
+                Task::Freeze(_) => {}
+            }
         }
         if let Some((id, batch)) = &effects.persist {
             let batch = transcript::write_batch(batch);
@@ -174,6 +183,7 @@ impl Stage {
             self.answer(node, id, outcome)?;
         }
         self.actors[node].log_reads.extend(outgoing.log_reads);
+        self.actors[node].state_reads.extend(outgoing.state_reads);
         self.send(node, outgoing.send)
     }
 
@@ -266,6 +276,15 @@ impl Stage {
             let records = self.actors[node].host.read_log(&read, false).expect("no disk rots here");
             self.step(node, vec![Input::LogRead { id: read.id, records }])?;
         }
+        for read in std::mem::take(&mut self.actors[node].state_reads) {
+            match self.actors[node].host.read_state(&read) {
+                Some(bytes) => {
+                    worked = true;
+                    self.step(node, vec![Input::StateRead { id: read.id, bytes }])?;
+                }
+                None => self.actors[node].state_reads.push(read),
+            }
+        }
         let (done, input) = self.actors[node].host.work(usize::MAX, false);
         for done in done {
             worked = true;
@@ -282,6 +301,11 @@ impl Stage {
         let id = id_of(node);
         match done {
             Done::Passed => {}
+            Done::Frozen => self.lines.push(format!("{id} takes a snapshot")),
+            Done::Restored(slot, digest) => {
+                self.lines.push(format!("{id} takes over the state as of slot {slot}"));
+                self.history.applied(id, slot, digest)?;
+            }
             Done::Applied { delivery, digest, .. } => {
                 self.lines.push(format!("{id} applies {}", transcript::delivery(&delivery)));
                 self.history.applied(id, delivery.slot, digest)?;

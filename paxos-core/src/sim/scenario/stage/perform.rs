@@ -159,6 +159,7 @@ impl Stage {
         actor.host.disk.crash(keeping, observe)?;
         actor.host.crash();
         actor.log_reads.clear();
+        actor.state_reads.clear();
         (actor.sequence, actor.read) = (0, 0);
         if unfinished > 0 {
             self.lines.push(format!("of {unfinished} unfinished writes {keeping} survive"));

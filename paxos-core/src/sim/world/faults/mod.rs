@@ -63,6 +63,7 @@ impl World<'_> {
             Fault::StuckMachine => self.stick_machine(node, rng),
             Fault::Pause => self.pause(node, rng),
             Fault::Depose => return self.depose(node, rng),
+            Fault::Oversleep => return self.oversleep(node, rng),
             Fault::Warp => self.warp(node, rng),
             Fault::Jump => self.jump(node, rng),
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {

@@ -8,7 +8,7 @@ use crate::sim::{
     mishap::CrashPoint,
     network::Trouble,
     occurrence::Occurrence,
-    topology::Shape,
+    topology::{Links, Shape},
     world::{Checked, World},
 };
 
@@ -99,6 +99,51 @@ impl World<'_> {
         }
         let at = CrashPoint { steps: rng.u32(..3), rng };
         self.stations[node].crash_point = Some(at);
+        Ok(())
+    }
+
+    /// A node is down or cut off for as long as it takes the others to compact what it misses. When it is
+    /// back, a state is transferred, and at times one of the two ends crashes in the midst of that.
+    pub(super) fn oversleep(&mut self, node: usize, rng: &mut fastrand::Rng) -> Checked {
+        if !self.is_running(node) {
+            return Ok(());
+        }
+        self.seen.add(Occurrence::Overslept);
+        let until = self.now + self.plan.election_timeout().mul_f64(3.0 + 12.0 * rng.f64());
+        self.trace.note(self.now, [26, node as u64, 0], || {
+            format!("{} oversleeps until {:.6}", node + 1, until.as_secs_f64())
+        });
+        for _ in 0..rng.u32(..4) {
+            let victim = if rng.bool() { node } else { rng.usize(..self.plan.nodes) };
+            let last = until + self.plan.election_timeout() * 2;
+            let rng = rng.fork();
+            self.agenda.plan(until, Happening::Interrupt { node: victim, until: last, rng });
+        }
+        if rng.bool() {
+            let links = Links::of(self.plan.nodes, |from, to| from == node || to == node);
+            self.network.trouble(&links, Trouble::Cut, || until);
+            return Ok(());
+        }
+        self.agenda.plan(until, Happening::Restart { node, relapses: 0, rng: rng.fork() });
+        self.crash(node, rng)
+    }
+
+    /// Crashes a node as soon as it takes part in the transfer of a state, if it does in time.
+    pub(in crate::sim::world) fn interrupt(
+        &mut self,
+        node: usize,
+        until: Duration,
+        mut rng: fastrand::Rng,
+    ) -> Checked {
+        if self.now > until {
+            return Ok(());
+        }
+        if self.stations[node].host.transfers_state() && rng.bool() {
+            self.seen.add(Occurrence::StateInterrupted);
+            return self.crash_for_a_while(node, &mut rng);
+        }
+        let again = self.now + self.plan.disk_latency(&mut rng) * 3;
+        self.agenda.plan(again, Happening::Interrupt { node, until, rng });
         Ok(())
     }
 
