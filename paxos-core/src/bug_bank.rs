@@ -159,6 +159,8 @@ bugs! {
     ///
     /// In Raft: advancing the commit index over entries that do not match the leader's.
     WatermarkOfAnotherBallot = "the watermark is trusted for a slot accepted at another ballot",
+    /// A node whose leader has damaged its log stops, and so do all others that hear that leader.
+    WhoeverHearsStops = "whoever hears of another log stops, although a quorum has its own",
     /// Catching up is served from the log, chosen or not.
     UnchosenTaught = "a value that is not chosen is taught as chosen",
 
@@ -209,10 +211,9 @@ bugs! {
     ReadBeforeRestored = "a read is served before a state is in place",
     /// A transfer that took long ends when the log has got further.
     OlderStateInstalled = "an older state takes the place of a newer one",
-    /// What was fetched before a restart or from another peer is taken for the same state.
-    StateUnverified = "a state is installed without looking whether it is whole and one",
-    /// A transfer goes on with whoever answers.
-    ResumedWithAnotherTail = "a state is completed with the tail of another one",
+    /// A transfer goes on with whoever answers, and what was fetched before and after a restart or from
+    /// two peers is taken for one state.
+    StateUnverified = "a state is completed with the tail of another one, and installed",
     /// Whoever has begun to send a state has to end it.
     OnePeerFetchedFrom = "a state is fetched from one and the same peer",
     /// A state that was frozen for a peer is sent to it for ever, although it has got further.

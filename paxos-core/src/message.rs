@@ -42,6 +42,10 @@ pub enum Message<V = Value> {
     Heartbeat(Heartbeat),
     /// The answer to [`Message::Heartbeat`]; waits for no disk.
     HeartbeatReply(HeartbeatReply),
+    /// A node that has found another hash of the chosen prefix than its own, to all: what do you have?
+    Compare(Compare),
+    /// The answer to [`Message::Compare`], from whoever still knows.
+    Compared(Compared),
     /// A node that misses chosen slots, to any peer.
     Pull(Pull),
     /// The answer to [`Message::Pull`].
@@ -206,11 +210,27 @@ pub struct HeartbeatReply {
     /// The round it answers.
     pub round: u64,
     /// The sender's chosen watermark.
-    pub chosen: Slot,
+    pub chosen: Watermark,
     /// The highest slot the sender has accepted at any ballot: a lost last Accept shows here.
     pub highest_accepted: Slot,
     /// Whether the sender's disk has room, brings writes to their end and keeps up: it would vote.
     pub can_write: bool,
+}
+
+/// See [`Message::Compare`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compare {
+    /// What the sender has.
+    pub at: Watermark,
+}
+
+/// See [`Message::Compared`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// The slot that was asked for.
+    pub slot: Slot,
+    /// The hash of the sender's chosen prefix up to there.
+    pub hash: u64,
 }
 
 /// See [`Message::Pull`].
@@ -266,7 +286,7 @@ pub struct PulledState {
     /// The piece.
     pub bytes: bytes::Bytes,
     /// With the last piece: what makes a checkpoint of the state.
-    pub end: Option<StateEnd>,
+    pub end: Option<Box<StateEnd>>,
 }
 
 /// The end of a state that is fetched.
@@ -324,6 +344,8 @@ impl<V> Message<V> {
             | Message::Reject(_)
             | Message::Heartbeat(_)
             | Message::HeartbeatReply(_)
+            | Message::Compare(_)
+            | Message::Compared(_)
             | Message::Read(_)
             | Message::ReadReply(_) => Lane::Control,
             Message::Accept(_)
@@ -371,6 +393,8 @@ impl<V> Message<V> {
             Message::Chosen(m) => Message::Chosen(m),
             Message::Heartbeat(m) => Message::Heartbeat(m),
             Message::HeartbeatReply(m) => Message::HeartbeatReply(m),
+            Message::Compare(m) => Message::Compare(m),
+            Message::Compared(m) => Message::Compared(m),
             Message::Pull(m) => Message::Pull(m),
             Message::Pulled(Pulled { number, values, chosen, floor }) => {
                 let values = values

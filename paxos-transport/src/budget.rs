@@ -50,6 +50,8 @@ pub(crate) fn weight(message: &Message) -> usize {
         | Message::Chosen(_)
         | Message::Heartbeat(_)
         | Message::HeartbeatReply(_)
+        | Message::Compare(_)
+        | Message::Compared(_)
         | Message::Pull(_)
         | Message::PullState(_)
         | Message::Read(_)

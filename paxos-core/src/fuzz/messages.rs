@@ -5,9 +5,9 @@ use bytes::Bytes;
 use super::{Script, Usual};
 use crate::{
     message::{
-        Accept, Accepted, ChosenUpTo, Heartbeat, HeartbeatReply, Message, Poll, PollReply, Prepare,
-        Promise, Propose, Pull, PullState, Pulled, PulledState, ReadReply, ReadRequest, Record,
-        Reject, StateEnd, Watermark,
+        Accept, Accepted, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply, Message, Poll,
+        PollReply, Prepare, Promise, Propose, Pull, PullState, Pulled, PulledState, ReadReply,
+        ReadRequest, Record, Reject, StateEnd, Watermark,
     },
     port::StateSummary,
     types::{BatchBuilder, ClientId, RequestId, Value},
@@ -15,7 +15,7 @@ use crate::{
 
 /// A message. It need not make sense, but its encoding is one of the format.
 pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
-    match script.below(17) {
+    match script.below(19) {
         0 => Message::Poll(Poll { number: number(script, usual), chosen: script.slot(usual) }),
         1 => Message::PollReply(PollReply {
             number: number(script, usual),
@@ -59,7 +59,7 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
         9 => Message::HeartbeatReply(HeartbeatReply {
             ballot: script.ballot(usual),
             round: number(script, usual),
-            chosen: script.slot(usual),
+            chosen: watermark(script, usual),
             highest_accepted: script.slot(usual),
             can_write: script.below(4) > 0,
         }),
@@ -80,19 +80,11 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             slot: script.slot(usual),
             offset: script.number(&[0, 3]),
         }),
-        16 => Message::PulledState(PulledState {
-            number: number(script, usual),
-            at: watermark(script, usual),
-            stamp: script.number(&[1]),
-            offset: script.number(&[0, 3]),
-            bytes: command(script),
-            end: script.flag().then(|| StateEnd {
-                summary: StateSummary {
-                    bytes: script.number(&[3]),
-                    hash: script.number(&usual.hashes),
-                },
-                sessions: command(script),
-            }),
+        16 => Message::PulledState(state_piece(script, usual)),
+        17 => Message::Compare(Compare { at: watermark(script, usual) }),
+        18 => Message::Compared(Compared {
+            slot: script.slot(usual),
+            hash: script.number(&usual.hashes),
         }),
         12 => Message::Propose(Propose {
             client: client(script),
@@ -112,6 +104,23 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             number: number(script, usual),
             index: script.slot(usual),
         }),
+    }
+}
+
+/// A piece of a state, which may be the last.
+fn state_piece(script: &mut Script<'_>, usual: &Usual) -> PulledState {
+    let end = script.flag().then(|| {
+        let summary =
+            StateSummary { bytes: script.number(&[3]), hash: script.number(&usual.hashes) };
+        Box::new(StateEnd { summary, sessions: command(script) })
+    });
+    PulledState {
+        number: number(script, usual),
+        at: watermark(script, usual),
+        stamp: script.number(&[1]),
+        offset: script.number(&[0, 3]),
+        bytes: command(script),
+        end,
     }
 }
 

@@ -68,8 +68,7 @@ pub(super) enum Page {
 impl Acceptor {
     pub(super) fn recovered(recovered: &mut Recovered) -> Result<Acceptor, LogError> {
         let records = std::mem::take(&mut recovered.records);
-        let floor = if planted!(FloorForgotten) { Slot::ZERO } else { recovered.floor };
-        let log = Log::recovered(recovered.chosen.slot, floor, records)?;
+        let log = Log::recovered(recovered.chosen.slot, recovered.floor, records)?;
         let promised = if planted!(PromiseForgotten) { Ballot::ZERO } else { recovered.promised };
         Ok(Acceptor { promised, log })
     }

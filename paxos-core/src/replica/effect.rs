@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::{
     message::{Message, Record},
     port::WriteBatch,
-    types::{Ballot, Instant, NodeId, RequestId, Slot, Value},
+    types::{Instant, NodeId, RequestId, Slot, Value},
 };
 
 /// A command of this node's own, and who waits for what becomes of it.
@@ -290,18 +290,15 @@ pub enum Refusal {
 /// Why a replica must not go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
-    /// This node and a leader disagree on what was chosen: one of them has lost or damaged its
-    /// log.
+    /// This node has another log than a quorum of the others, or no quorum has one and the same.
     #[error(
-        "the chosen log differs from the leader's (ballot {ballot}) at or before slot {slot}: \
-         this node or the leader has damaged data; compare them with a third node and replace the \
-         one that is wrong"
+        "the chosen log differs from that of a quorum at or before slot {slot}: this node's data is \
+         damaged; replace it as a new member. If others have stopped for the same reason, no quorum \
+         agrees: restore the cluster from a backup"
     )]
     Diverged {
         /// The watermark at which the hashes differ.
         slot: Slot,
-        /// The leader.
-        ballot: Ballot,
     },
     /// The storage does not return a record that it was given.
     #[error("the log has no record of slot {slot}, which it was given: replace this node")]

@@ -166,7 +166,7 @@ impl Fetch {
             state.stored = state.taken.bytes();
             out.persist_state(StateChunk { slot: at.slot, offset, bytes });
         }
-        let StateEnd { summary, sessions } = end?;
+        let StateEnd { summary, sessions } = *end?;
         let state = self.state.take()?;
         // Whatever is wrong with it, some peer has another one.
         self.peer = None;
@@ -196,12 +196,10 @@ impl Incoming {
         let taken = self.taken.bytes();
         (at.slot, offset) == (self.slot, taken)
             && taken == self.stored
-            && (is_same || planted!(ResumedWithAnotherTail))
+            && (is_same || planted!(StateUnverified))
     }
 
     fn is_whole(&self, summary: StateSummary) -> bool {
-        self.taken.summary() == summary
-            || planted!(StateUnverified)
-            || planted!(ResumedWithAnotherTail)
+        self.taken.summary() == summary || planted!(StateUnverified)
     }
 }

@@ -118,7 +118,7 @@ impl Followers {
             peer.round = reply.round;
             peer.can_write = reply.can_write;
         }
-        peer.chosen = peer.chosen.max(reply.chosen);
+        peer.chosen = peer.chosen.max(reply.chosen.slot);
         peer.highest_accepted = peer.highest_accepted.max(reply.highest_accepted);
         let back = usize::try_from(self.round - reply.round).ok()?;
         self.started.iter().rev().nth(back).copied()

@@ -156,14 +156,14 @@ impl Rig {
                 let mut sent = StateHasher::default();
                 sent.update(&bytes);
                 let end = StateEnd { summary: sent.summary(), sessions: Bytes::new() };
-                let end = (pull.offset == 0 && script.flag()).then_some(end);
+                let end = (pull.offset == 0 && script.flag()).then(|| Box::new(end));
                 let PullState { number, offset, .. } = pull;
                 Message::PulledState(PulledState { number, at, stamp, offset, bytes, end })
             }
             Message::Heartbeat(heartbeat) => Message::HeartbeatReply(HeartbeatReply {
                 ballot: heartbeat.ballot,
                 round: heartbeat.round,
-                chosen: Slot::ZERO,
+                chosen: Watermark::default(),
                 highest_accepted: status.highest_accepted,
                 can_write: true,
             }),

@@ -14,21 +14,28 @@ use std::collections::VecDeque;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
-    acceptor::Acceptor,
-    effect::{Delivery, Halt},
-    sessions::SessionTable,
-    slots::Slots,
-    tally::Chosen,
+    acceptor::Acceptor, effect::Delivery, sessions::SessionTable, slots::Slots, tally::Chosen,
 };
 use crate::{
     limits,
     message::Watermark,
     planted::planted,
-    types::{Ballot, Slot, Value},
+    types::{Ballot, NodeId, Slot, Value},
 };
 
 /// What a slot in delivery occupies besides its value, so that noops are bounded too.
 const DELIVERY_OVERHEAD_BYTES: usize = 64;
+
+/// Another node has another log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// The hash of this node's chosen prefix up to a slot.
+    pub(super) own: Watermark,
+    /// Who has another one there.
+    pub(super) from: NodeId,
+    /// And which.
+    pub(super) hash: u64,
+}
 
 /// What this node knows to be chosen, and how far it has been delivered and applied.
 #[derive(Clone, Debug)]
@@ -103,12 +110,16 @@ impl Learner {
 
     /// Takes in a leader's watermark. Those of older leaders, or late ones, say nothing new.
     #[inline]
-    pub(super) fn on_watermark(&mut self, ballot: Ballot, watermark: Watermark) -> Option<Halt> {
+    pub(super) fn on_watermark(
+        &mut self,
+        ballot: Ballot,
+        watermark: Watermark,
+    ) -> Option<Difference> {
         let (leader_ballot, leader_watermark) = self.leader_watermark;
         if (ballot, watermark.slot) > (leader_ballot, leader_watermark.slot) {
             self.leader_watermark = (ballot, watermark);
         }
-        self.compare(ballot, watermark)
+        self.compare(ballot.node, watermark)
     }
 
     /// A quorum has accepted the value of a slot.
@@ -119,7 +130,7 @@ impl Learner {
     }
 
     /// Moves the watermark over every slot that is now known to be chosen.
-    pub(super) fn advance(&mut self, acceptor: &Acceptor) -> Option<Halt> {
+    pub(super) fn advance(&mut self, acceptor: &Acceptor) -> Option<Difference> {
         let (leader_ballot, leader_watermark) = self.leader_watermark;
         let before = self.chosen;
         loop {
@@ -144,16 +155,27 @@ impl Learner {
             self.above.first().is_none_or(|first| first > self.chosen.slot),
             "what is chosen above the watermark is above it"
         );
-        self.compare(leader_ballot, leader_watermark)
+        self.compare(leader_ballot.node, leader_watermark)
     }
 
-    /// Compares a leader's hash with the own one at the same slot, if that is still known.
+    /// The hash of the chosen prefix up to `slot`, if it is still known.
     #[inline]
-    fn compare(&self, ballot: Ballot, watermark: Watermark) -> Option<Halt> {
+    pub(super) fn watermark_at(&self, slot: Slot) -> Option<Watermark> {
         let oldest = self.hashes.front()?.slot;
-        let index = usize::try_from(watermark.slot.0.checked_sub(oldest.0)?).ok()?;
-        let own = self.hashes.get(index)?;
-        (own.hash != watermark.hash).then_some(Halt::Diverged { slot: own.slot, ballot })
+        let index = usize::try_from(slot.0.checked_sub(oldest.0)?).ok()?;
+        self.hashes.get(index).copied()
+    }
+
+    /// Compares a node's watermark with the own one at the same slot, if that is still known.
+    #[inline]
+    pub(super) fn compare(&self, from: NodeId, watermark: Watermark) -> Option<Difference> {
+        Learner::difference(self.watermark_at(watermark.slot)?, from, watermark.hash)
+    }
+
+    /// Whether `from` has another hash than this node where this node has `own`.
+    #[inline]
+    pub(super) fn difference(own: Watermark, from: NodeId, hash: u64) -> Option<Difference> {
+        (own.hash != hash).then_some(Difference { own, from, hash })
     }
 
     /// Whether the state machine may be given more.

@@ -18,6 +18,7 @@
 //! | `catchup`, `fetch` | pulling missed slots, or the state that they led to |
 //! | `checkpoint` | what this node can start from instead of the log, and how far the log may go |
 //! | `serving`, `state_reads` | states for peers, and the pieces that are being read of any |
+//! | `divergence` | whose log is another one than that of the others |
 //! | `origin`, `window` | this node's own commands, from the proposal to the answer |
 //! | `sessions` | at most once |
 //! | `membership` | whose votes count for a slot |
@@ -33,6 +34,7 @@ mod catchup;
 mod checkpoint;
 mod context;
 mod disk;
+mod divergence;
 mod effect;
 mod election;
 mod fetch;
@@ -76,12 +78,14 @@ pub use status::{PeerStatus, Role, Status};
 
 use self::{
     acceptor::Acceptor, catchup::Catchup, checkpoint::Checkpoints, context::Context,
-    election::Election, followers::Followers, learner::Learner, log_reads::LogReads,
-    membership::Memberships, origin::Origin, outbox::Outbox, proposer::Leading, queue::Queue,
-    reader::Reader, recovery::Preparing, serving::Serving, state_reads::StateReads,
+    divergence::Doubt, election::Election, followers::Followers, learner::Learner,
+    log_reads::LogReads, membership::Memberships, origin::Origin, outbox::Outbox,
+    proposer::Leading, queue::Queue, reader::Reader, recovery::Preparing, serving::Serving,
+    state_reads::StateReads,
 };
 use crate::{
     config::{Config, ConfigError},
+    planted::planted,
     port::Recovered,
     types::{ClientId, Instant, Slot},
 };
@@ -116,6 +120,7 @@ pub struct Replica<W> {
     catchup: Catchup,
     checkpoints: Checkpoints,
     serving: Serving,
+    doubt: Option<Doubt>,
     log_reads: LogReads,
     state_reads: StateReads,
     disk_full: bool,
@@ -189,6 +194,7 @@ impl<W> Replica<W> {
         now: Instant,
     ) -> Result<Replica<W>, ReplicaError> {
         config.check()?;
+        recovered.floor = if planted!(FloorForgotten) { Slot::ZERO } else { recovered.floor };
         let checkpoints = Checkpoints::recovered(&recovered, durable)?;
         let sessions = SessionTable::restore(&recovered.checkpoint, &config.membership)?;
         let memberships = Memberships::new(config.membership.clone());
@@ -223,6 +229,7 @@ impl<W> Replica<W> {
             catchup: Catchup::recovered(recovered.unfinished, recovered.chosen.slot),
             checkpoints,
             serving: Serving::default(),
+            doubt: None,
             log_reads: LogReads::default(),
             state_reads: StateReads::default(),
             disk_full: false,

@@ -100,8 +100,8 @@ impl<W> Replica<W> {
     /// Takes note of what has been chosen.
     fn advance(&mut self, now: Instant) {
         let before = self.learner.chosen().slot;
-        let halt = self.learner.advance(&self.acceptor);
-        self.out.halt(halt);
+        let difference = self.learner.advance(&self.acceptor);
+        self.differs(now, difference);
         if let Proposing::Leading(leading, _) = &mut self.proposing {
             for slot in before.next().through(self.learner.chosen().slot) {
                 if let Some((_, Value::Batch(batch))) = self.acceptor.log().get(slot) {

@@ -87,6 +87,8 @@ impl<W> Replica<W> {
             }
             Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, &heartbeat),
             Message::HeartbeatReply(reply) => self.on_heartbeat_reply(now, from, &reply),
+            Message::Compare(compare) => self.on_compare(now, from, compare.at),
+            Message::Compared(compared) => self.on_compared(from, &compared),
             Message::Pull(pull) => {
                 let cx = &mut surroundings!(self, now);
                 if !catchup::serve(from, &pull, &self.learner, &self.acceptor, cx) {
@@ -163,12 +165,10 @@ impl<W> Replica<W> {
                 self.step_down(now);
             }
             PhaseOne::Elected(reported) => {
-                let halt = self.learner.advance(&self.acceptor);
-                if halt.is_some() {
-                    self.out.halt(halt);
-                    return;
-                }
+                let difference = self.learner.advance(&self.acceptor);
+                self.differs(now, difference);
                 let chosen = self.learner.chosen().slot;
+                let cx = &mut surroundings!(self, now);
                 let leading = Leading::begin(reported, chosen, cx);
                 let promised = self.acceptor.promised();
                 assert_eq!(leading.ballot(), promised, "whoever promises more does not lead");
@@ -190,8 +190,8 @@ impl<W> Replica<W> {
             self.yield_to(now, ballot);
             self.election.on_leader(ballot, &mut surroundings!(self, now));
             self.catchup.on_peer(from, chosen.slot);
-            let halt = self.learner.on_watermark(ballot, chosen);
-            self.out.halt(halt);
+            let difference = self.learner.on_watermark(ballot, chosen);
+            self.differs(now, difference);
             assert!(
                 matches!(self.proposing, Proposing::Not),
                 "{from} is followed at {ballot}, and this node has promised a ballot of its own"
@@ -205,8 +205,8 @@ impl<W> Replica<W> {
             return;
         }
         if self.follow(now, from, accept.ballot, accept.chosen) {
-            let halt = self.learner.advance(&self.acceptor);
-            self.out.halt(halt);
+            let difference = self.learner.advance(&self.acceptor);
+            self.differs(now, difference);
             let chosen = self.learner.chosen().slot;
             self.acceptor.accept(from, accept, chosen, &mut surroundings!(self, now));
         }
@@ -232,7 +232,7 @@ impl<W> Replica<W> {
             let reply = HeartbeatReply {
                 ballot: heartbeat.ballot,
                 round: heartbeat.round,
-                chosen: self.learner.chosen().slot,
+                chosen: self.learner.chosen(),
                 highest_accepted: self.acceptor.log().highest(),
                 can_write: self.can_write(now),
             };
@@ -241,7 +241,8 @@ impl<W> Replica<W> {
     }
 
     fn on_heartbeat_reply(&mut self, now: Instant, from: NodeId, reply: &HeartbeatReply) {
-        self.catchup.on_peer(from, reply.chosen);
+        self.catchup.on_peer(from, reply.chosen.slot);
+        self.differs(now, self.learner.compare(from, reply.chosen));
         if let Proposing::Leading(leading, followers) = &mut self.proposing
             && reply.ballot == leading.ballot()
             && let Some(since) = followers.on_reply(from, reply, now)

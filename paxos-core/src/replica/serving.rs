@@ -241,7 +241,8 @@ fn stored_piece(
     if bytes.is_empty() && !is_last {
         return None;
     }
-    let end = is_last.then(|| StateEnd { summary, sessions: checkpoint.sessions.clone() });
+    let end =
+        is_last.then(|| Box::new(StateEnd { summary, sessions: checkpoint.sessions.clone() }));
     Some(PulledState { number, at, stamp: summary.hash, offset, bytes, end })
 }
 
@@ -252,7 +253,8 @@ impl Frozen {
         self.read.update(&bytes);
         let end = bytes
             .is_empty()
-            .then(|| StateEnd { summary: self.read.summary(), sessions: self.sessions.clone() });
+            .then(|| StateEnd { summary: self.read.summary(), sessions: self.sessions.clone() })
+            .map(Box::new);
         // Another snapshot of the same slot may have other bytes.
         let stamp = xxh3_64_with_seed(&self.snapshot.0.to_le_bytes(), node.0);
         PulledState { number, at: self.at, stamp, offset, bytes, end }

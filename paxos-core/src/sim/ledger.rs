@@ -12,7 +12,7 @@ use super::{
     transcript,
 };
 use crate::{
-    message::{Accept, Accepted, Message, Promise, Watermark},
+    message::{Accept, Accepted, Compared, Message, Promise, Watermark},
     port::{Checkpoint, Image, StateHasher, WriteBatch},
     replica::SessionTable,
     types::{Ballot, Membership, NodeId, Phase, Slot, Value},
@@ -106,7 +106,11 @@ impl Ledger {
                 ensure!(ballot.node == from, "node {from} leads with ballot {ballot} of another");
                 self.told_watermark(from, heartbeat.chosen)?;
             }
-            Message::HeartbeatReply(reply) => self.told_chosen(from, reply.chosen)?,
+            Message::HeartbeatReply(reply) => self.told_watermark(from, reply.chosen)?,
+            Message::Compare(compare) => self.told_watermark(from, compare.at)?,
+            Message::Compared(Compared { slot, hash }) => {
+                self.told_watermark(from, Watermark { slot: *slot, hash: *hash })?;
+            }
             Message::Poll(poll) => self.told_chosen(from, poll.chosen)?,
             Message::PollReply(reply) => self.told_chosen(from, reply.chosen)?,
             Message::Pulled(pulled) => {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::host::Input;
 use crate::{
-    message::{Message, PullState, PulledState, Record, Watermark},
+    message::{Message, PullState, Pulled, PulledState, Record, Watermark},
     port::{StateChunk, WriteBatch},
     replica::{Delivery, Proposal, Verdict},
     types::{Ballot, Batch, RequestId, Slot, Value},
@@ -30,6 +30,8 @@ pub(super) fn kind(message: &Message) -> &'static str {
         Message::HeartbeatReply(_) => "HeartbeatReply",
         Message::Pull(_) => "Pull",
         Message::Pulled(_) => "Pulled",
+        Message::Compare(_) => "Compare",
+        Message::Compared(_) => "Compared",
         Message::PullState(_) => "PullState",
         Message::PulledState(_) => "PulledState",
         Message::Propose(_) => "Propose",
@@ -91,37 +93,20 @@ pub(super) fn message(message: &Message) -> String {
         }
         Message::HeartbeatReply(reply) => {
             let (ballot, round) = (reply.ballot, reply.round);
-            let (chosen, highest) = (reply.chosen, reply.highest_accepted);
+            let (chosen, highest) = (reply.chosen.slot, reply.highest_accepted);
             format!("{name} {ballot} #{round}; chosen {chosen}, accepted up to {highest}")
         }
         Message::Pull(pull) => {
             format!("{name} {} slots {}..{}", number(pull.number), pull.from, pull.to)
         }
-        Message::Pulled(pulled) => {
-            let mut line = format!("{name} {}:", number(pulled.number));
-            if pulled.values.is_empty() {
-                line.push_str(" nothing");
-            }
-            for (slot, chosen) in &pulled.values {
-                let _ = write!(line, " {slot}={}", value(chosen));
-            }
-            let _ = write!(line, "; chosen {}", pulled.chosen);
-            line
-        }
+        Message::Pulled(found) => format!("{name} {}", pulled(found)),
+        Message::Compare(compare) => format!("{name} slot {}", compare.at.slot),
+        Message::Compared(compared) => format!("{name} slot {}", compared.slot),
         Message::PullState(pull) => {
             let PullState { slot, offset, .. } = pull;
             format!("{name} {} state as of {slot}, from byte {offset}", self::number(pull.number))
         }
-        Message::PulledState(piece) => {
-            let PulledState { at, offset, bytes, .. } = piece;
-            let end = if piece.end.is_some() { ", the last" } else { "" };
-            format!(
-                "{name} {}: state as of {}, {} bytes from {offset}{end}",
-                self::number(piece.number),
-                at.slot,
-                bytes.len()
-            )
-        }
+        Message::PulledState(piece) => format!("{name} {}", state_piece(piece)),
         Message::Propose(propose) => {
             let commands: Vec<_> = propose
                 .commands
@@ -150,6 +135,26 @@ pub(super) fn message(message: &Message) -> String {
             )
         }
     }
+}
+
+/// What a peer has of the slots that were asked for.
+fn pulled(pulled: &Pulled) -> String {
+    let mut line = format!("{}:", number(pulled.number));
+    if pulled.values.is_empty() {
+        line.push_str(" nothing");
+    }
+    for (slot, chosen) in &pulled.values {
+        let _ = write!(line, " {slot}={}", value(chosen));
+    }
+    let _ = write!(line, "; chosen {}", pulled.chosen);
+    line
+}
+
+fn state_piece(piece: &PulledState) -> String {
+    let PulledState { number, at, offset, bytes, end, .. } = piece;
+    let end = if end.is_some() { ", the last" } else { "" };
+    let (number, length) = (self::number(*number), bytes.len());
+    format!("{number}: state as of {}, {length} bytes from {offset}{end}", at.slot)
 }
 
 /// A number that its sender never reuses: it counts on from its incarnation in the upper half.

@@ -177,7 +177,7 @@ pub(super) fn accepted(ballot: Ballot, slot: u64) -> Message {
 }
 
 pub(super) fn heartbeat_reply(ballot: Ballot, round: u64, highest_accepted: u64) -> Message {
-    let (chosen, highest_accepted) = (Slot::ZERO, Slot(highest_accepted));
+    let (chosen, highest_accepted) = (Watermark::default(), Slot(highest_accepted));
     Message::HeartbeatReply(HeartbeatReply {
         ballot,
         round,

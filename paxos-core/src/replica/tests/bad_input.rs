@@ -47,9 +47,8 @@ fn a_request_with_the_last_number_there_is_gets_no_slot() {
 #[test]
 fn a_follower_that_claims_to_have_every_slot_does_not_fell_the_leader() {
     let (mut cluster, leader, ballot) = Cluster::with_leader();
-    let highest_accepted = Slot(u64::MAX);
-    let reply =
-        HeartbeatReply { ballot, round: 1, chosen: Slot::ZERO, highest_accepted, can_write: true };
+    let (chosen, highest_accepted) = (Watermark::default(), Slot(u64::MAX));
+    let reply = HeartbeatReply { ballot, round: 1, chosen, highest_accepted, can_write: true };
     cluster.hear(leader, Message::HeartbeatReply(reply));
     assert_eq!(cluster.leaders(), [leader]);
 }

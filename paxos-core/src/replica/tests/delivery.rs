@@ -2,7 +2,7 @@
 //! restart.
 
 use super::{
-    alone::{Alone, accept, heartbeat, noops},
+    alone::{Alone, accept},
     *,
 };
 
@@ -54,25 +54,4 @@ fn a_session_table_is_kept_once_the_state_machine_is_durable_up_to_it() {
         alone.hear(2, accept(slot, Value::Noop, slot));
         assert_eq!(kept(alone.step(applied(slot, slot))), expected, "slot {slot}");
     }
-}
-
-/// A leader whose log is another one is noticed, whether its watermark is behind or ahead.
-#[test]
-fn a_watermark_with_another_hash_halts_the_node() {
-    let told = |slot| {
-        let (mut alone, _) = with_chosen(3, |_| {});
-        let chosen = Watermark { hash: 42, ..noops(slot) };
-        let ballot = super::alone::ballot(1);
-        let heartbeat = Message::Heartbeat(Heartbeat { ballot, round: 2, chosen });
-        let halt =
-            alone.replica.step(alone.now, Input::Message { from: NodeId(2), message: heartbeat });
-        halt.halt
-    };
-    for slot in [1, 2, 3] {
-        let ballot = super::alone::ballot(1);
-        assert_eq!(told(slot), Some(Halt::Diverged { slot: Slot(slot), ballot }));
-    }
-    assert_eq!(told(4), None, "it cannot be told yet");
-    let (mut alone, _) = with_chosen(3, |_| {});
-    assert_eq!(alone.hear(2, heartbeat(2)).halt, None);
 }
