@@ -1,6 +1,6 @@
 //! The state machine under test: as little work as a state machine can do.
 
-use std::ops::AddAssign;
+use std::{io, ops::AddAssign};
 
 use bytes::Bytes;
 use paxos_core::{
@@ -78,6 +78,7 @@ impl AddAssign for Tally {
 impl StateMachine for Tally {
     type Command = Payload;
     type Response = u64;
+    type Snapshot = (u64, u64);
 
     fn apply(&mut self, _slot: Slot, commands: Vec<Payload>) -> Vec<u64> {
         let count = |payload: Payload| {
@@ -85,5 +86,14 @@ impl StateMachine for Tally {
             self.commands
         };
         commands.into_iter().map(count).collect()
+    }
+
+    fn snapshot(&self) -> (u64, u64) {
+        (self.commands, self.bytes)
+    }
+
+    fn restore(&mut self, _: Slot, state: (u64, u64)) -> io::Result<()> {
+        (self.commands, self.bytes) = state;
+        Ok(())
     }
 }

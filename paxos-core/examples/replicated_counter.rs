@@ -1,5 +1,7 @@
 //! A counter on three nodes outlives its leader: `cargo run -p paxos-core --example replicated_counter`
 
+use std::io;
+
 use paxos_core::{
     Node,
     port::StateMachine,
@@ -14,6 +16,7 @@ struct Counter(i64);
 impl StateMachine for Counter {
     type Command = i64;
     type Response = i64;
+    type Snapshot = i64;
 
     fn apply(&mut self, _slot: Slot, commands: Vec<i64>) -> Vec<i64> {
         let add = |number| {
@@ -21,6 +24,15 @@ impl StateMachine for Counter {
             self.0
         };
         commands.into_iter().map(add).collect()
+    }
+
+    fn snapshot(&self) -> i64 {
+        self.0
+    }
+
+    fn restore(&mut self, _: Slot, total: i64) -> io::Result<()> {
+        self.0 = total;
+        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@
 //! impl StateMachine for Counter {
 //!     type Command = i64;
 //!     type Response = i64;
+//!     type Snapshot = i64;
 //!
 //!     fn apply(&mut self, _slot: Slot, commands: Vec<i64>) -> Vec<i64> {
 //!         let add = |number| {
@@ -26,6 +27,15 @@
 //!             self.total
 //!         };
 //!         commands.into_iter().map(add).collect()
+//!     }
+//!
+//!     fn snapshot(&self) -> i64 {
+//!         self.total
+//!     }
+//!
+//!     fn restore(&mut self, _: Slot, total: i64) -> std::io::Result<()> {
+//!         self.total = total;
+//!         Ok(())
 //!     }
 //! }
 //!

@@ -7,7 +7,7 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    mem,
+    io, mem,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -107,6 +107,7 @@ struct Talker;
 impl StateMachine for Talker {
     type Command = u64;
     type Response = ();
+    type Snapshot = ();
 
     fn apply(&mut self, _: Slot, commands: Vec<u64>) -> Vec<()> {
         let talk = |millis| {
@@ -114,6 +115,12 @@ impl StateMachine for Talker {
             thread::sleep(Duration::from_millis(millis));
         };
         commands.into_iter().map(talk).collect()
+    }
+
+    fn snapshot(&self) {}
+
+    fn restore(&mut self, _: Slot, _state: ()) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -7,6 +7,8 @@
 #[path = "../examples/simulate/replay.rs"]
 mod replay;
 
+use std::io;
+
 use paxos_core::{
     port::StateMachine,
     sim::{
@@ -94,6 +96,7 @@ struct Sum {
 impl StateMachine for Sum {
     type Command = i64;
     type Response = i64;
+    type Snapshot = (i64, Slot);
 
     fn apply(&mut self, slot: Slot, commands: Vec<i64>) -> Vec<i64> {
         self.has_gap |= slot != self.last.next();
@@ -104,6 +107,16 @@ impl StateMachine for Sum {
             self.total
         };
         commands.into_iter().map(add).collect()
+    }
+
+    fn snapshot(&self) -> (i64, Slot) {
+        (self.total, self.last)
+    }
+
+    fn restore(&mut self, _: Slot, state: (i64, Slot)) -> io::Result<()> {
+        (self.total, self.last) = state;
+        self.before = self.total;
+        Ok(())
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) struct Applier<S> {
 
 impl<S: StateMachine> Applier<S> {
     pub(super) fn new(state_machine: S) -> Self {
-        let recovered = state_machine.durable();
+        let recovered = state_machine.durable().unwrap_or_default();
         Applier { state_machine, recovered, malformed_logged: None }
     }
 
@@ -137,7 +137,7 @@ impl<S: StateMachine> Applier<S> {
             for read in work.reads.drain(..) {
                 read(Ok(&self.state_machine));
             }
-            let durable = applied.map(|_| self.state_machine.durable());
+            let durable = applied.map(|_| self.state_machine.durable().unwrap_or_default());
             Ok(applied.zip(durable).map(|(applied, durable)| Position { applied, durable }))
         }));
         done.unwrap_or_else(|panic| Err(panicked("state machine", panic)))

@@ -1,6 +1,6 @@
 //! Puts a node together and starts it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
@@ -37,9 +37,16 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 impl StateMachine for () {
     type Command = ();
     type Response = ();
+    type Snapshot = ();
 
     fn apply(&mut self, _slot: Slot, commands: Vec<()>) -> Vec<()> {
         commands
+    }
+
+    fn snapshot(&self) {}
+
+    fn restore(&mut self, _slot: Slot, _snapshot: ()) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -190,7 +197,7 @@ async fn prepare<S: StateMachine>(
     state_machine: &S,
     transport: &dyn Transport,
 ) -> Result<Prepared<S::Response>, StartError> {
-    let applied = state_machine.durable();
+    let applied = state_machine.durable().unwrap_or_default();
     let replayed_from = recovered.checkpoint.at.slot;
     if applied < replayed_from {
         return Err(StartError::StateMachineBehind { applied, replayed_from });

@@ -207,7 +207,7 @@ fn in_background<R: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{io, thread};
 
     use super::*;
     use crate::{
@@ -223,6 +223,7 @@ mod tests {
     impl StateMachine for Sleeper {
         type Command = u64;
         type Response = thread::ThreadId;
+        type Snapshot = ();
 
         fn apply(&mut self, _: Slot, commands: Vec<u64>) -> Vec<thread::ThreadId> {
             let sleep = |millis| {
@@ -230,6 +231,12 @@ mod tests {
                 thread::current().id()
             };
             commands.into_iter().map(sleep).collect()
+        }
+
+        fn snapshot(&self) {}
+
+        fn restore(&mut self, _: Slot, _state: ()) -> io::Result<()> {
+            Ok(())
         }
     }
 

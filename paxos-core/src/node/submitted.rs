@@ -33,8 +33,18 @@ impl<S: StateMachine> Node<S> {
     /// # impl StateMachine for Sum {
     /// #     type Command = u64;
     /// #     type Response = u64;
+    /// #     type Snapshot = u64;
     /// #     fn apply(&mut self, _: Slot, commands: Vec<u64>) -> Vec<u64> {
     /// #         commands.into_iter().map(|command| { self.0 += command; self.0 }).collect()
+    /// #     }
+    /// #
+    /// #     fn snapshot(&self) -> u64 {
+    /// #         self.0
+    /// #     }
+    /// #
+    /// #     fn restore(&mut self, _: Slot, sum: u64) -> std::io::Result<()> {
+    /// #         self.0 = sum;
+    /// #         Ok(())
     /// #     }
     /// # }
     /// # #[tokio::main(flavor = "current_thread")]

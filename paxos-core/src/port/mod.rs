@@ -5,6 +5,7 @@
 
 mod image;
 mod read;
+mod snapshot;
 mod state_machine;
 mod states;
 mod storage;
@@ -14,6 +15,7 @@ mod write;
 
 pub use image::Image;
 pub use read::cut_off;
+pub use snapshot::Snapshot;
 pub use state_machine::{Codec, CodecError, StateMachine};
 pub use states::States;
 pub use storage::{Recovered, Storage};

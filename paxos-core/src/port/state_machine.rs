@@ -1,8 +1,11 @@
 //! What the cluster replicates.
 
+use std::io;
+
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::Snapshot;
 use crate::types::Slot;
 
 /// A deterministic state machine: the same commands in the same order give the same state and the
@@ -15,21 +18,45 @@ use crate::types::Slot;
 /// 2. **Total.** Every command has a response; a command that makes no sense has one that says so.
 /// 3. **Atomic position.** What [`durable`](StateMachine::durable) returns after a restart and the
 ///    state found there belong together: exactly the slots up to it are in the state.
+/// 4. **Frozen.** What a [`snapshot`](StateMachine::snapshot) holds is the state as of that moment,
+///    whatever is applied later; equal states need not give equal bytes, but a peer that is sent one can go
+///    on with it from another node only if they do.
+/// 5. **Replaced as a whole.** A [`restore`](StateMachine::restore) that fails, or that a crash cuts short,
+///    leaves the state as it was.
 pub trait StateMachine: Send + 'static {
     /// What is proposed. Anything that `serde` can encode.
     type Command: Codec + Send + 'static;
     /// What a proposal returns.
     type Response: Send + 'static;
+    /// The state at a moment. Anything that `serde` can encode: mostly a copy of the state, or what
+    /// shares it; or a [`Snapshot`] of one's own.
+    type Snapshot: Snapshot;
 
     /// Applies the commands of one slot, in order; one response each. Slots come in ascending
     /// order, though not every one: those without a command are left out.
     fn apply(&mut self, slot: Slot, commands: Vec<Self::Command>) -> Vec<Self::Response>;
 
-    /// The last slot whose effects would survive a crash at this moment: delivery starts behind it
-    /// after a restart. [`Slot::ZERO`], the default, for a state that lives in memory: the log is
-    /// replayed from its start.
-    fn durable(&self) -> Slot {
-        Slot::ZERO
+    /// The state as it is now, to be read while commands go on being applied: cheap, for no command is
+    /// applied meanwhile. What takes long is for [`Snapshot::into_reader`].
+    ///
+    /// A node asks for it when a checkpoint is due, or for a peer that has missed too much; who wants to
+    /// query a state for long without holding it up may do so too:
+    /// `node.read(|machine| machine.snapshot())`.
+    fn snapshot(&self) -> Self::Snapshot;
+
+    /// Puts another state in place of this one: that of exactly the slots up to `slot`, which is above all
+    /// that has been applied here. One on disk is durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// If the state cannot be read or written, or makes no sense. The node stops.
+    fn restore(&mut self, slot: Slot, snapshot: Self::Snapshot) -> io::Result<()>;
+
+    /// Of a state machine that keeps its state on a disk of its own: the last slot whose effects would
+    /// survive a crash at this moment. `None`, the default, for a state that lives in memory: the node
+    /// keeps it, in checkpoints beside the log. It is the one or the other for good.
+    fn durable(&self) -> Option<Slot> {
+        None
     }
 
     /// Called once before a graceful stop, after the last `apply`: a state on disk is made durable,

@@ -36,6 +36,7 @@
 //! impl StateMachine for Counter {
 //!     type Command = u8;
 //!     type Response = u64;
+//!     type Snapshot = u64;
 //!
 //!     fn apply(&mut self, _slot: Slot, commands: Vec<u8>) -> Vec<u64> {
 //!         let add = |number| {
@@ -43,6 +44,15 @@
 //!             self.0
 //!         };
 //!         commands.into_iter().map(add).collect()
+//!     }
+//!
+//!     fn snapshot(&self) -> u64 {
+//!         self.0
+//!     }
+//!
+//!     fn restore(&mut self, _: Slot, total: u64) -> std::io::Result<()> {
+//!         self.0 = total;
+//!         Ok(())
 //!     }
 //! }
 //!

@@ -2,6 +2,7 @@
 //! they want to. On threads and a clock that are real, since nothing else blocks.
 
 use std::{
+    io,
     ops::RangeInclusive,
     sync::{
         Arc, Condvar, Mutex,
@@ -70,6 +71,7 @@ impl Turnstile {
 impl StateMachine for Turnstile {
     type Command = u64;
     type Response = usize;
+    type Snapshot = u64;
 
     fn apply(&mut self, _: Slot, commands: Vec<u64>) -> Vec<usize> {
         let pass = |command| {
@@ -85,6 +87,15 @@ impl StateMachine for Turnstile {
             self.count
         };
         commands.into_iter().map(pass).collect()
+    }
+
+    fn snapshot(&self) -> u64 {
+        self.count as u64
+    }
+
+    fn restore(&mut self, _: Slot, count: u64) -> io::Result<()> {
+        self.count = usize::try_from(count).expect("few");
+        Ok(())
     }
 }
 
@@ -233,6 +244,7 @@ struct Sleeper;
 impl StateMachine for Sleeper {
     type Command = u64;
     type Response = task::Id;
+    type Snapshot = ();
 
     fn apply(&mut self, _: Slot, commands: Vec<u64>) -> Vec<task::Id> {
         let sleep = |millis| {
@@ -240,6 +252,12 @@ impl StateMachine for Sleeper {
             task::id()
         };
         commands.into_iter().map(sleep).collect()
+    }
+
+    fn snapshot(&self) {}
+
+    fn restore(&mut self, _: Slot, _state: ()) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, Mutex},
 };
 
@@ -25,6 +26,7 @@ pub(crate) struct Ledger {
 impl StateMachine for Ledger {
     type Command = u64;
     type Response = usize;
+    type Snapshot = Vec<u64>;
 
     fn apply(&mut self, _slot: Slot, commands: Vec<u64>) -> Vec<usize> {
         let enter = |command| {
@@ -33,6 +35,15 @@ impl StateMachine for Ledger {
             self.entries.len()
         };
         commands.into_iter().map(enter).collect()
+    }
+
+    fn snapshot(&self) -> Vec<u64> {
+        self.entries.clone()
+    }
+
+    fn restore(&mut self, _: Slot, entries: Vec<u64>) -> io::Result<()> {
+        self.entries = entries;
+        Ok(())
     }
 }
 
@@ -56,6 +67,7 @@ impl DurableLedger {
 impl StateMachine for DurableLedger {
     type Command = u64;
     type Response = usize;
+    type Snapshot = Vec<u64>;
 
     fn apply(&mut self, slot: Slot, commands: Vec<u64>) -> Vec<usize> {
         let mut durable = self.0.lock().expect("no panic");
@@ -64,12 +76,23 @@ impl StateMachine for DurableLedger {
         durable.ledger.apply(slot, commands)
     }
 
-    fn durable(&self) -> Slot {
-        self.look(|durable| durable.applied)
+    fn durable(&self) -> Option<Slot> {
+        Some(self.look(|durable| durable.applied))
     }
 
     fn flush(&mut self) {
         self.0.lock().expect("no panic").flushes += 1;
+    }
+
+    fn snapshot(&self) -> Vec<u64> {
+        self.look(|durable| durable.ledger.snapshot())
+    }
+
+    fn restore(&mut self, slot: Slot, entries: Vec<u64>) -> io::Result<()> {
+        let mut durable = self.0.lock().expect("no panic");
+        durable.applied = slot;
+        durable.ledger.entries = entries;
+        Ok(())
     }
 }
 

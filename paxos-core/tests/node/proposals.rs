@@ -1,6 +1,6 @@
 //! Proposals, on any node, once.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use paxos_core::{
     Node,
@@ -110,9 +110,19 @@ struct Blobs(usize);
 impl StateMachine for Blobs {
     type Command = Vec<u8>;
     type Response = ();
+    type Snapshot = u64;
 
     fn apply(&mut self, _slot: Slot, commands: Vec<Vec<u8>>) -> Vec<()> {
         commands.into_iter().map(|command| self.0 += command.len()).collect()
+    }
+
+    fn snapshot(&self) -> u64 {
+        self.0 as u64
+    }
+
+    fn restore(&mut self, _: Slot, bytes: u64) -> io::Result<()> {
+        self.0 = usize::try_from(bytes).expect("in memory");
+        Ok(())
     }
 }
 

@@ -1,3 +1,5 @@
+use std::io;
+
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -16,6 +18,7 @@ struct Sum {
 impl StateMachine for Sum {
     type Command = u64;
     type Response = u64;
+    type Snapshot = (u64, Vec<u64>);
 
     fn apply(&mut self, slot: Slot, commands: Vec<u64>) -> Vec<u64> {
         self.slots.push(slot.0);
@@ -28,8 +31,17 @@ impl StateMachine for Sum {
         if self.forgets_responses { Vec::new() } else { responses }
     }
 
-    fn durable(&self) -> Slot {
-        self.recovered
+    fn durable(&self) -> Option<Slot> {
+        Some(self.recovered)
+    }
+
+    fn snapshot(&self) -> (u64, Vec<u64>) {
+        (self.total, self.slots.clone())
+    }
+
+    fn restore(&mut self, _: Slot, state: (u64, Vec<u64>)) -> io::Result<()> {
+        (self.total, self.slots) = state;
+        Ok(())
     }
 }
 
