@@ -9,6 +9,8 @@
 //! which is for a format that nobody has written yet. The files of earlier formats stay as they are.
 #![cfg(feature = "redb")]
 
+mod support;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -17,19 +19,27 @@ use std::{
 use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Checkpoint, Image, Recovered, StateChunk, StateSummary, Storage, WriteBatch},
+    port::{
+        Checkpoint, Image, Recovered, StateChunk, StateSummary, Storage, StorageError, WriteBatch,
+    },
     types::{Ballot, BatchBuilder, ClientId, ClusterId, NodeId, RequestId, Slot, StoreId, Value},
 };
-use paxos_storage::RedbStorage;
+use paxos_storage::{
+    RedbStorage,
+    conformance::{Disk, Fault},
+};
+use redb::{ReadableTable, TableDefinition};
+use support::SimulatedDisk;
 
 const CLUSTER: ClusterId = ClusterId(0x00c1_0571);
 const NODE: NodeId = NodeId(3);
 
 /// The format that this version writes.
-const PRESENT: u32 = 3;
+const PRESENT: u32 = 4;
 
 /// Each format, and the name of the store in its file.
-const FORMATS: [(u32, StoreId); 1] = [(3, StoreId(9_161_663_868_345_930_295))];
+const FORMATS: [(u32, StoreId); 2] =
+    [(3, StoreId(9_161_663_868_345_930_295)), (4, StoreId(8_262_881_611_195_971_781))];
 
 fn golden(format: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/format-{format}.redb"))
@@ -126,6 +136,12 @@ fn image_of(batches: &[WriteBatch]) -> Image {
 /// Opens a directory whose log has to hold `image`, all of it.
 async fn open(directory: &Path, image: &Image) -> (RedbStorage, Recovered) {
     let storage = RedbStorage::open(directory).expect("a free directory");
+    let recovered = check(&storage, image).await;
+    (storage, recovered)
+}
+
+/// Recovers a log that has to hold `image`, all of it.
+async fn check(storage: &RedbStorage, image: &Image) -> Recovered {
     let recovered = storage.recover(CLUSTER, NODE).await.expect("a known format");
     assert_eq!(recovered, image.recovered(recovered.identity, recovered.incarnation));
     let log = storage.read(Slot(1)..=Slot(u64::MAX), usize::MAX).await.expect("sound records");
@@ -141,7 +157,7 @@ async fn open(directory: &Path, image: &Image) -> (RedbStorage, Recovered) {
         }
         assert_eq!(state, image.states.read(slot, 0, usize::MAX), "the state as of {slot}");
     }
-    (storage, recovered)
+    recovered
 }
 
 async fn write_all(storage: &RedbStorage, batches: &[WriteBatch]) {
@@ -181,5 +197,67 @@ async fn the_log_of_every_format_is_opened_and_goes_on() {
         batches.extend(more());
         let (_storage, recovered) = open(directory.path(), &image_of(&batches)).await;
         assert_eq!((recovered.identity.store, recovered.incarnation), (store, 4));
+    }
+}
+
+/// A power cut after any operation of the first start leaves the earlier format or the present one.
+#[tokio::test]
+async fn a_power_cut_while_the_format_is_changed_loses_nothing() {
+    let (before, image) = (fs::read(golden(3)).expect("the file"), image_of(&written()));
+    let mut cuts = 0;
+    for operations in 0.. {
+        let disk = SimulatedDisk::holding(&before);
+        disk.inject(Fault::PowerCutDuringWrite { operations });
+        let started = disk.storage().recover(CLUSTER, NODE).await;
+        disk.inject(Fault::PowerCut);
+        let recovered = check(&disk.storage(), &image).await;
+        assert!((2..=3).contains(&recovered.incarnation), "after {operations} operations");
+        if started.is_ok() {
+            assert_eq!(recovered.incarnation, 3, "a start that has succeeded counts");
+            break;
+        }
+        cuts += 1;
+    }
+    assert!(cuts > 5, "{cuts} power cuts during the first start");
+}
+
+/// What a change of the format would otherwise make whole again.
+#[tokio::test]
+async fn damage_in_an_earlier_format_is_an_error() {
+    const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+    const STATES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("states");
+    type Damage = fn(&redb::WriteTransaction);
+    let damage: [(&str, Damage); 4] = [
+        ("slot 6", |transaction| {
+            let mut log = transaction.open_table(LOG).expect("a table");
+            let mut record = log.get(6).expect("a look-up").expect("a record").value().to_vec();
+            record[3] ^= 1;
+            log.insert(6, &record[..]).expect("an insertion");
+        }),
+        ("slot 9", |transaction| {
+            let mut log = transaction.open_table(LOG).expect("a table");
+            log.insert(9, &b"too short"[..]).expect("an insertion");
+        }),
+        ("slot 4 is unreadable from byte 3000", |transaction| {
+            let mut states = transaction.open_table(STATES).expect("a table");
+            states.insert((4, 3000), &b"another piece"[..]).expect("an insertion");
+        }),
+        ("\"checkpoint\" is missing", |transaction| {
+            let table = TableDefinition::<u64, &[u8]>::new("checkpoint");
+            assert!(transaction.delete_table(table).expect("no table is open"));
+        }),
+    ];
+    for (text, damage) in damage {
+        let disk = SimulatedDisk::holding(&fs::read(golden(3)).expect("the file"));
+        let database = disk.database();
+        let transaction = database.begin_write().expect("a transaction");
+        damage(&transaction);
+        transaction.commit().expect("a commit");
+        drop(database);
+        for _ in 0..2 {
+            let error = disk.storage().recover(CLUSTER, NODE).await.expect_err(text);
+            assert!(matches!(error, StorageError::Damaged { .. }), "{text}: {error:?}");
+            assert!(error.to_string().contains(text), "{error} instead of {text}");
+        }
     }
 }

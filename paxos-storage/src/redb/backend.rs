@@ -130,3 +130,27 @@ impl StorageBackend for Watched {
         self.inner.query_lock_range(start, end)
     }
 }
+
+/// redb's error in terms of the port. What failed underneath says more than redb does.
+pub(super) fn explain(error: redb::Error, faults: &Faults, path: &str) -> StorageError {
+    if let Some(fault) = faults.first(path) {
+        return fault;
+    }
+    let path = path.to_owned();
+    match error {
+        redb::Error::Corrupted(what) => StorageError::Damaged { path, what },
+        redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            StorageError::Damaged { path, what: error.to_string() }
+        }
+        redb::Error::TableDoesNotExist(table) => {
+            StorageError::Damaged { path, what: format!("the table {table:?} is missing") }
+        }
+        error @ (redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. }) => {
+            StorageError::Damaged { path, what: error.to_string() }
+        }
+        redb::Error::DatabaseAlreadyOpen => StorageError::Locked { path },
+        error => StorageError::Io { operation: "use", path, reason: error.to_string() },
+    }
+}

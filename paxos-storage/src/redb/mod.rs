@@ -14,6 +14,8 @@
 mod backend;
 mod checkpoint;
 mod database;
+mod group;
+mod migration;
 mod record;
 mod source;
 mod worker;

@@ -22,8 +22,8 @@ use paxos_storage::{
 use redb::{BackendError, Database, StorageBackend, TableDefinition};
 
 const SECTOR_BYTES: usize = 512;
-/// The log of the storage under test.
-pub(crate) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+/// The records of the storage under test, by group and slot.
+pub(crate) const RECORDS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug)]
@@ -115,10 +115,11 @@ impl SimulatedDisk {
         let database = self.database();
         let transaction = database.begin_write().expect("a transaction");
         {
-            let mut log = transaction.open_table(LOG).expect("a log");
-            let old = log.remove(slot.0).expect("a look-up").expect("a record").value().to_vec();
+            let mut records = transaction.open_table(RECORDS).expect("a log");
+            let place = (0, slot.0);
+            let old = records.remove(place).expect("a look-up").expect("a record").value().to_vec();
             if let Some(new) = edit(old) {
-                log.insert(slot.0, &new[..]).expect("an insertion");
+                records.insert(place, &new[..]).expect("an insertion");
             }
         }
         transaction.commit().expect("a commit");
