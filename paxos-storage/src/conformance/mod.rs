@@ -21,8 +21,8 @@
 //! also lose power, fill up and decay on request has the rest of the contract checked: what it
 //! cannot do is [skipped](Report::skipped).
 //!
-//! A storage that can be opened on a [`Medium`] has every crash of it tried by [`power_loss`], and
-//! decay by [`rot`].
+//! A storage that can be opened on a [`Medium`] has every crash of it tried by [`power_loss`], every
+//! failed sync by [`sync_failure`], and decay by [`rot`].
 
 mod contents;
 mod failures;
@@ -55,7 +55,7 @@ pub use ownership::{
     a_second_opening_is_refused, another_node_is_refused, every_recovery_is_counted,
     stores_have_names_of_their_own,
 };
-pub use power_loss::{Counts, Extent, Medium, Operation, RotCounts, power_loss, rot};
+pub use power_loss::{Counts, Extent, Medium, Operation, RotCounts, power_loss, rot, sync_failure};
 
 /// Where one storage keeps its data: what is there when the process is gone.
 #[async_trait]
@@ -84,8 +84,12 @@ pub enum Fault {
     },
     /// There is no room left, or there is again.
     Full(bool),
-    /// The next sync fails.
-    FailedSync,
+    /// A sync fails, after some that do not. What it was to write can still be read, and is lost with
+    /// the power, in whole or in part, unless it is written again: a later sync takes it for done.
+    FailedSync {
+        /// Syncs that still succeed.
+        syncs: u64,
+    },
     /// The record of a slot can no longer be read. Only while nothing is open.
     Damage(Slot),
     /// The record of a slot is gone. Only while nothing is open.

@@ -62,9 +62,9 @@ impl OpenDatabase {
     /// Opens the database, checks every page of it and drops an unfinished last write.
     pub(super) fn open(source: &mut Source, cluster: ClusterId) -> Result<Self, StorageError> {
         let path = source.path();
-        let Opened { backend, may_be_new } = source.open()?;
+        let Opened { backend, may_be_new, is_doubtful } = source.open()?;
         let faults = Faults::default();
-        let backend = Watched { inner: backend, faults: faults.clone() };
+        let backend = Watched::new(backend, faults.clone(), is_doubtful);
         let at = path.clone();
         let database = Builder::new()
             .set_cache_size(CACHE_BYTES)
@@ -84,12 +84,20 @@ impl OpenDatabase {
         self.log.cluster
     }
 
-    /// Closes the database; an error can only be logged, as everything acknowledged is durable.
-    pub(super) fn close(self) {
-        let OpenDatabase { database, path, .. } = self;
-        if let Err(error) = database.close() {
-            tracing::warn!(path, %error, "closing the log: the next start checks it as after a crash");
+    /// Where the failures are, of what is still done until it is dropped too.
+    pub(super) fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+
+    /// Closes the database, and says whether all of it is durable. An error can only be logged, as
+    /// everything acknowledged is.
+    pub(super) fn close(self) -> bool {
+        let OpenDatabase { database, faults, path, .. } = self;
+        let closed = database.close();
+        if let Err(error) = &closed {
+            tracing::warn!(path, %error, "closing the log: the next start is as after a crash");
         }
+        closed.is_ok() && faults.first(&path).is_none()
     }
 
     /// What [`Storage::recover`](paxos_core::port::Storage::recover) does.
