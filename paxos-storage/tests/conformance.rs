@@ -44,7 +44,7 @@ impl Disk for MemoryDisk {
 
 fn assert_complete(report: &Report) {
     assert_eq!(report.skipped, [""; 0]);
-    assert_eq!(report.passed.len(), 21);
+    assert_eq!(report.passed.len(), 25);
 }
 
 #[tokio::test]
@@ -87,8 +87,8 @@ async fn redb_keeps_the_contract_in_a_directory() {
         move || RedbStorage::open(directory.path().join("data"))
     })
     .await;
-    assert_eq!(report.passed.len() + report.skipped.len(), 21);
-    assert_eq!(report.passed.len(), 15, "{report:?}");
+    assert_eq!(report.passed.len() + report.skipped.len(), 25);
+    assert_eq!(report.passed.len(), 17, "{report:?}");
 }
 
 /// Storages that break their contract, for the suite to notice.
@@ -110,6 +110,10 @@ mod broken {
         BeginsLate,
         /// What comes back from a full disk has lost its records.
         KeepsRecords,
+        /// A checkpoint takes effect with a write of its own.
+        InstallsByItself,
+        /// A state that is gone reads as the one that took its place.
+        ReadsWhateverIsThere,
     }
 
     struct Broken(Arc<MemoryStorage>, Flaw);
@@ -135,6 +139,17 @@ mod broken {
                     }
                     write => write,
                 },
+                Flaw::InstallsByItself if batch.floor.is_none() => storage.write(batch),
+                Flaw::InstallsByItself => {
+                    let (checkpoint, floor) = (batch.checkpoint.clone(), batch.floor);
+                    let first = WriteBatch { checkpoint, floor, ..WriteBatch::default() };
+                    let rest = WriteBatch { checkpoint: None, floor: None, ..batch };
+                    match storage.write(first) {
+                        Write::Done(Ok(())) if !rest.is_empty() => storage.write(rest),
+                        write => write,
+                    }
+                }
+                Flaw::ReadsWhateverIsThere => storage.write(batch),
             }
         }
 
@@ -152,7 +167,13 @@ mod broken {
             offset: u64,
             bytes_max: usize,
         ) -> Result<Bytes, StorageError> {
-            self.0.read_state(slot, offset, bytes_max).await
+            let found = self.0.read_state(slot, offset, bytes_max).await?;
+            match self.1 {
+                Flaw::ReadsWhateverIsThere if found.is_empty() => {
+                    self.0.read_state(Slot(9), offset, bytes_max).await
+                }
+                _ => Ok(found),
+            }
         }
 
         async fn close(&self) {
@@ -178,6 +199,20 @@ mod broken {
     async fn a_write_that_begins_late_is_noticed() {
         let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::BeginsLate);
         let _ = conformance::writes_take_effect_in_order(new_disk).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "2 (atomic)")]
+    async fn a_checkpoint_that_takes_effect_by_itself_is_noticed() {
+        let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::InstallsByItself);
+        let _ = conformance::a_state_is_installed_whole_or_not_at_all(new_disk).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "5, while a state takes the place of another")]
+    async fn a_state_that_reads_as_another_is_noticed() {
+        let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::ReadsWhateverIsThere);
+        let _ = conformance::a_state_is_read_while_another_takes_its_place(new_disk).await;
     }
 
     #[tokio::test]

@@ -82,6 +82,30 @@ async fn directory_and_files_are_made_with_their_parents_and_for_nobody_else() {
     }
 }
 
+/// As `kill -9` leaves it.
+#[tokio::test]
+async fn a_directory_that_was_not_closed_holds_everything_and_is_closed_the_next_time() {
+    let parent = tempfile::tempdir().expect("a temporary directory");
+    let (open, left) = (parent.path().join("open"), parent.path().join("left"));
+    fill(&open).await;
+    let storage = RedbStorage::open(&open).expect("a free directory");
+    storage.recover(CLUSTER, NODE).await.expect("a sound storage");
+    storage.write(some_batch()).await.expect("a write");
+    assert!(!open.join("closed").exists(), "it is open");
+    fs::create_dir(&left).expect("a directory");
+    fs::copy(open.join("log.redb"), left.join("log.redb")).expect("a file");
+    storage.close().await;
+    for (directory, incarnation) in [(&open, 3), (&left, 3), (&left, 4)] {
+        let storage = RedbStorage::open(directory).expect("a free directory");
+        let recovered = storage.recover(CLUSTER, NODE).await.expect("a sound storage");
+        assert_eq!(recovered.records, some_batch().records[150..]);
+        assert_eq!(recovered.incarnation, incarnation);
+        assert!(!directory.join("closed").exists(), "it is open");
+        drop(storage);
+        assert!(directory.join("closed").exists(), "dropping it closes it");
+    }
+}
+
 #[tokio::test]
 async fn a_locked_directory_names_the_lock_and_the_remedy() {
     let directory = tempfile::tempdir().expect("a temporary directory");

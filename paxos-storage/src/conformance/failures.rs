@@ -9,12 +9,9 @@ use paxos_core::{
 };
 
 use super::{
-    CLUSTER, Disk, Fault, NODE, Outcome, expect_state, full_batch, holds, read_all, record,
-    records, restart, start,
+    CLUSTER, Disk, Fault, NODE, OPERATIONS_MAX, Outcome, expect_state, full_batch, holds, read_all,
+    record, records, restart, start,
 };
-
-/// More of a disk's operations than any single write may take.
-const OPERATIONS_MAX: u64 = 10_000;
 
 /// Guarantee 1 against a power cut instead of a proper end.
 pub async fn acknowledged_writes_survive_a_power_cut<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {

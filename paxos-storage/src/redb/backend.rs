@@ -216,3 +216,87 @@ pub(super) fn explain(error: redb::Error, faults: &Faults, path: &str) -> Storag
         error => StorageError::Io { operation: "use", path, reason: error.to_string() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was done to a backend of this many bytes, and whether its next sync fails.
+    #[derive(Clone, Debug, Default)]
+    struct Noting(Arc<Mutex<(Vec<String>, bool)>>, u64);
+
+    impl Noting {
+        fn note(&self, what: String) {
+            self.0.lock().expect("no panic while locked").0.push(what);
+        }
+
+        fn taken(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().expect("no panic while locked").0)
+        }
+    }
+
+    impl StorageBackend for Noting {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.1)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.note(format!("read {} at {offset}", out.len()));
+            out.fill(7);
+            Ok(())
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.note("sync".to_owned());
+            let fails = std::mem::take(&mut self.0.lock().expect("no panic while locked").1);
+            if fails { Err(io::Error::other("it fails")) } else { Ok(()) }
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            assert!(data.iter().all(|byte| *byte == 7), "what was read");
+            self.note(format!("write {} at {offset}", data.len()));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_doubtful_is_written_again_before_anything_is_read() {
+        let noting = Noting(Arc::default(), CHUNK_BYTES as u64 + 10);
+        let faults = Faults::default();
+        let watched = Watched::new(Box::new(noting.clone()), faults.clone(), true);
+        noting.0.lock().expect("no panic while locked").1 = true;
+        watched.len().expect_err("a failed sync");
+        assert!(faults.sync_has_failed());
+        let again = ["read 1048576 at 0", "write 1048576 at 0"];
+        let rest = ["read 10 at 1048576", "write 10 at 1048576", "sync"];
+        let all = [&again[..], &rest].concat();
+        assert_eq!(noting.taken(), all, "nothing but that");
+        watched.read(3, &mut [0; 5]).expect("a sound backend");
+        assert_eq!(
+            noting.taken(),
+            [&all[..], &["read 5 at 3"]].concat(),
+            "once more, and as a whole"
+        );
+        watched.read(3, &mut [0; 5]).expect("a sound backend");
+        assert_eq!(watched.len().expect("a sound backend"), noting.1);
+        assert_eq!(noting.taken(), ["read 5 at 3"], "never again");
+        let closed = Watched::new(Box::new(noting.clone()), Faults::default(), false);
+        closed.read(3, &mut [0; 5]).expect("a sound backend");
+        assert_eq!(noting.taken(), ["read 5 at 3"]);
+    }
+
+    /// A full disk is survivable, and a sync that fails after it is not.
+    #[test]
+    fn the_first_failure_is_told_and_a_failed_sync_is_never_overlooked() {
+        let faults = Faults::default();
+        faults.note("write", &io::ErrorKind::StorageFull.into());
+        assert!(!faults.sync_has_failed());
+        faults.note("sync", &io::ErrorKind::StorageFull.into());
+        assert_eq!(faults.first("it"), Some(StorageError::Full { path: "it".to_owned() }));
+        assert!(faults.sync_has_failed());
+    }
+}
