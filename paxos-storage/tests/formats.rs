@@ -221,6 +221,20 @@ async fn a_power_cut_while_the_format_is_changed_loses_nothing() {
     assert!(cuts > 5, "{cuts} power cuts during the first start");
 }
 
+/// Both formats have to have room side by side.
+#[tokio::test]
+async fn a_change_of_the_format_waits_until_there_is_room() {
+    let disk = SimulatedDisk::holding(&fs::read(golden(3)).expect("the file"));
+    disk.inject(Fault::Full(true));
+    let storage = disk.storage();
+    for _ in 0..2 {
+        let full = storage.recover(CLUSTER, NODE).await;
+        assert!(matches!(full, Err(StorageError::Full { .. })), "{full:?}");
+    }
+    disk.inject(Fault::Full(false));
+    check(&storage, &image_of(&written())).await;
+}
+
 /// What a change of the format would otherwise make whole again.
 #[tokio::test]
 async fn damage_in_an_earlier_format_is_an_error() {

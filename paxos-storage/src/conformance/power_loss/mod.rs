@@ -48,15 +48,26 @@ pub struct Extent {
     pub samples: usize,
     /// Of so many images, in one the power fails again during the recovery.
     pub nested_every: usize,
+    /// So many shares of what a failed sync was to write are lost in turn, in [`sync_failure`]: all
+    /// pages, one of two, one of four, and so on.
+    pub losses: u32,
     /// Places of every image that decay, in [`rot`].
     pub decays: usize,
 }
 
 impl Extent {
-    /// A few seconds.
+    /// Some seconds.
     #[must_use]
     pub fn short(seed: u64) -> Extent {
-        Extent { seed, batches: 6, pages_exhaustive: 6, samples: 4, nested_every: 300, decays: 150 }
+        Extent {
+            seed,
+            batches: 6,
+            pages_exhaustive: 6,
+            samples: 4,
+            nested_every: 300,
+            losses: 2,
+            decays: 150,
+        }
     }
 
     /// Two minutes or three in a release build.
@@ -68,6 +79,7 @@ impl Extent {
             pages_exhaustive: 10,
             samples: 100,
             nested_every: 100,
+            losses: 4,
             decays: 500,
         }
     }
@@ -86,11 +98,6 @@ impl Extent {
     /// After a failed sync, where what matters is what it has lost.
     fn coarse(&self, lost_every: usize) -> Tried {
         Tried { pages_exhaustive: 1, samples: 0, page_by_page: false, cut_every: 1, lost_every }
-    }
-
-    /// How much of what a failed sync was to write is lost: one page of so many.
-    fn losses(&self) -> &'static [usize] {
-        if self.samples < 10 { &[1, 4] } else { &[1, 2, 4, 8] }
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn sync_failure<S: Storage>(
             }
             check.counts.recoveries += 1;
             let recording = session.recording();
-            for &lost_every in extent.losses() {
+            for lost_every in (0..extent.losses).map(|share| 1 << share) {
                 let images = Images::new(extent.coarse(lost_every), Vec::new(), extent.seed);
                 let depth = Depth::Failure { first, second };
                 check.enumerate(images, &recording, Known::default(), depth).await;
