@@ -42,7 +42,10 @@ pub(crate) enum FrameError {
     TooLarge { length: usize, bytes_max: usize },
     #[error("a frame whose checksum is wrong")]
     Checksum,
-    #[error("a frame of group {theirs}, where there is group {ONLY_GROUP} only")]
+    #[error(
+        "a frame of group {theirs}, where there is group {ONLY_GROUP} only: run the same version on \
+         every node"
+    )]
     Group { theirs: u32 },
     #[error("the stream ends within a frame")]
     Truncated,
@@ -332,7 +335,7 @@ pub(crate) mod tests {
         frames.take_in(&[framed(b"ours"), framed_for(7, b"theirs")].concat());
         assert_eq!(frames.next().expect("sound").as_deref(), Some(&b"ours"[..]));
         let error = frames.next().expect_err("another group");
-        assert_eq!(error.to_string(), "a frame of group 7, where there is group 0 only");
+        assert!(error.to_string().starts_with("a frame of group 7, where there is group 0 only"));
     }
 
     proptest! {

@@ -118,7 +118,7 @@ fn groundwork() -> WriteBatch {
 }
 
 /// What a node writes next that has found `image`: the new state from where it ends, in pieces of
-/// `bytes`; with the last of it everything that makes it the checkpoint, and the beginning of the next.
+/// `bytes`; then everything that makes it the checkpoint, with the beginning of the next.
 fn step_after(image: &Image, bytes: usize) -> Option<WriteBatch> {
     let unfinished = image.states.unfinished(&image.checkpoint);
     let (slot, goal) =
@@ -168,8 +168,8 @@ async fn finish(storage: &dyn Storage, mut image: Image) {
     assert!(state == state_as_of(NEW), "5: {} bytes of a state that was resumed", state.len());
 }
 
-/// Guarantee 1, between any two steps of a new state: what is there of it is there after a start, which
-/// says where to go on.
+/// Guarantee 1, between any two steps of a new state: what is there of it is there after a start,
+/// which says where to go on.
 pub async fn a_state_is_resumed_where_it_ends<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {
     let disk = new_disk();
     let (mut storage, mut image) = prepared(&disk).await;
@@ -190,8 +190,9 @@ pub async fn a_state_is_resumed_where_it_ends<D: Disk>(new_disk: impl Fn() -> D)
     Outcome::Passed
 }
 
-/// Guarantee 2: the power fails after every operation of every step of a new state. What was there of
-/// it is there, the step is there or not, and the old checkpoint has its state until the new one has.
+/// Guarantee 2: the power fails after every operation of every step of a new state. What was there
+/// of it is there, the step is there or not, and the old checkpoint has its state until the new one
+/// has.
 pub async fn a_state_is_installed_whole_or_not_at_all<D: Disk>(
     new_disk: impl Fn() -> D,
 ) -> Outcome {
@@ -258,8 +259,8 @@ pub async fn a_state_waits_until_there_is_room<D: Disk>(new_disk: impl Fn() -> D
     Outcome::Passed
 }
 
-/// Guarantee 5: a peer reads the old state, piece by piece, while the new one is written and takes its
-/// place. It gets the old one as far as it comes, and then nothing, but never a byte of another.
+/// Guarantee 5: a peer reads the old state, piece by piece, while the new one is written and takes
+/// its place. It gets the old one as far as it comes, and then nothing, but never a byte of another.
 pub async fn a_state_is_read_while_another_takes_its_place<D: Disk>(
     new_disk: impl Fn() -> D,
 ) -> Outcome {

@@ -1,8 +1,9 @@
 //! Syncs that fail, with pages that look clean afterwards.
 //!
-//! An operating system that fails to write a page may call it clean all the same, and goes on reading
-//! it as it was written; a later sync has nothing to do and succeeds. So a process that starts again
-//! finds what is on no disk, and the next power cut takes it away, whatever stands on it by then.
+//! An operating system that fails to write a page may call it clean all the same, and goes on
+//! reading it as it was written; a later sync has nothing to do and succeeds. So a process that
+//! starts again finds what is on no disk, and the next power cut takes it away, whatever stands on
+//! it by then.
 
 use paxos_core::port::{Storage, StorageError};
 
@@ -13,18 +14,18 @@ use super::{
 /// More syncs than a workload may take.
 const SYNCS_MAX: usize = 10_000;
 
-/// Checks a storage against every failed sync during a workload, those of starts and ends among them
-/// but for the first start, at times with another one shortly after. The process starts again, finds all it has written, and
-/// goes on to the end; but [some of it](super::Operation::FailedSync) is on no medium. Then the power
-/// fails, at any point of time after the failure: whatever was acknowledged, or found by a start, is
-/// there.
+/// Checks a storage against every failed sync during a workload, those of starts and ends among
+/// them but for the first start, at times with another one shortly after. The process starts again,
+/// finds all it has written, and goes on to the end; but
+/// [some of it](super::Operation::FailedSync) is on no medium. Then the power fails, at any point of
+/// time after the failure: whatever was acknowledged, or found by a start, is there.
 ///
 /// [`Counts::recoveries`] are the runs, with a failure in each.
 ///
 /// # Panics
 ///
-/// If the storage breaks its contract, with the number of the guarantee, which syncs failed, and the
-/// operation after which the power failed.
+/// If the storage breaks its contract, with the number of the guarantee, which syncs failed, and
+/// the operation after which the power failed.
 pub async fn sync_failure<S: Storage>(
     open: impl Fn(Medium) -> Result<S, StorageError> + Sync,
     extent: &Extent,
