@@ -1,7 +1,7 @@
 //! Every storage that can be opened on a medium, after every power cut, every failed sync, and after
 //! decay; and storages with flaws, each of which has to be caught.
 //!
-//! The long form, ten seeds of two minutes or three each, or one of them by `POWER_LOSS_SEED=7`:
+//! The long form, ten seeds of a minute or two each, or one of them by `POWER_LOSS_SEED=7`:
 //!
 //! ```sh
 //! cargo test --release -p paxos-storage --test power_loss -- --ignored --nocapture
@@ -102,7 +102,7 @@ async fn damage_that_is_read_as_the_end_is_caught() {
 }
 
 #[tokio::test]
-#[ignore = "half an hour; the command stands at the top of the file"]
+#[ignore = "a quarter of an hour; the command stands at the top of the file"]
 async fn redb_at_length() {
     let seed = std::env::var("POWER_LOSS_SEED").map(|seed| seed.parse().expect("a number"));
     for seed in seed.map_or(1..=10, |seed| seed..=seed) {

@@ -70,7 +70,7 @@ impl Extent {
         }
     }
 
-    /// Two minutes or three in a release build.
+    /// A minute or two in a release build.
     #[must_use]
     pub fn long(seed: u64) -> Extent {
         Extent {
