@@ -32,7 +32,9 @@ impl Disk for MemoryDisk {
                 self.0.cut_power_during_next_write(operations);
             }
             Fault::Full(full) => self.0.set_full(full),
-            Fault::FailedSync => self.0.fail_next_write(),
+            Fault::FailedSync { syncs: 0 } => self.0.fail_next_write(),
+            // A write has one.
+            Fault::FailedSync { .. } => {}
             Fault::Damage(slot) => self.0.damage(slot),
             Fault::Loss(slot) => self.0.lose(slot),
         }
@@ -42,7 +44,7 @@ impl Disk for MemoryDisk {
 
 fn assert_complete(report: &Report) {
     assert_eq!(report.skipped, [""; 0]);
-    assert_eq!(report.passed.len(), 21);
+    assert_eq!(report.passed.len(), 25);
 }
 
 #[tokio::test]
@@ -68,6 +70,16 @@ async fn redb_writes_are_atomic_whatever_a_power_cut_spares() {
     }
 }
 
+/// So is what a failed sync spares.
+#[tokio::test]
+async fn redb_stands_upon_nothing_that_a_failed_sync_has_lost() {
+    let seed = AtomicU64::new(2000);
+    for _ in 0..30 {
+        let new_disk = || SimulatedDisk::new(seed.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(conformance::a_failed_sync_is_final(new_disk).await, Outcome::Passed);
+    }
+}
+
 #[tokio::test]
 async fn redb_keeps_the_contract_in_a_directory() {
     let report = conformance::check(|| {
@@ -75,8 +87,8 @@ async fn redb_keeps_the_contract_in_a_directory() {
         move || RedbStorage::open(directory.path().join("data"))
     })
     .await;
-    assert_eq!(report.passed.len() + report.skipped.len(), 21);
-    assert_eq!(report.passed.len(), 15, "{report:?}");
+    assert_eq!(report.passed.len() + report.skipped.len(), 25);
+    assert_eq!(report.passed.len(), 17, "{report:?}");
 }
 
 /// Storages that break their contract, for the suite to notice.
@@ -98,6 +110,10 @@ mod broken {
         BeginsLate,
         /// What comes back from a full disk has lost its records.
         KeepsRecords,
+        /// A checkpoint takes effect with a write of its own.
+        InstallsByItself,
+        /// A state that is gone reads as the one that took its place.
+        ReadsWhateverIsThere,
     }
 
     struct Broken(Arc<MemoryStorage>, Flaw);
@@ -123,6 +139,17 @@ mod broken {
                     }
                     write => write,
                 },
+                Flaw::InstallsByItself if batch.floor.is_none() => storage.write(batch),
+                Flaw::InstallsByItself => {
+                    let (checkpoint, floor) = (batch.checkpoint.clone(), batch.floor);
+                    let first = WriteBatch { checkpoint, floor, ..WriteBatch::default() };
+                    let rest = WriteBatch { checkpoint: None, floor: None, ..batch };
+                    match storage.write(first) {
+                        Write::Done(Ok(())) if !rest.is_empty() => storage.write(rest),
+                        write => write,
+                    }
+                }
+                Flaw::ReadsWhateverIsThere => storage.write(batch),
             }
         }
 
@@ -140,7 +167,13 @@ mod broken {
             offset: u64,
             bytes_max: usize,
         ) -> Result<Bytes, StorageError> {
-            self.0.read_state(slot, offset, bytes_max).await
+            let found = self.0.read_state(slot, offset, bytes_max).await?;
+            match self.1 {
+                Flaw::ReadsWhateverIsThere if found.is_empty() => {
+                    self.0.read_state(Slot(9), offset, bytes_max).await
+                }
+                _ => Ok(found),
+            }
         }
 
         async fn close(&self) {
@@ -166,6 +199,20 @@ mod broken {
     async fn a_write_that_begins_late_is_noticed() {
         let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::BeginsLate);
         let _ = conformance::writes_take_effect_in_order(new_disk).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "2 (atomic)")]
+    async fn a_checkpoint_that_takes_effect_by_itself_is_noticed() {
+        let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::InstallsByItself);
+        let _ = conformance::a_state_is_installed_whole_or_not_at_all(new_disk).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "5, while a state takes the place of another")]
+    async fn a_state_that_reads_as_another_is_noticed() {
+        let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::ReadsWhateverIsThere);
+        let _ = conformance::a_state_is_read_while_another_takes_its_place(new_disk).await;
     }
 
     #[tokio::test]

@@ -16,11 +16,12 @@ use paxos_storage::{
     conformance::{Disk, Fault},
 };
 use redb::TableDefinition;
-use support::{LOG, SimulatedDisk};
+use support::{RECORDS, SimulatedDisk};
 
 const CLUSTER: ClusterId = ClusterId(1);
 const NODE: NodeId = NodeId(1);
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const GROUPS: TableDefinition<u32, &[u8]> = TableDefinition::new("groups");
 
 fn some_batch() -> WriteBatch {
     let ballot = Ballot { round: 2, node: NODE };
@@ -69,7 +70,7 @@ async fn directory_and_files_are_made_with_their_parents_and_for_nobody_else() {
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
         .collect();
     names.sort();
-    assert_eq!(names, ["lock", "log.redb"]);
+    assert_eq!(names, ["closed", "lock", "log.redb"]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -78,6 +79,30 @@ async fn directory_and_files_are_made_with_their_parents_and_for_nobody_else() {
         assert_eq!(mode(&directory), 0o700);
         assert_eq!(mode(&directory.join("log.redb")), 0o600);
         assert_eq!(mode(&directory.join("lock")), 0o600);
+    }
+}
+
+/// As `kill -9` leaves it.
+#[tokio::test]
+async fn a_directory_that_was_not_closed_holds_everything_and_is_closed_the_next_time() {
+    let parent = tempfile::tempdir().expect("a temporary directory");
+    let (open, left) = (parent.path().join("open"), parent.path().join("left"));
+    fill(&open).await;
+    let storage = RedbStorage::open(&open).expect("a free directory");
+    storage.recover(CLUSTER, NODE).await.expect("a sound storage");
+    storage.write(some_batch()).await.expect("a write");
+    assert!(!open.join("closed").exists(), "it is open");
+    fs::create_dir(&left).expect("a directory");
+    fs::copy(open.join("log.redb"), left.join("log.redb")).expect("a file");
+    storage.close().await;
+    for (directory, incarnation) in [(&open, 3), (&left, 3), (&left, 4)] {
+        let storage = RedbStorage::open(directory).expect("a free directory");
+        let recovered = storage.recover(CLUSTER, NODE).await.expect("a sound storage");
+        assert_eq!(recovered.records, some_batch().records[150..]);
+        assert_eq!(recovered.incarnation, incarnation);
+        assert!(!directory.join("closed").exists(), "it is open");
+        drop(storage);
+        assert!(directory.join("closed").exists(), "dropping it closes it");
     }
 }
 
@@ -143,7 +168,9 @@ async fn files_that_hold_no_state_are_damage_and_never_a_fresh_start() {
 #[tokio::test]
 async fn another_format_is_refused_by_number() {
     for (format, refusal) in [
-        (9, StorageError::NewerFormat { found: 9, known: 3 }),
+        (9, StorageError::NewerFormat { found: 9, known: 4 }),
+        (5, StorageError::NewerFormat { found: 5, known: 4 }),
+        (2, StorageError::OlderFormat { found: 2, known: 3 }),
         (1, StorageError::OlderFormat { found: 1, known: 3 }),
     ] {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -163,9 +190,7 @@ async fn missing_or_foreign_entries_are_damage() {
         ("format", Some(&b"x"[..])),
         ("identity", None),
         ("identity", Some(b"")),
-        ("promised", None),
-        ("promised", Some(b"")),
-        ("chosen", None),
+        ("incarnation", None),
         ("incarnation", Some(b"\xff")),
     ] {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -180,13 +205,26 @@ async fn missing_or_foreign_entries_are_damage() {
         let error = recover(directory.path()).await.expect_err(key);
         assert!(matches!(error, StorageError::Damaged { .. }), "{key}: {error:?}");
     }
+    for value in [None, Some(&b""[..]), Some(b"\x01\x02")] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fill(directory.path()).await;
+        edit(directory.path(), |transaction| {
+            let mut groups = transaction.open_table(GROUPS).expect("a table");
+            match value {
+                None => drop(groups.remove(0).expect("a removal")),
+                Some(value) => drop(groups.insert(0, value).expect("an insertion")),
+            }
+        });
+        let error = recover(directory.path()).await.expect_err("no promise");
+        assert!(error.to_string().contains("promise"), "{value:?}: {error}");
+    }
     let directory = tempfile::tempdir().expect("a temporary directory");
     fill(directory.path()).await;
     edit(directory.path(), |transaction| {
-        assert_eq!(transaction.delete_table(LOG).ok(), Some(true))
+        assert_eq!(transaction.delete_table(RECORDS).ok(), Some(true))
     });
     let error = recover(directory.path()).await.expect_err("no log");
-    assert!(error.to_string().contains("log"), "{error}");
+    assert!(error.to_string().contains("records"), "{error}");
 }
 
 /// The bytes of a storage with some contents that was closed properly.

@@ -1,10 +1,16 @@
-//! Messages on a byte stream: `length, u32 LE | checksum, u32 LE | message`.
+//! Messages on a byte stream: `length, u32 LE | group, u32 LE | checksum, u32 LE | message`.
 //!
-//! The checksum (CRC-32) covers length and message. The limit is checked before anything is
-//! allocated, and a damaged frame is an error: what stands behind it cannot be found.
+//! The length is the message's alone. The checksum (CRC-32) covers length, group and message. The
+//! limit is checked before anything is allocated, and a damaged frame is an error: what stands
+//! behind it cannot be found.
+//!
+//! The group is 0, since there is one only, and a frame of another is an error. Its place is for
+//! the messages of many groups on one connection.
 //!
 //! Values leave as they are, one slice each for a vectored write; only what is small is copied
 //! together, since copying it is cheaper than another slice.
+
+mod reader;
 
 use std::{
     collections::VecDeque,
@@ -17,18 +23,17 @@ use paxos_core::{
     limits,
     message::{Message, MessageError},
 };
-use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Length and checksum.
-pub(crate) const PREFIX_BYTES: usize = 8;
+pub(crate) use self::reader::{Frame, Frames, read_one};
+
+/// Length, group and checksum.
+pub(crate) const PREFIX_BYTES: usize = 12;
+
+/// The only group there is.
+pub(crate) const ONLY_GROUP: u32 = 0;
 
 /// Parts up to this size are copied together.
 const COPIED_BYTES_MAX: usize = 512;
-
-/// How much is read at once, unless a frame is larger: many small messages per system call.
-const CHUNK_BYTES: usize = 64 << 10;
-/// Frames from here on are slices of what was read; shorter ones are copies.
-const SLICE_BYTES_MIN: usize = CHUNK_BYTES / 4;
 
 /// Why a frame cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,11 @@ pub(crate) enum FrameError {
     TooLarge { length: usize, bytes_max: usize },
     #[error("a frame whose checksum is wrong")]
     Checksum,
+    #[error(
+        "a frame of group {theirs}, where there is group {ONLY_GROUP} only: run the same version on \
+         every node"
+    )]
+    Group { theirs: u32 },
     #[error("the stream ends within a frame")]
     Truncated,
     #[error(transparent)]
@@ -62,7 +72,7 @@ impl Encoder {
         if length > bytes_max {
             return Err(FrameError::TooLarge { length, bytes_max });
         }
-        self.small.put_slice(&prefix(length, encoded.parts().map(|part| &part[..])));
+        self.small.put_slice(&prefix(length, ONLY_GROUP, encoded.parts().map(|part| &part[..])));
         for part in iter::once(encoded.header).chain(encoded.values) {
             if part.len() <= COPIED_BYTES_MAX {
                 self.small.put_slice(&part);
@@ -159,98 +169,31 @@ impl Buf for Batch {
     }
 }
 
-fn prefix<'a>(length: usize, parts: impl Iterator<Item = &'a [u8]>) -> [u8; PREFIX_BYTES] {
+fn prefix<'a>(
+    length: usize,
+    group: u32,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> [u8; PREFIX_BYTES] {
     let length = u32::try_from(length).expect("a message is below 4 GiB").to_le_bytes();
     let mut checksum = crc32fast::Hasher::new();
     checksum.update(&length);
+    checksum.update(&group.to_le_bytes());
     parts.for_each(|part| checksum.update(part));
     let mut prefix = [0; PREFIX_BYTES];
     prefix[..4].copy_from_slice(&length);
-    prefix[4..].copy_from_slice(&checksum.finalize().to_le_bytes());
+    prefix[4..8].copy_from_slice(&group.to_le_bytes());
+    prefix[8..].copy_from_slice(&checksum.finalize().to_le_bytes());
     prefix
 }
 
 /// `body` as a frame.
 pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
-    [&prefix(body.len(), iter::once(body)), body].concat()
+    framed_for(ONLY_GROUP, body)
 }
 
-/// Takes a stream apart into frames.
-#[derive(Debug)]
-pub(crate) struct Frames {
-    buffer: BytesMut,
-    bytes_max: usize,
-}
-
-impl Frames {
-    /// For frames of messages up to `bytes_max`.
-    pub(crate) fn new(bytes_max: usize) -> Frames {
-        Frames { buffer: BytesMut::new(), bytes_max }
-    }
-
-    /// The next frame of `stream`, without its prefix; `None` where the stream ends between two.
-    /// Not cancel safe.
-    pub(crate) async fn read(
-        &mut self,
-        stream: &mut (impl AsyncRead + Unpin),
-    ) -> Result<Option<Bytes>, FrameError> {
-        loop {
-            if let Some(frame) = self.next()? {
-                return Ok(Some(frame));
-            }
-            if stream.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(FrameError::Truncated) };
-            }
-        }
-    }
-
-    /// The next frame of what has been read, and room for more if there is none.
-    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some(length) = self.buffer.first_chunk::<4>() else {
-            self.buffer.reserve(CHUNK_BYTES);
-            return Ok(None);
-        };
-        let length = u32::from_le_bytes(*length) as usize;
-        if length > self.bytes_max {
-            return Err(FrameError::TooLarge { length, bytes_max: self.bytes_max });
-        }
-        let missing = (PREFIX_BYTES + length).saturating_sub(self.buffer.len());
-        if missing > 0 {
-            self.buffer.reserve(missing);
-            return Ok(None);
-        }
-        let expected = self.buffer.split_to(PREFIX_BYTES);
-        // A small one would keep alive all that was read together with it.
-        let body = if length < SLICE_BYTES_MIN {
-            Bytes::copy_from_slice(&self.buffer.split_to(length))
-        } else {
-            self.buffer.split_to(length).freeze()
-        };
-        if expected[..] != prefix(length, iter::once(&body[..])) {
-            return Err(FrameError::Checksum);
-        }
-        Ok(Some(body))
-    }
-}
-
-/// Reads one frame and not a byte more.
-pub(crate) async fn read_one(
-    stream: &mut (impl AsyncRead + Unpin),
-    bytes_max: usize,
-) -> Result<Vec<u8>, FrameError> {
-    let mut expected = [0; PREFIX_BYTES];
-    stream.read_exact(&mut expected).await?;
-    let (length, _) = expected.split_first_chunk::<4>().expect("eight bytes");
-    let length = u32::from_le_bytes(*length) as usize;
-    if length > bytes_max {
-        return Err(FrameError::TooLarge { length, bytes_max });
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    if expected != prefix(length, iter::once(&body[..])) {
-        return Err(FrameError::Checksum);
-    }
-    Ok(body)
+/// `body` as a frame of some group.
+pub(crate) fn framed_for(group: u32, body: &[u8]) -> Vec<u8> {
+    [&prefix(body.len(), group, iter::once(body)), body].concat()
 }
 
 #[cfg(test)]
@@ -264,10 +207,14 @@ pub(crate) mod tests {
     };
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{reader::CHUNK_BYTES, *};
 
     pub(crate) fn poll(number: u64) -> Message {
         Message::Poll(Poll { number, chosen: Slot::ZERO })
+    }
+
+    pub(crate) fn body_of(message: &Message) -> Vec<u8> {
+        message.encode().parts().flatten().copied().collect()
     }
 
     pub(crate) fn accept(bytes: usize) -> Message {
@@ -300,7 +247,7 @@ pub(crate) mod tests {
         let allocated = allocation_counter::measure(|| {
             let mut frames = Frames::new(1 << 20);
             for piece in stream.chunks(CHUNK_BYTES) {
-                frames.buffer.put_slice(piece);
+                frames.take_in(piece);
                 let mut read = Vec::new();
                 while let Some(frame) = frames.next().expect("sound") {
                     read.push(Message::decode(frame).expect("sound"));
@@ -376,17 +323,26 @@ pub(crate) mod tests {
     #[test]
     fn the_limit_holds_before_anything_is_allocated() {
         let mut frames = Frames::new(100);
-        frames.buffer.put_u32_le(101);
+        frames.take_in(&101u32.to_le_bytes());
         let error = frames.next().expect_err("too large");
         assert!(matches!(error, FrameError::TooLarge { length: 101, bytes_max: 100 }));
         assert!(frames.buffer.capacity() < 101);
+    }
+
+    #[test]
+    fn a_frame_of_another_group_is_an_error_that_names_it() {
+        let mut frames = Frames::new(100);
+        frames.take_in(&[framed(b"ours"), framed_for(7, b"theirs")].concat());
+        assert_eq!(frames.next().expect("sound").as_deref(), Some(&b"ours"[..]));
+        let error = frames.next().expect_err("another group");
+        assert!(error.to_string().starts_with("a frame of group 7, where there is group 0 only"));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_frames_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut frames = Frames::new(200);
-            frames.buffer.put_slice(&bytes);
+            frames.take_in(&bytes);
             while let Ok(Some(frame)) = frames.next() {
                 prop_assert!(frame.len() <= 200);
             }

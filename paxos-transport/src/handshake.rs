@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Magic and version have a place of their own in front, so that any version can read them of any
-//! other. Each side gives its verdict on the other, so that both know why they part.
+//! other. The group is that of the frames. Each side gives its verdict on the other, so that both
+//! know why they part.
 
 use std::{io, time::Duration};
 
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::{
-    frame::{self, FrameError},
+    frame::{self, Frame, FrameError, ONLY_GROUP},
     roster::{Refusal, Roster},
 };
 
@@ -27,7 +28,7 @@ use crate::{
 pub(crate) const MAGIC: [u8; 6] = *b"paxos\n";
 
 /// Of handshake, frames and messages.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 
 /// A frame of the handshake: an identity, or a reason in words.
 const FRAME_BYTES_MAX: usize = 2048;
@@ -103,13 +104,13 @@ pub(crate) async fn dial(
             return Err(HandshakeError::Refused { other: Some(to), reason });
         }
     }
-    let theirs = match read(stream, "no verdict").await? {
-        Verdict::Welcome(theirs) => theirs,
-        Verdict::Refused(reason) => {
+    let (theirs, group) = match read(stream, "no verdict").await? {
+        (Verdict::Welcome(theirs), group) => (theirs, group),
+        (Verdict::Refused(reason), _) => {
             return Err(HandshakeError::Refused { other: Some(to), reason: readable(&reason) });
         }
     };
-    let admitted = match roster.admit(theirs, me.node) {
+    let admitted = match check_group(group).and_then(|()| roster.admit(theirs, me.node)) {
         // An address where somebody else listens, who lies about it.
         Ok(()) if theirs.node != to => {
             Err(Refusal::Destination { from: me.node, wanted: to, here: theirs.node })
@@ -139,19 +140,23 @@ pub(crate) async fn accept(
             return Err(refuse(stream, None, &refusal, preamble()).await);
         }
     }
-    let Hello { identity: theirs, to, lane } = read(stream, "no hello").await?;
+    let (Hello { identity: theirs, to, lane }, group) = read(stream, "no hello").await?;
     let other = Some(theirs.node);
-    if let Err(refusal) = roster.admit(theirs, to) {
+    if let Err(refusal) = check_group(group).and_then(|()| roster.admit(theirs, to)) {
         return Err(refuse(stream, other, &refusal, preamble()).await);
     }
     stream.write_all(&[preamble(), encode(&Verdict::Welcome(me))].concat()).await?;
     stream.flush().await?;
     match read(stream, "no verdict").await? {
-        Verdict::Welcome(_) => Ok(Admitted { peer: theirs.node, lane }),
-        Verdict::Refused(reason) => {
+        (Verdict::Welcome(_), _) => Ok(Admitted { peer: theirs.node, lane }),
+        (Verdict::Refused(reason), _) => {
             Err(HandshakeError::Refused { other, reason: readable(&reason) })
         }
     }
+}
+
+fn check_group(theirs: u32) -> Result<(), Refusal> {
+    if theirs == ONLY_GROUP { Ok(()) } else { Err(Refusal::Group { ours: ONLY_GROUP, theirs }) }
 }
 
 /// Says no and waits until the other side has heard it, that is, has hung up.
@@ -192,12 +197,14 @@ fn encode(words: &impl Serialize) -> Vec<u8> {
     frame::framed(&postcard::to_stdvec(words).expect("plain data encodes"))
 }
 
+/// The words of a frame, and its group.
 async fn read<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
     otherwise: &'static str,
-) -> Result<T, HandshakeError> {
-    let body = frame::read_one(stream, FRAME_BYTES_MAX).await?;
-    postcard::from_bytes(&body).map_err(|_| HandshakeError::Malformed(otherwise))
+) -> Result<(T, u32), HandshakeError> {
+    let Frame { group, body } = frame::read_one(stream, FRAME_BYTES_MAX).await?;
+    let words = postcard::from_bytes(&body).map_err(|_| HandshakeError::Malformed(otherwise))?;
+    Ok((words, group))
 }
 
 /// Somebody else's words, fit for a log.
@@ -213,7 +220,7 @@ fn readable(reason: &str) -> String {
 }
 
 #[cfg(test)]
-mod fuzz;
+pub(crate) mod fuzz;
 
 #[cfg(test)]
 mod tests {
@@ -286,13 +293,45 @@ mod tests {
             near.write_all(&[&MAGIC[..], &9u16.to_le_bytes(), b"anything"].concat()).await?;
             let version = read_version(&mut near).await.expect("a preamble");
             assert_eq!(version, VERSION);
-            let verdict = read(&mut near, "no verdict").await.expect("a verdict");
+            let (verdict, _) = read(&mut near, "no verdict").await.expect("a verdict");
             assert!(matches!(verdict, Verdict::Refused(reason) if reason.contains("version 9")));
             Ok::<_, io::Error>(())
         };
         let (newer, refused) = tokio::join!(newer, accept(&mut far, &two));
         newer.expect("the stream holds");
-        assert!(refused.expect_err("refused").to_string().contains("version 9 meets version 2"));
+        assert!(refused.expect_err("refused").to_string().contains("version 9 meets version 3"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_group_is_refused_on_both_sides() {
+        let text = "group 5 meets group 0";
+        let (one, two) = (roster(7, 1, &[(2, None)]), roster(7, 2, &[(1, None)]));
+        let of_group = |words: &[u8]| [preamble(), frame::framed_for(5, words)].concat();
+
+        let (mut near, mut far) = tokio::io::duplex(4096);
+        let hello = Hello { identity: one.me(), to: NodeId(2), lane: Lane::Log };
+        let hello = of_group(&postcard::to_stdvec(&hello).expect("plain data encodes"));
+        let dialler = async move {
+            near.write_all(&hello).await.expect("room");
+            read_version(&mut near).await.expect("a preamble");
+            read(&mut near, "no verdict").await.expect("a verdict")
+        };
+        let (heard, refused) = tokio::join!(dialler, accept(&mut far, &two));
+        assert!(matches!(heard, (Verdict::Refused(reason), 0) if reason.contains(text)));
+        assert!(refused.expect_err("refused").to_string().contains(text));
+
+        let (mut near, mut far) = tokio::io::duplex(4096);
+        let welcome = postcard::to_stdvec(&Verdict::Welcome(two.me())).expect("plain data encodes");
+        let listener = async move {
+            read_version(&mut far).await.expect("a preamble");
+            read::<Hello>(&mut far, "no hello").await.expect("a hello");
+            far.write_all(&of_group(&welcome)).await.expect("room");
+            read(&mut far, "no verdict").await.expect("a verdict")
+        };
+        let dialled = dial(&mut near, &one, NodeId(2), Lane::Log);
+        let (heard, refused) = tokio::join!(listener, dialled);
+        assert!(matches!(heard, (Verdict::Refused(reason), 0) if reason.contains(text)));
+        assert!(refused.expect_err("refused").to_string().contains(text));
     }
 
     #[tokio::test]

@@ -61,6 +61,8 @@ mod delayed;
 mod engine;
 #[cfg(any(feature = "tcp", feature = "quic"))]
 mod frame;
+#[cfg(all(test, any(feature = "tcp", feature = "quic")))]
+mod golden;
 #[cfg(any(feature = "tcp", feature = "quic"))]
 mod handshake;
 #[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]

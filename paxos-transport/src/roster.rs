@@ -29,6 +29,12 @@ pub(crate) enum Refusal {
          each other, on every node"
     )]
     Version { ours: u16, theirs: u16 },
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    #[error(
+        "group {theirs} meets group {ours}, the only one that this version knows: run the same \
+         version on every node"
+    )]
+    Group { ours: u32, theirs: u32 },
     #[error(
         "node {} belongs to cluster {}, node {} to cluster {}: check the cluster id and the \
          addresses of the peers", theirs.node, theirs.cluster, ours.node, ours.cluster

@@ -16,7 +16,8 @@ use crate::{
 /// An implementation guarantees:
 ///
 /// 1. **Durable.** When a [`write`](Storage::write) ends with `Ok`, the whole batch survives a crash
-///    of the machine at any later time.
+///    of the machine at any later time. So does what [`recover`](Storage::recover) has found, even if
+///    the process before saw its last sync fail.
 /// 2. **Atomic.** After a crash, of every batch either everything is there or nothing.
 /// 3. **Ordered.** Batches take effect in the order in which `write` was called, whether and in
 ///    whatever order the [`Write`]s are polled, and even if they are dropped; if one is there after
@@ -26,9 +27,9 @@ use crate::{
 /// 5. **Read your writes.** [`read`](Storage::read) and [`read_state`](Storage::read_state) see every
 ///    batch whose `write` has ended.
 /// 6. **Unreadable is an error, never empty.** A record, promise, identity, checkpoint or piece of a
-///    state that was written and cannot be read back is [`StorageError::Damaged`]. Only an unfinished last batch, which was
-///    never acknowledged, is dropped silently; an implementation that cannot tell it from a
-///    finished one which has decayed since says so in its documentation.
+///    state that was written and cannot be read back is [`StorageError::Damaged`]. Only an unfinished
+///    last batch, which was never acknowledged, is dropped silently; an implementation that cannot
+///    tell it from a finished one which has decayed since says so in its documentation.
 /// 7. **Bound to one node.** [`recover`](Storage::recover) refuses a directory of another cluster
 ///    or node; opening refuses a directory that another process has open.
 /// 8. **Failure is final.** After a `write` has ended with [`WriteError::Failed`], every later
@@ -36,10 +37,10 @@ use crate::{
 /// 9. **Full is survivable.** A `write` that ends with [`WriteError::Full`] has changed nothing and
 ///    gives its batch back unchanged, to be written again when there is room. Later batches may
 ///    have been written meanwhile, if their `write` was called before it ended.
-/// 10. **What is compacted is gone, and nothing else.** Records up to the floor are not returned by a
-///    read that begins after its write has ended; those above it are untouched, whatever becomes of a
-///    compaction that a crash cuts short. Neither does a state take room that belongs to no checkpoint
-///    and is not being written.
+/// 10. **What is compacted is gone, and nothing else.** Records up to the floor are not returned by
+///     a read that begins after its write has ended; those above it are untouched, whatever becomes
+///     of a compaction that a crash cuts short. Neither does a state take room that belongs to no
+///     checkpoint and is not being written.
 ///
 /// [`WriteError::Failed`]: super::WriteError::Failed
 /// [`WriteError::Full`]: super::WriteError::Full

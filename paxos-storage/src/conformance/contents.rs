@@ -2,13 +2,13 @@
 
 use paxos_core::{
     message::{Record, Watermark},
-    port::{Checkpoint, StateSummary, WriteBatch},
+    port::WriteBatch,
     types::{Ballot, NodeId, Slot, StoreId, Value},
 };
 
 use super::{
-    CLUSTER, Disk, NODE, Outcome, ballot, checkpoint, chunk, expect_state, full_batch, image_after,
-    log_of, read_all, read_state, record, records, restart, start, value,
+    CLUSTER, Disk, NODE, Outcome, ballot, checkpoint, expect_state, full_batch, image_after,
+    log_of, read_all, record, records, restart, start, value,
 };
 
 /// A new storage promises nothing, has no log and bears the names it was given.
@@ -207,73 +207,6 @@ pub async fn compacted_records_are_gone<D: Disk>(new_disk: impl Fn() -> D) -> Ou
         storage = again;
         expect_state(&recovered, &batches.iter().collect::<Vec<_>>(), "10, across a restart");
         assert_eq!(read_all(&*storage).await, expected, "10, across a restart");
-    }
-    Outcome::Passed
-}
-
-/// Guarantees 1, 4 and 5, for states.
-pub async fn states_are_read_as_written<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {
-    let disk = new_disk();
-    let (storage, _) = start(&disk).await;
-    let pieces = [chunk(7, 0, 1, 100), chunk(7, 100, 2, 1), chunk(7, 101, 3, 300_000)];
-    let whole = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect::<Vec<u8>>();
-    let mut batches = Vec::new();
-    for piece in pieces {
-        let batch = WriteBatch { state: vec![piece], ..WriteBatch::default() };
-        batches.push(batch.clone());
-        storage.write(batch).await.expect("a piece of a state");
-    }
-    for bytes_max in [100_000, 1 << 20] {
-        assert_eq!(read_state(&*storage, Slot(7), bytes_max).await, whole, "5: a state");
-    }
-    let middle = storage.read_state(Slot(7), 99, 2).await.expect("a read of a state");
-    assert!(!middle.is_empty() && whole[99..].starts_with(&middle), "5: from within a piece");
-    assert_eq!(read_state(&*storage, Slot(6), 9).await, [], "there is no such state");
-    let (storage, recovered) = restart(&disk, storage).await;
-    expect_state(&recovered, &batches.iter().collect::<Vec<_>>(), "1: a state that is unfinished");
-    let state = Some(StateSummary { bytes: whole.len() as u64, hash: 1 });
-    let batch = WriteBatch {
-        checkpoint: Some(Checkpoint { state, ..checkpoint(7, 1, 10) }),
-        ..WriteBatch::default()
-    };
-    batches.push(batch.clone());
-    storage.write(batch).await.expect("a checkpoint");
-    let (storage, recovered) = restart(&disk, storage).await;
-    expect_state(&recovered, &batches.iter().collect::<Vec<_>>(), "1: a checkpoint and its state");
-    assert_eq!(read_state(&*storage, Slot(7), 1 << 20).await, whole, "1: a state");
-    Outcome::Passed
-}
-
-/// Guarantee 10, for states.
-pub async fn states_that_nobody_needs_are_gone<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {
-    let disk = new_disk();
-    let (mut storage, _) = start(&disk).await;
-    let state =
-        |slot| WriteBatch { state: vec![chunk(slot, 0, slot, 50)], ..WriteBatch::default() };
-    let marked = |slot| {
-        let state = Some(StateSummary { bytes: 50, hash: slot });
-        let checkpoint = Some(Checkpoint { state, ..checkpoint(slot, slot, 10) });
-        WriteBatch { checkpoint, ..WriteBatch::default() }
-    };
-    let mut batches: Vec<WriteBatch> = Vec::new();
-    for (batch, there) in [
-        (state(3), &[3][..]),
-        (state(5), &[5]),
-        (marked(5), &[5]),
-        (state(9), &[5, 9]),
-        (state(8), &[5, 8]),
-        (marked(8), &[8]),
-    ] {
-        batches.push(batch.clone());
-        storage.write(batch).await.expect("a write");
-        for slot in 1..10 {
-            let found = read_state(&*storage, Slot(slot), 100).await.len();
-            let expected = if there.contains(&slot) { 50 } else { 0 };
-            assert_eq!(found, expected, "10: of the state as of {slot}, with {there:?} there");
-        }
-        let (again, recovered) = restart(&disk, storage).await;
-        storage = again;
-        expect_state(&recovered, &batches.iter().collect::<Vec<_>>(), "10, across a restart");
     }
     Outcome::Passed
 }

@@ -21,13 +21,14 @@
 //! also lose power, fill up and decay on request has the rest of the contract checked: what it
 //! cannot do is [skipped](Report::skipped).
 //!
-//! A storage that can be opened on a [`Medium`] has every crash of it tried by [`power_loss`], and
-//! decay by [`rot`].
+//! A storage that can be opened on a [`Medium`] has every crash of it tried by [`power_loss`], every
+//! failed sync by [`sync_failure`], and decay by [`rot`].
 
 mod contents;
 mod failures;
 mod ownership;
 mod power_loss;
+mod states;
 
 use std::sync::Arc;
 
@@ -44,8 +45,7 @@ use paxos_core::{
 pub use contents::{
     compacted_records_are_gone, everything_survives_a_restart, large_values_survive,
     many_records_survive, reads_are_cut_off_by_bytes, reads_see_every_write, starts_empty,
-    states_are_read_as_written, states_that_nobody_needs_are_gone, the_last_record_wins,
-    writes_take_effect_in_order,
+    the_last_record_wins, writes_take_effect_in_order,
 };
 pub use failures::{
     a_damaged_record_is_an_error, a_failed_sync_is_final, a_full_disk_is_survived,
@@ -55,7 +55,12 @@ pub use ownership::{
     a_second_opening_is_refused, another_node_is_refused, every_recovery_is_counted,
     stores_have_names_of_their_own,
 };
-pub use power_loss::{Counts, Extent, Medium, Operation, RotCounts, power_loss, rot};
+pub use power_loss::{Counts, Extent, Medium, Operation, RotCounts, power_loss, rot, sync_failure};
+pub use states::{
+    a_state_is_installed_whole_or_not_at_all, a_state_is_read_while_another_takes_its_place,
+    a_state_is_resumed_where_it_ends, a_state_waits_until_there_is_room,
+    states_are_read_as_written, states_that_nobody_needs_are_gone,
+};
 
 /// Where one storage keeps its data: what is there when the process is gone.
 #[async_trait]
@@ -84,8 +89,12 @@ pub enum Fault {
     },
     /// There is no room left, or there is again.
     Full(bool),
-    /// The next sync fails.
-    FailedSync,
+    /// A sync fails, after some that do not. What it was to write can still be read, and is lost with
+    /// the power, in whole or in part, unless it is written again: a later sync takes it for done.
+    FailedSync {
+        /// Syncs that still succeed.
+        syncs: u64,
+    },
     /// The record of a slot can no longer be read. Only while nothing is open.
     Damage(Slot),
     /// The record of a slot is gone. Only while nothing is open.
@@ -153,6 +162,8 @@ pub async fn check<D: Disk>(new_disk: impl Fn() -> D) -> Report {
         compacted_records_are_gone,
         states_are_read_as_written,
         states_that_nobody_needs_are_gone,
+        a_state_is_resumed_where_it_ends,
+        a_state_is_read_while_another_takes_its_place,
         every_recovery_is_counted,
         stores_have_names_of_their_own,
         another_node_is_refused,
@@ -161,6 +172,8 @@ pub async fn check<D: Disk>(new_disk: impl Fn() -> D) -> Report {
         writes_are_atomic,
         a_failed_sync_is_final,
         a_full_disk_is_survived,
+        a_state_is_installed_whole_or_not_at_all,
+        a_state_waits_until_there_is_room,
         a_damaged_record_is_an_error,
         a_missing_record_is_an_error,
     )
@@ -168,6 +181,8 @@ pub async fn check<D: Disk>(new_disk: impl Fn() -> D) -> Report {
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 const NODE: NodeId = NodeId(1);
+/// More of a disk's operations than any single write may take.
+const OPERATIONS_MAX: u64 = 10_000;
 
 /// Opens a disk that has to be sound.
 async fn start<D: Disk>(disk: &D) -> (Arc<dyn Storage>, Recovered) {

@@ -89,22 +89,65 @@ mod tests {
         prop_oneof![0..4u64, 250..260u64, 510..515u64, u64::MAX - 2..=u64::MAX]
     }
 
+    #[derive(Clone, Copy, Debug)]
+    enum Change {
+        Insert(u64),
+        Remove(u64),
+        RemoveThrough(u64),
+    }
+
+    fn changes() -> impl Strategy<Value = Vec<Change>> {
+        let change = prop_oneof![
+            5 => slots().prop_map(Change::Insert),
+            2 => slots().prop_map(Change::Remove),
+            1 => slots().prop_map(Change::RemoveThrough),
+        ];
+        prop::collection::vec(change, 0..40)
+    }
+
     proptest! {
+        /// Not one up to the slot, and every one behind it, to the last in the same page.
+        #[test]
+        fn what_is_removed_up_to_a_slot_is_gone_and_nothing_else(
+            written in prop::collection::btree_set(slots(), 0..20), last in slots(),
+        ) {
+            let mut records = Records::default();
+            for slot in &written {
+                records.insert(Slot(*slot), ballot(*slot), super::Value::Noop);
+            }
+            records.remove_through(Slot(last));
+            let found = records.range(Slot(0)..=Slot(u64::MAX)).map(|(Slot(slot), ..)| slot);
+            let found: Vec<_> = found.collect();
+            let expected: Vec<_> = written.iter().copied().filter(|slot| *slot > last).collect();
+            prop_assert_eq!(found, expected);
+            let pages = records.pages.keys().filter(|page| **page < last / PAGE_SLOTS).count();
+            prop_assert_eq!(pages, 0, "pages below the slot take room");
+        }
+
         #[test]
         fn records_are_found_as_in_a_map(
-            changes in prop::collection::vec((slots(), any::<bool>()), 0..40),
+            changes in changes(),
             (first, last) in (slots(), slots()),
         ) {
             let (mut records, mut map) = (Records::default(), BTreeMap::new());
-            for (round, (slot, is_removed)) in (1..).zip(changes) {
-                if is_removed {
-                    records.remove(Slot(slot));
-                    map.remove(&slot);
-                } else {
-                    records.insert(Slot(slot), ballot(round), super::Value::Noop);
-                    map.insert(slot, ballot(round));
+            for (round, change) in (1..).zip(changes) {
+                match change {
+                    Change::Insert(slot) => {
+                        records.insert(Slot(slot), ballot(round), super::Value::Noop);
+                        map.insert(slot, ballot(round));
+                    }
+                    Change::Remove(slot) => {
+                        records.remove(Slot(slot));
+                        map.remove(&slot);
+                    }
+                    Change::RemoveThrough(last) => {
+                        records.remove_through(Slot(last));
+                        map.retain(|slot, _| *slot > last);
+                    }
                 }
-                prop_assert_eq!(records.contains(Slot(slot)), !is_removed);
+                let (Change::Insert(slot) | Change::Remove(slot) | Change::RemoveThrough(slot)) =
+                    change;
+                prop_assert_eq!(records.contains(Slot(slot)), map.contains_key(&slot));
             }
             let (first, last) = (first.min(last), first.max(last));
             let found = records.range(Slot(first)..=Slot(last));

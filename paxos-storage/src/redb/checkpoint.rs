@@ -1,28 +1,34 @@
 //! The checkpoint and the states on disk, within a transaction.
 //!
-//! | table      | key          | value                                                         |
-//! |------------|--------------|---------------------------------------------------------------|
-//! | checkpoint | slot         | hash, summary of the state, session table (postcard); only one |
-//! | states     | slot, offset | CRC-32 of cluster, slot, offset and piece, u32 LE, and the piece |
+//! | table       | key                 | value                                               |
+//! |-------------|---------------------|-----------------------------------------------------|
+//! | checkpoints | group               | slot, hash, summary of the state, sessions (postcard) |
+//! | pieces      | group, slot, offset | CRC-32, u32 LE, and a piece of the state            |
+//!
+//! The checksum is of cluster (u64 LE), group (u32 LE), slot and offset (both u64 LE), and the piece.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use bytes::Bytes;
 use paxos_core::{
     message::Watermark,
     port::{Checkpoint, StateChunk, StateSummary, WriteBatch},
-    types::{ClusterId, Slot},
+    types::Slot,
 };
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
-type Rows = TableDefinition<'static, u64, &'static [u8]>;
-type Pieces = TableDefinition<'static, (u64, u64), &'static [u8]>;
+use super::group::LogId;
 
-const CHECKPOINT: Rows = TableDefinition::new("checkpoint");
-const STATES: Pieces = TableDefinition::new("states");
+/// Group, slot and offset.
+pub(super) type Place = (u32, u64, u64);
+
+pub(super) const CHECKPOINTS: TableDefinition<'static, u32, &'static [u8]> =
+    TableDefinition::new("checkpoints");
+pub(super) const PIECES: TableDefinition<'static, Place, &'static [u8]> =
+    TableDefinition::new("pieces");
 
 /// What stands before a piece.
-const CHECKSUM_BYTES: usize = 4;
+pub(super) const CHECKSUM_BYTES: usize = 4;
 
 /// What cannot be read or written.
 pub(super) enum Problem {
@@ -40,77 +46,77 @@ impl<E: Into<redb::Error>> From<E> for Problem {
 
 /// Makes the tables of a new database.
 pub(super) fn initialise(transaction: &WriteTransaction) -> Result<(), Problem> {
-    transaction.open_table(CHECKPOINT)?;
-    transaction.open_table(STATES)?;
+    transaction.open_table(CHECKPOINTS)?;
+    transaction.open_table(PIECES)?;
     Ok(())
 }
 
 /// Writes what a batch has of a state, and its checkpoint.
 pub(super) fn write(
-    cluster: ClusterId,
+    log: LogId,
     transaction: &WriteTransaction,
     batch: &WriteBatch,
 ) -> Result<(), Problem> {
     if batch.state.is_empty() && batch.checkpoint.is_none() {
         return Ok(());
     }
-    let mut checkpoints = transaction.open_table(CHECKPOINT)?;
-    let mut states = transaction.open_table(STATES)?;
+    let mut checkpoints = transaction.open_table(CHECKPOINTS)?;
+    let mut pieces = transaction.open_table(PIECES)?;
     // A batch may hold the checkpoint of one state and the beginning of the next.
-    let before = newest(&checkpoints)?;
+    let before = newest(&checkpoints, log)?;
     let kept =
         [&before, batch.checkpoint.as_ref().unwrap_or(&before)].map(Checkpoint::slot_of_state);
     for StateChunk { slot, offset, bytes } in &batch.state {
         if *offset == 0 {
-            drop_all_but(&mut states, kept.map(|kept| kept.filter(|kept| kept != slot)))?;
+            drop_all_but(&mut pieces, log, kept.map(|kept| kept.filter(|kept| kept != slot)))?;
         }
-        if end_of_state(&states, *slot)? != *offset {
+        if end_of_state(&pieces, log, *slot)? != *offset {
             return Err(Problem::Damaged(format!("a piece of the state as of {slot} is missing")));
         }
-        let mut place = states.insert_reserve((slot.0, *offset), CHECKSUM_BYTES + bytes.len())?;
-        let (checksum, piece) = place.as_mut().split_at_mut(CHECKSUM_BYTES);
-        checksum.copy_from_slice(&checksum_of(cluster, *slot, *offset, bytes).to_le_bytes());
-        piece.copy_from_slice(bytes);
+        let place = (log.group, slot.0, *offset);
+        let mut stored = pieces.insert_reserve(place, CHECKSUM_BYTES + bytes.len())?;
+        seal(log, *slot, *offset, bytes, stored.as_mut());
     }
     if let Some(checkpoint) = &batch.checkpoint {
-        let slot = checkpoint.at.slot.0;
-        let kept_from = if checkpoint.state.is_some() { slot } else { slot.saturating_add(1) };
-        states.retain_in(..(kept_from, 0), |_, _| false)?;
-        checkpoints.retain(|_, _| false)?;
-        checkpoints.insert(slot, &encode(checkpoint)[..])?;
+        let kept_from = checkpoint.slot_of_state().unwrap_or(checkpoint.at.slot.next());
+        pieces.retain_in((log.group, 0, 0)..(log.group, kept_from.0, 0), |_, _| false)?;
+        checkpoints.insert(log.group, &encode(checkpoint)[..])?;
     }
     Ok(())
 }
 
 /// The newest checkpoint, and the state that is not finished.
 pub(super) fn read(
+    log: LogId,
     transaction: &ReadTransaction,
 ) -> Result<(Checkpoint, Option<(Slot, u64)>), Problem> {
-    let checkpoint = newest(&transaction.open_table(CHECKPOINT)?)?;
-    let states = transaction.open_table(STATES)?;
-    let kept = checkpoint.slot_of_state().map(|slot| slot.0);
+    let checkpoint = newest(&transaction.open_table(CHECKPOINTS)?, log)?;
+    let pieces = transaction.open_table(PIECES)?;
+    let mut all = pieces.range(states(log, Slot::ZERO..=Slot(u64::MAX)))?;
     // There are two states at most.
-    let ends = [states.first()?, states.last()?].map(|end| end.map(|(key, _)| key.value().0));
-    let unfinished = ends.into_iter().flatten().find(|slot| Some(*slot) != kept).map(Slot);
-    let end = unfinished.map(|slot| end_of_state(&states, slot)).transpose()?;
+    let ends = [all.next().transpose()?, all.next_back().transpose()?];
+    let mut slots = ends.into_iter().flatten().map(|(place, _)| Slot(place.value().1));
+    let unfinished = slots.find(|slot| Some(*slot) != checkpoint.slot_of_state());
+    let end = unfinished.map(|slot| end_of_state(&pieces, log, slot)).transpose()?;
     Ok((checkpoint, unfinished.zip(end)))
 }
 
 /// The rest of the piece that holds `offset`, `bytes_max` of it at most.
 pub(super) fn read_state(
-    cluster: ClusterId,
+    log: LogId,
     transaction: &ReadTransaction,
     slot: Slot,
     offset: u64,
     bytes_max: usize,
 ) -> Result<Bytes, Problem> {
-    let states = transaction.open_table(STATES)?;
-    let Some(found) = states.range((slot.0, 0)..=(slot.0, offset))?.next_back() else {
+    let pieces = transaction.open_table(PIECES)?;
+    let up_to = (log.group, slot.0, 0)..=(log.group, slot.0, offset);
+    let Some(found) = pieces.range(up_to)?.next_back() else {
         return Ok(Bytes::new());
     };
     let (key, value) = found?;
-    let (_, start) = key.value();
-    let piece = piece_of(cluster, slot, start, value.value())?;
+    let (_, _, start) = key.value();
+    let piece = piece_of(log, slot, start, value.value())?;
     let skipped = usize::try_from(offset - start).unwrap_or(usize::MAX).min(piece.len());
     let rest = &piece[skipped..];
     Ok(Bytes::copy_from_slice(&rest[..rest.len().min(bytes_max.max(1))]))
@@ -118,27 +124,27 @@ pub(super) fn read_state(
 
 /// Whether what a batch has of these is already so.
 pub(super) fn contains(
-    cluster: ClusterId,
+    log: LogId,
     transaction: &ReadTransaction,
     batch: &WriteBatch,
 ) -> Result<bool, Problem> {
     if let Some(expected) = &batch.checkpoint
-        && newest(&transaction.open_table(CHECKPOINT)?)? != *expected
+        && newest(&transaction.open_table(CHECKPOINTS)?, log)? != *expected
     {
         return Ok(false);
     }
-    let states = transaction.open_table(STATES)?;
+    let pieces = transaction.open_table(PIECES)?;
     let left = left_behind(batch);
     for StateChunk { slot, offset, bytes } in left.iter().copied() {
-        let found = states.get((slot.0, *offset))?;
+        let found = pieces.get((log.group, slot.0, *offset))?;
         let found = found.map(|found| Bytes::copy_from_slice(found.value()));
-        let piece = found.as_deref().map(|found| piece_of(cluster, *slot, *offset, found));
+        let piece = found.as_deref().map(|found| piece_of(log, *slot, *offset, found));
         if !piece.is_some_and(|piece| piece.is_ok_and(|piece| piece == bytes)) {
             return Ok(false);
         }
         let last = left.iter().rfind(|chunk| chunk.slot == *slot);
         let end = last.map_or(0, |last| last.offset + last.bytes.len() as u64);
-        if end_of_state(&states, *slot)? != end {
+        if end_of_state(&pieces, log, *slot)? != end {
             return Ok(false);
         }
     }
@@ -165,51 +171,65 @@ fn left_behind(batch: &WriteBatch) -> Vec<&StateChunk> {
 
 /// Drops every state but these, without looking at what it keeps.
 fn drop_all_but(
-    states: &mut Table<'_, (u64, u64), &'static [u8]>,
+    pieces: &mut Table<'_, Place, &'static [u8]>,
+    log: LogId,
     kept: [Option<Slot>; 2],
 ) -> Result<(), Problem> {
     let kept: BTreeSet<Slot> = kept.into_iter().flatten().collect();
-    let mut next = 0;
+    let mut next = Slot::ZERO;
     for slot in kept {
-        states.retain_in((next, 0)..(slot.0, 0), |_, _| false)?;
-        next = slot.0.saturating_add(1);
+        pieces.retain_in((log.group, next.0, 0)..(log.group, slot.0, 0), |_, _| false)?;
+        next = slot.next();
     }
-    states.retain_in((next, 0).., |_, _| false)?;
+    pieces.retain_in(states(log, next..=Slot(u64::MAX)), |_, _| false)?;
     Ok(())
+}
+
+/// Where the states as of these slots lie.
+fn states(log: LogId, slots: RangeInclusive<Slot>) -> RangeInclusive<Place> {
+    (log.group, slots.start().0, 0)..=(log.group, slots.end().0, u64::MAX)
 }
 
 /// How many bytes there are of the state as of `slot`.
 fn end_of_state(
-    states: &impl ReadableTable<(u64, u64), &'static [u8]>,
+    pieces: &impl ReadableTable<Place, &'static [u8]>,
+    log: LogId,
     slot: Slot,
 ) -> Result<u64, Problem> {
-    let last = states.range((slot.0, 0)..=(slot.0, u64::MAX))?.next_back().transpose()?;
-    Ok(last.map_or(0, |(key, piece)| {
+    let last = pieces.range(states(log, slot..=slot))?.next_back().transpose()?;
+    Ok(last.map_or(0, |(place, piece)| {
         let len = piece.value().len().saturating_sub(CHECKSUM_BYTES);
-        key.value().1.saturating_add(len as u64)
+        place.value().2.saturating_add(len as u64)
     }))
 }
 
-fn newest(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Checkpoint, Problem> {
-    let Some((slot, value)) = table.last()? else { return Ok(Checkpoint::default()) };
-    let slot = Slot(slot.value());
-    let (hash, state, sessions) = postcard::from_bytes::<(u64, Option<StateSummary>, &[u8])>(
-        value.value(),
-    )
-    .map_err(|_| Problem::Damaged(format!("the checkpoint of slot {slot} is unreadable")))?;
-    let at = Watermark { slot, hash };
+fn newest(
+    table: &impl ReadableTable<u32, &'static [u8]>,
+    log: LogId,
+) -> Result<Checkpoint, Problem> {
+    let Some(stored) = table.get(log.group)? else { return Ok(Checkpoint::default()) };
+    let (at, state, sessions) =
+        postcard::from_bytes::<(Watermark, Option<StateSummary>, &[u8])>(stored.value())
+            .map_err(|_| Problem::Damaged("the checkpoint is unreadable".to_owned()))?;
     Ok(Checkpoint { at, sessions: Bytes::copy_from_slice(sessions), state })
 }
 
-fn encode(Checkpoint { at, sessions, state }: &Checkpoint) -> Vec<u8> {
-    postcard::to_stdvec(&(at.hash, state, &sessions[..])).expect("plain data encodes")
+pub(super) fn encode(Checkpoint { at, sessions, state }: &Checkpoint) -> Vec<u8> {
+    postcard::to_stdvec(&(at, state, &sessions[..])).expect("plain data encodes")
 }
 
-fn piece_of(cluster: ClusterId, slot: Slot, offset: u64, stored: &[u8]) -> Result<&[u8], Problem> {
+/// Writes a piece into `target`, with its checksum.
+pub(super) fn seal(log: LogId, slot: Slot, offset: u64, piece: &[u8], target: &mut [u8]) {
+    let (checksum, rest) = target.split_at_mut(CHECKSUM_BYTES);
+    checksum.copy_from_slice(&checksum_of(log, slot, offset, piece).to_le_bytes());
+    rest.copy_from_slice(piece);
+}
+
+fn piece_of(log: LogId, slot: Slot, offset: u64, stored: &[u8]) -> Result<&[u8], Problem> {
     let (checksum, piece) = stored.split_first_chunk::<CHECKSUM_BYTES>().unzip();
     let is_sound = |piece: &&[u8]| {
         checksum.map(|bytes| u32::from_le_bytes(*bytes))
-            == Some(checksum_of(cluster, slot, offset, piece))
+            == Some(checksum_of(log, slot, offset, piece))
     };
     piece.filter(is_sound).ok_or_else(|| {
         let what = format!("the state as of slot {slot} is unreadable from byte {offset} on");
@@ -217,11 +237,8 @@ fn piece_of(cluster: ClusterId, slot: Slot, offset: u64, stored: &[u8]) -> Resul
     })
 }
 
-fn checksum_of(cluster: ClusterId, slot: Slot, offset: u64, piece: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for number in [cluster.0, slot.0, offset] {
-        hasher.update(&number.to_le_bytes());
-    }
+fn checksum_of(log: LogId, slot: Slot, offset: u64, piece: &[u8]) -> u32 {
+    let mut hasher = log.checksum_at(&[slot.0, offset]);
     hasher.update(piece);
     hasher.finalize()
 }

@@ -1,20 +1,22 @@
 //! The tables, and what is read from and written to them. Blocking; runs on the storage's threads.
 //!
-//! | table | key  | value                                 |
-//! |-------|------|---------------------------------------|
-//! | meta  | name | format (u32 LE); the rest in postcard |
-//! | log   | slot | a [record](super::record)             |
-//! | peers | node | store id                              |
+//! | table   | key         | value                                                    |
+//! |---------|-------------|----------------------------------------------------------|
+//! | meta    | name        | format (u32 LE); identity and incarnation (postcard)     |
+//! | groups  | group       | promise, watermark and floor (postcard)                  |
+//! | records | group, slot | a [record](super::record)                                |
+//! | peers   | node        | store id                                                 |
 //!
-//! The [checkpoint](super::checkpoint) and its state have tables of their own.
+//! The [checkpoint](super::checkpoint) and its state have tables of their own. What belongs to the
+//! directory has no group: a node is the same in all of them.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use bytes::Bytes;
 use paxos_core::{
-    message::{Record, Watermark},
+    message::Record,
     port::{Recovered, StorageError, WriteBatch, cut_off},
-    types::{Ballot, ClusterId, Identity, NodeId, Slot, StoreId},
+    types::{ClusterId, Identity, NodeId, Slot, StoreId},
 };
 use redb::{
     Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
@@ -23,35 +25,36 @@ use redb::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    backend::{Faults, Watched},
+    backend::{Faults, Watched, explain},
     checkpoint::{self, Problem},
-    record,
+    group::{GroupState, LogId},
+    migration, record,
     source::{Opened, Source},
 };
 
 /// Format of the tables. A higher one is refused.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
+/// The first format that is understood still: it is brought to the present one at the start.
+const FORMAT_MIN: u32 = migration::FORMAT;
 /// Pages that redb keeps in memory: the upper levels of the tables and the tail of the log. What
 /// lies further back is read once, by a peer that lags, and the operating system caches it too.
 const CACHE_BYTES: usize = 32 << 20;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+pub(super) const GROUPS: TableDefinition<u32, &[u8]> = TableDefinition::new("groups");
+pub(super) const RECORDS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
 const PEERS: TableDefinition<u64, u64> = TableDefinition::new("peers");
 
 const KEY_FORMAT: &str = "format";
 const KEY_IDENTITY: &str = "identity";
 const KEY_INCARNATION: &str = "incarnation";
-const KEY_PROMISED: &str = "promised";
-const KEY_CHOSEN: &str = "chosen";
-const KEY_FLOOR: &str = "floor";
 
 /// An open database and whose it is.
 pub(super) struct OpenDatabase {
     database: Database,
     faults: Faults,
     path: String,
-    cluster: ClusterId,
+    log: LogId,
     may_be_new: bool,
 }
 
@@ -59,9 +62,9 @@ impl OpenDatabase {
     /// Opens the database, checks every page of it and drops an unfinished last write.
     pub(super) fn open(source: &mut Source, cluster: ClusterId) -> Result<Self, StorageError> {
         let path = source.path();
-        let Opened { backend, may_be_new } = source.open()?;
+        let Opened { backend, may_be_new, is_doubtful } = source.open()?;
         let faults = Faults::default();
-        let backend = Watched { inner: backend, faults: faults.clone() };
+        let backend = Watched::new(backend, faults.clone(), is_doubtful);
         let at = path.clone();
         let database = Builder::new()
             .set_cache_size(CACHE_BYTES)
@@ -74,19 +77,27 @@ impl OpenDatabase {
             })
             .create_with_backend(backend)
             .map_err(|error| explain(error.into(), &faults, &path))?;
-        Ok(OpenDatabase { database, faults, path, cluster, may_be_new })
+        Ok(OpenDatabase { database, faults, path, log: LogId::of(cluster), may_be_new })
     }
 
     pub(super) fn cluster(&self) -> ClusterId {
-        self.cluster
+        self.log.cluster
     }
 
-    /// Closes the database; an error can only be logged, as everything acknowledged is durable.
-    pub(super) fn close(self) {
-        let OpenDatabase { database, path, .. } = self;
-        if let Err(error) = database.close() {
-            tracing::warn!(path, %error, "closing the log: the next start checks it as after a crash");
+    /// Where the failures are, of what is still done until it is dropped too.
+    pub(super) fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+
+    /// Closes the database, and says whether all of it is durable. An error can only be logged, as
+    /// everything acknowledged is.
+    pub(super) fn close(self) -> bool {
+        let OpenDatabase { database, faults, path, .. } = self;
+        let closed = database.close();
+        if let Err(error) = &closed {
+            tracing::warn!(path, %error, "closing the log: the next start is as after a crash");
         }
+        closed.is_ok() && faults.first(&path).is_none()
     }
 
     /// What [`Storage::recover`](paxos_core::port::Storage::recover) does.
@@ -97,8 +108,13 @@ impl OpenDatabase {
             if self.redb(meta.get(KEY_FORMAT))?.is_none() {
                 self.initialise(&transaction, &mut meta, node)?;
             }
-            self.check_format(&meta)?;
+            let format = self.format(&meta)?;
             self.check_identity(&meta, node)?;
+            if format < FORMAT {
+                self.of_tables(migration::run(self.log, &transaction, &mut meta))?;
+                self.redb(meta.insert(KEY_FORMAT, &FORMAT.to_le_bytes()[..]))?;
+                tracing::info!(path = self.path, format, "the log is of format {FORMAT} now");
+            }
             let incarnation = self.get::<u64>(&meta, KEY_INCARNATION)?.saturating_add(1);
             self.put(&mut meta, KEY_INCARNATION, &incarnation)?;
             incarnation
@@ -116,31 +132,31 @@ impl OpenDatabase {
         if !self.may_be_new {
             return Err(self.damaged("it holds no state of a node".to_owned()));
         }
-        self.redb(transaction.open_table(LOG))?;
-        self.of_checkpoint(checkpoint::initialise(transaction))?;
+        self.redb(transaction.open_table(RECORDS))?;
+        self.of_tables(checkpoint::initialise(transaction))?;
         self.redb(transaction.open_table(PEERS))?;
         let store = StoreId(fastrand::u64(1..));
-        let identity = Identity { cluster: self.cluster, node, store };
+        let identity = Identity { cluster: self.log.cluster, node, store };
         self.redb(meta.insert(KEY_FORMAT, &FORMAT.to_le_bytes()[..]))?;
         self.put(meta, KEY_IDENTITY, &identity)?;
         self.put(meta, KEY_INCARNATION, &0u64)?;
-        self.put(meta, KEY_PROMISED, &Ballot::ZERO)?;
-        self.put(meta, KEY_CHOSEN, &Watermark::default())?;
-        self.put(meta, KEY_FLOOR, &Slot::ZERO)
+        let mut groups = self.redb(transaction.open_table(GROUPS))?;
+        self.put_group(&mut groups, &GroupState::default())
     }
 
-    fn check_format(
+    /// The format of the tables, which is one that is understood.
+    fn format(
         &self,
         meta: &impl ReadableTable<&'static str, &'static [u8]>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<u32, StorageError> {
         let format = self.redb(meta.get(KEY_FORMAT))?;
         let bytes = format.as_ref().and_then(|format| format.value().try_into().ok());
         match bytes.map(u32::from_le_bytes) {
-            Some(FORMAT) => Ok(()),
+            Some(found @ FORMAT_MIN..=FORMAT) => Ok(found),
             Some(found) if found > FORMAT => {
                 Err(StorageError::NewerFormat { found, known: FORMAT })
             }
-            Some(found) if found > 0 => Err(StorageError::OlderFormat { found, known: FORMAT }),
+            Some(found) if found > 0 => Err(StorageError::OlderFormat { found, known: FORMAT_MIN }),
             _ => Err(self.damaged("its format is unreadable".to_owned())),
         }
     }
@@ -151,11 +167,11 @@ impl OpenDatabase {
         node: NodeId,
     ) -> Result<(), StorageError> {
         let found: Identity = self.get(meta, KEY_IDENTITY)?;
-        if (found.cluster, found.node) == (self.cluster, node) {
+        if (found.cluster, found.node) == (self.log.cluster, node) {
             return Ok(());
         }
         Err(StorageError::WrongIdentity {
-            cluster: self.cluster,
+            cluster: self.log.cluster,
             node,
             found_cluster: found.cluster,
             found_node: found.node,
@@ -165,10 +181,10 @@ impl OpenDatabase {
     fn start(&self, incarnation: u64) -> Result<Recovered, StorageError> {
         let transaction = self.redb(self.database.begin_read())?;
         let meta = self.redb(transaction.open_table(META))?;
-        let chosen: Watermark = self.get(&meta, KEY_CHOSEN)?;
+        let group = self.group(&self.redb(transaction.open_table(GROUPS))?)?;
+        let GroupState { promised, chosen, floor } = group;
         let above = Slot(chosen.slot.0.saturating_add(1))..=Slot(u64::MAX);
         let records = self.read_in(&transaction, above, usize::MAX)?;
-        let floor: Slot = self.get(&meta, KEY_FLOOR)?;
         self.check_chosen(&transaction, floor, chosen.slot, records.len() as u64)?;
         let peers = self.redb(transaction.open_table(PEERS))?;
         let mut known = BTreeMap::new();
@@ -176,11 +192,11 @@ impl OpenDatabase {
             let (peer, store) = self.redb(entry)?;
             known.insert(NodeId(peer.value()), StoreId(store.value()));
         }
-        let (checkpoint, unfinished) = self.of_checkpoint(checkpoint::read(&transaction))?;
+        let (checkpoint, unfinished) = self.of_tables(checkpoint::read(self.log, &transaction))?;
         Ok(Recovered {
             identity: self.get(&meta, KEY_IDENTITY)?,
             incarnation,
-            promised: self.get(&meta, KEY_PROMISED)?,
+            promised,
             chosen,
             floor,
             records,
@@ -198,14 +214,15 @@ impl OpenDatabase {
         chosen: Slot,
         above: u64,
     ) -> Result<(), StorageError> {
-        let log = self.redb(transaction.open_table(LOG))?;
-        if self.redb(log.len())?.checked_sub(above) == chosen.0.checked_sub(floor.0) {
+        let records = self.redb(transaction.open_table(RECORDS))?;
+        // All there are, which are this group's.
+        if self.redb(records.len())?.checked_sub(above) == chosen.0.checked_sub(floor.0) {
             return Ok(());
         }
         let mut expected = floor.next();
-        for entry in self.redb(log.range(..=chosen.0))? {
-            let (slot, _) = self.redb(entry)?;
-            if slot.value() != expected.0 {
+        for entry in self.redb(records.range(self.places(Slot::ZERO..=chosen)))? {
+            let (place, _) = self.redb(entry)?;
+            if place.value().1 != expected.0 {
                 break;
             }
             expected = expected.next();
@@ -220,30 +237,24 @@ impl OpenDatabase {
     pub(super) fn write(&self, batch: &WriteBatch) -> Result<(), StorageError> {
         let transaction = self.begin_write()?;
         if batch.promised.is_some() || batch.chosen.is_some() || batch.floor.is_some() {
-            let mut meta = self.redb(transaction.open_table(META))?;
-            if let Some(promised) = &batch.promised {
-                self.put(&mut meta, KEY_PROMISED, promised)?;
-            }
-            if let Some(chosen) = &batch.chosen {
-                self.put(&mut meta, KEY_CHOSEN, chosen)?;
-            }
-            if let Some(floor) = &batch.floor {
-                self.put(&mut meta, KEY_FLOOR, floor)?;
-            }
+            let mut groups = self.redb(transaction.open_table(GROUPS))?;
+            let group = self.group(&groups)?.after(batch);
+            self.put_group(&mut groups, &group)?;
         }
         if !batch.records.is_empty() {
-            let mut log = self.redb(transaction.open_table(LOG))?;
+            let mut records = self.redb(transaction.open_table(RECORDS))?;
             for Record { slot, ballot, value } in &batch.records {
                 let value = value.encoded();
-                let mut place =
-                    self.redb(log.insert_reserve(slot.0, record::encoded_len(&value)))?;
-                record::encode(self.cluster, *slot, *ballot, &value, place.as_mut());
+                let place = (self.log.group, slot.0);
+                let length = record::encoded_len(&value);
+                let mut stored = self.redb(records.insert_reserve(place, length))?;
+                record::encode(self.log, *slot, *ballot, &value, stored.as_mut());
             }
         }
-        self.of_checkpoint(checkpoint::write(self.cluster, &transaction, batch))?;
+        self.of_tables(checkpoint::write(self.log, &transaction, batch))?;
         if let Some(floor) = batch.floor {
-            let mut log = self.redb(transaction.open_table(LOG))?;
-            self.redb(log.retain_in(..=floor.0, |_, _| false))?;
+            let mut records = self.redb(transaction.open_table(RECORDS))?;
+            self.redb(records.retain_in(self.places(Slot::ZERO..=floor), |_, _| false))?;
         }
         if !batch.peers.is_empty() {
             let mut peers = self.redb(transaction.open_table(PEERS))?;
@@ -257,17 +268,10 @@ impl OpenDatabase {
     /// Whether everything in `batch` is already so.
     pub(super) fn contains(&self, batch: &WriteBatch) -> Result<bool, StorageError> {
         let transaction = self.redb(self.database.begin_read())?;
-        let meta = self.redb(transaction.open_table(META))?;
-        let log = self.redb(transaction.open_table(LOG))?;
+        let records = self.redb(transaction.open_table(RECORDS))?;
         let peers = self.redb(transaction.open_table(PEERS))?;
-        if let Some(promised) = batch.promised
-            && self.get::<Ballot>(&meta, KEY_PROMISED)? != promised
-        {
-            return Ok(false);
-        }
-        if let Some(chosen) = batch.chosen
-            && self.get::<Watermark>(&meta, KEY_CHOSEN)? != chosen
-        {
+        let group = self.group(&self.redb(transaction.open_table(GROUPS))?)?;
+        if group.after(batch) != group {
             return Ok(false);
         }
         // Of several records of a slot, the last is the one that counts.
@@ -275,23 +279,18 @@ impl OpenDatabase {
             batch.records.iter().map(|record| (record.slot, record)).collect();
         let floor = batch.floor.unwrap_or_default();
         for (slot, expected) in last.into_iter().filter(|(slot, _)| *slot > floor) {
-            let found = self.redb(log.get(slot.0))?;
-            let found = found.map(|found| record::decode(self.cluster, slot, found.value()));
+            let found = self.redb(records.get((self.log.group, slot.0)))?;
+            let found = found.map(|found| record::decode(self.log, slot, found.value()));
             if found.and_then(Result::ok).as_ref() != Some(expected) {
                 return Ok(false);
             }
-        }
-        if let Some(floor) = batch.floor
-            && self.get::<Slot>(&meta, KEY_FLOOR)? != floor
-        {
-            return Ok(false);
         }
         for (peer, store) in &batch.peers {
             if self.redb(peers.get(peer.0))?.is_none_or(|found| found.value() != store.0) {
                 return Ok(false);
             }
         }
-        self.of_checkpoint(checkpoint::contains(self.cluster, &transaction, batch))
+        self.of_tables(checkpoint::contains(self.log, &transaction, batch))
     }
 
     /// What [`Storage::read`](paxos_core::port::Storage::read) does.
@@ -312,11 +311,11 @@ impl OpenDatabase {
         if slots.is_empty() {
             return Ok(Vec::new());
         }
-        let log = self.redb(transaction.open_table(LOG))?;
-        let found = self.redb(log.range(slots.start().0..=slots.end().0))?;
+        let records = self.redb(transaction.open_table(RECORDS))?;
+        let found = self.redb(records.range(self.places(slots)))?;
         let records = found.map(|entry| {
-            let (slot, found) = self.redb(entry)?;
-            record::decode(self.cluster, Slot(slot.value()), found.value())
+            let (place, found) = self.redb(entry)?;
+            record::decode(self.log, Slot(place.value().1), found.value())
                 .map_err(|what| self.damaged(what))
         });
         cut_off(records, bytes_max)
@@ -330,14 +329,38 @@ impl OpenDatabase {
         bytes_max: usize,
     ) -> Result<Bytes, StorageError> {
         let transaction = self.redb(self.database.begin_read())?;
-        let read = checkpoint::read_state(self.cluster, &transaction, slot, offset, bytes_max);
-        self.of_checkpoint(read)
+        let read = checkpoint::read_state(self.log, &transaction, slot, offset, bytes_max);
+        self.of_tables(read)
     }
 
     fn begin_write(&self) -> Result<WriteTransaction, StorageError> {
         let mut transaction = self.redb(self.database.begin_write())?;
         self.redb(transaction.set_durability(Durability::Immediate))?;
         Ok(transaction)
+    }
+
+    /// Where the records of these slots lie.
+    fn places(&self, slots: RangeInclusive<Slot>) -> RangeInclusive<(u32, u64)> {
+        (self.log.group, slots.start().0)..=(self.log.group, slots.end().0)
+    }
+
+    fn group(
+        &self,
+        groups: &impl ReadableTable<u32, &'static [u8]>,
+    ) -> Result<GroupState, StorageError> {
+        let found = self.redb(groups.get(self.log.group))?;
+        found.and_then(|found| postcard::from_bytes(found.value()).ok()).ok_or_else(|| {
+            self.damaged("the node's promise and watermark are missing or unreadable".to_owned())
+        })
+    }
+
+    fn put_group(
+        &self,
+        groups: &mut Table<u32, &[u8]>,
+        group: &GroupState,
+    ) -> Result<(), StorageError> {
+        self.redb(groups.insert(self.log.group, &encode(group)[..]))?;
+        Ok(())
     }
 
     fn get<T: DeserializeOwned>(
@@ -357,8 +380,7 @@ impl OpenDatabase {
         key: &'static str,
         value: &T,
     ) -> Result<(), StorageError> {
-        let bytes = postcard::to_stdvec(value).expect("plain data encodes");
-        self.redb(meta.insert(key, &bytes[..]))?;
+        self.redb(meta.insert(key, &encode(value)[..]))?;
         Ok(())
     }
 
@@ -366,7 +388,7 @@ impl OpenDatabase {
         result.map_err(|error| explain(error.into(), &self.faults, &self.path))
     }
 
-    fn of_checkpoint<T>(&self, result: Result<T, Problem>) -> Result<T, StorageError> {
+    fn of_tables<T>(&self, result: Result<T, Problem>) -> Result<T, StorageError> {
         result.map_err(|problem| match problem {
             Problem::Redb(error) => explain(error, &self.faults, &self.path),
             Problem::Damaged(what) => self.damaged(what),
@@ -378,26 +400,6 @@ impl OpenDatabase {
     }
 }
 
-/// redb's error in terms of the port. What failed underneath says more than redb does.
-fn explain(error: redb::Error, faults: &Faults, path: &str) -> StorageError {
-    if let Some(fault) = faults.first(path) {
-        return fault;
-    }
-    let path = path.to_owned();
-    match error {
-        redb::Error::Corrupted(what) => StorageError::Damaged { path, what },
-        redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            StorageError::Damaged { path, what: error.to_string() }
-        }
-        redb::Error::TableDoesNotExist(table) => {
-            StorageError::Damaged { path, what: format!("the table {table:?} is missing") }
-        }
-        error @ (redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TableIsMultimap(_)
-        | redb::Error::TypeDefinitionChanged { .. }) => {
-            StorageError::Damaged { path, what: error.to_string() }
-        }
-        redb::Error::DatabaseAlreadyOpen => StorageError::Locked { path },
-        error => StorageError::Io { operation: "use", path, reason: error.to_string() },
-    }
+pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("plain data encodes")
 }

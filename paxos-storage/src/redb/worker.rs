@@ -208,10 +208,7 @@ impl Writer {
                 let _ = reply.send(self.write(batch));
             }
             WriterJob::Close { reply } => {
-                if let Access::Open(open) = self.replace(Access::Closed) {
-                    open.close();
-                }
-                self.source = None;
+                self.close();
                 let _ = reply.send(Ok(()));
             }
         }
@@ -273,7 +270,11 @@ impl Writer {
             return Err(StorageError::Failed);
         };
         let cluster = failed.cluster();
+        let faults = failed.faults();
         drop(failed);
+        if faults.sync_has_failed() {
+            return Err(StorageError::Failed);
+        }
         let again =
             OpenDatabase::open(source, cluster).and_then(|open| Ok((open.contains(batch)?, open)));
         match again {
@@ -291,6 +292,16 @@ impl Writer {
         }
     }
 
+    fn close(&mut self) {
+        let source = self.source.take();
+        if let Access::Open(open) = self.replace(Access::Closed)
+            && open.close()
+            && let Some(source) = source
+        {
+            source.close();
+        }
+    }
+
     fn replace(&mut self, access: Access) -> Access {
         let mut current = self.access.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut current, access)
@@ -299,9 +310,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Access::Open(open) = self.replace(Access::Closed) {
-            open.close();
-        }
+        self.close();
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Flaw {
     AcceptsTornEntries,
     /// Takes whatever it cannot read for the end.
     ReadsDamageAsTheEnd,
+    /// Takes what it reads for what is on the medium.
+    TrustsTheCache,
 }
 
 pub(crate) struct Journal {
@@ -51,6 +53,7 @@ struct State {
     identity: Option<Identity>,
     incarnation: u64,
     image: Image,
+    has_failed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,8 +118,13 @@ impl Journal {
             return Err(damaged("an entry before the last"));
         }
         self.medium.set_len(state.end);
-        self.medium.sync();
-        Ok(())
+        if self.flaw != Flaw::TrustsTheCache {
+            // After a failed sync it may be on no medium, although it can be read.
+            let mut all = vec![0; state.end];
+            self.medium.read(0, &mut all).map_err(failed)?;
+            self.medium.write(0, &all);
+        }
+        self.medium.sync().map_err(failed)
     }
 }
 
@@ -125,6 +133,11 @@ fn checksum(at: usize, bytes: &[u8]) -> u32 {
     hasher.update(&at.to_le_bytes());
     hasher.update(bytes);
     hasher.finalize()
+}
+
+fn failed(error: std::io::Error) -> StorageError {
+    let (path, reason) = ("the journal".to_owned(), error.to_string());
+    StorageError::Io { operation: "sync", path, reason }
 }
 
 fn damaged(what: &str) -> StorageError {
@@ -187,7 +200,7 @@ impl Storage for Journal {
         let started = Entry::Started(state.incarnation);
         self.append(&mut state, &started);
         if self.flaw != Flaw::CountsInMemory || state.incarnation == 1 {
-            self.medium.sync();
+            self.medium.sync().map_err(failed)?;
         }
         let identity = state.identity.expect("set above");
         Ok(state.image.recovered(identity, state.incarnation))
@@ -195,15 +208,20 @@ impl Storage for Journal {
 
     fn write(&self, batch: WriteBatch) -> Write {
         let mut state = self.state();
+        if state.has_failed {
+            return Write::Done(Err(StorageError::Failed.into()));
+        }
+        let mut synced = Ok(());
         if self.flaw == Flaw::AcknowledgesBeforeSync {
-            self.medium.sync();
+            synced = self.medium.sync();
         }
         self.append(&mut state, &Entry::of(&batch));
         if self.flaw != Flaw::AcknowledgesBeforeSync {
-            self.medium.sync();
+            synced = self.medium.sync();
         }
+        state.has_failed = synced.is_err();
         state.image.apply(&batch);
-        Write::Done(Ok(()))
+        Write::Done(synced.map_err(|error| failed(error).into()))
     }
 
     async fn read(
@@ -224,7 +242,11 @@ impl Storage for Journal {
     }
 
     async fn close(&self) {
-        self.append(&mut self.state(), &Entry::Closed);
-        self.medium.sync();
+        let mut state = self.state();
+        if !state.has_failed {
+            self.append(&mut state, &Entry::Closed);
+            // Everything that was acknowledged is durable.
+            let _ = self.medium.sync();
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! Every storage that can be opened on a medium, after every power cut and after decay; and storages
-//! with flaws, each of which has to be caught.
+//! Every storage that can be opened on a medium, after every power cut, every failed sync, and after
+//! decay; and storages with flaws, each of which has to be caught.
 //!
-//! The long form, ten seeds of a minute each, or one of them by `POWER_LOSS_SEED=7`:
+//! The long form, ten seeds of a minute or two each, or one of them by `POWER_LOSS_SEED=7`:
 //!
 //! ```sh
 //! cargo test --release -p paxos-storage --test power_loss -- --ignored --nocapture
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use backend::{Sync, redb_on};
 use journal::{Flaw, Journal};
-use paxos_storage::conformance::{Counts, Extent, RotCounts, power_loss, rot};
+use paxos_storage::conformance::{Counts, Extent, RotCounts, power_loss, rot, sync_failure};
 
 /// A run that never lost or kept an unfinished write, or never failed in a recovery, shows little.
 fn assert_all_happened(counts: &Counts) {
@@ -36,6 +36,14 @@ async fn redb_loses_nothing_whenever_the_power_fails() {
     assert!(counts.images > 2000, "{counts:?}");
 }
 
+/// What a process that starts again finds is not only in the page cache.
+#[tokio::test]
+async fn redb_loses_nothing_whenever_a_sync_fails() {
+    let open = |medium| redb_on(medium, Sync::Honest);
+    let counts = sync_failure(open, &Extent::short(1), |_| {}).await;
+    assert!(counts.recoveries > 30 && counts.images > 1000, "{counts:?}");
+}
+
 #[tokio::test]
 async fn redb_reports_decay() {
     let counts = rot(|medium| redb_on(medium, Sync::Honest), &Extent::short(1)).await;
@@ -48,6 +56,8 @@ async fn a_sound_journal_passes() {
     let extent = Extent { nested_every: 10, ..Extent::short(1) };
     assert_all_happened(&power_loss(open, &extent, |_| {}).await);
     assert_all_decayed(&rot(open, &extent).await);
+    let counts = sync_failure(open, &extent, |_| {}).await;
+    assert!(counts.recoveries > 30 && counts.images > 1000, "{counts:?}");
 }
 
 #[tokio::test]
@@ -79,13 +89,20 @@ async fn a_torn_record_that_is_accepted_is_caught() {
 }
 
 #[tokio::test]
+#[should_panic(expected = "1 (durable)")]
+async fn a_cache_that_is_trusted_after_a_failed_sync_is_caught() {
+    let open = |medium| Journal::open(medium, Flaw::TrustsTheCache);
+    let _ = sync_failure(open, &Extent::short(1), |_| {}).await;
+}
+
+#[tokio::test]
 #[should_panic(expected = "rot: 1 (durable)")]
 async fn damage_that_is_read_as_the_end_is_caught() {
     let _ = rot(|medium| Journal::open(medium, Flaw::ReadsDamageAsTheEnd), &Extent::short(1)).await;
 }
 
 #[tokio::test]
-#[ignore = "ten minutes; the command stands at the top of the file"]
+#[ignore = "a quarter of an hour; the command stands at the top of the file"]
 async fn redb_at_length() {
     let seed = std::env::var("POWER_LOSS_SEED").map(|seed| seed.parse().expect("a number"));
     for seed in seed.map_or(1..=10, |seed| seed..=seed) {
@@ -105,6 +122,8 @@ async fn at_length(extent: &Extent) {
     .await;
     println!("seed {seed}, {:.0?}: {counts:?}", started.elapsed());
     assert_all_happened(&counts);
+    let counts = sync_failure(open, extent, |_| {}).await;
+    println!("seed {seed}, {:.0?}: failed syncs: {counts:?}", started.elapsed());
     let counts = rot(open, extent).await;
     println!("seed {seed}, {:.0?}: {counts:?}", started.elapsed());
     assert_all_decayed(&counts);

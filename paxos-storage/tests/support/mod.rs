@@ -22,8 +22,8 @@ use paxos_storage::{
 use redb::{BackendError, Database, StorageBackend, TableDefinition};
 
 const SECTOR_BYTES: usize = 512;
-/// The log of the storage under test.
-pub(crate) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+/// The records of the storage under test, by group and slot.
+pub(crate) const RECORDS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ struct State {
     handles: u64,
     lock: Option<u64>,
     full: bool,
-    fail_sync: bool,
+    fail_sync_after: Option<u64>,
     cut_after: Option<u64>,
     random: fastrand::Rng,
 }
@@ -70,7 +70,7 @@ impl SimulatedDisk {
             handles: 0,
             lock: None,
             full: false,
-            fail_sync: false,
+            fail_sync_after: None,
             cut_after: None,
             random: fastrand::Rng::with_seed(seed),
         })))
@@ -115,10 +115,11 @@ impl SimulatedDisk {
         let database = self.database();
         let transaction = database.begin_write().expect("a transaction");
         {
-            let mut log = transaction.open_table(LOG).expect("a log");
-            let old = log.remove(slot.0).expect("a look-up").expect("a record").value().to_vec();
+            let mut records = transaction.open_table(RECORDS).expect("a log");
+            let place = (0, slot.0);
+            let old = records.remove(place).expect("a look-up").expect("a record").value().to_vec();
             if let Some(new) = edit(old) {
-                log.insert(slot.0, &new[..]).expect("an insertion");
+                records.insert(place, &new[..]).expect("an insertion");
             }
         }
         transaction.commit().expect("a commit");
@@ -127,6 +128,17 @@ impl SimulatedDisk {
 
 impl State {
     fn cut_power(&mut self) {
+        self.spare_some();
+        self.current = self.durable.clone();
+        self.life += 1;
+        self.lock = None;
+        self.full = false;
+        self.fail_sync_after = None;
+        self.cut_after = None;
+    }
+
+    /// Brings some of what is not synced to the disk, and forgets that the rest is not there.
+    fn spare_some(&mut self) {
         // Often nearly everything has reached the disk, or nearly nothing.
         let odds = [0.0, 0.05, 0.5, 0.95, 1.0][self.random.usize(..5)];
         for operation in std::mem::take(&mut self.unsynced) {
@@ -142,20 +154,20 @@ impl State {
                 }
             }
         }
-        self.current = self.durable.clone();
-        self.life += 1;
-        self.lock = None;
-        self.full = false;
-        self.fail_sync = false;
-        self.cut_after = None;
     }
 
     fn apply(&mut self, operation: Operation) {
-        match &operation {
-            Operation::Write { offset, data } => put(&mut self.current, *offset, data),
-            Operation::SetLen(len) => self.current.resize(*len, 0),
-        }
+        operation.apply(&mut self.current);
         self.unsynced.push(operation);
+    }
+}
+
+impl Operation {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Operation::Write { offset, data } => put(bytes, *offset, data),
+            Operation::SetLen(len) => bytes.resize(*len, 0),
+        }
     }
 }
 
@@ -216,11 +228,18 @@ impl StorageBackend for Handle {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state_to_change(|_| {})?;
-        if std::mem::take(&mut state.fail_sync) {
-            return Err(io::Error::other("the sync fails"));
+        match &mut state.fail_sync_after {
+            Some(0) => {
+                state.fail_sync_after = None;
+                state.spare_some();
+                return Err(io::Error::other("the sync fails"));
+            }
+            Some(left) => *left -= 1,
+            None => {}
         }
-        state.durable = state.current.clone();
-        state.unsynced.clear();
+        for operation in std::mem::take(&mut state.unsynced) {
+            operation.apply(&mut state.durable);
+        }
         Ok(())
     }
 
@@ -266,7 +285,7 @@ impl Disk for SimulatedDisk {
             Fault::PowerCut => self.state().cut_power(),
             Fault::PowerCutDuringWrite { operations } => self.state().cut_after = Some(operations),
             Fault::Full(full) => self.state().full = full,
-            Fault::FailedSync => self.state().fail_sync = true,
+            Fault::FailedSync { syncs } => self.state().fail_sync_after = Some(syncs),
             Fault::Damage(slot) => self.edit_record(slot, |mut record| {
                 let last = record.last_mut().expect("not empty");
                 *last ^= 1;

@@ -1,6 +1,6 @@
 //! Fuzz targets for frames. `docs/PROOF.md` has the commands.
 
-use super::*;
+use super::{reader::CHUNK_BYTES, *};
 use crate::corpus;
 
 const BYTES_MAX: usize = 1000;
@@ -8,7 +8,7 @@ const BYTES_MAX: usize = 1000;
 /// The frames at the beginning of a stream, and whether it ends in an error.
 fn frames_of(bytes: &[u8]) -> (Vec<Bytes>, bool) {
     let mut frames = Frames::new(BYTES_MAX);
-    frames.buffer.put_slice(bytes);
+    frames.take_in(bytes);
     let mut found = Vec::new();
     loop {
         match frames.next() {
@@ -67,12 +67,9 @@ fn damaged_streams() {
 
 #[test]
 fn the_corpus_is_of_the_present_format() {
-    let poll = super::tests::poll(7).encode();
-    let accept = super::tests::accept(20).encode();
-    let stream: Vec<u8> = [poll, accept]
-        .iter()
-        .flat_map(|message| framed(&message.parts().flatten().copied().collect::<Vec<u8>>()))
-        .collect();
+    let messages = [super::tests::poll(7), super::tests::accept(20)];
+    let framed = |message| framed(&super::tests::body_of(message));
+    let stream: Vec<u8> = messages.iter().flat_map(framed).collect();
     corpus::check("frame/__fuzz__/frame__fuzz__streams", "poll-accept", &stream);
     assert_eq!(frames_of(&stream).0.len(), 2);
 }

@@ -13,17 +13,17 @@ fn identity(node: u64) -> Identity {
 }
 
 /// What a dialler of node 1 says to node 2.
-fn dialler_words() -> Vec<u8> {
+pub(crate) fn dialler_words() -> Vec<u8> {
     let hello = Hello { identity: identity(1), to: NodeId(LISTENER), lane: Lane::Bulk };
     [preamble(), encode(&hello), encode(&Verdict::Welcome(identity(1)))].concat()
 }
 
 /// What node 2 says to a dialler.
-fn listener_words() -> Vec<u8> {
+pub(crate) fn listener_words() -> Vec<u8> {
     [preamble(), encode(&Verdict::Welcome(identity(LISTENER)))].concat()
 }
 
-fn refusal_words() -> Vec<u8> {
+pub(crate) fn refusal_words() -> Vec<u8> {
     [preamble(), encode(&Verdict::Refused("the\nreason".repeat(150)))].concat()
 }
 
@@ -86,13 +86,27 @@ fn the_corpus_is_of_the_present_format() {
     {
         corpus::check("handshake/__fuzz__/handshake__fuzz__first_words", name, &words);
     }
+    check_introductions(&dialler_words(), &listener_words());
+    check_refusal(&refusal_words());
+}
+
+/// Node 2 lets in who says `dialler`, and node 1 believes who says `listener`.
+pub(crate) fn check_introductions(dialler: &[u8], listener: &[u8]) {
     let runtime = runtime();
-    let listener = roster(7, LISTENER, &[(1, Some(101))]);
-    let words = dialler_words();
-    let mut stream = tokio::io::join(&words[..], tokio::io::sink());
-    runtime.block_on(accept(&mut stream, &listener)).expect("let in");
-    let words = listener_words();
-    let mut stream = tokio::io::join(&words[..], tokio::io::sink());
-    let dialler = roster(7, 1, &[(LISTENER, Some(102))]);
-    runtime.block_on(dial(&mut stream, &dialler, NodeId(LISTENER), Lane::Log)).expect("let in");
+    let (one, two) =
+        (roster(7, 1, &[(LISTENER, Some(102))]), roster(7, LISTENER, &[(1, Some(101))]));
+    let mut stream = tokio::io::join(dialler, tokio::io::sink());
+    let admitted = runtime.block_on(accept(&mut stream, &two)).expect("let in");
+    assert_eq!((admitted.peer, admitted.lane), (NodeId(1), Lane::Bulk));
+    let mut stream = tokio::io::join(listener, tokio::io::sink());
+    runtime.block_on(dial(&mut stream, &one, NodeId(LISTENER), Lane::Log)).expect("let in");
+}
+
+/// Node 1 hears the reason in `refusal`.
+pub(crate) fn check_refusal(refusal: &[u8]) {
+    let one = roster(7, 1, &[(LISTENER, Some(102))]);
+    let mut stream = tokio::io::join(refusal, tokio::io::sink());
+    let error = runtime().block_on(dial(&mut stream, &one, NodeId(LISTENER), Lane::Log));
+    let error = error.expect_err("refused").to_string();
+    assert!(error.starts_with("thereason"), "{error}");
 }

@@ -8,8 +8,8 @@ use paxos_core::{
 use super::*;
 use crate::{
     frame::{
-        PREFIX_BYTES, framed,
-        tests::{accept, batch, poll},
+        PREFIX_BYTES, framed, framed_for,
+        tests::{accept, batch, body_of, poll},
     },
     handshake::{self, MAGIC, VERSION},
     roster::Roster,
@@ -120,7 +120,8 @@ async fn a_bad_frame_ends_its_connection_and_nothing_else() {
     let mut damaged = framed(b"a message");
     *damaged.last_mut().expect("not empty") ^= 1;
     let no_message = framed(b"well framed, and no message");
-    let bad: [&[u8]; 4] = [&too_large, &damaged, &no_message, &[0xff; 1000]];
+    let of_another = framed_for(1, &body_of(&poll(1)));
+    let bad: [&[u8]; 5] = [&too_large, &damaged, &no_message, &of_another, &[0xff; 1000]];
     for (number, bytes) in (2..).zip(bad) {
         let mut member = cluster.member().await;
         member.write_all(bytes).await.expect("it is connected");
@@ -178,14 +179,14 @@ async fn another_version_is_told_so() {
     assert!(text.contains("run the same version"), "{text}");
     let (peer, reason) = cluster.refusal().await;
     assert_eq!(peer, None);
-    assert!(reason.contains("version 7 meets version 2"), "{reason}");
+    assert!(reason.contains("version 7 meets version 3"), "{reason}");
 }
 
 /// Node 1 dials what it takes for node 3, and finds another version there.
 #[tokio::test]
 async fn another_version_is_recognised_when_dialled() {
     let cluster = Cluster::start(Settings::default()).await;
-    let answer = [&MAGIC[..], &3u16.to_le_bytes(), b"whatever version 3 says next"].concat();
+    let answer = [&MAGIC[..], &9u16.to_le_bytes(), b"whatever version 9 says next"].concat();
     let third = async {
         loop {
             let (mut stream, _) = cluster.third.accept().await.expect("a connection");
@@ -199,7 +200,7 @@ async fn another_version_is_recognised_when_dialled() {
         () = third => unreachable!("it accepts for ever"),
     };
     assert_eq!(peer, Some(NodeId(3)));
-    assert!(reason.contains("version 3 meets version 2"), "{reason}");
+    assert!(reason.contains("version 9 meets version 3"), "{reason}");
 }
 
 #[tokio::test]

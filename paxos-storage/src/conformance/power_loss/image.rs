@@ -42,8 +42,12 @@ pub(super) struct Tried {
     pub(super) pages_exhaustive: u32,
     /// Random subsets of pages, and of sectors.
     pub(super) samples: usize,
+    /// Whether, of many pages, each is tried alone and left out alone, and the newest are torn.
+    pub(super) page_by_page: bool,
     /// Pages are torn at one of so many sectors.
     pub(super) cut_every: usize,
+    /// Of so many pages, one is lost when a sync fails; all of them are at 1.
+    pub(super) lost_every: usize,
 }
 
 /// Goes through the operations of a recording and makes the images that a power cut may leave.
@@ -87,18 +91,41 @@ impl Images {
                 self.newest = 0;
                 return;
             }
+            Operation::FailedSync => {
+                for unit in self.unsynced.drain(..) {
+                    if self.random.usize(..self.tried.lost_every) > 0 {
+                        unit.apply(&mut self.durable, &Share::All);
+                    }
+                }
+                self.newest = 0;
+                return;
+            }
             Operation::SetLen(len) => self.unsynced.push(Unit::Length(*len)),
             Operation::Write { offset, data } => {
                 let mut at = 0;
                 while at < data.len() {
                     let end = data.len().min(at + PAGE_BYTES - (offset + at) % PAGE_BYTES);
-                    let data = data[at..end].to_vec();
-                    self.unsynced.push(Unit::Page { offset: offset + at, data });
+                    let (offset, data) = (offset + at, &data[at..end]);
+                    if !self.is_there(offset, data) {
+                        self.unsynced.push(Unit::Page { offset, data: data.to_vec() });
+                    }
                     at = end;
                 }
             }
         }
         self.newest = self.unsynced.len() - before;
+    }
+
+    /// Whether it makes no difference what a power cut spares of these bytes, since they stand there.
+    fn is_there(&self, offset: usize, data: &[u8]) -> bool {
+        let touches = |unit: &Unit| match unit {
+            Unit::Length(_) => true,
+            Unit::Page { offset: at, data: other } => {
+                offset < at + other.len() && *at < offset + data.len()
+            }
+        };
+        self.durable.get(offset..offset + data.len()) == Some(data)
+            && !self.unsynced.iter().any(touches)
     }
 
     /// The images that a power cut now may leave. `situation` names what is known about the
@@ -134,7 +161,7 @@ impl Images {
             );
         } else {
             choices.push(vec![Share::All; count]);
-            for one in 0..count {
+            for one in (0..count).filter(|_| self.tried.page_by_page) {
                 choices.push((0..count).map(|unit| whole(unit == one)).collect());
                 choices.push((0..count).map(|unit| whole(unit != one)).collect());
             }
@@ -143,7 +170,9 @@ impl Images {
                 choices.push((0..count).map(|_| whole(self.random.f64() < odds)).collect());
             }
         }
-        self.add_torn(&mut choices);
+        if self.tried.page_by_page {
+            self.add_torn(&mut choices);
+        }
         choices
     }
 
@@ -234,7 +263,8 @@ fn describe(shares: &[Share]) -> String {
 mod tests {
     use super::*;
 
-    const TRIED: Tried = Tried { pages_exhaustive: 4, samples: 0, cut_every: 1 };
+    const TRIED: Tried =
+        Tried { pages_exhaustive: 4, samples: 0, page_by_page: true, cut_every: 1, lost_every: 1 };
 
     fn images(tried: Tried, operations: &[Operation]) -> Vec<Vec<u8>> {
         let mut images = Images::new(tried, vec![0; 3 * PAGE_BYTES], 1);
@@ -275,6 +305,26 @@ mod tests {
         assert_eq!((seen.len(), images.len()), (2 + 2 * 7, 2 + 2 * 7));
         assert!(seen.contains(&vec![1, 1, 1, 0, 0, 0, 0, 0]));
         assert!(seen.contains(&vec![0, 0, 0, 0, 0, 0, 0, 1]));
+    }
+
+    #[test]
+    fn what_a_failed_sync_has_lost_is_there_once_it_is_written_again() {
+        let failed = [write(0, 1, PAGE_BYTES), Operation::FailedSync];
+        assert_eq!(images(TRIED, &failed), [vec![0; 3 * PAGE_BYTES]], "nothing has reached it");
+        let other = [&failed[..], &[write(PAGE_BYTES, 2, PAGE_BYTES), Operation::Sync]].concat();
+        let [image] = &images(TRIED, &other)[..] else { panic!("all of it is durable") };
+        assert_eq!((image[0], image[PAGE_BYTES]), (0, 2), "a later sync does not write it");
+        let again = [&failed[..], &[write(0, 1, PAGE_BYTES), Operation::Sync]].concat();
+        let [image] = &images(TRIED, &again)[..] else { panic!("all of it is durable") };
+        assert_eq!(image[0], 1);
+    }
+
+    #[test]
+    fn what_is_there_already_cannot_be_lost() {
+        let operations = [write(0, 1, PAGE_BYTES), Operation::Sync, write(0, 1, PAGE_BYTES)];
+        assert_eq!(images(TRIED, &operations).len(), 1);
+        let over_another = [&operations[..2], &[write(0, 2, 10), write(0, 1, 10)]].concat();
+        assert!(images(TRIED, &over_another).iter().any(|image| image[0] == 2));
     }
 
     #[test]

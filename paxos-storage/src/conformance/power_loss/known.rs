@@ -3,7 +3,7 @@
 use paxos_core::{
     message::Record,
     port::{Recovered, WriteBatch},
-    types::StoreId,
+    types::{Slot, StoreId},
 };
 
 use super::super::{CLUSTER, NODE, image_after, is_found};
@@ -60,6 +60,11 @@ impl Known {
         self.acknowledged < self.batches.len()
     }
 
+    /// The number of batches it was given.
+    pub(super) fn given(&self) -> usize {
+        self.batches.len()
+    }
+
     pub(super) fn acknowledged(&self) -> usize {
         self.acknowledged
     }
@@ -69,12 +74,17 @@ impl Known {
         Known { acknowledged: self.acknowledged.saturating_sub(1), ..self.clone() }
     }
 
-    /// How many batches are in what was found.
+    /// How many batches are in what was found: a start, the log, and the states by their slots.
     ///
     /// # Errors
     ///
     /// The guarantee that is broken if it is not what a storage of which this is known may hold.
-    pub(super) fn judge(&self, found: &Recovered, log: &[Record]) -> Result<usize, String> {
+    pub(super) fn judge(
+        &self,
+        found: &Recovered,
+        log: &[Record],
+        states: &[(Slot, Vec<u8>)],
+    ) -> Result<usize, String> {
         let identity = found.identity;
         if (identity.cluster, identity.node) != (CLUSTER, NODE) {
             return Err(format!("7 (bound to one node): {identity:?}"));
@@ -91,7 +101,11 @@ impl Known {
         // Later states first: equal ones, which an empty log has, count as the later.
         let count = (0..=self.batches.len()).rev().find(|count| {
             let image = image_after(&self.batches[..*count]);
-            is_found(&image, found) && log.iter().eq(image.records.values())
+            let is_as_read =
+                |(slot, state): &(Slot, Vec<u8>)| image.states.read(*slot, 0, usize::MAX) == *state;
+            is_found(&image, found)
+                && log.iter().eq(image.records.values())
+                && states.iter().all(is_as_read)
         });
         match count {
             Some(count) if count >= self.acknowledged => Ok(count),

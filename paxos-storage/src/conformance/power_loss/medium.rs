@@ -1,6 +1,7 @@
 //! A disk in memory that remembers what was done to it.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -25,19 +26,26 @@ pub enum Operation {
     SetLen(usize),
     /// Everything before was made durable.
     Sync,
+    /// A sync failed. What was not durable before counts as clean from here on, as in a page cache: it
+    /// is read as it was written, and no later sync writes it; some of it has reached the medium, and
+    /// the rest is gone once the power fails, unless it is written again.
+    FailedSync,
 }
 
 #[derive(Debug, Default)]
 struct State {
     bytes: Vec<u8>,
     operations: Vec<Operation>,
+    /// How many syncs there were, and which are to fail.
+    syncs: usize,
+    failing: BTreeSet<usize>,
 }
 
 impl Medium {
     /// A medium that holds `image`, and on which nothing has been done yet.
     #[must_use]
     pub fn holding(image: Vec<u8>) -> Medium {
-        Medium(Arc::new(Mutex::new(State { bytes: image, operations: Vec::new() })))
+        Medium(Arc::new(Mutex::new(State { bytes: image, ..State::default() })))
     }
 
     /// The length in bytes.
@@ -75,8 +83,40 @@ impl Medium {
     }
 
     /// Makes durable what was done so far.
-    pub fn sync(&self) {
+    ///
+    /// # Errors
+    ///
+    /// In [`sync_failure`](super::sync_failure), at times; then see [`Operation::FailedSync`].
+    pub fn sync(&self) -> io::Result<()> {
+        let fails = {
+            let mut state = self.state();
+            let number = state.syncs;
+            state.syncs += 1;
+            state.failing.remove(&number)
+        };
+        if fails {
+            self.record(Operation::FailedSync);
+            return Err(io::Error::other("the sync fails"));
+        }
         self.record(Operation::Sync);
+        Ok(())
+    }
+
+    /// Lets syncs fail, counted from now on, beginning with 0.
+    pub(super) fn fail_syncs(&self, numbers: impl IntoIterator<Item = usize>) {
+        let mut state = self.state();
+        let from = state.syncs;
+        state.failing.extend(numbers.into_iter().map(|number| from + number));
+    }
+
+    /// Whether a sync has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state().operations.contains(&Operation::FailedSync)
+    }
+
+    /// Whether a sync is still to fail.
+    pub(super) fn is_to_fail(&self) -> bool {
+        !self.state().failing.is_empty()
     }
 
     /// What was done so far, in order.
@@ -105,7 +145,7 @@ impl Operation {
         match self {
             Operation::Write { offset, data } => put(bytes, *offset, data),
             Operation::SetLen(len) => bytes.resize(*len, 0),
-            Operation::Sync => {}
+            Operation::Sync | Operation::FailedSync => {}
         }
     }
 }

@@ -7,13 +7,15 @@
 //! at every sector. Some recoveries are recorded in their turn, and the power fails again.
 //!
 //! Whatever is found must be the state after some number of whole batches, no fewer than were
-//! acknowledged. Damage to what was synced is the other check, [`rot`].
+//! acknowledged. Syncs that fail are another check, [`sync_failure`], and damage to what was synced is
+//! a third, [`rot`].
 
 mod image;
 mod known;
 mod medium;
 mod rot;
 mod session;
+mod sync_failure;
 mod workload;
 
 use paxos_core::port::{Storage, StorageError};
@@ -26,6 +28,7 @@ use self::{
 pub use self::{
     medium::{Medium, Operation},
     rot::{RotCounts, rot},
+    sync_failure::sync_failure,
 };
 use super::full_batch;
 
@@ -45,18 +48,29 @@ pub struct Extent {
     pub samples: usize,
     /// Of so many images, in one the power fails again during the recovery.
     pub nested_every: usize,
+    /// So many shares of what a failed sync was to write are lost in turn, in [`sync_failure`]: all
+    /// pages, one of two, one of four, and so on.
+    pub losses: u32,
     /// Places of every image that decay, in [`rot`].
     pub decays: usize,
 }
 
 impl Extent {
-    /// A few seconds.
+    /// Some seconds.
     #[must_use]
     pub fn short(seed: u64) -> Extent {
-        Extent { seed, batches: 6, pages_exhaustive: 6, samples: 4, nested_every: 300, decays: 150 }
+        Extent {
+            seed,
+            batches: 6,
+            pages_exhaustive: 6,
+            samples: 4,
+            nested_every: 300,
+            losses: 2,
+            decays: 150,
+        }
     }
 
-    /// About a minute in a release build.
+    /// A minute or two in a release build.
     #[must_use]
     pub fn long(seed: u64) -> Extent {
         Extent {
@@ -65,18 +79,25 @@ impl Extent {
             pages_exhaustive: 10,
             samples: 100,
             nested_every: 100,
+            losses: 4,
             decays: 500,
         }
     }
 
     fn thorough(&self) -> Tried {
         let Extent { pages_exhaustive, samples, .. } = *self;
-        Tried { pages_exhaustive, samples, cut_every: 1 }
+        Tried { pages_exhaustive, samples, page_by_page: true, cut_every: 1, lost_every: 1 }
     }
 
     /// For the recoveries, of which there are many.
     fn sketchy(&self) -> Tried {
-        Tried { pages_exhaustive: self.pages_exhaustive.min(2), samples: 1, cut_every: 4 }
+        let pages_exhaustive = self.pages_exhaustive.min(2);
+        Tried { pages_exhaustive, samples: 1, page_by_page: true, cut_every: 4, lost_every: 1 }
+    }
+
+    /// After a failed sync, where what matters is what it has lost.
+    fn coarse(&self, lost_every: usize) -> Tried {
+        Tried { pages_exhaustive: 1, samples: 0, page_by_page: false, cut_every: 1, lost_every }
     }
 }
 
@@ -123,6 +144,11 @@ pub async fn power_loss<S: Storage>(
 enum Depth {
     Workload,
     Recovery,
+    /// After the first of these syncs has failed.
+    Failure {
+        first: usize,
+        second: Option<usize>,
+    },
 }
 
 struct Check<'a, F, P> {
@@ -148,6 +174,8 @@ where
     ) {
         let mut notes = recording.notes.iter().peekable();
         let (mut situation, mut images_opened) = (0, 0usize);
+        let failure = recording.operations.iter().position(|it| *it == Operation::FailedSync);
+        let after = if matches!(depth, Depth::Failure { .. }) { failure.unwrap_or(0) } else { 0 };
         for count in 0..=recording.operations.len() {
             if let Some(operation) = count.checked_sub(1).map(|last| &recording.operations[last]) {
                 images.advance(operation);
@@ -155,6 +183,9 @@ where
             while let Some((_, note)) = notes.next_if(|(position, _)| *position <= count) {
                 known.learn(note);
                 situation += 1;
+            }
+            if count < after {
+                continue;
             }
             self.counts.operations += 1;
             for image in images.now(situation) {

@@ -13,6 +13,9 @@ use super::{
     medium::{Medium, Operation},
 };
 
+/// How much of a state is read at once.
+const STATE_BYTES_MAX: usize = 1 << 16;
+
 /// What was done to a medium, and what was known after how many of the operations.
 pub(super) struct Recording {
     pub(super) operations: Vec<Operation>,
@@ -72,10 +75,60 @@ where
         let before = self.known.clone();
         self.note(Note::Recovering);
         let started = find(self.open, self.medium.clone(), &before).await;
-        let Found { storage, recovered: Recovered { incarnation, identity, .. }, batches } =
+        let found =
             started.unwrap_or_else(|failure| panic!("power loss: a start with power: {failure}"));
+        self.started(found)
+    }
+
+    fn started(&mut self, found: Found<S>) -> S {
+        let Found { storage, recovered: Recovered { incarnation, identity, .. }, batches } = found;
         self.note(Note::Recovered { batches, incarnation, store: identity.store });
         storage
+    }
+
+    /// The same where `failing` syncs fail, counted from the end of the first start: after every
+    /// failure, as a process that starts again.
+    pub(super) async fn run_in_spite_of_failures(
+        &mut self,
+        batches: &[WriteBatch],
+        failing: impl IntoIterator<Item = usize>,
+    ) {
+        let middle = batches.len().div_ceil(2);
+        let mut storage = self.start().await;
+        self.medium.fail_syncs(failing);
+        let mut was_ended = false;
+        while let Some(batch) = batches.get(self.known.given()) {
+            if self.known.given() == middle && !was_ended {
+                was_ended = true;
+                storage.close().await;
+                drop(storage);
+                storage = self.start_again().await;
+                continue;
+            }
+            self.note(Note::Writing(batch.clone()));
+            if storage.write(batch.clone()).await.is_ok() {
+                self.note(Note::Written);
+                continue;
+            }
+            assert!(self.medium.has_failed(), "1: a write fails though no sync has");
+            drop(storage);
+            storage = self.start_again().await;
+        }
+        storage.close().await;
+    }
+
+    /// Starts, as often as it takes while syncs fail.
+    async fn start_again(&mut self) -> S {
+        while self.medium.is_to_fail() {
+            let before = self.known.clone();
+            self.note(Note::Recovering);
+            match find(self.open, self.medium.clone(), &before).await {
+                Ok(found) => return self.started(found),
+                Err(Failure::Refused(_)) if self.medium.has_failed() => {}
+                Err(failure) => panic!("sync failure: a start while syncs fail: {failure}"),
+            }
+        }
+        self.start().await
     }
 
     pub(super) async fn write(&mut self, storage: &S, batch: WriteBatch) {
@@ -117,6 +170,20 @@ pub(super) async fn find<S: Storage>(
     let recovered = storage.recover(CLUSTER, NODE).await.map_err(Failure::Refused)?;
     let log = storage.read(Slot(1)..=Slot(u64::MAX), usize::MAX).await;
     let log = log.map_err(Failure::Refused)?;
-    let batches = known.judge(&recovered, &log).map_err(Failure::Wrong)?;
+    let mut states = Vec::new();
+    let unfinished = recovered.unfinished.map(|(slot, _)| slot);
+    for slot in unfinished.into_iter().chain(recovered.checkpoint.slot_of_state()) {
+        let mut state = Vec::new();
+        loop {
+            let piece = storage.read_state(slot, state.len() as u64, STATE_BYTES_MAX).await;
+            let piece = piece.map_err(Failure::Refused)?;
+            if piece.is_empty() {
+                break;
+            }
+            state.extend_from_slice(&piece);
+        }
+        states.push((slot, state));
+    }
+    let batches = known.judge(&recovered, &log, &states).map_err(Failure::Wrong)?;
     Ok(Found { storage, recovered, batches })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paxos_core::{
     message::{Record, Watermark},
-    port::WriteBatch,
+    port::{Checkpoint, StateSummary, WriteBatch},
     types::{NodeId, Slot, StoreId},
 };
 
@@ -17,6 +17,8 @@ pub(super) fn batches(seed: u64, count: usize) -> Vec<WriteBatch> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut batches = vec![full_batch(1, 1)];
     let (mut chosen, mut last, mut floor, mut marked) = (5, 10, 0, 4);
+    // The state that is being written, and how many bytes there are of it.
+    let mut unfinished = Some((5, 50));
     for round in 2..=count as u64 {
         let mut batch = WriteBatch::default();
         if random.u8(..3) == 0 {
@@ -35,14 +37,20 @@ pub(super) fn batches(seed: u64, count: usize) -> Vec<WriteBatch> {
             chosen = random.u64(chosen + 1..=last);
             batch.chosen = Some(Watermark { slot: Slot(chosen), hash: round });
         }
-        if random.u8(..4) == 0 && chosen > marked {
-            let bytes = usize::from(random.bool()) * 5000;
-            batch.state = vec![chunk(chosen, 0, round, 1 + bytes)];
+        if random.u8(..3) == 0 && chosen > marked {
+            // One state goes on where it ends, another is begun in its place.
+            let (slot, offset) = unfinished.filter(|_| random.bool()).unwrap_or((chosen, 0));
+            let bytes = 1 + usize::from(random.bool()) * 5000;
+            batch.state = vec![chunk(slot, offset, round, bytes)];
+            unfinished = Some((slot, offset + bytes as u64));
         }
         if random.u8(..4) == 0 && chosen > marked {
-            marked = chosen;
-            batch.checkpoint = Some(checkpoint(chosen, round, 5000));
-            floor = random.u64(floor..=chosen);
+            let state = unfinished.filter(|(slot, _)| *slot > marked && random.bool());
+            marked = state.map_or(chosen, |(slot, _)| slot);
+            let state = state.map(|(_, bytes)| StateSummary { bytes, hash: round });
+            batch.checkpoint = Some(Checkpoint { state, ..checkpoint(marked, round, 5000) });
+            unfinished = unfinished.filter(|(slot, _)| *slot > marked);
+            floor = random.u64(floor..=marked);
             batch.floor = Some(Slot(floor));
         }
         if random.u8(..4) == 0 {

@@ -1,16 +1,16 @@
 //! Fuzz targets for the records of the log. `docs/PROOF.md` has the commands.
 
-use paxos_core::types::{BatchBuilder, ClientId, RequestId};
+use paxos_core::types::{BatchBuilder, ClientId, ClusterId, RequestId};
 
 use super::*;
 
-const CLUSTER: ClusterId = ClusterId(7);
+const LOG: LogId = LogId { cluster: ClusterId(7), group: 0 };
 const SLOT: Slot = Slot(3);
 
 fn encoded(record: &Record) -> Vec<u8> {
     let value = record.value.encoded();
     let mut bytes = vec![0; encoded_len(&value)];
-    encode(CLUSTER, record.slot, record.ballot, &value, &mut bytes);
+    encode(LOG, record.slot, record.ballot, &value, &mut bytes);
     bytes
 }
 
@@ -29,7 +29,7 @@ fn record(round: u64, node: u64, command: &[u8]) -> Record {
 #[test]
 fn records() {
     bolero::check!().for_each(|bytes: &[u8]| {
-        if let Ok(record) = decode(CLUSTER, SLOT, bytes) {
+        if let Ok(record) = decode(LOG, SLOT, bytes) {
             assert_eq!(encoded(&record), bytes);
         }
     });
@@ -42,10 +42,10 @@ fn damaged_records() {
         |(round, node, command, flip)| {
             let record = record(*round, *node, command);
             let mut bytes = encoded(&record);
-            assert_eq!(decode(CLUSTER, SLOT, &bytes), Ok(record));
+            assert_eq!(decode(LOG, SLOT, &bytes), Ok(record));
             let at = *flip as usize % (bytes.len() * 8);
             bytes[at / 8] ^= 1 << (at % 8);
-            assert!(decode(CLUSTER, SLOT, &bytes).is_err(), "bit {at}");
+            assert!(decode(LOG, SLOT, &bytes).is_err(), "bit {at}");
         },
     );
 }
@@ -61,6 +61,6 @@ fn the_corpus_is_of_the_present_format() {
             std::fs::write(directory.join(name), encoded(&record)).expect("a file");
         }
         let bytes = std::fs::read(directory.join(name)).expect("the seed");
-        assert_eq!(decode(CLUSTER, SLOT, &bytes), Ok(record));
+        assert_eq!(decode(LOG, SLOT, &bytes), Ok(record));
     }
 }
