@@ -7,7 +7,6 @@ use paxos_core::port::{Storage, StorageError, Transport, TransportError};
 use paxos_storage::MemoryStorage;
 use paxos_transport::MemoryNetwork;
 
-use crate::trimmed::TrimmedLog;
 use serde::Serialize;
 
 /// How the nodes of a cluster reach each other.
@@ -87,9 +86,6 @@ impl fmt::Display for TransportKind {
 pub enum StorageKind {
     /// Nowhere that would survive the process.
     Memory,
-    /// As [`Memory`](StorageKind::Memory), of the newest records only: for comparisons with logs that
-    /// are trimmed.
-    Trimmed,
     /// On disk, every write synced before it counts.
     #[cfg(feature = "redb")]
     Redb,
@@ -108,7 +104,6 @@ impl StorageKind {
     pub(crate) fn open(self, directory: &Path, id: u64) -> Result<Arc<dyn Storage>, StorageError> {
         match self {
             StorageKind::Memory => Ok(Arc::new(MemoryStorage::new())),
-            StorageKind::Trimmed => Ok(Arc::new(TrimmedLog::default())),
             #[cfg(feature = "redb")]
             StorageKind::Redb => {
                 let directory = directory.join(format!("node-{id}"));
@@ -122,7 +117,6 @@ impl fmt::Display for StorageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             StorageKind::Memory => "memory",
-            StorageKind::Trimmed => "trimmed",
             #[cfg(feature = "redb")]
             StorageKind::Redb => "redb",
         })

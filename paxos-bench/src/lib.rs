@@ -107,7 +107,6 @@ mod open_loop;
 pub mod process;
 mod solo;
 mod tally;
-mod trimmed;
 mod trio;
 
 pub use backend::{StorageKind, TransportKind};

@@ -83,7 +83,7 @@ fn protocol(in_flight: usize, expected: u64) -> Result<(), Failed> {
 /// Three nodes over memory, a task for each client.
 fn nodes(in_flight: usize, expected: u64) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (transport, storage) = (TransportKind::Memory, StorageKind::Trimmed);
+    let (transport, storage) = (TransportKind::Memory, StorageKind::Memory);
     let start = Cluster::start(3, transport, storage, Path::new(DIRECTORY));
     let cluster = runtime.block_on(start)?;
     let (entry, payload) = (cluster.entry(Entry::Leader), Payload::of_size(COMMAND_BYTES));

@@ -1,5 +1,5 @@
-//! This project: its own node, its transport in memory, and a log in memory that is trimmed, as the
-//! peers' logs are.
+//! This project: its own node, its transport and its log in memory, with checkpoints as they are by
+//! default.
 
 use bytes::Bytes;
 
@@ -24,7 +24,7 @@ impl Service for Ours {
 
     async fn start(nodes: usize) -> Result<Ours, CompareError> {
         let directory = std::env::temp_dir();
-        let (transport, storage) = (TransportKind::Memory, StorageKind::Trimmed);
+        let (transport, storage) = (TransportKind::Memory, StorageKind::Memory);
         let cluster = Cluster::start(nodes, transport, storage, &directory).await?;
         let leader = cluster.entry(Entry::Leader)[0].clone();
         let before = cluster.agreed().await?;
