@@ -279,6 +279,17 @@ fn after_a_restart_what_is_there_is_read_back_before_the_rest_is_asked_for() {
     assert_eq!(chosen(&alone), 5, "both halves together are what the peer says");
 }
 
+/// It fits what has been read back, and not what is in the storage.
+#[test]
+fn nothing_is_taken_in_before_all_of_it_is_read_back() {
+    let (mut alone, effects) = restarted(4, 0);
+    assert_eq!(stored(alone.hear(2, piece(0, 0..9))), None);
+    let effects = alone.step(bytes(read(&effects).0, &STATE[..4]));
+    assert_eq!(stored(alone.hear(2, piece(0, 4..9))), None);
+    let effects = alone.step(bytes(read(&effects).0, &STATE[4..9]));
+    assert_eq!(asked(&effects), Asked::State(2, 5, 9));
+}
+
 #[test]
 fn what_is_read_back_and_is_not_of_the_peers_state_is_found_out_in_the_end() {
     let (mut alone, effects) = restarted(9, 0);
