@@ -9,7 +9,7 @@ use crate::{
     message::{Message, PullState, Pulled, PulledState, Record, Watermark},
     port::{StateChunk, WriteBatch},
     replica::{Delivery, Proposal, Verdict},
-    types::{Ballot, Batch, RequestId, Slot, Value},
+    types::{Ballot, Batch, Slot, Value},
 };
 
 /// A command longer than this is shown as its request id alone.
@@ -190,8 +190,8 @@ fn readable_batch(batch: &Batch) -> Option<String> {
 }
 
 /// Commands that are short text, in order.
-pub(super) fn state<'a>(commands: impl Iterator<Item = (RequestId, &'a Bytes)>) -> String {
-    let texts: Vec<_> = commands.filter_map(|(_, text)| readable(text)).collect();
+pub(super) fn state(commands: &[Bytes]) -> String {
+    let texts: Vec<_> = commands.iter().filter_map(readable).collect();
     if texts.is_empty() { "empty".to_owned() } else { texts.join(" ") }
 }
 
