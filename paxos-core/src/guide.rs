@@ -43,7 +43,7 @@
 //! The node does the rest: it writes the snapshot to its storage beside the log, piece by piece and while
 //! commands go on, gives it to peers that have missed too much, and puts it in place at the next start.
 //!
-//! [`snapshot`](StateMachine::snapshot) is called between two commands, so it has to be cheap. If a copy
+//! [`snapshot`](crate::port::StateMachine::snapshot) is called between two commands, so it has to be cheap. If a copy
 //! of the state is not, share it: behind an [`Arc`](std::sync::Arc), of which
 //! [`make_mut`](std::sync::Arc::make_mut) makes a copy only while a snapshot is being read, or in a
 //! persistent map. What takes long, such as encoding, happens on a thread that may block.
@@ -116,7 +116,7 @@
 //! # A state on disk
 //!
 //! A state machine with a disk of its own keeps itself: no copy of it is written beside the log. It says
-//! how far it would survive a crash ([`durable`](StateMachine::durable)), and a checkpoint of a slot
+//! how far it would survive a crash ([`durable`](crate::port::StateMachine::durable)), and a checkpoint of a slot
 //! counts only once it is durable up to there. It may be as lazy as it likes about that, since what a crash
 //! takes away is replayed. What it has to see to is that state and slot are of one moment, whatever a
 //! crash leaves: they go into one transaction, or into one file that takes the place of another.
