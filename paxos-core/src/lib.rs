@@ -76,6 +76,10 @@
     doc = "| [`node`]    | a replica driven by tokio (feature `node`, on by default)                 |"
 )]
 #![cfg_attr(
+    feature = "node",
+    doc = "| [`guide`]   | snapshots, states on disk, what a restart replays: for embedders          |"
+)]
+#![cfg_attr(
     feature = "sim",
     doc = "| [`sim`]     | whole clusters in virtual time, under faults, from a seed (feature `sim`)   |"
 )]
@@ -101,6 +105,8 @@ pub mod bug_bank;
 mod config;
 #[cfg(test)]
 mod fuzz;
+#[cfg(feature = "node")]
+pub mod guide;
 pub mod limits;
 pub mod message;
 #[cfg(feature = "node")]

@@ -3,6 +3,9 @@
 //! Whatever is read is read on a thread that may block, so a state that takes long to encode holds up
 //! nobody.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read},

@@ -152,7 +152,11 @@ impl Fetch {
         }
         let fits = self.state.as_ref().is_some_and(|state| state.fits(at, stamp, offset));
         if !fits {
-            if !expected {
+            let is_repeated =
+                self.state.as_ref().is_some_and(|state| state.has_taken(at, stamp, offset));
+            if !expected || is_repeated {
+                // The answer to an earlier request may have overtaken this one, which is none the worse.
+                self.misses = if expected { 0 } else { self.misses };
                 return None;
             }
             // What the peer has is another state: from its beginning, now or when it is asked again.
@@ -197,6 +201,11 @@ impl Incoming {
         (at.slot, offset) == (self.slot, taken)
             && taken == self.stored
             && (is_same || planted!(StateUnverified))
+    }
+
+    /// Whether a piece of this state is there already.
+    fn has_taken(&self, at: Watermark, stamp: u64, offset: u64) -> bool {
+        at.slot == self.slot && self.known == Some((at.hash, stamp)) && offset < self.taken.bytes()
     }
 
     fn is_whole(&self, summary: StateSummary) -> bool {

@@ -5,12 +5,16 @@ mod alone;
 mod backlog;
 mod bad_input;
 mod candidacy;
+mod checkpoints;
 mod chosen_records;
 mod corpus;
 mod delivery;
 mod divergence;
+mod fetching;
+mod floors;
 mod hanging_disks;
 mod held_back;
+mod installing;
 mod leadership;
 mod log_reads;
 mod observed;
@@ -21,6 +25,7 @@ mod partial_connectivity;
 mod passing_on;
 mod pulling;
 mod reads;
+mod serving;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

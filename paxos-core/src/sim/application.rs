@@ -4,7 +4,11 @@ use std::{any::Any, collections::BTreeMap, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::types::{NodeId, RequestId, Slot};
+use super::transcript;
+use crate::{
+    port::Codec,
+    types::{NodeId, RequestId, Slot},
+};
 
 /// A read: who reads, in which life, under which number.
 pub(super) type ReadId = (NodeId, u64, u64);
@@ -154,12 +158,14 @@ pub(super) fn question((node, incarnation, number): ReadId) -> u64 {
     node.0.wrapping_mul(31).wrapping_add(incarnation).wrapping_mul(31).wrapping_add(number)
 }
 
-/// No state machine at all: commands are any bytes, and nobody looks at answers.
-pub(super) struct Nothing;
+/// Remembers its commands, which are any bytes. Nobody looks at its answers, and a read sees all of it, as
+/// text.
+#[derive(Debug, Default)]
+pub(super) struct Texts(Vec<Bytes>);
 
-impl Application for Nothing {
+impl Application for Texts {
     fn start(&self) -> Box<dyn Guest> {
-        Box::new(Nothing)
+        Box::new(Texts::default())
     }
 
     fn command(&self, _: &mut fastrand::Rng, _: usize, _: Option<&Answer>) -> Bytes {
@@ -171,20 +177,24 @@ impl Application for Nothing {
     }
 }
 
-impl Guest for Nothing {
+impl Guest for Texts {
     fn apply(&mut self, _: Slot, commands: Vec<Bytes>) -> Vec<Answer> {
-        vec![Answer::default(); commands.len()]
+        let answers = vec![Answer::default(); commands.len()];
+        self.0.extend(commands);
+        answers
     }
 
     fn read(&self, _: u64) -> Answer {
-        Answer::default()
+        Bytes::from(transcript::state(&self.0)).into()
     }
 
     fn snapshot(&self) -> Bytes {
-        Bytes::new()
+        self.0.encode()
     }
 
-    fn restore(&mut self, _: Slot, _: Bytes) {}
+    fn restore(&mut self, _: Slot, snapshot: Bytes) {
+        self.0 = Codec::decode(&snapshot).expect("encoded by this module");
+    }
 
     fn digest(&self) -> u64 {
         0

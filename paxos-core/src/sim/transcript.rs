@@ -9,7 +9,7 @@ use crate::{
     message::{Message, PullState, Pulled, PulledState, Record, Watermark},
     port::{StateChunk, WriteBatch},
     replica::{Delivery, Proposal, Verdict},
-    types::{Ballot, Batch, RequestId, Slot, Value},
+    types::{Ballot, Batch, Slot, Value},
 };
 
 /// A command longer than this is shown as its request id alone.
@@ -102,10 +102,7 @@ pub(super) fn message(message: &Message) -> String {
         Message::Pulled(found) => format!("{name} {}", pulled(found)),
         Message::Compare(compare) => format!("{name} slot {}", compare.at.slot),
         Message::Compared(compared) => format!("{name} slot {}", compared.slot),
-        Message::PullState(pull) => {
-            let PullState { slot, offset, .. } = pull;
-            format!("{name} {} state as of {slot}, from byte {offset}", self::number(pull.number))
-        }
+        Message::PullState(pull) => format!("{name} {}", state_wanted(pull)),
         Message::PulledState(piece) => format!("{name} {}", state_piece(piece)),
         Message::Propose(propose) => {
             let commands: Vec<_> = propose
@@ -147,14 +144,26 @@ fn pulled(pulled: &Pulled) -> String {
         let _ = write!(line, " {slot}={}", value(chosen));
     }
     let _ = write!(line, "; chosen {}", pulled.chosen);
+    if pulled.floor > Slot::ZERO {
+        let _ = write!(line, ", floor {}", pulled.floor);
+    }
     line
 }
 
+fn state_wanted(pull: &PullState) -> String {
+    let PullState { number: asked, chosen, slot, offset } = pull;
+    let asked = number(*asked);
+    if *slot == Slot::ZERO {
+        return format!("{asked}: any state behind slot {chosen}");
+    }
+    format!("{asked}: state as of slot {slot}, from byte {offset}")
+}
+
 fn state_piece(piece: &PulledState) -> String {
-    let PulledState { number, at, offset, bytes, end, .. } = piece;
+    let PulledState { number: asked, at, offset, bytes, end, .. } = piece;
     let end = if end.is_some() { ", the last" } else { "" };
-    let (number, length) = (self::number(*number), bytes.len());
-    format!("{number}: state as of {}, {length} bytes from {offset}{end}", at.slot)
+    let (asked, length) = (number(*asked), bytes.len());
+    format!("{asked}: state as of slot {}, {length} bytes from {offset}{end}", at.slot)
 }
 
 /// A number that its sender never reuses: it counts on from its incarnation in the upper half.
@@ -181,8 +190,8 @@ fn readable_batch(batch: &Batch) -> Option<String> {
 }
 
 /// Commands that are short text, in order.
-pub(super) fn state<'a>(commands: impl Iterator<Item = (RequestId, &'a Bytes)>) -> String {
-    let texts: Vec<_> = commands.filter_map(|(_, text)| readable(text)).collect();
+pub(super) fn state(commands: &[Bytes]) -> String {
+    let texts: Vec<_> = commands.iter().filter_map(readable).collect();
     if texts.is_empty() { "empty".to_owned() } else { texts.join(" ") }
 }
 

@@ -5,6 +5,7 @@
 mod cluster;
 
 mod blocking;
+mod checkpoints;
 mod ends;
 mod failover;
 mod faults;
@@ -12,3 +13,4 @@ mod identity;
 mod limits;
 mod proposals;
 mod reads;
+mod states;

@@ -243,6 +243,13 @@ impl MemoryStorage {
         }
     }
 
+    /// How many records of the log it holds. What has been compacted is not among them.
+    #[must_use]
+    pub fn record_count(&self) -> usize {
+        let records = |image: &Image| image.records.range(Slot::ZERO..=Slot(u64::MAX)).count();
+        self.disk.lock().image.as_ref().map_or(0, records)
+    }
+
     /// Lets the next handle in. What was held back for this one is lost: nobody waits for it.
     fn release_lock(&self) {
         let session = self.session.swap(CLOSED, Ordering::AcqRel);

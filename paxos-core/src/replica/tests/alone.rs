@@ -23,12 +23,26 @@ impl Alone {
         durable: Option<Slot>,
         adjust: impl FnOnce(&mut Config, &mut Recovered),
     ) -> Alone {
+        Alone::begin(adjust, |recovered| {
+            // What is recovered has its state, too.
+            durable.or(Some(recovered.checkpoint.at.slot).filter(|slot| slot.0 > 0))
+        })
+    }
+
+    /// With a state in memory: what is recovered of one is in the storage.
+    pub(super) fn in_memory(adjust: impl FnOnce(&mut Config, &mut Recovered)) -> Alone {
+        Alone::begin(adjust, |_| None)
+    }
+
+    fn begin(
+        adjust: impl FnOnce(&mut Config, &mut Recovered),
+        durable: impl FnOnce(&Recovered) -> Option<Slot>,
+    ) -> Alone {
         let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
         let mut config = Config::new(NodeId(1), membership);
         let mut recovered = recovered(NodeId(1));
         adjust(&mut config, &mut recovered);
-        // What is recovered has its state, too.
-        let durable = durable.or(Some(recovered.checkpoint.at.slot).filter(|slot| slot.0 > 0));
+        let durable = durable(&recovered);
         let replica = Replica::new(config, recovered, durable, Instant::ZERO).expect("sound");
         Alone { replica, now: Instant::ZERO, issued: WriteId(0) }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A command. Nodes are counted from zero here, from one in the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
-    Cluster { nodes: usize, quorums: Option<(usize, usize)>, window: Option<u64> },
+    Cluster(Cluster),
     Elect(usize),
     Propose { node: usize, client: Option<(u64, u64)>, commands: Vec<String> },
     Read(usize),
@@ -31,6 +31,18 @@ pub(super) enum Command {
     State(usize),
     Status(Option<usize>),
     Heartbeats(bool),
+}
+
+/// The cluster that a script is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cluster {
+    pub(super) nodes: usize,
+    pub(super) quorums: Option<(usize, usize)>,
+    pub(super) window: Option<u64>,
+    /// Slots of the log after which a checkpoint is due.
+    pub(super) checkpoint: Option<u64>,
+    /// Bytes of a state in one piece.
+    pub(super) piece: Option<usize>,
 }
 
 /// Messages on their way; nothing given stands for any.
@@ -109,20 +121,30 @@ fn duration(word: &str) -> Result<Duration, String> {
 }
 
 fn cluster(nodes: &str, mut options: &[&str]) -> Result<Command, String> {
-    let nodes = number(nodes)?;
-    let (mut quorums, mut window) = (None, None);
+    let mut cluster = Cluster { nodes: number(nodes)?, ..Cluster::default() };
     loop {
         options = match options {
-            [] => return Ok(Command::Cluster { nodes, quorums, window }),
+            [] => return Ok(Command::Cluster(cluster)),
             ["quorums", one, two, rest @ ..] => {
-                quorums = Some((number(one)?, number(two)?));
+                cluster.quorums = Some((number(one)?, number(two)?));
                 rest
             }
             ["window", slots, rest @ ..] => {
-                window = Some(number(slots)?);
+                cluster.window = Some(number(slots)?);
                 rest
             }
-            [other, ..] => return Err(format!("a cluster has quorums and a window, no {other:?}")),
+            ["checkpoint", slots, rest @ ..] => {
+                cluster.checkpoint = Some(number(slots)?);
+                rest
+            }
+            ["piece", bytes, rest @ ..] => {
+                cluster.piece = Some(number(bytes)?);
+                rest
+            }
+            [other, ..] => {
+                let settings = "quorums, a window, a checkpoint and a piece";
+                return Err(format!("a cluster has {settings}, no {other:?}"));
+            }
         };
     }
 }
@@ -172,10 +194,16 @@ mod tests {
     fn commands_are_understood() {
         let text = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let expected = [
-            ("cluster 3", Command::Cluster { nodes: 3, quorums: None, window: None }),
+            ("cluster 3", Command::Cluster(Cluster { nodes: 3, ..Cluster::default() })),
             (
-                "cluster 4 quorums 3 2 window 8",
-                Command::Cluster { nodes: 4, quorums: Some((3, 2)), window: Some(8) },
+                "cluster 4 quorums 3 2 window 8 checkpoint 3 piece 16",
+                Command::Cluster(Cluster {
+                    nodes: 4,
+                    quorums: Some((3, 2)),
+                    window: Some(8),
+                    checkpoint: Some(3),
+                    piece: Some(16),
+                }),
             ),
             (
                 "propose 2 \"a\" \"b c\"",

@@ -10,6 +10,7 @@
 //! | command | effect |
 //! |---|---|
 //! | `cluster 3`, `cluster 4 quorums 3 2`, `cluster 3 window 2` | starts that many nodes; comes first |
+//! | `cluster 3 checkpoint 2 piece 40` | with checkpoints every two slots, and states in pieces of 40 bytes |
 //! | `elect 1` | lets only this node's time run out, and everything happen, until it leads |
 //! | `propose 2 "a" "b"` | proposes at a node, together |
 //! | `propose 2 as 9#1 "a"` | the same as client 9, which may go to several nodes |
@@ -86,8 +87,8 @@ pub fn run(script: &str) -> Result<String, ScriptError> {
 
 fn perform(stage: &mut Option<Stage>, command: &str) -> Result<Vec<String>, String> {
     let command = command::parse(command)?;
-    if let command::Command::Cluster { nodes, quorums, window } = command {
-        let (begun, outcome) = Stage::begin(nodes, quorums, window)?;
+    if let command::Command::Cluster(cluster) = command {
+        let (begun, outcome) = Stage::begin(&cluster)?;
         *stage = Some(begun);
         return Ok(outcome);
     }

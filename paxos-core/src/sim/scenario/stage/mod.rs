@@ -11,7 +11,7 @@ use crate::{
     message::Message,
     replica::{Delivery, LogRead, Outcome, Role, StateRead, Task},
     sim::{
-        application::Nothing,
+        application::Texts,
         check::Violation,
         history::{History, Waiting},
         host::{Done, Host, Input},
@@ -19,6 +19,7 @@ use crate::{
         machine::Machine,
         network::Parcel,
         occurrence::Occurrences,
+        scenario::command::Cluster,
         topology::Links,
         transcript,
     },
@@ -80,11 +81,8 @@ fn is_heartbeat(message: &Message) -> bool {
 
 impl Stage {
     /// A stage with running nodes, and a line about them.
-    pub(super) fn begin(
-        nodes: usize,
-        quorums: Option<(usize, usize)>,
-        window: Option<u64>,
-    ) -> Result<(Stage, Vec<String>), String> {
+    pub(super) fn begin(cluster: &Cluster) -> Result<(Stage, Vec<String>), String> {
+        let Cluster { nodes, quorums, window, checkpoint, piece } = *cluster;
         let voters = (1..=nodes as u64).map(|id| (id, format!("node-{id}")));
         let mut membership = Membership::new(voters).map_err(|error| error.to_string())?;
         if let Some((phase_one, phase_two)) = quorums {
@@ -94,11 +92,14 @@ impl Stage {
         if let Some(window) = window {
             membership = membership.with_window(window).map_err(|error| error.to_string())?;
         }
+        let config = |node| {
+            let mut config = Config::new(id_of(node), membership.clone());
+            config.checkpoint_slots = checkpoint.unwrap_or(config.checkpoint_slots);
+            config.piece_bytes_max = piece.unwrap_or(config.piece_bytes_max);
+            config
+        };
         let actor = |node| Actor {
-            host: Host::new(
-                Config::new(id_of(node), membership.clone()),
-                Machine::new(false, 0, Arc::new(Nothing)),
-            ),
+            host: Host::new(config(node), Machine::new(false, 0, Arc::new(Texts::default()))),
             sequence: 0,
             read: 0,
             role: Role::Follower,
@@ -125,7 +126,11 @@ impl Stage {
         }
         let window = membership.window();
         let noun = if nodes == 1 { "node" } else { "nodes" };
-        let line = format!("{nodes} {noun}, quorums of {one} and {two}, window of {window} slots");
+        let mut line =
+            format!("{nodes} {noun}, quorums of {one} and {two}, window of {window} slots");
+        if let Some(slots) = checkpoint {
+            line.push_str(&format!(", checkpoints every {slots} slots"));
+        }
         Ok((stage, vec![line]))
     }
 
@@ -140,6 +145,12 @@ impl Stage {
             actor if actor.suspended_at.is_some() => Err(format!("node {} is suspended", node + 1)),
             actor => Ok(actor),
         }
+    }
+
+    /// What a state machine has applied, the state that it has taken over included.
+    fn state(&self, node: usize) -> String {
+        let state = self.actors[node].host.machine.read(0).bytes;
+        String::from_utf8_lossy(&state).into_owned()
     }
 
     /// What the clock of a node shows.
@@ -311,7 +322,7 @@ impl Stage {
                 self.history.applied(id, delivery.slot, digest)?;
             }
             Done::Served(reads, applied) => {
-                let state = transcript::state(self.actors[node].host.machine.commands());
+                let state = self.state(node);
                 for (read, _) in reads {
                     self.history.read_served(read, applied)?;
                     let (.., number) = read;

@@ -4,6 +4,7 @@ use super::{Performed, Stage, id_of, is_heartbeat};
 use crate::{
     replica::{Role, Status},
     sim::{network::Parcel, transcript},
+    types::Slot,
 };
 
 impl Stage {
@@ -27,7 +28,15 @@ impl Stage {
     /// Shows what a disk holds for certain.
     pub(super) fn show_log(&mut self, node: usize) -> Performed {
         let disk = self.actor(node)?.host.disk.durable().clone();
-        self.lines.push(format!("promised {}, chosen {}", disk.promised, disk.chosen.slot));
+        let mut line = format!("promised {}, chosen {}", disk.promised, disk.chosen.slot);
+        let checkpoint = &disk.checkpoint;
+        if checkpoint.at.slot > Slot::ZERO {
+            line.push_str(&format!(
+                ", floor {}, checkpoint as of {}",
+                disk.floor, checkpoint.at.slot
+            ));
+        }
+        self.lines.push(line);
         for record in disk.records.values() {
             let value = transcript::value(&record.value);
             self.lines.push(format!("slot {} = {value} ({})", record.slot, record.ballot));
@@ -37,7 +46,8 @@ impl Stage {
 
     /// Shows what a state machine has applied.
     pub(super) fn show_state(&mut self, node: usize) -> Performed {
-        let line = transcript::state(self.actor(node)?.host.machine.commands());
+        self.actor(node)?;
+        let line = self.state(node);
         self.lines.push(line);
         Ok(())
     }
