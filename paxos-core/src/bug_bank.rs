@@ -130,6 +130,8 @@ bugs! {
     LowerBallotProposed = "a reported value of a lower ballot is proposed again",
     /// The first message of a promise is taken for all of it.
     FirstPageIsAll = "a promise counts at its first page",
+    /// A candidate that has missed much gathers all of it in memory, beside what it writes.
+    ReportedUnbounded = "a candidate keeps the chosen values that it has adopted",
     /// A new leader begins at the first slot that has a value.
     ///
     /// Lamport 2001, section 3: the gap must be filled with no-ops.

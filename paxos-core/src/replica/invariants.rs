@@ -48,7 +48,15 @@ impl<W> Replica<W> {
                 "invariant 11: a value was proposed beyond the bytes of the window"
             );
         }
-        for (what, used, max) in self.bounds() {
+        let mut reported = ("values reported and not adopted", 0, 0);
+        if let Proposing::Preparing(preparing) = &self.proposing {
+            assert!(
+                preparing.keeps_undecided_alone(),
+                "invariant 11: a candidate keeps values that it has adopted"
+            );
+            (reported.1, reported.2) = preparing.kept(self.memberships.current());
+        }
+        for (what, used, max) in self.bounds().into_iter().chain([reported]) {
             assert!(used <= max, "invariant 11: {used} {what}, at most {max}");
         }
     }
