@@ -130,6 +130,8 @@ bugs! {
     LowerBallotProposed = "a reported value of a lower ballot is proposed again",
     /// The first message of a promise is taken for all of it.
     FirstPageIsAll = "a promise counts at its first page",
+    /// A candidate that has missed much gathers all of it in memory, beside what it writes.
+    ReportedUnbounded = "a candidate keeps the chosen values that it has adopted",
     /// A new leader begins at the first slot that has a value.
     ///
     /// Lamport 2001, section 3: the gap must be filled with no-ops.
@@ -184,6 +186,9 @@ bugs! {
     RefusedYetTaken = "a command is refused after it has been taken",
     /// A leader whose state machine stands still remembers every request that it has given a slot.
     PendingUnbounded = "what is remembered of requests in slots not delivered has no bound",
+    /// A client that leaves a hole behind each of its requests fills the memory of every node, and every
+    /// checkpoint.
+    SessionsUnbounded = "what is remembered of requests that have had their effect has no bound",
     /// Commands are counted, and large ones fill the memory.
     OpenBytesUnbounded = "the commands without an answer are bounded in number alone",
     /// Whoever waits for a command that is chosen waits for the state machine, however long it takes.

@@ -37,6 +37,11 @@ pub struct Config {
     pub outstanding_commands_max: usize,
     /// Commands that wait at the leader for a slot, in bytes.
     pub queue_bytes_max: usize,
+    /// What is remembered of requests that have had their effect, of all clients but the nodes, in bytes
+    /// as encoded. **The same on every node, for as long as the log lives**: it decides which requests have
+    /// become too old to be applied. A node refuses to start from a checkpoint, or to take one over, that
+    /// was made with another one.
+    pub sessions_bytes_max: usize,
     /// Requests known to wait for a slot, or to be in one that is not delivered yet, as ranges.
     pub pending_ranges_max: usize,
     /// Values proposed and not chosen, in bytes, beside the window in slots.
@@ -106,6 +111,7 @@ impl Config {
             outstanding_bytes_max: limits::OUTSTANDING_BYTES_MAX,
             outstanding_commands_max: limits::OUTSTANDING_COMMANDS_MAX,
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
+            sessions_bytes_max: limits::SESSIONS_BYTES_MAX,
             pending_ranges_max: limits::PENDING_RANGES_MAX,
             window_bytes_max: limits::WINDOW_BYTES_MAX,
             backlog_bytes_max: limits::BACKLOG_BYTES_MAX,
@@ -142,6 +148,7 @@ impl Config {
                 usize::try_from(limits::SESSION_WINDOW).expect("the window fits"),
             ),
             ("queue_bytes_max", self.queue_bytes_max, usize::MAX),
+            ("sessions_bytes_max", self.sessions_bytes_max, limits::SESSIONS_BYTES_MAX),
             ("pending_ranges_max", self.pending_ranges_max, usize::MAX),
             ("window_bytes_max", self.window_bytes_max, limits::WINDOW_BYTES_MAX),
             ("backlog_bytes_max", self.backlog_bytes_max, usize::MAX),

@@ -79,9 +79,14 @@ pub const READS_MAX: usize = 16_384;
 /// highest. The session table remembers at most this many per client. The same on every node.
 pub const SESSION_WINDOW: u64 = 65_536;
 
-/// Sessions in the table. Beyond it the one unused for longest is forgotten and its client
-/// refused. The same on every node.
-pub const SESSIONS_MAX: usize = 4096;
+/// What the sessions of all clients but the nodes may take up, encoded: room for some thousands of
+/// clients. With the nodes' own, of nine nodes at worst, it is a megabyte: that takes a driver some
+/// milliseconds to encode, which it does for every checkpoint. The same on every node.
+pub const SESSIONS_BYTES_MAX: usize = 432 << 10;
+
+/// Ranges of a client's requests that are kept whatever others take up: enough for one that has a few
+/// requests open at a time. The same on every node.
+pub const SESSION_RANGES_KEPT: usize = 8;
 
 /// Values of chosen slots kept in memory to serve peers that lag a little, in bytes.
 pub const CACHE_BYTES_MAX: usize = 16 << 20;

@@ -230,8 +230,7 @@ impl Catchup {
         cx: &mut Context<'_>,
     ) -> Option<Fetched> {
         let expected = self.is_expected(from, piece.number);
-        let (chosen, membership) = (learner.chosen().slot, cx.memberships.current());
-        let fetched = self.fetch.on_piece(from, piece, expected, chosen, membership, cx.out);
+        let fetched = self.fetch.on_piece(from, piece, expected, learner.chosen().slot, cx);
         if expected {
             self.flowing = Some(cx.out.last_write());
         }

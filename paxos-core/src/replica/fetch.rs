@@ -7,7 +7,6 @@
 use super::{
     context::Context,
     effect::{StateReadId, StateSource},
-    outbox::Outbox,
     sessions::SessionTable,
     state_reads::{Purpose, StateReads},
 };
@@ -15,7 +14,7 @@ use crate::{
     message::{PullState, PulledState, StateEnd, Watermark},
     planted::planted,
     port::{Checkpoint, StateChunk, StateHasher, StateSummary},
-    types::{Membership, NodeId, Slot},
+    types::{NodeId, Slot},
 };
 
 /// Requests in a row without an answer, after which another peer is asked for the log again.
@@ -141,8 +140,7 @@ impl Fetch {
         piece: PulledState,
         expected: bool,
         chosen: Slot,
-        membership: &Membership,
-        out: &mut Outbox,
+        cx: &mut Context<'_>,
     ) -> Option<Fetched> {
         let PulledState { at, stamp, offset, bytes, end, .. } = piece;
         if at.slot <= chosen && !planted!(OlderStateInstalled) {
@@ -168,7 +166,7 @@ impl Fetch {
         if !bytes.is_empty() {
             state.taken.update(&bytes);
             state.stored = state.taken.bytes();
-            out.persist_state(StateChunk { slot: at.slot, offset, bytes });
+            cx.out.persist_state(StateChunk { slot: at.slot, offset, bytes });
         }
         let StateEnd { summary, sessions } = *end?;
         let state = self.state.take()?;
@@ -179,7 +177,8 @@ impl Fetch {
             return None;
         }
         let checkpoint = Checkpoint { at, sessions, state: Some(summary) };
-        match SessionTable::restore(&checkpoint, membership) {
+        let (membership, bytes_max) = (cx.memberships.current(), cx.config.sessions_bytes_max);
+        match SessionTable::restore(&checkpoint, membership, bytes_max) {
             Ok(sessions) => Some((checkpoint, sessions)),
             Err(error) => {
                 tracing::warn!(%from, %error, "a checkpoint that makes no sense");

@@ -264,7 +264,7 @@ fn as_of(slot: Slot, sessions: Bytes) -> Checkpoint {
 
 fn restore(checkpoint: &Checkpoint) -> Option<SessionTable> {
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three voters");
-    SessionTable::restore(checkpoint, &membership).ok()
+    SessionTable::restore(checkpoint, &membership, crate::limits::SESSIONS_BYTES_MAX).ok()
 }
 
 /// Takes in a few batches as a script decides.

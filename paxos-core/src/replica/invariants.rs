@@ -48,13 +48,21 @@ impl<W> Replica<W> {
                 "invariant 11: a value was proposed beyond the bytes of the window"
             );
         }
-        for (what, used, max) in self.bounds() {
+        let mut reported = ("values reported and not adopted", 0, 0);
+        if let Proposing::Preparing(preparing) = &self.proposing {
+            assert!(
+                preparing.keeps_undecided_alone(),
+                "invariant 11: a candidate keeps values that it has adopted"
+            );
+            (reported.1, reported.2) = preparing.kept(self.memberships.current());
+        }
+        for (what, used, max) in self.bounds().into_iter().chain([reported]) {
             assert!(used <= max, "invariant 11: {used} {what}, at most {max}");
         }
     }
 
     /// What could grow, how much there is of it, and how much there may be.
-    fn bounds(&self) -> [(&'static str, usize, usize); 11] {
+    fn bounds(&self) -> [(&'static str, usize, usize); 12] {
         let Replica { config, origin, queue, reader, learner, .. } = self;
         let usize = |number: u64| usize::try_from(number).expect("a bound in memory");
         let queue_bytes = if queue.len() == 1 { 0 } else { queue.weight() };
@@ -66,6 +74,7 @@ impl<W> Replica<W> {
             ("numbers between open commands", origin.spread(), usize(limits::OPEN_SPREAD_MAX)),
             ("bytes in the queue", queue_bytes, config.queue_bytes_max),
             ("ranges of pending requests", queue.pending(), config.pending_ranges_max),
+            ("bytes of sessions", learner.sessions().bytes(), config.sessions_bytes_max),
             ("reads", reader.len(), limits::READS_MAX),
             ("places of reads", reader.listed(), 4 * limits::READS_MAX),
             (

@@ -196,7 +196,11 @@ impl<W> Replica<W> {
         config.check()?;
         recovered.floor = if planted!(FloorForgotten) { Slot::ZERO } else { recovered.floor };
         let checkpoints = Checkpoints::recovered(&recovered, durable)?;
-        let sessions = SessionTable::restore(&recovered.checkpoint, &config.membership)?;
+        let sessions = SessionTable::restore(
+            &recovered.checkpoint,
+            &config.membership,
+            config.sessions_bytes_max,
+        )?;
         let memberships = Memberships::new(config.membership.clone());
         let mut rng = fastrand::Rng::with_seed(config.seed);
         let mut out = Outbox::new(&config, recovered.chosen);

@@ -230,7 +230,8 @@ mod tests {
 
     fn sessions() -> SessionTable {
         let membership = Membership::new([(1, "")]).expect("one");
-        SessionTable::restore(&Checkpoint::default(), &membership).expect("empty")
+        let bytes_max = config().sessions_bytes_max;
+        SessionTable::restore(&Checkpoint::default(), &membership, bytes_max).expect("empty")
     }
 
     fn push(queue: &mut Queue, sequence: u64, size: usize) {

@@ -4,9 +4,13 @@ use std::{collections::VecDeque, ops::Range};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+/// Room for so many ranges is not worth giving back.
+const RANGES_SPARE: usize = 16;
+
 /// A set of numbers, kept as ranges: ascending, none empty, none touching the next.
 ///
-/// What is added in ascending order extends the last range, so that a set without gaps is one.
+/// What is added in ascending order extends the last range, so that a set without gaps is one. Encoded is
+/// how far each range lies behind the one before, and how long it is: mostly a byte each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<(u64, u64)>")]
 pub(super) struct Ranges(VecDeque<Range<u64>>);
@@ -19,6 +23,24 @@ impl Ranges {
 
     pub(super) fn pop_first(&mut self) {
         self.0.pop_front();
+    }
+
+    /// From the lowest number to behind the highest, if there is any.
+    pub(super) fn span(&self) -> Option<Range<u64>> {
+        Some(self.0.front()?.start..self.0.back()?.end)
+    }
+
+    /// The end of the last one of the lowest `count` ranges; `None` if that is none.
+    pub(super) fn end_of_lowest(&self, count: usize) -> Option<u64> {
+        self.0.get(count.checked_sub(1)?).map(|range| range.end)
+    }
+
+    /// Gives memory back that was needed for many more ranges than there are.
+    pub(super) fn release(&mut self) {
+        let kept = 2 * self.0.len().max(RANGES_SPARE);
+        if self.0.capacity() > 2 * kept {
+            self.0.shrink_to(kept);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -143,7 +165,12 @@ impl Ranges {
 
 impl Serialize for Ranges {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|range| (range.start, range.end)))
+        let mut end = 0;
+        serializer.collect_seq(self.0.iter().map(|range| {
+            let gap = range.start - end;
+            end = range.end;
+            (gap, range.end - range.start)
+        }))
     }
 }
 
@@ -151,10 +178,18 @@ impl TryFrom<Vec<(u64, u64)>> for Ranges {
     type Error = &'static str;
 
     fn try_from(pairs: Vec<(u64, u64)>) -> Result<Ranges, &'static str> {
-        let are_sound = pairs.iter().all(|(first, end)| first < end)
-            && pairs.is_sorted_by(|before, behind| before.1 < behind.0);
-        let ranges = pairs.into_iter().map(|(first, end)| first..end);
-        are_sound.then(|| Ranges(ranges.collect())).ok_or("ranges overlap or are out of order")
+        let mut ranges = VecDeque::with_capacity(pairs.len());
+        let mut before = 0_u64;
+        for (gap, len) in pairs {
+            let touches = gap == 0 && !ranges.is_empty();
+            let range =
+                before.checked_add(gap).and_then(|start| Some(start..start.checked_add(len)?));
+            let range = range.filter(|range| !range.is_empty() && !touches);
+            let range = range.ok_or("a range is empty, touches another or has no end")?;
+            before = range.end;
+            ranges.push_back(range);
+        }
+        Ok(Ranges(ranges))
     }
 }
 
@@ -195,8 +230,9 @@ mod tests {
                 let members = ranges.0.iter().cloned().flatten();
                 prop_assert_eq!(members.collect::<Vec<_>>(), set.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(ranges.is_empty(), set.is_empty());
-                let pairs: Vec<_> = ranges.0.iter().map(|range| (range.start, range.end)).collect();
-                prop_assert_eq!(Ranges::try_from(pairs), Ok(ranges.clone()), "normal");
+                let span = set.first().zip(set.last()).map(|(first, last)| *first..last + 1);
+                prop_assert_eq!(ranges.span(), span);
+                ranges.release();
                 let encoded = postcard::to_stdvec(&ranges).expect("plain data");
                 prop_assert_eq!(postcard::from_bytes(&encoded), Ok(ranges.clone()));
             }
@@ -224,10 +260,29 @@ mod tests {
 
     #[test]
     fn what_is_no_set_is_refused() {
-        for pairs in
-            [&[(1, 1)][..], &[(2, 1)], &[(1, 3), (2, 4)], &[(5, 6), (1, 2)], &[(1, 2), (2, 3)]]
-        {
+        for pairs in [
+            &[(1, 0)][..],
+            &[(0, 0)],
+            &[(1, 2), (0, 1)],
+            &[(1, 2), (1, 0)],
+            &[(1, u64::MAX)],
+            &[(u64::MAX, 1)],
+            &[(1, 2), (u64::MAX, 1)],
+        ] {
             assert!(Ranges::try_from(pairs.to_vec()).is_err(), "{pairs:?}");
         }
+        assert!(Ranges::try_from(vec![(0, 1), (1, 1)]).is_ok());
+    }
+
+    #[test]
+    fn memory_is_given_back() {
+        let mut ranges = Ranges::default();
+        (0..40_000).for_each(|number| ranges.insert(2 * number..2 * number + 1));
+        assert_eq!(ranges.end_of_lowest(0), None);
+        assert_eq!(ranges.end_of_lowest(39_990), Some(79_979));
+        ranges.remove_below(79_979);
+        ranges.release();
+        assert_eq!(ranges.len(), 10);
+        assert!(ranges.0.capacity() < 100, "{}", ranges.0.capacity());
     }
 }

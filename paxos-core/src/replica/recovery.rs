@@ -4,8 +4,14 @@
 //! new leader proposes the value of the highest ballot that a quorum of promises reports*, and a
 //! value of its own only where they report none.
 //!
-//! What an acceptor reports at or below its chosen watermark is chosen, and adopted as such. What
-//! an acceptor has compacted is chosen too, and has to be fetched before leading.
+//! What an acceptor reports at or below its chosen watermark is chosen, and adopted as such, from the
+//! candidate's first slot on without a hole: then it is in the log, and no longer here. So of a candidate
+//! that has missed much no more than what is undecided and a page are in memory, and as the next page is
+//! asked for when the last one is durable, no more than a page of each acceptor waits for the disk. What an
+//! acceptor has compacted is chosen too, and has to be fetched before leading.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +24,7 @@ use crate::{
     limits,
     message::{Prepare, Promise, Record},
     planted::planted,
-    types::{Ballot, Instant, NodeId, Slot, Value},
+    types::{Ballot, Instant, Membership, NodeId, Slot, Value},
 };
 
 /// A candidacy.
@@ -27,13 +33,12 @@ pub(super) struct Preparing {
     ballot: Ballot,
     /// The candidate's first slot not known chosen when it began.
     from: Slot,
-    /// Where each acceptor's next page starts, and its watermark as of its first page: of what it
-    /// has learned since, earlier pages have reported its vote instead.
-    pages: BTreeMap<NodeId, (Slot, Option<Slot>)>,
+    /// Where each acceptor's next page starts.
+    pages: BTreeMap<NodeId, Slot>,
     promises: Tally<Promise>,
-    /// The highest watermark of those that have promised, as of their first pages.
-    chosen: Slot,
-    /// The highest-ballot value reported of each slot.
+    /// Every slot from the first one up to here has been adopted, whoever reported it.
+    adopted: Slot,
+    /// The highest-ballot value reported of each slot above.
     reported: BTreeMap<Slot, (Ballot, Value)>,
     /// When to send Prepare again.
     resend_at: Instant,
@@ -57,7 +62,7 @@ pub(super) enum PhaseOne {
 pub(super) struct Reported {
     /// The ballot promised.
     pub(super) ballot: Ballot,
-    /// The highest watermark in the quorum: the candidate has adopted every slot up to here.
+    /// The candidate has adopted every slot up to here.
     pub(super) chosen: Slot,
     /// The highest-ballot value of each slot.
     pub(super) values: BTreeMap<Slot, Value>,
@@ -65,10 +70,9 @@ pub(super) struct Reported {
 
 impl Reported {
     fn of(_: Quorum<Promise>, preparing: &mut Preparing) -> Reported {
-        assert!(preparing.reports_all(preparing.chosen), "what is chosen has been adopted");
         let reported = std::mem::take(&mut preparing.reported);
         let values = reported.into_iter().map(|(slot, (_, value))| (slot, value)).collect();
-        Reported { ballot: preparing.ballot, chosen: preparing.chosen, values }
+        Reported { ballot: preparing.ballot, chosen: preparing.adopted, values }
     }
 }
 
@@ -80,13 +84,13 @@ impl Preparing {
             from,
             pages: BTreeMap::new(),
             promises: Tally::new(),
-            chosen: Slot::ZERO,
+            adopted: from.previous(),
             reported: BTreeMap::new(),
             resend_at: cx.now.after(cx.config.retransmit_timeout),
             expires_at: cx.now.after(cx.config.election_timeout),
         };
         for voter in cx.memberships.current().voters() {
-            preparing.pages.insert(voter, (from, None));
+            preparing.pages.insert(voter, from);
             preparing.request(voter, cx);
         }
         preparing
@@ -106,7 +110,7 @@ impl Preparing {
 
     /// Asks for the page that comes next.
     fn request(&self, acceptor: NodeId, cx: &mut Context<'_>) {
-        if let Some(&(from, _)) = self.pages.get(&acceptor) {
+        if let Some(&from) = self.pages.get(&acceptor) {
             let prepare = Prepare { ballot: self.ballot, from };
             cx.out.send_after_persist(acceptor, AfterPersist::Prepare(prepare));
         }
@@ -125,22 +129,32 @@ impl Preparing {
         }
     }
 
-    /// Takes in a page of a promise. Records at or below the watermark of the acceptor's first page
-    /// are handed to `adopt`, as chosen: from the candidate's first slot on, without a hole.
+    /// How many values it keeps, and how many it may, whatever its peers say: undecided ones, which an
+    /// acceptor can have above its watermark, and what may be chosen of these by now and is not adopted.
+    pub(super) fn kept(&self, membership: &Membership) -> (usize, usize) {
+        let max = ahead_max(membership) + limits::LOG_AHEAD_SLOTS_MAX;
+        (self.reported.len(), usize::try_from(max).expect("windows are small"))
+    }
+
+    /// Whether it keeps nothing that it has adopted.
+    pub(super) fn keeps_undecided_alone(&self) -> bool {
+        self.reported.first_key_value().is_none_or(|(&first, _)| first > self.adopted)
+    }
+
+    /// Takes in a page of a promise. Chosen values are handed to `adopt`, from the candidate's first slot
+    /// on, without a hole.
     pub(super) fn on_promise(
         &mut self,
         acceptor: NodeId,
         promise: Promise,
-        mut adopt: impl FnMut(Slot, Value, &mut Context<'_>),
+        adopt: impl FnMut(Slot, Value, &mut Context<'_>),
         cx: &mut Context<'_>,
     ) -> PhaseOne {
-        let page = self.pages.get(&acceptor).filter(|(from, _)| *from == promise.from);
-        let Some(&(_, watermark)) =
-            page.filter(|_| promise.ballot == self.ballot || planted!(PromiseOfAnotherBallot))
-        else {
+        let is_awaited = self.pages.get(&acceptor) == Some(&promise.from);
+        let is_ours = promise.ballot == self.ballot || planted!(PromiseOfAnotherBallot);
+        if !is_awaited || !is_ours {
             return PhaseOne::Waiting;
-        };
-        let watermark = watermark.unwrap_or(promise.chosen);
+        }
         if promise.floor >= self.from {
             return PhaseOne::Behind(promise.floor);
         }
@@ -148,13 +162,51 @@ impl Preparing {
             tracing::warn!(node = %cx.config.id, %acceptor, ballot = %self.ballot, "a malformed promise");
             return PhaseOne::Waiting;
         }
-        for Record { slot, ballot, value } in promise.records {
+        let next = self.next_page(&promise, cx.memberships.governing(self.from));
+        if next.is_none_or(|next| next > promise.from) {
+            self.take_in(promise, adopt, cx);
+        }
+        if let Some(next) = next {
+            self.pages.insert(acceptor, next);
+            self.expires_at = cx.now.after(cx.config.election_timeout);
+            self.request(acceptor, cx);
+            return PhaseOne::Waiting;
+        }
+        assert!(self.pages.remove(&acceptor).is_some(), "each promise counts once");
+        match self.promises.add(acceptor, cx.memberships.governing(self.from)) {
+            Some(quorum) => PhaseOne::Elected(Reported::of(quorum, self)),
+            None => PhaseOne::Waiting,
+        }
+    }
+
+    /// Where the page behind this one starts, if there is one. An acceptor that has learned far more since
+    /// an earlier page is asked once more for all that has not been adopted: it was reported as votes, or
+    /// with votes before it, and is chosen now. So what is not adopted is no more than can be undecided.
+    fn next_page(&self, promise: &Promise, membership: &Membership) -> Option<Slot> {
+        let behind = self.adopted.next();
+        if promise.from > behind && promise.chosen > self.adopted.plus(ahead_max(membership)) {
+            return Some(behind);
+        }
+        promise.next.filter(|_| !planted!(FirstPageIsAll))
+    }
+
+    /// Takes note of what a page reports. Of what the acceptor has learned since an earlier page, that one
+    /// has reported its vote instead: then there is a hole before what is chosen here, and it is not adopted.
+    fn take_in(
+        &mut self,
+        promise: Promise,
+        mut adopt: impl FnMut(Slot, Value, &mut Context<'_>),
+        cx: &mut Context<'_>,
+    ) {
+        for Record { slot, mut ballot, value } in promise.records {
             if slot <= promise.chosen {
-                if slot <= watermark {
+                ballot = Ballot::CHOSEN;
+                if slot == self.adopted.next() {
                     adopt(slot, value.clone(), cx);
+                    self.adopted = slot;
                 }
-                self.reported.insert(slot, (Ballot::CHOSEN, value));
-            } else if self
+            }
+            if self
                 .reported
                 .get(&slot)
                 .is_none_or(|(reported, _)| ballot > *reported || planted!(LowerBallotProposed))
@@ -162,21 +214,10 @@ impl Preparing {
                 self.reported.insert(slot, (ballot, value));
             }
         }
-        if let Some(next) = promise.next.filter(|_| !planted!(FirstPageIsAll)) {
-            self.pages.insert(acceptor, (next, Some(watermark)));
-            self.expires_at = cx.now.after(cx.config.election_timeout);
-            self.request(acceptor, cx);
-            return PhaseOne::Waiting;
-        }
-        if !self.reports_all(watermark) {
-            tracing::warn!(node = %cx.config.id, %acceptor, ballot = %self.ballot, "a promise with a hole");
-            return PhaseOne::Waiting;
-        }
-        assert!(self.pages.remove(&acceptor).is_some(), "each promise counts once");
-        self.chosen = self.chosen.max(watermark);
-        match self.promises.add(acceptor, cx.memberships.governing(self.from)) {
-            Some(quorum) => PhaseOne::Elected(Reported::of(quorum, self)),
-            None => PhaseOne::Waiting,
+        while let Some(first) = self.reported.first_entry()
+            && (*first.key() <= self.adopted && !planted!(ReportedUnbounded))
+        {
+            first.remove();
         }
     }
 
@@ -184,7 +225,8 @@ impl Preparing {
     /// candidate lacks, can have sent the page:
     ///
     /// - records in order, none of them accepted above the ballot, and a next page further on;
-    /// - no hole up to the acceptor's watermark, not even between this page and the next;
+    /// - no hole up to the acceptor's watermark, not even between this page and the next, or behind the
+    ///   last;
     /// - nothing further above the watermark than an acceptor accepts.
     fn is_sound(&self, promise: &Promise) -> bool {
         let records = &promise.records;
@@ -196,124 +238,22 @@ impl Preparing {
         };
         let is_at_most_ours =
             |record: &Record| record.ballot <= self.ballot || record.ballot == Ballot::CHOSEN;
+        let told = records.partition_point(|record| record.slot <= chosen) as u64;
+        let is_whole = match next.filter(|&next| next <= chosen) {
+            Some(next) => next == behind,
+            None => chosen.0.checked_sub(from.0).is_none_or(|last| told > last),
+        };
         records.is_sorted_by(|a, b| a.slot < b.slot)
             && records.first().is_none_or(|first| first.slot >= from)
             && records.iter().zip(0..).all(is_next)
-            && next.is_none_or(|next| next > from && (next > chosen || next == behind))
+            && is_whole
+            && next.is_none_or(|next| next > from)
             && next.into_iter().chain(records.last().map(|last| last.slot)).max() <= Some(highest)
             && records.iter().all(is_at_most_ours)
     }
-
-    /// Whether a chosen value is reported of every slot up to `watermark`, which an acceptor says
-    /// it knows to be chosen and has not compacted.
-    fn reports_all(&self, watermark: Slot) -> bool {
-        let chosen = self.reported.range(self.from..).take_while(|(slot, _)| **slot <= watermark);
-        let count = chosen.filter(|(_, (ballot, _))| *ballot == Ballot::CHOSEN).count();
-        count as u64 == watermark.0.saturating_sub(self.from.previous().0)
-    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        config::Config,
-        message::Watermark,
-        replica::{membership::Memberships, outbox::Outbox},
-        types::{Membership, Value},
-    };
-
-    /// A page is passed over if a correct acceptor cannot have sent it: the log has no room for what
-    /// a peer invents.
-    #[test]
-    fn a_page_that_nobody_sends_is_passed_over() {
-        let ballot = Ballot { round: 5, node: NodeId(1) };
-        let preparing = Preparing {
-            ballot,
-            from: Slot(3),
-            pages: BTreeMap::new(),
-            promises: Tally::new(),
-            chosen: Slot::ZERO,
-            reported: BTreeMap::new(),
-            resend_at: Instant::ZERO,
-            expires_at: Instant::ZERO,
-        };
-        let is_sound = |from, slots: &[u64], next: Option<u64>, chosen| {
-            let record = |&slot| Record { slot: Slot(slot), ballot, value: Value::Noop };
-            preparing.is_sound(&Promise {
-                ballot,
-                from: Slot(from),
-                records: slots.iter().map(record).collect(),
-                next: next.map(Slot),
-                chosen: Slot(chosen),
-                floor: Slot::ZERO,
-            })
-        };
-        let ahead = limits::LOG_AHEAD_SLOTS_MAX;
-        for (from, slots, next, chosen, expected) in [
-            (3, &[][..], None, 0, true),
-            (3, &[4, 7], Some(9), 0, true),
-            (3, &[4, 4], None, 0, false),
-            (3, &[7, 4], None, 0, false),
-            (3, &[2, 4], None, 0, false),
-            (3, &[], Some(3), 0, false),
-            (3, &[3, 4, 6], None, 4, true),
-            (3, &[4, 6], None, 4, false),
-            (3, &[3, 5], None, 5, false),
-            (3, &[3], Some(4), 5, true),
-            (3, &[3], Some(5), 5, false),
-            (3, &[3], Some(6), 5, true),
-            (3, &[], Some(4), 5, false),
-            (3, &[3, 4, 4 + ahead], None, 4, true),
-            (3, &[3, 4, 5 + ahead], None, 4, false),
-            (3, &[3, 4], Some(4 + ahead), 4, true),
-            (3, &[3, 4], Some(5 + ahead), 4, false),
-            (u64::MAX, &[u64::MAX], None, u64::MAX, true),
-        ] {
-            let found = is_sound(from, slots, next, chosen);
-            assert_eq!(found, expected, "{slots:?} from {from}, next {next:?}, chosen {chosen}");
-        }
-    }
-
-    /// Between two pages an acceptor may learn that what it reported as a vote is chosen.
-    #[test]
-    fn a_watermark_that_rises_between_two_pages_hides_nothing() {
-        let membership = Membership::new((1..=3).map(|id| (id, ""))).expect("three voters");
-        let config = Config::new(NodeId(1), membership.clone());
-        let memberships = Memberships::new(membership);
-        let mut out = Outbox::new(&config, Watermark::default());
-        let mut rng = fastrand::Rng::with_seed(1);
-        let cx = &mut Context {
-            now: Instant::ZERO,
-            config: &config,
-            memberships: &memberships,
-            out: &mut out,
-            rng: &mut rng,
-        };
-        let ballot = Ballot { round: 5, node: NodeId(1) };
-        let vote = Ballot { round: 1, node: NodeId(2) };
-        let mut preparing = Preparing::begin(ballot, Slot(1), cx);
-        let page = |from, slot, next, chosen| Promise {
-            ballot,
-            from,
-            records: vec![Record { slot, ballot: vote, value: Value::Noop }],
-            next,
-            chosen,
-            floor: Slot::ZERO,
-        };
-        let mut adopted = Vec::new();
-        let mut adopt = |slot, _, _: &mut Context<'_>| adopted.push(slot);
-        let first = page(Slot(1), Slot(1), Some(Slot(2)), Slot::ZERO);
-        let came_of_it = preparing.on_promise(NodeId(2), first, &mut adopt, cx);
-        assert!(matches!(came_of_it, PhaseOne::Waiting));
-        let second = page(Slot(2), Slot(2), None, Slot(2));
-        let came_of_it = preparing.on_promise(NodeId(2), second, &mut adopt, cx);
-        assert!(matches!(came_of_it, PhaseOne::Waiting));
-        let own = Promise { records: Vec::new(), ..page(Slot(1), Slot(1), None, Slot::ZERO) };
-        let came_of_it = preparing.on_promise(NodeId(1), own, &mut adopt, cx);
-        let PhaseOne::Elected(recovered) = came_of_it else { panic!("{came_of_it:?}") };
-        assert_eq!(adopted, [], "slot 1 would have been left out");
-        assert_eq!(recovered.chosen, Slot::ZERO, "slot 1 was not adopted");
-        assert_eq!(recovered.values.into_keys().collect::<Vec<_>>(), [Slot(1), Slot(2)]);
-    }
+/// How far above its watermark an acceptor has votes: so much can be undecided.
+fn ahead_max(membership: &Membership) -> u64 {
+    limits::LOG_AHEAD_WINDOWS * membership.window()
 }

@@ -10,6 +10,7 @@ mod chosen_records;
 mod corpus;
 mod delivery;
 mod divergence;
+mod far_behind;
 mod fetching;
 mod floors;
 mod hanging_disks;

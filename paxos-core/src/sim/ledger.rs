@@ -48,7 +48,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Nothing is proposed yet.
-    pub(super) fn new(membership: &Membership) -> Ledger {
+    pub(super) fn new(membership: &Membership, sessions_bytes_max: usize) -> Ledger {
         let quorums = (membership.quorum_size(Phase::One), membership.quorum_size(Phase::Two));
         Ledger {
             quorums,
@@ -60,7 +60,7 @@ impl Ledger {
             chosen: BTreeMap::new(),
             prefix: Slot::ZERO,
             hashes: BTreeMap::new(),
-            sessions: SessionTable::restore(&Checkpoint::default(), membership)
+            sessions: SessionTable::restore(&Checkpoint::default(), membership, sessions_bytes_max)
                 .expect("an empty table"),
             session_digests: BTreeMap::new(),
         }
@@ -407,7 +407,13 @@ impl Ledger {
                 Value::Batch(batch) => Some(batch),
                 Value::Noop => None,
             };
+            let (bytes, epoch) = (self.sessions.bytes(), self.sessions.forgotten_epoch());
             self.sessions.take_in(self.prefix, batch);
+            if self.sessions.forgotten_epoch() > epoch {
+                seen.add(Occurrence::ClientForgotten);
+            } else if self.sessions.bytes() < bytes {
+                seen.add(Occurrence::RangesForgotten);
+            }
             self.session_digests.insert(self.prefix, xxh3_64(&self.sessions.encode()));
         }
         let later = self.proposals.range((slot, ballot)..(slot.next(), Ballot::ZERO));

@@ -226,6 +226,10 @@ occurrences! {
     DuplicateSuppressed = "duplicate commands suppressed",
     /// A command was chosen after nobody wanted it any more.
     ExpiredSuppressed = "expired commands suppressed",
+    /// Requests of clients that leave holes were forgotten, because the session table was full.
+    RangesForgotten = "session tables that forgot ranges",
+    /// A client was forgotten, because the session table was full.
+    ClientForgotten = "session tables that forgot clients",
     /// A proposal was refused because too many waited.
     RefusedBusy = "proposals refused as busy",
     /// A proposal was refused because too much waited for the disk.

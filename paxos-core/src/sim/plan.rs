@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    limits,
     types::{Membership, NodeId, Phase, Quorums},
 };
 
@@ -52,6 +53,9 @@ const FINAL_FAULTS: f64 = 0.4;
 /// What may wait for the disks of a cluster that is to have an overloaded leader in the end, at most:
 /// little enough to be reached by a few commands.
 const BACKLOG_BYTES_TO_OVERLOAD_MAX: usize = 600;
+
+/// What the session table needs so that it forgets no client: for five of them, with eight ranges each.
+const SESSIONS_BYTES_OF_ALL: usize = 600;
 
 fn between(rng: &mut fastrand::Rng, (low, high): (Duration, Duration)) -> Duration {
     low + (high - low).mul_f64(rng.f64())
@@ -100,6 +104,9 @@ impl Plan {
         // Drawn last: without them a plan is what it would be if they did not exist.
         let faults = Fault::ALL.iter().copied().filter(|fault| fault.is_final());
         plan.drawn.extend(faults.filter(|_| rng.f64() < density * FINAL_FAULTS));
+        let bytes_max = plan.config.sessions_bytes_max;
+        plan.config.sessions_bytes_max =
+            pick(rng, &[bytes_max, bytes_max, bytes_max, 1200, 600, 300]);
         let may_strike = |fault: &Fault| !without.contains(fault);
         plan.faults = plan.drawn.iter().copied().filter(may_strike).collect();
         plan
@@ -108,6 +115,21 @@ impl Plan {
     /// As many nodes as a quorum of either phase takes.
     pub(super) fn quorum(&self) -> usize {
         ending::quorum(&self.membership)
+    }
+
+    /// What the session table has room for.
+    pub(super) fn sessions_bytes_max(&self) -> usize {
+        self.config.sessions_bytes_max
+    }
+
+    /// Whether there are clients that leave holes between their requests: where the session table is small.
+    pub(super) fn leaves_holes(&self) -> bool {
+        self.config.sessions_bytes_max < limits::SESSIONS_BYTES_MAX
+    }
+
+    /// Whether the session table is too small to remember every client.
+    pub(super) fn forgets_clients(&self) -> bool {
+        self.config.sessions_bytes_max < SESSIONS_BYTES_OF_ALL
     }
 
     /// Whether this fault may strike.
@@ -230,7 +252,8 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "batches of {} commands and {} bytes, {} outstanding, {} for the disk, {} cached, \
-             {} delivered, pages of {} bytes, pieces of {}, checkpoint every {} slots or {} bytes",
+             {} delivered, pages of {} bytes, pieces of {}, checkpoint every {} slots or {} bytes, \
+             {} for sessions",
             config.batch_commands_max,
             config.batch_bytes_max,
             config.outstanding_commands_max,
@@ -240,7 +263,8 @@ impl fmt::Display for Plan {
             config.page_bytes_max,
             config.piece_bytes_max,
             config.checkpoint_slots,
-            config.checkpoint_bytes
+            config.checkpoint_bytes,
+            config.sessions_bytes_max
         )?;
         write!(
             f,

@@ -1,7 +1,10 @@
 //! What clients want: commands and reads at any node, some of them given up, some proposed twice.
 //!
-//! Two kinds of clients: the nodes themselves, whose requests die with the process, and roaming
-//! ones with names of their own, which take the same request to another node when no answer comes.
+//! Three kinds of clients: the nodes themselves, whose requests die with the process; roaming
+//! ones with names of their own, which take the same request to another node when no answer comes; and
+//! sparse ones, where the session table is small, which leave out every second number and ask for no
+//! answer. Where it is too small for all clients, roaming ones are forgotten at times: then they go on in
+//! a new epoch.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +24,10 @@ use crate::types::{ClientId, NodeId, RequestId};
 /// Roaming clients have names from here on.
 const ROAMING_NAME: u64 = 1000;
 const ROAMING_CLIENTS: u64 = 3;
+
+/// Clients that leave holes have names from here on.
+const SPARSE_NAME: u64 = 2000;
+const SPARSE_CLIENTS: u64 = 2;
 
 /// One proposal in so many is waited for so long only that it may have no answer by then.
 const HASTY_ONE_IN: u8 = 8;
@@ -82,13 +89,19 @@ pub(super) struct Workload {
     waiting: BTreeMap<RequestId, Life>,
     reads: BTreeSet<ReadId>,
     roamers: Vec<Roamer>,
+    sparse: Vec<RequestId>,
+    /// The highest epoch of those that are not nodes.
+    epoch: u64,
+    /// Whether clients are forgotten, so that what one waits for may expire.
+    forgets: bool,
     /// The last answer that any client has heard.
     heard: Option<Answer>,
 }
 
 impl Waiting for Workload {
     fn is_awaited(&self, id: RequestId) -> bool {
-        self.waiting.contains_key(&id) || self.roamers.iter().any(|roamer| roamer.waits_for(id))
+        let roams = || self.roamers.iter().any(|roamer| roamer.waits_for(id));
+        self.waiting.contains_key(&id) || !self.forgets && roams()
     }
 }
 
@@ -103,7 +116,7 @@ impl Roamer {
 }
 
 impl Workload {
-    pub(super) fn new(application: Arc<dyn Application>) -> Workload {
+    pub(super) fn new(application: Arc<dyn Application>, forgets: bool) -> Workload {
         let roamer = |index| Roamer {
             client: ClientId { name: ROAMING_NAME + index, epoch: 1 },
             sequence: 0,
@@ -111,12 +124,19 @@ impl Workload {
             command: Bytes::new(),
             asked: BTreeSet::new(),
         };
+        let sparse = |index| RequestId {
+            client: ClientId { name: SPARSE_NAME + index, epoch: 1 },
+            sequence: 0,
+        };
         Workload {
             application,
             numbers: BTreeMap::new(),
             waiting: BTreeMap::new(),
             reads: BTreeSet::new(),
             roamers: (0..ROAMING_CLIENTS).map(roamer).collect(),
+            sparse: (0..SPARSE_CLIENTS).map(sparse).collect(),
+            epoch: 1,
+            forgets,
             heard: None,
         }
     }
@@ -135,6 +155,7 @@ impl Workload {
             9..=13 => vec![self.read(life)],
             14 => self.give_up(life, rng),
             15 => self.reuse(life, plan, rng),
+            16 if plan.leaves_holes() => vec![self.leave_holes(plan, rng)],
             _ => vec![self.roam(life, plan, rng)],
         }
     }
@@ -222,6 +243,33 @@ impl Workload {
         let roamer = &mut self.roamers[index];
         roamer.asked.insert(life);
         Action::Propose(vec![(roamer.id(), roamer.command.clone(), PATIENCE)])
+    }
+
+    /// Some requests of a client that leaves a hole before each of them.
+    fn leave_holes(&mut self, plan: &Plan, rng: &mut fastrand::Rng) -> Action {
+        let (index, count) = (rng.usize(..self.sparse.len()), rng.u8(1..6));
+        let propose = |_| {
+            let command = self.command(plan, rng);
+            let id = &mut self.sparse[index];
+            id.sequence += 2;
+            (*id, command, patience(plan, rng))
+        };
+        Action::Propose((0..count).map(propose).collect())
+    }
+
+    /// A node says that a request is too old.
+    pub(super) fn expired(&mut self, id: RequestId) {
+        let next = ClientId { name: id.client.name, epoch: self.epoch + 1 };
+        let roamer = self.roamers.iter_mut().find(|roamer| roamer.waits_for(id));
+        let sparse = self.sparse.iter_mut().find(|sparse| sparse.client == id.client);
+        if let Some(roamer) = roamer {
+            (roamer.client, roamer.sequence, roamer.is_open) = (next, 0, false);
+        } else if let Some(sparse) = sparse.filter(|_| self.forgets) {
+            *sparse = RequestId { client: next, sequence: 0 };
+        } else {
+            return;
+        }
+        self.epoch = next.epoch;
     }
 
     /// A node has a result for a command: says whether somebody waited for it there.

@@ -69,7 +69,9 @@ fn messages() -> BTreeMap<String, Vec<u8>> {
 fn values_and_sessions() -> (BTreeMap<String, Vec<u8>>, Vec<u8>) {
     let mut values = BTreeMap::from([("noop".to_owned(), Value::Noop.encoded().to_vec())]);
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
-    let mut table = SessionTable::restore(&Checkpoint::default(), &membership).expect("empty");
+    let mut table =
+        SessionTable::restore(&Checkpoint::default(), &membership, limits::SESSIONS_BYTES_MAX)
+            .expect("empty");
     for (count, names) in [vec![1], vec![1, 1, 2], vec![100, 2, 100, 3]].into_iter().enumerate() {
         let mut builder = BatchBuilder::default();
         for (sequence, name) in (1 + 10 * count as u64..).zip(names) {

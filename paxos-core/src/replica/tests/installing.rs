@@ -28,7 +28,9 @@ fn install(alone: &mut Alone) -> Effects {
 /// client that may still want a result.
 fn sessions(requests: &[RequestId]) -> SessionTable {
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
-    let mut table = SessionTable::restore(&Checkpoint::default(), &membership).expect("empty");
+    let mut table =
+        SessionTable::restore(&Checkpoint::default(), &membership, limits::SESSIONS_BYTES_MAX)
+            .expect("empty");
     let mut builder = BatchBuilder::default();
     requests.iter().for_each(|id| builder.push(*id, id.sequence, Bytes::new()));
     table.take_in(Slot(1), builder.build().as_ref());

@@ -101,6 +101,7 @@ impl<'a> World<'a> {
             );
             Station::new(host, rng.fork())
         };
+        let forgets_clients = plan.forgets_clients();
         World {
             stations: (0..plan.nodes).map(station).collect(),
             network: Network::new(plan.nodes, &mut rng),
@@ -108,11 +109,11 @@ impl<'a> World<'a> {
             client_rng: rng.fork(),
             ending_rng: rng.fork(),
             restriction: restriction.clone(),
-            ledger: Ledger::new(&plan.membership),
+            ledger: Ledger::new(&plan.membership, plan.sessions_bytes_max()),
             plan,
             now: Duration::ZERO,
             agenda: Agenda::default(),
-            workload: Workload::new(application),
+            workload: Workload::new(application, forgets_clients),
             calls: Calls::default(),
             history: History::default(),
             seen: Occurrences::default(),

@@ -142,6 +142,7 @@ impl World<'_> {
             Refusal::Expired => {
                 let is_awaited = self.workload.is_awaited(id);
                 ensure!(!is_awaited, "command {id} expires while its client waits for it");
+                self.workload.expired(id);
                 return Ok(());
             }
         }

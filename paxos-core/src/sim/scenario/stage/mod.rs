@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::Config,
+    limits,
     message::Message,
     replica::{Delivery, LogRead, Outcome, Role, StateRead, Task},
     sim::{
@@ -117,7 +118,7 @@ impl Stage {
             flight: Vec::new(),
             shows_heartbeats: false,
             lines: Vec::new(),
-            ledger: Ledger::new(&membership),
+            ledger: Ledger::new(&membership, limits::SESSIONS_BYTES_MAX),
             history: History::default(),
             seen: Occurrences::default(),
         };
