@@ -13,11 +13,13 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use paxos_bench::{HarnessError, Laps, Payload, Solo, Trio, matrix::IN_FLIGHT};
 use paxos_core::{
+    Config,
+    limits::{SESSION_WINDOW, VOTERS_MAX},
     message::{Accept, Message, Pulled, Record, Watermark},
     port::{Storage, Transport, Write, WriteBatch},
     types::{
-        Ballot, BatchBuilder, ClientId, ClusterId, Identity, NodeId, Peer, RequestId, Slot,
-        StoreId, Value,
+        Ballot, BatchBuilder, ClientId, ClusterId, Identity, Membership, NodeId, Peer, RequestId,
+        Slot, StoreId, Value,
     },
 };
 use paxos_storage::MemoryStorage;
@@ -42,7 +44,7 @@ const SLICE: u64 = 64;
 const SLOTS: u64 = 4096;
 
 fn main() -> Result<(), HarnessError> {
-    setup::run(&[step, sessions, codec, transport, storage])
+    setup::run(&[step, sessions, checkpoint, codec, transport, storage])
 }
 
 /// A command.
@@ -123,6 +125,43 @@ fn sessions(criterion: &mut Criterion) -> Result<(), HarnessError> {
                 bencher.iter_custom(|rounds| (0..rounds).map(|_| round().0).sum());
             });
         }
+    }
+    group.finish();
+    Ok(())
+}
+
+/// What a checkpoint costs in a driver's turn: to encode the session table. It is empty, or as large as it
+/// gets: nine nodes and others have left out every second request, for as long as that is remembered.
+fn checkpoint(criterion: &mut Criterion) -> Result<(), HarnessError> {
+    let mut group = group(criterion, "checkpoint", SamplingMode::Auto);
+    for (table, clients) in [("empty", 0), ("full", VOTERS_MAX as u64 + 8)] {
+        let voters = (1..=VOTERS_MAX as u64).map(|id| (id, format!("node-{id}")));
+        let config = Config::new(NodeId(1), Membership::new(voters)?);
+        let mut follower = Solo::with(Config { checkpoint_slots: 1, ..config })?;
+        let mut slot = Slot::ZERO;
+        let mut turn = |value| {
+            slot = slot.next();
+            let values = vec![(slot, value)];
+            let pulled = Pulled { number: 0, values, chosen: slot, floor: Slot::ZERO };
+            follower.receive(NodeId(2), Message::Pulled(pulled));
+            let begun = Instant::now();
+            follower.turn().expect("chosen is chosen");
+            begun.elapsed()
+        };
+        for name in (1..=VOTERS_MAX as u64).chain(100..).take(clients as usize) {
+            let client = ClientId { name, epoch: 1 };
+            let odd: Vec<_> = (1..SESSION_WINDOW).step_by(2).collect();
+            for sequences in odd.chunks(COMMANDS) {
+                let mut builder = BatchBuilder::default();
+                for &sequence in sequences {
+                    builder.push(RequestId { client, sequence }, 1, b"");
+                }
+                turn(Value::Batch(builder.build().expect("it has commands")));
+            }
+        }
+        group.bench_function(table, |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| turn(Value::Noop)).sum());
+        });
     }
     group.finish();
     Ok(())

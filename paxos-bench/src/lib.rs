@@ -55,6 +55,7 @@
 //! | `step/follower/256B/64` | What a follower's does: accepts the batch, and delivers the one before. |
 //! | `sessions/fresh/64` | A follower takes in, as chosen, 1,024 requests in consecutive runs of so many clients: the more clients, the more it is the session table that works. 1, 64, 1024 clients. |
 //! | `sessions/duplicate/64` | The same when they have all had their effect before. |
+//! | `checkpoint/full` | A follower takes in a noop and begins a checkpoint, for which the session table is encoded: it is empty, or as large as it gets. |
 //! | `codec/encode-value/256B/64`, `decode-value` | A batch of so many commands to bytes, which copies each command once, and back, which copies none. |
 //! | `codec/encode-accept/256B/64`, `decode-accept` | The `Accept` that carries it to bytes, and back. |
 //! | `transport/memory/send-to-2/256B/64` | One call that sends so many Accepts to one or two receivers. 1, 64 messages. |

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// One replica of a cluster.
 ///
-/// - Made by [`cluster`](Solo::cluster).
+/// - Made by [`cluster`](Solo::cluster), [`with`](Solo::with).
 /// - Inputs, which gather: [`propose`](Solo::propose), [`receive`](Solo::receive),
 ///   [`tick`](Solo::tick).
 /// - Work: [`turn`](Solo::turn), after which [`outgoing`](Solo::outgoing) is what to send, and
@@ -51,13 +51,18 @@ impl Solo {
     pub fn cluster(nodes: usize) -> Result<Vec<Solo>, HarnessError> {
         let ids = 1..=nodes as u64;
         let membership = Membership::new(ids.clone().map(|id| (id, format!("node-{id}"))))?;
-        ids.map(|id| Solo::new(NodeId(id), membership.clone())).collect()
+        ids.map(|id| Solo::with(Config::new(NodeId(id), membership.clone()))).collect()
     }
 
-    fn new(id: NodeId, membership: Membership) -> Result<Solo, HarnessError> {
+    /// One with these settings.
+    ///
+    /// # Errors
+    ///
+    /// If they contradict each other.
+    pub fn with(config: Config) -> Result<Solo, HarnessError> {
+        let id = config.id;
         let identity = Identity { cluster: ClusterId(1), node: id, store: StoreId(id.0) };
-        let peers = membership.peers_of(id).collect();
-        let config = Config::new(id, membership);
+        let peers = config.membership.peers_of(id).collect();
         let replica =
             Replica::new(config, Recovered::first(identity), Some(Slot::ZERO), Instant::ZERO);
         Ok(Solo {

@@ -153,7 +153,7 @@ fn a_watermark_that_rises_between_two_pages_hides_nothing() {
     let mut candidate = Candidate::new();
     candidate.waits(2, page(1, 1..=1, Some(2), 0));
     candidate.waits(2, page(2, 2..=2, None, 2));
-    let own = page(1, 1..=0, None, 0);
+    let own = Promise { records: Vec::new(), ..page(1, 1..=1, None, 0) };
     assert_eq!(candidate.elected(1, own), (0, vec![1, 2]), "slot 1 was not adopted");
     assert_eq!(candidate.adopted, [0; 0], "slot 1 would have been left out");
 }
@@ -194,7 +194,7 @@ fn an_acceptor_that_learns_much_between_two_pages_is_asked_again() {
         candidate.waits(2, page(3, 3..=3, Some(4), learned));
         assert_eq!(candidate.next(2), Some(expected), "{learned} are chosen");
         candidate.waits(2, page(expected, expected..=learned + 1, None, learned));
-        let own = page(1, 1..=0, None, 0);
+        let own = Promise { records: Vec::new(), ..page(1, 1..=1, None, 0) };
         let adopted = if expected == 2 { learned } else { 1 };
         let rest = adopted + 1..=learned + 1;
         assert_eq!(candidate.elected(1, own), (adopted, rest.collect::<Vec<_>>()));

@@ -216,6 +216,7 @@ fn a_state_in_memory_is_copied_piece_by_piece_each_durable_before_the_next_is_re
         assert_eq!(effects.state_reads, [], "the piece is not durable yet");
         let chunk = StateChunk { slot: Slot(3), offset, bytes: Bytes::from_static(piece) };
         assert_eq!(written(effects), WriteBatch { state: vec![chunk], ..WriteBatch::default() });
+        assert_eq!(alone.step(Input::Tick).state_reads, [], "nor has time anything to do with it");
         let effects = alone.persist();
         assert_eq!(read(&effects).1, StateSource::Snapshot(snapshot));
         id = read(&effects).0;
