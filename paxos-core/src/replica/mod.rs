@@ -18,6 +18,7 @@
 //! | `catchup`, `fetch` | pulling missed slots, or the state that they led to |
 //! | `checkpoint` | what this node can start from instead of the log, and how far the log may go |
 //! | `serving`, `state_reads` | states for peers, and the pieces that are being read of any |
+//! | `transfer` | what is said about a state on its way |
 //! | `origin`, `window` | this node's own commands, from the proposal to the answer |
 //! | `sessions` | at most once |
 //! | `membership` | whose votes count for a slot |
@@ -63,6 +64,7 @@ mod status;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod window;
 
 pub use effect::{
@@ -72,7 +74,7 @@ pub use effect::{
 pub use log::LogError;
 pub(crate) use sessions::SessionTable;
 pub use sessions::SessionsError;
-pub use status::{PeerStatus, Role, Status};
+pub use status::{FetchStatus, PeerStatus, Role, Status};
 
 use self::{
     acceptor::Acceptor, catchup::Catchup, checkpoint::Checkpoints, context::Context,

@@ -8,6 +8,7 @@ mod candidacy;
 mod chosen_records;
 mod corpus;
 mod delivery;
+mod fetching;
 mod hanging_disks;
 mod held_back;
 mod leadership;
