@@ -105,8 +105,13 @@ mod load;
 pub mod matrix;
 mod number;
 mod open_loop;
+mod page;
 pub mod process;
+#[cfg(feature = "kv")]
+pub mod soak;
 mod solo;
+#[cfg(feature = "kv")]
+pub mod starts;
 mod tally;
 mod trio;
 

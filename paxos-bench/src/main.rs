@@ -20,6 +20,12 @@ enum Command {
     /// Each request is timed from when it should have begun, whether or not earlier ones have been
     /// answered.
     Latency(command::latency::Arguments),
+    /// Hours of load on three servers of paxos-kv, with samples of their logs, states and memory.
+    #[cfg(feature = "kv")]
+    Soak(command::soak::Arguments),
+    /// How long a server of paxos-kv takes to start after many commands, beside etcd.
+    #[cfg(feature = "kv")]
+    Starts(command::starts::Arguments),
     /// A node of `latency --processes`.
     #[command(hide = true)]
     Node(command::node::Arguments),
@@ -29,6 +35,10 @@ fn main() -> ExitCode {
     let ended = match Command::parse() {
         Command::Compare(arguments) => command::compare::run(&arguments),
         Command::Latency(arguments) => command::latency::run(&arguments),
+        #[cfg(feature = "kv")]
+        Command::Soak(arguments) => command::soak::run(&arguments),
+        #[cfg(feature = "kv")]
+        Command::Starts(arguments) => command::starts::run(&arguments),
         Command::Node(arguments) => command::node::run(&arguments),
     };
     match ended {

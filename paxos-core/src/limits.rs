@@ -115,6 +115,9 @@ pub const SERVING_TIMEOUTS: u32 = 10;
 /// longer than the log takes to grow by so much has to begin again.
 pub const SERVING_CHECKPOINTS: u64 = 8;
 
+/// Between two lines in the log about a state on its way: enough to see that it goes on.
+pub const TRANSFER_TOLD_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Between two heartbeats of a leader.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -76,12 +76,19 @@
 //! | `GET /health` | as etcd's |
 //! | `paxos-kv status --cluster` | for each member: the leader it knows, the highest slot chosen and applied, the size of its store |
 //! | the log, `there is no leader` | requests wait; more than a few seconds of it are an outage |
+//! | the log, `a checkpoint` | the log up to `floor` is deleted; a line every ten seconds at most while there are changes |
+//! | the log, `fetches a state`, `sends a state` | a member has missed more than the others' logs have, and gets what they hold; a line every five seconds says how far it is, `a state has been fetched` or `sent` that all has passed, `the state machine has taken over a state` that it is in place |
 //! | the log, `no space left` | the member takes no writes until there is room, and goes on by itself then |
 //! | the log, anything with `replace` | the member has lost or damaged what it must not forget, and has stopped; the line says what to do |
 //!
 //! A member whose applied slot stays behind the chosen one is slow, mostly at its disk. Sizes grow with
 //! history: compact it (`etcdctl compaction REVISION`); the room is used again by itself, and
 //! `defragment` is answered at once because nothing is left for it to do.
+//!
+//! A member gets the log it has missed as long as the others have it, which is for one to two checkpoints.
+//! One is due after `--snapshot-count` slots or `--snapshot-bytes` of the log, and done when the store is on
+//! disk that far, which is every 16 MiB or 16,384 slots. With larger values a member may be away for
+//! longer before it needs a state; the log takes up to three times as much on the disk.
 //!
 //! Take a backup at least as often as you could bear to lose what was written since, keep several, and
 //! restore one now and then to see that you can.

@@ -5,3 +5,7 @@ mod interrupt;
 pub(crate) mod latency;
 pub(crate) mod node;
 mod output;
+#[cfg(feature = "kv")]
+pub(crate) mod soak;
+#[cfg(feature = "kv")]
+pub(crate) mod starts;

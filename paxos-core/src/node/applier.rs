@@ -181,10 +181,12 @@ impl<S: StateMachine> Applier<S> {
         if slot <= self.recovered {
             return Ok(());
         }
+        let began = tokio::time::Instant::now();
         let snapshot = S::Snapshot::from_reader((self.open_state)(slot));
         let restored = snapshot.and_then(|snapshot| self.state_machine.restore(slot, snapshot));
         restored.map_err(|error| NodeError::Restore { slot, reason: error.to_string() })?;
-        tracing::info!(%slot, "the state machine has taken over a state");
+        let took = began.elapsed();
+        tracing::info!(%slot, ?took, "the state machine has taken over a state");
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use super::{
     lifecycle::{joined, panicked},
 };
 use crate::{
-    limits::PAGE_BYTES_MAX,
+    limits::{PAGE_BYTES_MAX, TRANSFER_TOLD_INTERVAL},
     port::{Snapshot, Storage},
     replica::{SnapshotId, StateRead, StateReadId, StateSource},
     types::Slot,
@@ -156,11 +156,14 @@ pub(super) struct StoredState {
     offset: u64,
     /// What has been read of the storage, and not of this.
     buffer: Bytes,
+    /// When it was said last how far it is.
+    told: tokio::time::Instant,
 }
 
 impl StoredState {
     pub(super) fn new(storage: Arc<dyn Storage>, runtime: Handle, slot: Slot) -> StoredState {
-        StoredState { storage, runtime, slot, offset: 0, buffer: Bytes::new() }
+        let told = tokio::time::Instant::now();
+        StoredState { storage, runtime, slot, offset: 0, buffer: Bytes::new(), told }
     }
 }
 
@@ -170,6 +173,11 @@ impl Read for StoredState {
             let piece = self.storage.read_state(self.slot, self.offset, PAGE_BYTES_MAX);
             self.buffer = self.runtime.block_on(piece).map_err(io::Error::other)?;
             self.offset += self.buffer.len() as u64;
+            if self.told.elapsed() >= TRANSFER_TOLD_INTERVAL {
+                self.told = tokio::time::Instant::now();
+                let (slot, bytes) = (self.slot, self.offset);
+                tracing::info!(%slot, bytes, "the state machine is taking over a state");
+            }
         }
         let count = self.buffer.len().min(into.len());
         self.buffer.copy_to_slice(&mut into[..count]);

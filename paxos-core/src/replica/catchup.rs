@@ -63,6 +63,11 @@ impl Catchup {
         &mut self.fetch
     }
 
+    /// How far the state is that is being fetched: its slot, and bytes.
+    pub(super) fn fetched(&self) -> Option<(Slot, u64)> {
+        self.fetch.progress().filter(|_| self.is_fetching())
+    }
+
     /// Whether a state is being fetched.
     pub(super) fn is_fetching(&self) -> bool {
         self.fetch.peer().is_some()
@@ -145,7 +150,10 @@ impl Catchup {
             (peer, Message::Pull(Pull { number, from, to }))
         };
         *numbers = number;
-        let timeout = cx.config.retransmit_timeout;
+        let timeout = match self.fetch.peer() {
+            Some(_) => self.fetch.patience(cx.config),
+            None => cx.config.retransmit_timeout,
+        };
         let expires_at = cx.now.after(timeout * if planted!(PullGivenUp) { 1_000_000 } else { 1 });
         self.pulling = Some(Pulling { number, peer, expires_at });
         cx.out.send(peer, message);
@@ -230,7 +238,8 @@ impl Catchup {
         cx: &mut Context<'_>,
     ) -> Option<Fetched> {
         let expected = self.is_expected(from, piece.number);
-        let fetched = self.fetch.on_piece(from, piece, expected, learner.chosen().slot, cx);
+        let chosen = learner.chosen().slot;
+        let fetched = self.fetch.on_piece(from, piece, expected, chosen, cx);
         if expected {
             self.flowing = Some(cx.out.last_write());
         }

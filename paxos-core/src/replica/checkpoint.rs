@@ -58,6 +58,8 @@ pub(super) struct Checkpoints {
     restoring: Option<WriteId>,
     /// Names snapshots.
     snapshots: SnapshotId,
+    /// States of peers taken over in this life.
+    taken_over: u64,
 }
 
 /// A checkpoint in the making.
@@ -111,6 +113,7 @@ impl Checkpoints {
             durable,
             started_from,
             snapshots: SnapshotId(recovered.incarnation << 32),
+            taken_over: 0,
         })
     }
 
@@ -122,6 +125,11 @@ impl Checkpoints {
     /// The slot of the newest one.
     pub(super) fn slot(&self) -> Slot {
         self.newest.at.slot
+    }
+
+    /// States of peers taken over in this life.
+    pub(super) fn taken_over(&self) -> u64 {
+        self.taken_over
     }
 
     /// Bytes of the log delivered in this life.
@@ -325,6 +333,7 @@ impl Checkpoints {
         let write = out.last_write();
         (self.write, self.floor_write, self.floor_max) = (write, write, slot);
         self.restoring = Some(write);
+        self.taken_over += 1;
         self.since = (0, 0);
     }
 

@@ -4,17 +4,22 @@
 //! of a state survives a restart, and any peer that has the same state can go on with it. Nothing of it
 //! counts before all of it has been verified, as a whole: then one batch installs it.
 
+use std::time::Duration;
+
 use super::{
     context::Context,
     effect::{StateReadId, StateSource},
     sessions::SessionTable,
     state_reads::{Purpose, StateReads},
+    transfer::{Side, Transfer},
 };
 use crate::{
+    config::Config,
+    limits,
     message::{PullState, PulledState, StateEnd, Watermark},
     planted::planted,
     port::{Checkpoint, StateChunk, StateHasher, StateSummary},
-    types::{NodeId, Slot},
+    types::{Instant, NodeId, Slot},
 };
 
 /// Requests in a row without an answer, after which another peer is asked for the log again.
@@ -27,6 +32,10 @@ pub(super) struct Fetch {
     peer: Option<NodeId>,
     /// How often it has not answered since.
     misses: u32,
+    /// The offset that is asked for, and since when.
+    asking: Option<(u64, Instant)>,
+    /// How long the last piece took to come.
+    took: Duration,
     state: Option<Incoming>,
 }
 
@@ -42,6 +51,8 @@ struct Incoming {
     stored: u64,
     /// What is being read back.
     read: Option<StateReadId>,
+    /// What is said about it, from the first piece of this life on.
+    transfer: Option<Transfer>,
 }
 
 /// A checkpoint that a peer has sent, whole and verified, with its sessions.
@@ -50,15 +61,15 @@ pub(super) type Fetched = (Checkpoint, SessionTable);
 impl Fetch {
     /// Goes on with what the storage has of a state from before the last restart, if that is still of use.
     pub(super) fn recovered(unfinished: Option<(Slot, u64)>, chosen: Slot) -> Fetch {
-        let (peer, misses) = (None, 0);
         let state = unfinished.filter(|(slot, _)| *slot > chosen).map(|(slot, stored)| Incoming {
             slot,
             known: None,
             taken: StateHasher::default(),
             stored,
             read: None,
+            transfer: None,
         });
-        Fetch { peer, misses, state }
+        Fetch { state, ..Fetch::default() }
     }
 
     /// A peer has compacted what is missing here.
@@ -89,6 +100,21 @@ impl Fetch {
         }
     }
 
+    /// How far the state is that is being fetched: its slot, and bytes.
+    pub(super) fn progress(&self) -> Option<(Slot, u64)> {
+        let transfer = self.state.as_ref()?.transfer.as_ref()?;
+        Some((transfer.slot(), transfer.bytes()))
+    }
+
+    /// How long to wait for a piece before it is asked for again: twice as long as the last one took, since
+    /// each is sent as often as it is asked for, and twice as long again after each time in vain. Not so
+    /// long that the sender would forget about this node.
+    pub(super) fn patience(&self, config: &Config) -> Duration {
+        let max = config.election_timeout * limits::SERVING_TIMEOUTS / 2;
+        let piece = config.retransmit_timeout.max(self.took.min(max) * 2);
+        piece.saturating_mul(1 << self.misses.min(MISSES_MAX)).min(max)
+    }
+
     /// Whether it waits for what is read back.
     pub(super) fn is_verifying(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.read.is_some())
@@ -104,6 +130,7 @@ impl Fetch {
     ) -> Option<PullState> {
         let Some(state) = self.state.as_mut().filter(|state| state.slot > chosen) else {
             self.state = None;
+            self.ask(0, cx.now);
             return Some(PullState { number, chosen, slot: Slot::ZERO, offset: 0 });
         };
         let offset = state.taken.bytes();
@@ -114,7 +141,16 @@ impl Fetch {
             }
             return None;
         }
-        Some(PullState { number, chosen, slot: state.slot, offset })
+        let slot = state.slot;
+        self.ask(offset, cx.now);
+        Some(PullState { number, chosen, slot, offset })
+    }
+
+    /// A piece is asked for, not for the first time perhaps.
+    fn ask(&mut self, offset: u64, now: Instant) {
+        if self.asking.is_none_or(|(asked, _)| asked != offset) {
+            self.asking = Some((offset, now));
+        }
     }
 
     /// A piece from before the last restart has been read back.
@@ -148,13 +184,17 @@ impl Fetch {
             self.peer = self.peer.filter(|_| !expected);
             return None;
         }
-        let fits = self.state.as_ref().is_some_and(|state| state.fits(at, stamp, offset));
+        let state = self.state.as_ref();
+        if state.is_some_and(|state| state.has(at, stamp, offset)) {
+            // Asked for twice and sent twice.
+            self.misses = 0;
+            return None;
+        }
+        let fits = state.is_some_and(|state| state.fits(at, stamp, offset));
         if !fits {
-            let is_repeated =
-                self.state.as_ref().is_some_and(|state| state.has_taken(at, stamp, offset));
-            if !expected || is_repeated {
-                // The answer to an earlier request may have overtaken this one, which is none the worse.
-                self.misses = if expected { 0 } else { self.misses };
+            let asks_for_first = self.asking.is_some_and(|(asked, _)| asked == 0);
+            let is_first = state.is_none() && offset == 0 && asks_for_first;
+            if !expected && !is_first {
                 return None;
             }
             // What the peer has is another state: from its beginning, now or when it is asked again.
@@ -163,10 +203,18 @@ impl Fetch {
         let state = self.state.as_mut()?;
         state.known = Some((at.hash, stamp));
         (self.peer, self.misses) = (Some(from), 0);
+        if let Some((_, since)) = self.asking.take_if(|(asked, _)| *asked == offset) {
+            self.took = cx.now.since(since);
+        }
+        let (side, node) = (Side::Receiver, cx.config.id);
+        let transfer = state
+            .transfer
+            .get_or_insert_with(|| Transfer::begin(side, node, from, at.slot, offset, cx.now));
         if !bytes.is_empty() {
             state.taken.update(&bytes);
             state.stored = state.taken.bytes();
             cx.out.persist_state(StateChunk { slot: at.slot, offset, bytes });
+            transfer.go_on(side, node, from, state.stored, cx.now);
         }
         let StateEnd { summary, sessions } = *end?;
         let state = self.state.take()?;
@@ -175,6 +223,9 @@ impl Fetch {
         if !state.is_whole(summary) {
             tracing::warn!(%from, slot = %at.slot, "a state that is not what its sender says");
             return None;
+        }
+        if let Some(transfer) = &state.transfer {
+            transfer.end(side, node, from, cx.now);
         }
         let checkpoint = Checkpoint { at, sessions, state: Some(summary) };
         let (membership, bytes_max) = (cx.memberships.current(), cx.config.sessions_bytes_max);
@@ -190,7 +241,13 @@ impl Fetch {
 
 impl Incoming {
     fn begin(slot: Slot) -> Incoming {
-        Incoming { slot, known: None, taken: StateHasher::default(), stored: 0, read: None }
+        let (known, taken) = (None, StateHasher::default());
+        Incoming { slot, known, taken, stored: 0, read: None, transfer: None }
+    }
+
+    /// Whether a piece of this state is here already.
+    fn has(&self, at: Watermark, stamp: u64, offset: u64) -> bool {
+        self.slot == at.slot && self.known == Some((at.hash, stamp)) && offset < self.taken.bytes()
     }
 
     /// Whether a piece is the next one of this state.
@@ -200,11 +257,6 @@ impl Incoming {
         (at.slot, offset) == (self.slot, taken)
             && taken == self.stored
             && (is_same || planted!(StateUnverified))
-    }
-
-    /// Whether a piece of this state is there already.
-    fn has_taken(&self, at: Watermark, stamp: u64, offset: u64) -> bool {
-        at.slot == self.slot && self.known == Some((at.hash, stamp)) && offset < self.taken.bytes()
     }
 
     fn is_whole(&self, summary: StateSummary) -> bool {

@@ -19,6 +19,7 @@
 //! | `checkpoint` | what this node can start from instead of the log, and how far the log may go |
 //! | `serving`, `state_reads` | states for peers, and the pieces that are being read of any |
 //! | `divergence` | whose log is another one than that of the others |
+//! | `transfer` | what is said about a state on its way |
 //! | `origin`, `window` | this node's own commands, from the proposal to the answer |
 //! | `sessions` | at most once |
 //! | `membership` | whose votes count for a slot |
@@ -65,6 +66,7 @@ mod status;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod window;
 
 pub use effect::{
@@ -74,7 +76,7 @@ pub use effect::{
 pub use log::LogError;
 pub(crate) use sessions::SessionTable;
 pub use sessions::SessionsError;
-pub use status::{PeerStatus, Role, Status};
+pub use status::{FetchStatus, PeerStatus, Role, Status};
 
 use self::{
     acceptor::Acceptor, catchup::Catchup, checkpoint::Checkpoints, context::Context,

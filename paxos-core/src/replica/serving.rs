@@ -17,6 +17,7 @@ use super::{
     learner::Learner,
     outbox::Outbox,
     state_reads::{Purpose, StateReads},
+    transfer::{Side, Transfer},
 };
 use crate::{
     config::Config,
@@ -29,7 +30,11 @@ use crate::{
 
 /// Who fetches a state here.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Serving(BTreeMap<NodeId, Served>);
+pub(super) struct Serving {
+    peers: BTreeMap<NodeId, Served>,
+    /// States sent to their end in this life.
+    sent: u64,
+}
 
 #[derive(Clone, Debug)]
 struct Served {
@@ -39,6 +44,8 @@ struct Served {
     /// The piece that is being read.
     reading: Option<(StateReadId, Piece)>,
     frozen: Option<Frozen>,
+    /// What is said about it.
+    transfer: Option<Transfer>,
 }
 
 /// Which piece.
@@ -72,11 +79,12 @@ impl Serving {
         reads: &mut StateReads,
         cx: &mut Context<'_>,
     ) {
-        let served = self.0.entry(from).or_insert_with(|| Served {
+        let served = self.peers.entry(from).or_insert_with(|| Served {
             number: 0,
             asked_at: cx.now,
             reading: None,
             frozen: None,
+            transfer: None,
         });
         (served.number, served.asked_at) = (pull.number, cx.now);
         if served.reading.is_some() {
@@ -98,7 +106,7 @@ impl Serving {
         checkpoints: &Checkpoints,
         cx: &mut Context<'_>,
     ) {
-        let Some(served) = self.0.get_mut(&to) else { return };
+        let Some(served) = self.peers.get_mut(&to) else { return };
         let Some((_, piece)) = served.reading.take_if(|(reading, _)| *reading == id) else {
             return;
         };
@@ -114,6 +122,7 @@ impl Serving {
             }),
         };
         if let Some(pulled) = pulled {
+            self.sent += u64::from(served.notice(to, &pulled, cx));
             cx.out.send(to, Message::PulledState(pulled));
         }
     }
@@ -121,10 +130,13 @@ impl Serving {
     /// Forgets those who have not asked for long.
     pub(super) fn expire(&mut self, reads: &mut StateReads, cx: &mut Context<'_>) {
         let patience = cx.config.election_timeout * limits::SERVING_TIMEOUTS;
-        self.0.retain(|_, served| {
+        self.peers.retain(|peer, served| {
             let is_kept = served.asked_at.after(patience) > cx.now;
             if !is_kept && let Some(frozen) = served.frozen.take() {
                 reads.let_go(frozen.snapshot, served.reading.map(|(id, _)| id), cx.out);
+            }
+            if !is_kept && let Some(transfer) = &served.transfer {
+                transfer.give_up(cx.config.id, *peer, cx.now);
             }
             is_kept
         });
@@ -132,24 +144,29 @@ impl Serving {
 
     pub(super) fn next_deadline(&self, config: &Config) -> Option<Instant> {
         let patience = config.election_timeout * limits::SERVING_TIMEOUTS;
-        self.0.values().map(|served| served.asked_at.after(patience)).min()
+        self.peers.values().map(|served| served.asked_at.after(patience)).min()
+    }
+
+    /// States sent to their end in this life.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Whether some peer has asked for a state lately.
     #[cfg(feature = "sim")]
     pub(super) fn is_sending(&self) -> bool {
-        !self.0.is_empty()
+        !self.peers.is_empty()
     }
 
     /// Whether some peer reads the state of the newest checkpoint.
     pub(super) fn is_reading_checkpoint(&self) -> bool {
-        self.0.values().any(|served| served.frozen.is_none())
+        self.peers.values().any(|served| served.frozen.is_none())
     }
 
     /// How far the floor may rise, for those who have a state to go on from it.
     pub(super) fn floor_max(&self, checkpoints: &Checkpoints, config: &Config) -> Slot {
         let held_max = config.checkpoint_bytes.saturating_mul(limits::SERVING_CHECKPOINTS);
-        let frozen = self.0.values().filter_map(|served| served.frozen.as_ref());
+        let frozen = self.peers.values().filter_map(|served| served.frozen.as_ref());
         frozen
             .filter(|frozen| checkpoints.delivered_bytes() - frozen.delivered_bytes < held_max)
             .map(|frozen| frozen.at.slot)
@@ -159,6 +176,21 @@ impl Serving {
 }
 
 impl Served {
+    /// Says how far it is with this piece; returns whether it is the last.
+    fn notice(&mut self, peer: NodeId, piece: &PulledState, cx: &Context<'_>) -> bool {
+        let (side, node, slot) = (Side::Sender, cx.config.id, piece.at.slot);
+        let begin = || Transfer::begin(side, node, peer, slot, piece.offset, cx.now);
+        let known = self.transfer.take().filter(|transfer| transfer.slot() == slot);
+        let mut transfer = known.unwrap_or_else(begin);
+        transfer.go_on(side, node, peer, piece.offset + piece.bytes.len() as u64, cx.now);
+        if piece.end.is_some() {
+            transfer.end(side, node, peer, cx.now);
+            return true;
+        }
+        self.transfer = Some(transfer);
+        false
+    }
+
     /// Reads the state of the newest checkpoint, from where the peer is if it has begun the same.
     fn read_stored(
         &mut self,

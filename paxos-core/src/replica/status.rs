@@ -40,6 +40,12 @@ pub struct Status {
     pub checkpoint: Slot,
     /// Every slot up to here is compacted: gone from the log.
     pub floor: Slot,
+    /// The state of a peer that this node is fetching, as far as it has come.
+    pub fetching: Option<FetchStatus>,
+    /// States of peers taken over since this node started.
+    pub states_taken_over: u64,
+    /// States sent to peers, to their end, since this node started.
+    pub states_sent: u64,
     /// This node's commands without a result yet.
     pub outstanding: usize,
     /// Commands that wait here for a slot.
@@ -48,6 +54,15 @@ pub struct Status {
     pub is_disk_behind: bool,
     /// The others, as far as a leader knows them; empty on a follower.
     pub peers: Vec<PeerStatus>,
+}
+
+/// How far a state has come on its way here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchStatus {
+    /// It is as of this slot.
+    pub slot: Slot,
+    /// So much of it is here, in bytes.
+    pub bytes: u64,
 }
 
 /// What a leader knows of another node.
@@ -83,6 +98,9 @@ impl<W> Replica<W> {
             highest_accepted: Slot::ZERO,
             checkpoint: Slot::ZERO,
             floor: Slot::ZERO,
+            fetching: None,
+            states_taken_over: 0,
+            states_sent: 0,
             outstanding: 0,
             queued: 0,
             is_disk_behind: false,
@@ -115,6 +133,10 @@ impl<W> Replica<W> {
         status.highest_accepted = self.acceptor.log().highest();
         status.checkpoint = self.checkpoints.slot();
         status.floor = self.acceptor.log().floor();
+        let fetched = self.catchup.fetched();
+        status.fetching = fetched.map(|(slot, bytes)| FetchStatus { slot, bytes });
+        status.states_taken_over = self.checkpoints.taken_over();
+        status.states_sent = self.serving.sent();
         status.outstanding = self.origin.open();
         status.queued = self.queue.len();
         status.is_disk_behind = self.out.backlog().is_behind();

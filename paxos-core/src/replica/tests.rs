@@ -27,6 +27,7 @@ mod passing_on;
 mod pulling;
 mod reads;
 mod serving;
+mod slow_states;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

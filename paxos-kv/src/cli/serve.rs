@@ -102,7 +102,7 @@ fn start_log(given: &Given) -> Result<(), ConfigError> {
     let level = given.text("log-level").unwrap_or("info");
     let directives = match level {
         // The server says itself who leads, by name.
-        "info" => "info,paxos_core::node::driver=warn",
+        "info" => "info,paxos_core::node::board=warn",
         // etcd's levels above its errors.
         "panic" | "fatal" | "dpanic" => "error",
         level => level,

@@ -1,5 +1,6 @@
 //! A server: one member of a cluster, and the API it serves to clients.
 
+mod checkpoints;
 pub mod config;
 mod error;
 mod http;
@@ -67,6 +68,8 @@ impl Server {
         };
         let published = publish::run(context, config.name.clone(), advertised);
         tokio::spawn(acceptor.stopping().run_until_cancelled_owned(published));
+        let told = checkpoints::run(node.clone());
+        tokio::spawn(acceptor.stopping().run_until_cancelled_owned(told));
         let shown: Vec<_> = client_urls.iter().map(ToString::to_string).collect();
         tracing::info!(
             name = config.name,

@@ -46,6 +46,7 @@ pub(super) async fn start(config: &ServerConfig) -> Result<(Node<Store>, Reader)
             replica.heartbeat_interval = config.heartbeat_interval;
             replica.election_timeout = config.election_timeout;
             replica.checkpoint_slots = config.checkpoint_slots;
+            replica.checkpoint_bytes = config.checkpoint_bytes;
         })
         .start(store)
         .await?;

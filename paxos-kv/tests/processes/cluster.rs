@@ -105,7 +105,7 @@ impl Cluster {
             });
         }
         // A copy, so that a build in between does not exchange what is started again.
-        fs::copy(env!("CARGO_BIN_EXE_paxos-kv"), directory.join(PROGRAM))?;
+        fs::copy(program(), directory.join(PROGRAM))?;
         let network = Arc::new(Network::new(setup.nodes));
         let proxies = proxies(&setup, &servers, &network).await?;
         let flags = flags(&setup, &servers);
@@ -155,6 +155,19 @@ impl Cluster {
             (effect::TABLES_WAITED, waits),
             (effect::ENDED_WITHOUT_ROOM, self.ended_without_room),
         ])
+    }
+
+    /// Where a server keeps its data.
+    pub(crate) fn data(&self, index: usize) -> PathBuf {
+        self.directory.join(self.name(index)).join("data")
+    }
+
+    /// The process of a server, if it has one.
+    pub(crate) fn process(&self, index: usize) -> Option<u32> {
+        match &self.servers[index].process {
+            Process::Down => None,
+            Process::Running(child) | Process::Frozen(child) => Some(child.id()),
+        }
     }
 
     /// Starts every server that is down, on the data it has.
@@ -309,6 +322,12 @@ impl Drop for Cluster {
     }
 }
 
+/// The server under test: another build than cargo's, if the variable names one.
+fn program() -> PathBuf {
+    let named = std::env::var_os("PAXOS_KV_PROGRAM").map(PathBuf::from);
+    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_paxos-kv")))
+}
+
 fn log(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.log"))
 }
@@ -330,6 +349,7 @@ fn flags(setup: &Setup, servers: &[Server]) -> Vec<String> {
         flag("election-timeout", election_ms.to_string()),
         flag("heartbeat-interval", (election_ms / 10).to_string()),
         flag("snapshot-count", setup.checkpoint_slots.to_string()),
+        flag("snapshot-bytes", setup.checkpoint_bytes.to_string()),
     ]
 }
 

@@ -9,6 +9,12 @@
 //! ```sh
 //! cargo test -p paxos-kv --test processes                    # half a minute
 //! cargo test -p paxos-kv --test processes -- --minutes 60    # as long as there is time
+//! # States for members that have missed too much; three minutes each.
+//! cargo test -p paxos-kv --test processes -- --ignored --nocapture
+//! # The same with a million commands, a quarter of them missed each time.
+//! cargo build --release -p paxos-kv
+//! PAXOS_TRANSFER_COMMANDS=1000000 PAXOS_KV_PROGRAM=$PWD/target/release/paxos-kv \
+//!     cargo test -p paxos-kv --test processes -- --ignored --nocapture
 //! ```
 
 #[path = "../common/api.rs"]
@@ -29,8 +35,10 @@ mod parts;
 mod ports;
 mod progress;
 mod run;
+mod stream;
 mod tcp;
 mod tmpfs;
+mod transfer;
 mod udp;
 mod wire;
 #[path = "../common/witness.rs"]
@@ -100,7 +108,19 @@ fn tests() -> Vec<Trial> {
         Trial::test("three_servers_over_tcp", || short(3, Transport::Tcp, 1)),
         Trial::test("five_servers_over_quic", || short(5, Transport::Quic, 2)),
     ];
-    doctored.chain(parts).chain(runs).collect()
+    let transfers = [
+        Trial::test("transfer_over_tcp", || transferred(transfer::cuts_and_kills(Transport::Tcp))),
+        Trial::test("transfer_over_quic", || {
+            transferred(transfer::cuts_and_kills(Transport::Quic))
+        }),
+        Trial::test("transfer_to_a_full_disk", || match small_disks() {
+            true => transferred(transfer::full_disk()),
+            false => Ok(()),
+        }),
+    ];
+    // Minutes, on two cores.
+    let transfers = transfers.into_iter().map(|trial| trial.with_ignored_flag(true));
+    doctored.chain(parts).chain(runs).chain(transfers).collect()
 }
 
 fn part(name: &str, test: fn()) -> Trial {
@@ -126,6 +146,12 @@ fn short(nodes: usize, transport: Transport, seed: u64) -> Result<(), Failed> {
     let report = runtime().block_on(run_or_exit(setup))?;
     report.print();
     Ok(report.check_faults()?)
+}
+
+/// A test: one cluster, whose servers get states from each other.
+fn transferred(test: impl Future<Output = Result<(), String>>) -> Result<(), Failed> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(runtime().block_on(test)?)
 }
 
 /// Run after run until the time is over, or somebody interrupts.

@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use fastrand::Rng;
+use paxos_core::limits;
 
 use super::faults::Fault;
 
@@ -83,6 +84,7 @@ pub(crate) struct Setup {
     pub(crate) small_disks: bool,
     pub(crate) election_timeout: Duration,
     pub(crate) checkpoint_slots: u64,
+    pub(crate) checkpoint_bytes: u64,
     /// The only faults there are; all if it is empty.
     pub(crate) only: Vec<Fault>,
 }
@@ -107,6 +109,7 @@ impl Setup {
             small_disks,
             election_timeout: Duration::from_millis(milliseconds),
             checkpoint_slots,
+            checkpoint_bytes: limits::CHECKPOINT_BYTES,
             only: Vec::new(),
         }
     }

@@ -86,8 +86,11 @@ pub struct ServerConfig {
     pub heartbeat_interval: Duration,
     /// How long a member waits for its leader.
     pub election_timeout: Duration,
-    /// Log slots between two checkpoints of the session table.
+    /// Slots of the log after which a checkpoint is due. A member that has missed less than one
+    /// checkpoint's worth of the log gets what it misses, one that has missed more gets a state.
     pub checkpoint_slots: u64,
+    /// Bytes of the log after which a checkpoint is due; whatever comes first.
+    pub checkpoint_bytes: u64,
     /// What a request may measure.
     pub limits: RequestLimits,
     /// Requests under way on one client connection.
@@ -178,6 +181,7 @@ impl ServerConfig {
             heartbeat_interval: limits::HEARTBEAT_INTERVAL,
             election_timeout: limits::ELECTION_TIMEOUT,
             checkpoint_slots: limits::CHECKPOINT_SLOTS,
+            checkpoint_bytes: limits::CHECKPOINT_BYTES,
             limits: RequestLimits::default(),
             concurrent_streams_max: 4096,
         }
@@ -224,6 +228,7 @@ impl ServerConfig {
             heartbeat_interval: milliseconds(given, "heartbeat-interval")?,
             election_timeout: milliseconds(given, "election-timeout")?,
             checkpoint_slots: within(given, "snapshot-count", 1, u64::MAX)?,
+            checkpoint_bytes: within(given, "snapshot-bytes", 1, u64::MAX)?,
             limits: limits(given)?,
             concurrent_streams_max: within(given, "max-concurrent-streams", 1, u32::MAX)?,
             peer_transport,

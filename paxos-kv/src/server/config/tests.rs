@@ -52,9 +52,17 @@ fn the_defaults_of_the_table_are_those_of_an_embedded_server() {
     assert_eq!(table.heartbeat_interval, embedded.heartbeat_interval);
     assert_eq!(table.election_timeout, embedded.election_timeout);
     assert_eq!(table.checkpoint_slots, embedded.checkpoint_slots);
+    assert_eq!(table.checkpoint_bytes, embedded.checkpoint_bytes);
     assert_eq!(table.limits, embedded.limits);
     assert_eq!(table.concurrent_streams_max, embedded.concurrent_streams_max);
     assert_eq!(table.storage, embedded.storage);
+}
+
+#[test]
+fn checkpoints_are_due_after_so_many_slots_or_bytes() {
+    let given = gather(&[("snapshot-count", "7")], &[("ETCD_SNAPSHOT_BYTES", "1048576")]);
+    let config = ServerConfig::from_given(&given).expect("both can be given");
+    assert_eq!((config.checkpoint_slots, config.checkpoint_bytes), (7, 1 << 20));
 }
 
 #[test]
@@ -128,6 +136,10 @@ fn a_value_of_the_wrong_kind_is_refused_naming_where_it_was_given() {
     assert!(refusal(&[("storage", "tape")]).contains("redb or memory"));
     assert!(refusal(&[("max-request-bytes", "999999999")]).contains("between 1024 and"));
     assert!(refusal(&[("election-timeout", "200")]).contains("five times"));
+    assert!(
+        refusal(&[("snapshot-bytes", "64M")]).contains("--snapshot-bytes must be a whole number")
+    );
+    assert!(refusal(&[("snapshot-bytes", "0")]).contains("between 1 and"));
     let given = gather(&[], &[("ETCD_SNAPSHOT_COUNT", "-1")]);
     let error = ServerConfig::from_given(&given).expect_err("it is negative").to_string();
     assert!(error.contains("ETCD_SNAPSHOT_COUNT must be"), "{error}");
