@@ -21,6 +21,9 @@ Three servers in processes of their own on one machine, log and state in files; 
 its answer before it puts the next value. Dashed: a member has been killed and is ready again. A gap in \
 a line of memory: the member is away.";
 
+/// A caption, the lines' values, and how they are written at the axis.
+type Chart = (&'static str, fn(&Sample) -> Vec<f64>, fn(f64) -> String);
+
 /// What the first part of a run is, in which everything grows to what it will be.
 const WARM_UP: f64 = 0.2;
 
@@ -125,7 +128,7 @@ impl Report {
             writeln!(page, "<tr><th>{name}</th><td class=\"name\">{}</td></tr>", escaped(&value))?;
         }
         writeln!(page, "</table>")?;
-        let charts: [(&str, fn(&Sample) -> Vec<f64>, fn(f64) -> String); 5] = [
+        let charts: [Chart; 5] = [
             ("Commands per second", |sample| vec![sample.commands_per_second], rate),
             ("99th percentile of latencies, in milliseconds", |sample| vec![sample.p99_ms], short),
             ("Log on disk, in MiB, per member", |sample| mib(&sample.log_bytes), short),

@@ -114,7 +114,7 @@ impl Catchup {
             }
         };
         if self.pulling.take_if(|pulling| pulling.expires_at <= cx.now).is_some() {
-            self.fetch.missed();
+            self.fetch.missed(cx.config);
             self.unanswered |= !self.is_fetching();
         }
         let ready = match self.flowing {

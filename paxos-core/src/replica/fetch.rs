@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::{
     context::Context,
     effect::{StateReadId, StateSource},
@@ -15,7 +17,6 @@ use super::{
 };
 use crate::{
     config::Config,
-    limits,
     message::{PullState, PulledState, StateEnd, Watermark},
     planted::planted,
     port::{Checkpoint, StateChunk, StateHasher, StateSummary},
@@ -25,6 +26,12 @@ use crate::{
 /// Requests in a row without an answer, after which another peer is asked for the log again.
 const MISSES_MAX: u32 = 4;
 
+/// Election timeouts without an answer, after which it is so too.
+const SILENCE_MAX: u32 = 4;
+
+/// Requests for one piece of which the times are kept, to know how long the answer has taken.
+const REQUESTS_KEPT: usize = 4;
+
 /// What this node fetches, and from whom.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fetch {
@@ -32,8 +39,8 @@ pub(super) struct Fetch {
     peer: Option<NodeId>,
     /// How often it has not answered since.
     misses: u32,
-    /// The offset that is asked for, and since when.
-    asking: Option<(u64, Instant)>,
+    /// The last requests for the next piece, and when they were made.
+    asked: SmallVec<[(u64, Instant); REQUESTS_KEPT]>,
     /// How long the last piece took to come.
     took: Duration,
     state: Option<Incoming>,
@@ -93,9 +100,12 @@ impl Fetch {
     }
 
     /// The peer has not answered.
-    pub(super) fn missed(&mut self) {
+    pub(super) fn missed(&mut self, config: &Config) {
         self.misses += 1;
-        if self.misses >= MISSES_MAX && !planted!(OnePeerFetchedFrom) {
+        let silence = self.patience(config) * self.misses;
+        let is_silent =
+            self.misses >= MISSES_MAX || silence >= config.election_timeout * SILENCE_MAX;
+        if is_silent && !planted!(OnePeerFetchedFrom) {
             self.peer = None;
         }
     }
@@ -107,12 +117,10 @@ impl Fetch {
     }
 
     /// How long to wait for a piece before it is asked for again: twice as long as the last one took, since
-    /// each is sent as often as it is asked for, and twice as long again after each time in vain. Not so
-    /// long that the sender would forget about this node.
+    /// each is sent as often as it is asked for.
     pub(super) fn patience(&self, config: &Config) -> Duration {
-        let max = config.election_timeout * limits::SERVING_TIMEOUTS / 2;
-        let piece = config.retransmit_timeout.max(self.took.min(max) * 2);
-        piece.saturating_mul(1 << self.misses.min(MISSES_MAX)).min(max)
+        let max = (config.election_timeout * 2).max(config.retransmit_timeout);
+        self.took.saturating_mul(2).clamp(config.retransmit_timeout, max)
     }
 
     /// Whether it waits for what is read back.
@@ -130,7 +138,7 @@ impl Fetch {
     ) -> Option<PullState> {
         let Some(state) = self.state.as_mut().filter(|state| state.slot > chosen) else {
             self.state = None;
-            self.ask(0, cx.now);
+            self.ask(number, cx.now);
             return Some(PullState { number, chosen, slot: Slot::ZERO, offset: 0 });
         };
         let offset = state.taken.bytes();
@@ -142,15 +150,25 @@ impl Fetch {
             return None;
         }
         let slot = state.slot;
-        self.ask(offset, cx.now);
+        self.ask(number, cx.now);
         Some(PullState { number, chosen, slot, offset })
     }
 
-    /// A piece is asked for, not for the first time perhaps.
-    fn ask(&mut self, offset: u64, now: Instant) {
-        if self.asking.is_none_or(|(asked, _)| asked != offset) {
-            self.asking = Some((offset, now));
+    /// The next piece is asked for, not for the first time perhaps.
+    fn ask(&mut self, number: u64, now: Instant) {
+        if self.asked.len() == REQUESTS_KEPT {
+            self.asked.remove(0);
         }
+        self.asked.push((number, now));
+    }
+
+    /// The next piece has come, as the answer to this request.
+    fn answered(&mut self, number: u64, now: Instant) {
+        let known = self.asked.iter().find(|(asked, _)| *asked == number);
+        if let Some((_, since)) = known.or(self.asked.first()) {
+            self.took = now.since(*since);
+        }
+        self.asked.clear();
     }
 
     /// A piece from before the last restart has been read back.
@@ -178,7 +196,7 @@ impl Fetch {
         chosen: Slot,
         cx: &mut Context<'_>,
     ) -> Option<Fetched> {
-        let PulledState { at, stamp, offset, bytes, end, .. } = piece;
+        let PulledState { number, at, stamp, offset, bytes, end } = piece;
         if at.slot <= chosen && !planted!(OlderStateInstalled) {
             // The log has got there meanwhile.
             self.peer = self.peer.filter(|_| !expected);
@@ -192,20 +210,19 @@ impl Fetch {
         }
         let fits = state.is_some_and(|state| state.fits(at, stamp, offset));
         if !fits {
-            let asks_for_first = self.asking.is_some_and(|(asked, _)| asked == 0);
-            let is_first = state.is_none() && offset == 0 && asks_for_first;
+            let is_first = state.is_none() && offset == 0 && !self.asked.is_empty();
             if !expected && !is_first {
                 return None;
             }
             // What the peer has is another state: from its beginning, now or when it is asked again.
             self.state = (offset == 0).then(|| Incoming::begin(at.slot));
         }
+        if self.state.is_some() {
+            self.answered(number, cx.now);
+        }
         let state = self.state.as_mut()?;
         state.known = Some((at.hash, stamp));
         (self.peer, self.misses) = (Some(from), 0);
-        if let Some((_, since)) = self.asking.take_if(|(asked, _)| *asked == offset) {
-            self.took = cx.now.since(since);
-        }
         let (side, node) = (Side::Receiver, cx.config.id);
         let transfer = state
             .transfer

@@ -5,9 +5,9 @@ use tonic::transport::Channel;
 
 use super::{super::wire::everything, run::Run};
 
-/// What a member's memory may grow by while a state is on its way, beside what a page of it takes: its
-/// caches fill up, and the allocator keeps what it has had.
-const MEMORY_MORE_MAX: u64 = 96 << 20;
+/// What a member's memory may grow by after the first quarter of the commands: as much as the pages that
+/// log and tables keep in memory (32 and 128 MiB), which fill up meanwhile.
+const MEMORY_MORE_MAX: u64 = 160 << 20;
 
 /// Revisions that are still there after a compaction.
 pub(super) const KEPT_REVISIONS: i64 = 200;

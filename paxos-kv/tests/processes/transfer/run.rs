@@ -268,8 +268,6 @@ impl Run {
     }
 }
 
-/// Compares all keys with their revisions, now and as of earlier revisions, before a compaction and after.
-
 /// Memory of a process that is in use.
 fn resident_bytes(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
