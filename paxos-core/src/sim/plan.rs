@@ -218,7 +218,7 @@ fn draw_config(rng: &mut fastrand::Rng, membership: &Membership) -> Config {
         cache_bytes_max: pick(rng, &[1, 600, default.cache_bytes_max]),
         delivery_bytes_max: pick(rng, &[1, 2000, default.delivery_bytes_max]),
         page_bytes_max: pick(rng, &[4000, default.page_bytes_max, default.page_bytes_max]),
-        piece_bytes_max: pick(rng, &[40, 200, 1000, default.piece_bytes_max]),
+        piece_bytes_max: pick(rng, &[200, 1000, default.piece_bytes_max]),
         checkpoint_slots: pick(rng, &[3, 20, 100, default.checkpoint_slots]),
         checkpoint_bytes: pick(rng, &[500, 5000, default.checkpoint_bytes]),
         window_bytes_max: pick(rng, &[100, 2000, default.window_bytes_max]),
