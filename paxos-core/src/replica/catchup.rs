@@ -238,8 +238,7 @@ impl Catchup {
         cx: &mut Context<'_>,
     ) -> Option<Fetched> {
         let expected = self.is_expected(from, piece.number);
-        let chosen = learner.chosen().slot;
-        let fetched = self.fetch.on_piece(from, piece, expected, chosen, cx);
+        let fetched = self.fetch.on_piece(from, piece, expected, learner.chosen().slot, cx);
         if expected {
             self.flowing = Some(cx.out.last_write());
         }

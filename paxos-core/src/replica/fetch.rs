@@ -87,6 +87,7 @@ impl Fetch {
     /// What is missing here is in somebody's log.
     pub(super) fn end(&mut self) {
         self.peer = None;
+        self.asked.clear();
     }
 
     /// Another state takes the place of what there is.
@@ -203,14 +204,16 @@ impl Fetch {
             return None;
         }
         let state = self.state.as_ref();
-        if state.is_some_and(|state| state.has(at, stamp, offset)) {
-            // Asked for twice and sent twice.
-            self.misses = 0;
+        if state.is_some_and(|state| state.has_taken(at, stamp, offset)) {
+            // Asked for twice and sent twice, which is none the worse.
+            self.misses = if expected { 0 } else { self.misses };
             return None;
         }
         let fits = state.is_some_and(|state| state.fits(at, stamp, offset));
         if !fits {
-            let is_first = state.is_none() && offset == 0 && !self.asked.is_empty();
+            // The first one, late: the answer to an earlier request.
+            let was_asked = self.asked.iter().any(|(asked, _)| *asked == number);
+            let is_first = state.is_none() && offset == 0 && was_asked;
             if !expected && !is_first {
                 return None;
             }
@@ -262,11 +265,6 @@ impl Incoming {
         Incoming { slot, known, taken, stored: 0, read: None, transfer: None }
     }
 
-    /// Whether a piece of this state is here already.
-    fn has(&self, at: Watermark, stamp: u64, offset: u64) -> bool {
-        self.slot == at.slot && self.known == Some((at.hash, stamp)) && offset < self.taken.bytes()
-    }
-
     /// Whether a piece is the next one of this state.
     fn fits(&self, at: Watermark, stamp: u64, offset: u64) -> bool {
         let is_same = self.known.is_none_or(|known| known == (at.hash, stamp));
@@ -274,6 +272,11 @@ impl Incoming {
         (at.slot, offset) == (self.slot, taken)
             && taken == self.stored
             && (is_same || planted!(StateUnverified))
+    }
+
+    /// Whether a piece of this state is there already.
+    fn has_taken(&self, at: Watermark, stamp: u64, offset: u64) -> bool {
+        at.slot == self.slot && self.known == Some((at.hash, stamp)) && offset < self.taken.bytes()
     }
 
     fn is_whole(&self, summary: StateSummary) -> bool {

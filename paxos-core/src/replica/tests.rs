@@ -27,7 +27,7 @@ mod passing_on;
 mod pulling;
 mod reads;
 mod serving;
-mod slow_states;
+mod slow_pieces;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

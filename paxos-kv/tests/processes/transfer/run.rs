@@ -49,7 +49,7 @@ const READY_MAX: Duration = Duration::from_secs(300);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at something.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// So long a narrow link takes for a state: long enough for what happens meanwhile.
 const NARROW: Duration = Duration::from_secs(12);
