@@ -33,7 +33,7 @@ fn hello(node: u64) -> Vec<u8> {
     let identity = Identity { cluster: ClusterId(7), node: NodeId(node), store: StoreId(u64::MAX) };
     let frame = postcard::to_allocvec(&identity).expect("it can be encoded");
     let length = u32::try_from(frame.len()).expect("short").to_le_bytes();
-    [b"paxos\n\x01\x00", &length[..], &[0; 4], &frame].concat()
+    [b"paxos\n\x01\x00", &length[..], &[0; 8], &frame].concat()
 }
 
 /// A connection through a proxy: the network, the side of the first server, that of the second.

@@ -26,8 +26,8 @@ use super::network::{Effects, Network, Pair, befalls, somewhere_up_to};
 /// What stands before the first frame: magic and version.
 const PREAMBLE_BYTES: usize = 8;
 
-/// Before each frame: its length and a checksum.
-const PREFIX_BYTES: usize = 8;
+/// Before each frame: its length, its group and a checksum.
+const PREFIX_BYTES: usize = 12;
 
 /// The longest first frame.
 const HELLO_BYTES_MAX: usize = 2048;
