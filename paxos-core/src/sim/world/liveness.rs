@@ -57,6 +57,7 @@ impl World<'_> {
         self.plan.ending = ending.clone();
         self.seen.add(ending.occurrence());
         self.trace.note(self.now, [16, 0, 0], || format!("faults end: {ending:?}"));
+        let ended = self.now;
         self.has_faults = false;
         self.has_clients = false;
         self.network.is_faulty = false;
@@ -75,6 +76,9 @@ impl World<'_> {
             self.wish(node)?;
         }
         let idle_timeouts = self.finish(&remains.demanded)?;
+        // A Prepare from before the end of the faults may depose a leader, and has then arrived.
+        self.run_until(self.now.max(ended + self.plan.latency_max()))?;
+        self.finish(&remains.demanded)?;
         self.stay_calm()?;
         // A message from long ago may have begun something new.
         self.finish(&remains.demanded)?;
