@@ -198,6 +198,8 @@ impl Catchup {
             let last = last.or(is_compacted.then_some(pulled.floor));
             let has = last.map_or(Slot::ZERO, |slot| slot.max(pulled.chosen));
             self.correct(from, has);
+            // Who is known to have the slots has not answered, perhaps, and this one has nothing of them.
+            self.unanswered &= last.is_none();
             if is_compacted {
                 self.fetch.begin(from);
                 self.flowing = Some(WriteId(0));
@@ -224,9 +226,7 @@ impl Catchup {
     /// Whether this is the answer to what was asked last, which is answered by that.
     fn is_expected(&mut self, from: NodeId, number: u64) -> bool {
         let expected = |pulling: &mut Pulling| pulling.number == number && pulling.peer == from;
-        let is_expected = self.pulling.take_if(expected).is_some();
-        self.unanswered &= !is_expected;
-        is_expected
+        self.pulling.take_if(expected).is_some()
     }
 
     /// Takes in a piece of a state; returns the checkpoint when it is whole.
@@ -240,6 +240,7 @@ impl Catchup {
         let expected = self.is_expected(from, piece.number);
         let fetched = self.fetch.on_piece(from, piece, expected, learner.chosen().slot, cx);
         if expected {
+            self.unanswered = false;
             self.flowing = Some(cx.out.last_write());
         }
         fetched

@@ -205,3 +205,25 @@ fn what_is_compacted_is_not_looked_for_on_disk() {
     assert_eq!(served(&mut alone, 3), (vec![], 1));
     assert_eq!(served(&mut alone, 6), (vec![nothing(1)], 0));
 }
+
+/// Two nodes hear the leader, which does not hear them, and each other; that the rest has what they miss
+/// they do not know. Seed 27577 of the simulator, once.
+#[test]
+fn whoever_gets_nothing_from_those_it_knows_asks_everybody() {
+    let mut cluster = Cluster::new(5);
+    cluster.run(2 * SECOND);
+    let [leader] = cluster.leaders()[..] else { panic!("one leader") };
+    // Each is the next to be asked by the other when the leader has not answered.
+    let [first, second] = [leader, leader + 1].map(|id| id % 5 + 1);
+    cluster.cut_off(first);
+    cluster.cut_off(second);
+    cluster.propose(leader, 1, "missed");
+    cluster.run(SECOND / 2);
+    cluster.cut.clear();
+    cluster.cut.extend([first, second].map(|node| (NodeId(node), NodeId(leader))));
+    cluster.run(4 * SECOND);
+    for node in [first, second] {
+        assert_eq!(cluster.applied(node), ["missed"], "node {node}");
+    }
+    assert_eq!(cluster.leaders(), [leader]);
+}
