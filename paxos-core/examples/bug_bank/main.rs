@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Prints a row per bug, as markdown, and fails if one survives anywhere. A start is a range of
-//! seeds of its own, so that the median says what may be expected of any other. The two bugs of the
-//! node, which the simulator does without, are caught by a test each, which is run here with the bug
-//! and without.
+//! seeds of its own, so that the median says what may be expected of any other. Three bugs, of
+//! the node and of damaged logs, which the simulator does without, are caught by a test each, which is run
+//! here with the bug and without.
 
 #[cfg(paxos_bug_bank)]
 mod check;

@@ -1,27 +1,33 @@
-//! Bugs of the node, which the simulator does without: each is caught by a test of its own.
+//! Bugs of what the simulator does without, the node and logs that are damaged unnoticed: each is caught
+//! by a test of its own.
 
 use std::{env, path::PathBuf, process::Command};
 
 use paxos_core::bug_bank::{Bug, VARIABLE};
 
-/// The test that catches a bug; `None` if the simulator has to.
-pub(super) fn test_of(bug: Bug) -> Option<&'static str> {
-    match bug {
+const DIVERGED: &str = "replica::tests::divergence::whoever_agrees_with_a_quorum_goes_on_and_whoever_differs_from_one_stops";
+
+/// The test that catches a bug, and cargo's arguments for the program with it; `None` if the simulator has
+/// to catch it.
+pub(super) fn test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str)> {
+    let node: &[_] = &["--test", "node"];
+    Some(match bug {
         Bug::DoubleApply => {
-            Some("faults::a_durable_state_machine_is_not_given_twice_what_it_has_applied")
+            (node, "faults::a_durable_state_machine_is_not_given_twice_what_it_has_applied")
         }
-        Bug::FailedSyncRetried => Some("faults::a_failed_write_ends_the_node_and_says_so"),
-        _ => None,
-    }
+        Bug::FailedSyncRetried => (node, "faults::a_failed_write_ends_the_node_and_says_so"),
+        Bug::WhoeverHearsStops => (&["--lib"], DIVERGED),
+        _ => return None,
+    })
 }
 
 /// Whether the bug's test fails with it and passes without.
 pub(super) fn catches(bug: Bug) -> bool {
-    let test = test_of(bug).expect("only called for those that have one");
+    let (program, test) = test_of(bug).expect("only called for those that have one");
     let run = |planted: Option<Bug>| {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["test", "--quiet", "--profile", "simulation", "--package", "paxos-core"]);
-        cargo.args(["--test", "node", "--target-dir"]).arg(target_dir());
+        cargo.args(program).arg("--target-dir").arg(target_dir());
         cargo.args(["--", "--exact", test]);
         cargo.env_remove(VARIABLE).envs(planted.map(|bug| (VARIABLE, bug.name())));
         let output = cargo.output().expect("cargo has started this program too");

@@ -34,7 +34,7 @@ pub(super) fn row(bug: Bug, hunts: &[Hunt]) -> String {
 
 /// The row of a bug that a test was to catch.
 pub(super) fn named_row(bug: Bug, is_caught: bool) -> String {
-    let path = named::test_of(bug).unwrap_or_default();
+    let path = named::test_of(bug).map_or("", |(_, path)| path);
     let test = path.rsplit("::").next().unwrap_or_default();
     let by = if is_caught { format!("test `{test}`") } else { SURVIVES.to_owned() };
     format!("| `{bug}` | {} | | | {by} |", bug.text())
