@@ -185,6 +185,8 @@ impl<S: StateMachine> Applier<S> {
         let snapshot = S::Snapshot::from_reader((self.open_state)(slot));
         let restored = snapshot.and_then(|snapshot| self.state_machine.restore(slot, snapshot));
         restored.map_err(|error| NodeError::Restore { slot, reason: error.to_string() })?;
+        // A peer's state may be ahead of the log that it comes with.
+        self.recovered = self.recovered.max(self.state_machine.durable().unwrap_or_default());
         let took = began.elapsed();
         tracing::info!(%slot, ?took, "the state machine has taken over a state");
         Ok(())

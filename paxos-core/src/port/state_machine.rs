@@ -45,7 +45,9 @@ pub trait StateMachine: Send + 'static {
     fn snapshot(&self) -> Self::Snapshot;
 
     /// Puts another state in place of this one: that of exactly the slots up to `slot`, which is above all
-    /// that has been applied here. One on disk is durable when this returns.
+    /// that has been applied here. One on disk is durable when this returns; if the state that it was taken
+    /// from was ahead of its log, it is one of more slots, and [`durable`](StateMachine::durable) says of how
+    /// many: those are not applied again.
     ///
     /// # Errors
     ///

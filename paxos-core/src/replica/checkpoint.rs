@@ -157,10 +157,11 @@ impl Checkpoints {
         learner.applied() < self.newest.at.slot
     }
 
-    /// Takes a snapshot of the state behind all that has been delivered; `None` while the state machine is
-    /// ahead of that, as it may be after a restart.
-    pub(super) fn freeze(&mut self, delivered: Slot, out: &mut Outbox) -> Option<SnapshotId> {
-        if delivered < self.started_from || self.is_restoring() {
+    /// Takes a snapshot of the state behind all that has been delivered, or further: after a restart a state
+    /// machine that keeps itself may be ahead of that, and whoever takes over its state passes over what it
+    /// has by then. `None` if the state is about to be replaced.
+    pub(super) fn freeze(&mut self, out: &mut Outbox) -> Option<SnapshotId> {
+        if self.is_restoring() {
             return None;
         }
         self.snapshots.0 += 1;
@@ -212,7 +213,7 @@ impl Checkpoints {
         let copying = if self.is_kept_elsewhere() {
             None
         } else {
-            let Some(snapshot) = self.freeze(at.slot, out) else { return };
+            let Some(snapshot) = self.freeze(out) else { return };
             let (read, piece, after) = (None, None, out.persisted());
             Some(Copying { snapshot, read, piece, after, copied: StateHasher::default() })
         };

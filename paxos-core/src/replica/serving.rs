@@ -242,7 +242,7 @@ impl Served {
             if let Some(frozen) = self.frozen.take() {
                 reads.let_go(frozen.snapshot, None, cx.out);
             }
-            let Some(snapshot) = checkpoints.freeze(learner.delivered(), cx.out) else { return };
+            let Some(snapshot) = checkpoints.freeze(cx.out) else { return };
             self.frozen = Some(Frozen {
                 snapshot,
                 at: learner.delivered_at(),

@@ -308,9 +308,8 @@ impl Host {
                         done.push(Done::Passed);
                         continue;
                     }
-                    process.applied = slot;
-                    self.machine.restore(slot, &self.disk.state(slot));
-                    done.push(Done::Restored(slot, self.machine.digest()));
+                    process.applied = self.machine.restore(slot, &self.disk.state(slot));
+                    done.push(Done::Restored(process.applied, self.machine.digest()));
                 }
                 Some(Work::Do(Task::Apply(delivery))) => {
                     applied = Some(delivery.slot);

@@ -98,21 +98,24 @@ impl Machine {
         postcard::to_stdvec(&saved).expect("plain data encodes").into()
     }
 
-    /// As [`StateMachine::restore`](crate::port::StateMachine::restore).
+    /// As [`StateMachine::restore`](crate::port::StateMachine::restore); returns the slot that the state is
+    /// as of.
     ///
     /// # Panics
     ///
-    /// If it is no state of that slot.
-    pub(super) fn restore(&mut self, slot: Slot, snapshot: &[u8]) {
+    /// If it is no state.
+    pub(super) fn restore(&mut self, slot: Slot, snapshot: &[u8]) -> Slot {
         let saved: Saved = postcard::from_bytes(snapshot).expect("a state is what was saved");
         let Saved { filler: _, position, applied, guest } = saved;
-        assert!(position.slot <= slot, "a state as of slot {}, not {slot}", position.slot);
+        // It has seen no slots without commands, and may have been ahead of its log.
+        let slot = position.slot.max(slot);
         (self.now, self.applied) = (Position { slot, ..position }, applied);
         self.guest = self.application.start();
         self.guest.restore(slot, guest.clone());
         self.base = (self.now, Some(guest));
         self.commands.clear();
         self.flush();
+        slot
     }
 
     /// Falls back to what is durable. The guest comes back by applying that again.

@@ -6,7 +6,7 @@ use paxos_core::types::Slot;
 
 use super::{
     super::{
-        StoreError,
+        Head, StoreError,
         snapshot::rows::{Row, Rows},
     },
     CURRENT, Disk, Extent, FEED, HISTORY, MEMBERS, row_bytes,
@@ -33,19 +33,19 @@ impl From<StoreError> for RestoreError {
 }
 
 impl Disk {
-    /// Puts the state in `stream`, which has to be that of `slot`, in place of what the tables hold;
-    /// durable when it returns. Whatever goes wrong, and if it is a crash, leaves them as they were.
+    /// Puts the state in `stream` in place of what the tables hold; durable when it returns, with the slot
+    /// that it is as of. Whatever goes wrong, and if it is a crash, leaves them as they were.
+    ///
+    /// A store has seen no slots but those with commands, so the stream may say less than `slot`; and one
+    /// that is ahead of its log says more.
     pub(in crate::store) fn restore(
         &self,
         slot: Slot,
         stream: impl Read,
-    ) -> Result<(), RestoreError> {
+    ) -> Result<Slot, RestoreError> {
         let mut rows = Rows::begin(stream)?;
         let (head, cleaned) = (rows.head(), rows.cleaned());
-        if head.applied != slot {
-            let what = format!("the state is that of slot {}, not of slot {slot}", head.applied);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, what).into());
-        }
+        let head = Head { applied: head.applied.max(slot), ..head };
         let fail = |error: redb::Error| StoreError::of(&self.path, error);
         let writing = self.begin_write()?;
         writing.delete_table(CURRENT).map_err(|error| fail(error.into()))?;
@@ -83,6 +83,6 @@ impl Disk {
         self.write_owner(&writing)?;
         writing.commit().map_err(|error| fail(error.into()))?;
         self.is_named_now();
-        Ok(())
+        Ok(head.applied)
     }
 }

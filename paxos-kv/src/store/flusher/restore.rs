@@ -13,12 +13,12 @@ use super::{
 };
 
 impl Shared {
-    /// Puts the state of the slots up to `slot` in place of the present one; durable when it returns.
-    /// Readers see the one or the other.
+    /// Puts the state of the slots up to `slot`, or further, in place of the present one; durable when it
+    /// returns. Readers see the one or the other.
     ///
     /// # Errors
     ///
-    /// If there is no sound state of that slot in `stream`, or the tables cannot be written: then
+    /// If there is no sound state in `stream`, or the tables cannot be written: then
     /// the present state stays, though in the latter case the store has failed.
     pub(in crate::store) fn restore(&self, slot: Slot, stream: impl Read) -> io::Result<()> {
         let inner = &*self.inner;
@@ -29,7 +29,7 @@ impl Shared {
             inner.fail(error.clone());
             io::Error::from(error)
         };
-        inner.disk.restore(slot, stream).map_err(|error| match error {
+        let reached = inner.disk.restore(slot, stream).map_err(|error| match error {
             RestoreError::Stream(error) => error,
             RestoreError::Store(error) => failed(error),
         })?;
@@ -41,7 +41,7 @@ impl Shared {
         inner.publish(replace).map_err(failed)?;
         let mut progress = inner.lock_progress();
         progress.wanted = false;
-        progress.begun = slot;
+        progress.begun = reached;
         // It was a place in other tables.
         progress.clean = None;
         drop(progress);
