@@ -289,6 +289,13 @@ pub struct PulledState {
     pub end: Option<Box<StateEnd>>,
 }
 
+impl PulledState {
+    /// The bytes of the piece and of the session table with it; the rest is small.
+    pub fn payload_bytes(&self) -> usize {
+        self.bytes.len() + self.end.as_ref().map_or(0, |end| end.sessions.len())
+    }
+}
+
 /// The end of a state that is fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateEnd {

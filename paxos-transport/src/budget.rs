@@ -36,9 +36,7 @@ pub(crate) fn weight(message: &Message) -> usize {
         Message::Pulled(pulled) => {
             pulled.values.iter().map(|(_, value)| 64 + value.encoded_len()).sum()
         }
-        Message::PulledState(piece) => {
-            piece.bytes.len() + piece.end.as_ref().map_or(0, |end| end.sessions.len())
-        }
+        Message::PulledState(piece) => piece.payload_bytes(),
         Message::Propose(propose) => {
             propose.commands.iter().map(|(_, command)| 64 + command.len()).sum()
         }

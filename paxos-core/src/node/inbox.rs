@@ -19,9 +19,7 @@ pub(super) fn payload_bytes(message: &Message) -> usize {
             promise.records.iter().map(|Record { value: v, .. }| value(v)).sum()
         }
         Message::Pulled(pulled) => pulled.values.iter().map(|(_, v)| value(v)).sum(),
-        Message::PulledState(piece) => {
-            piece.bytes.len() + piece.end.as_ref().map_or(0, |end| end.sessions.len())
-        }
+        Message::PulledState(piece) => piece.payload_bytes(),
         Message::Propose(propose) => {
             propose.commands.iter().map(|(_, command)| command.len()).sum()
         }

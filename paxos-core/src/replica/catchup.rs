@@ -137,23 +137,19 @@ impl Catchup {
     ) {
         let from = learner.chosen().slot.next();
         let number = *numbers + 1;
-        let (peer, message) = if let Some(peer) = self.fetch.peer() {
+        let (peer, message, timeout) = if let Some(peer) = self.fetch.peer() {
             let Some(request) = self.fetch.request(number, from.previous(), reads, cx) else {
                 return;
             };
-            (peer, Message::PullState(request))
+            (peer, Message::PullState(request), self.fetch.patience(cx.config))
         } else {
             let Some(peer) = self.next_peer(from, cx) else { return };
             self.last_asked = Some(peer);
             let to = last_missing(from, self.target, learner, acceptor);
             assert!(from <= to, "something is missing from {from} on");
-            (peer, Message::Pull(Pull { number, from, to }))
+            (peer, Message::Pull(Pull { number, from, to }), cx.config.retransmit_timeout)
         };
         *numbers = number;
-        let timeout = match self.fetch.peer() {
-            Some(_) => self.fetch.patience(cx.config),
-            None => cx.config.retransmit_timeout,
-        };
         let expires_at = cx.now.after(timeout * if planted!(PullGivenUp) { 1_000_000 } else { 1 });
         self.pulling = Some(Pulling { number, peer, expires_at });
         cx.out.send(peer, message);

@@ -52,8 +52,6 @@ pub(super) struct Checkpoints {
     delivered_bytes: u64,
     /// Of a state machine that keeps itself: how far it is durable.
     durable: Option<Slot>,
-    /// What it had applied when this node started: its state is as of no earlier slot.
-    started_from: Slot,
     /// The state machine has to take over the state of the newest checkpoint, once this is durable.
     restoring: Option<WriteId>,
     /// Names snapshots.
@@ -95,11 +93,10 @@ impl Checkpoints {
         durable: Option<Slot>,
     ) -> Result<Checkpoints, ReplicaError> {
         let newest = recovered.checkpoint.clone();
-        let started_from = durable.unwrap_or_default();
-        let is_behind = started_from < newest.at.slot;
+        let (applied, checkpoint) = (durable.unwrap_or_default(), newest.at.slot);
+        let is_behind = applied < checkpoint;
         if is_behind && newest.state.is_none() {
-            let checkpoint = newest.at.slot;
-            return Err(ReplicaError::StateMissing { durable: started_from, checkpoint });
+            return Err(ReplicaError::StateMissing { durable: applied, checkpoint });
         }
         Ok(Checkpoints {
             restoring: is_behind.then_some(WriteId(0)).filter(|_| !planted!(StateNotRestored)),
@@ -111,7 +108,6 @@ impl Checkpoints {
             since: (0, 0),
             delivered_bytes: 0,
             durable,
-            started_from,
             snapshots: SnapshotId(recovered.incarnation << 32),
             taken_over: 0,
         })
@@ -135,11 +131,6 @@ impl Checkpoints {
     /// Bytes of the log delivered in this life.
     pub(super) fn delivered_bytes(&self) -> u64 {
         self.delivered_bytes
-    }
-
-    /// What the state machine had applied when this node started.
-    pub(super) fn started_from(&self) -> Slot {
-        self.started_from
     }
 
     /// Whether the state machine keeps itself.
@@ -260,33 +251,16 @@ impl Checkpoints {
 
     fn go_on_making(&mut self, learner: &Learner, reads: &mut StateReads, cx: &mut Context<'_>) {
         let Some(making) = &mut self.making else { return };
+        let slot = making.at.slot;
         if let Some(copying) = &mut making.copying {
-            let is_ready = copying.read.is_none() && copying.after <= cx.out.persisted();
-            if !is_ready || !cx.out.admit() {
-                return;
-            }
-            match copying.piece.take() {
-                None => {
-                    let source = StateSource::Snapshot(copying.snapshot);
-                    copying.read = Some(reads.read(Purpose::Copy, source, cx));
-                }
-                Some(bytes) if bytes.is_empty() => {
-                    cx.out.effects().let_go.push(copying.snapshot);
-                    let summary = copying.copied.summary();
-                    self.finish(Some(summary), cx.out);
-                }
-                Some(bytes) => {
-                    let (slot, offset) = (making.at.slot, copying.copied.bytes());
-                    copying.copied.update(&bytes);
-                    cx.out.persist_state(StateChunk { slot, offset, bytes });
-                    copying.after = cx.out.last_write();
-                }
+            if let Some(summary) = copying.go_on(slot, reads, cx) {
+                self.finish(Some(summary), cx.out);
             }
             return;
         }
         let durable =
             if planted!(SessionsAheadOfState) { Some(learner.applied()) } else { self.durable };
-        if durable >= Some(making.at.slot) && cx.out.admit() {
+        if durable >= Some(slot) && cx.out.admit() {
             self.finish(None, cx.out);
         }
     }
@@ -366,5 +340,35 @@ impl Checkpoints {
         self.restoring.is_some()
             || self.making.as_ref().is_some_and(is_copying)
             || floor < self.floor_max
+    }
+}
+
+impl Copying {
+    /// Reads the next piece, or writes the one that has been read; returns what all of them together are
+    /// when there are no more.
+    fn go_on(
+        &mut self,
+        slot: Slot,
+        reads: &mut StateReads,
+        cx: &mut Context<'_>,
+    ) -> Option<StateSummary> {
+        let is_ready = self.read.is_none() && self.after <= cx.out.persisted();
+        if !is_ready || !cx.out.admit() {
+            return None;
+        }
+        let Some(bytes) = self.piece.take() else {
+            let source = StateSource::Snapshot(self.snapshot);
+            self.read = Some(reads.read(Purpose::Copy, source, cx));
+            return None;
+        };
+        if bytes.is_empty() {
+            reads.let_go(self.snapshot, None, cx.out);
+            return Some(self.copied.summary());
+        }
+        let offset = self.copied.bytes();
+        self.copied.update(&bytes);
+        cx.out.persist_state(StateChunk { slot, offset, bytes });
+        self.after = cx.out.last_write();
+        None
     }
 }

@@ -68,14 +68,9 @@ pub(super) type Fetched = (Checkpoint, SessionTable);
 impl Fetch {
     /// Goes on with what the storage has of a state from before the last restart, if that is still of use.
     pub(super) fn recovered(unfinished: Option<(Slot, u64)>, chosen: Slot) -> Fetch {
-        let state = unfinished.filter(|(slot, _)| *slot > chosen).map(|(slot, stored)| Incoming {
-            slot,
-            known: None,
-            taken: StateHasher::default(),
-            stored,
-            read: None,
-            transfer: None,
-        });
+        let state = unfinished
+            .filter(|(slot, _)| *slot > chosen)
+            .map(|(slot, stored)| Incoming { stored, ..Incoming::begin(slot) });
         Fetch { state, ..Fetch::default() }
     }
 
@@ -226,15 +221,13 @@ impl Fetch {
         let state = self.state.as_mut()?;
         state.known = Some((at.hash, stamp));
         (self.peer, self.misses) = (Some(from), 0);
-        let (side, node) = (Side::Receiver, cx.config.id);
-        let transfer = state
-            .transfer
-            .get_or_insert_with(|| Transfer::begin(side, node, from, at.slot, offset, cx.now));
+        let begin = || Transfer::begin(Side::Receiver, cx.config.id, from, at.slot, offset, cx.now);
+        let transfer = state.transfer.get_or_insert_with(begin);
         if !bytes.is_empty() {
             state.taken.update(&bytes);
             state.stored = state.taken.bytes();
             cx.out.persist_state(StateChunk { slot: at.slot, offset, bytes });
-            transfer.go_on(side, node, from, state.stored, cx.now);
+            transfer.go_on(from, state.stored, cx.now);
         }
         let StateEnd { summary, sessions } = *end?;
         let state = self.state.take()?;
@@ -245,7 +238,7 @@ impl Fetch {
             return None;
         }
         if let Some(transfer) = &state.transfer {
-            transfer.end(side, node, from, cx.now);
+            transfer.end(from, cx.now);
         }
         let checkpoint = Checkpoint { at, sessions, state: Some(summary) };
         let (membership, bytes_max) = (cx.memberships.current(), cx.config.sessions_bytes_max);

@@ -217,7 +217,7 @@ impl<W> Replica<W> {
         let election = Election::begin(recovered.incarnation == 1, acceptor.promised(), &mut cx);
         let client = ClientId { name: config.id.0, epoch: recovered.incarnation };
         let delivered = recovered.checkpoint.at;
-        let applied = delivered.slot.min(checkpoints.started_from());
+        let applied = delivered.slot.min(durable.unwrap_or_default());
         let learner = Learner::recovered(recovered.chosen, delivered, applied, sessions);
         let mut replica = Replica {
             config,

@@ -129,22 +129,22 @@ impl Serving {
 
     /// Forgets those who have not asked for long.
     pub(super) fn expire(&mut self, reads: &mut StateReads, cx: &mut Context<'_>) {
-        let patience = cx.config.election_timeout * limits::SERVING_TIMEOUTS;
         self.peers.retain(|peer, served| {
-            let is_kept = served.asked_at.after(patience) > cx.now;
-            if !is_kept && let Some(frozen) = served.frozen.take() {
+            if served.expires_at(cx.config) > cx.now {
+                return true;
+            }
+            if let Some(frozen) = &served.frozen {
                 reads.let_go(frozen.snapshot, served.reading.map(|(id, _)| id), cx.out);
             }
-            if !is_kept && let Some(transfer) = &served.transfer {
-                transfer.give_up(cx.config.id, *peer, cx.now);
+            if let Some(transfer) = &served.transfer {
+                transfer.give_up(*peer, cx.now);
             }
-            is_kept
+            false
         });
     }
 
     pub(super) fn next_deadline(&self, config: &Config) -> Option<Instant> {
-        let patience = config.election_timeout * limits::SERVING_TIMEOUTS;
-        self.peers.values().map(|served| served.asked_at.after(patience)).min()
+        self.peers.values().map(|served| served.expires_at(config)).min()
     }
 
     /// States sent to their end in this life.
@@ -176,15 +176,20 @@ impl Serving {
 }
 
 impl Served {
+    /// When the peer is taken to want no more.
+    fn expires_at(&self, config: &Config) -> Instant {
+        self.asked_at.after(config.election_timeout * limits::SERVING_TIMEOUTS)
+    }
+
     /// Says how far it is with this piece; returns whether it is the last.
     fn notice(&mut self, peer: NodeId, piece: &PulledState, cx: &Context<'_>) -> bool {
-        let (side, node, slot) = (Side::Sender, cx.config.id, piece.at.slot);
-        let begin = || Transfer::begin(side, node, peer, slot, piece.offset, cx.now);
+        let (node, slot) = (cx.config.id, piece.at.slot);
+        let begin = || Transfer::begin(Side::Sender, node, peer, slot, piece.offset, cx.now);
         let known = self.transfer.take().filter(|transfer| transfer.slot() == slot);
         let mut transfer = known.unwrap_or_else(begin);
-        transfer.go_on(side, node, peer, piece.offset + piece.bytes.len() as u64, cx.now);
+        transfer.go_on(peer, piece.offset + piece.bytes.len() as u64, cx.now);
         if piece.end.is_some() {
-            transfer.end(side, node, peer, cx.now);
+            transfer.end(peer, cx.now);
             return true;
         }
         self.transfer = Some(transfer);
@@ -222,26 +227,17 @@ impl Served {
         reads: &mut StateReads,
         cx: &mut Context<'_>,
     ) {
-        let is_of = |frozen: &&mut Frozen| {
-            let is_at_start = frozen.last.as_ref().is_none_or(|last| last.offset == 0);
-            frozen.at.slot == pull.slot
-                || pull.slot == Slot::ZERO
-                    && (frozen.at.slot > pull.chosen || planted!(UselessStateSent))
-                    && is_at_start
-        };
-        if let Some(frozen) = self.frozen.as_mut().filter(is_of) {
-            let is_repeated = |last: &&PulledState| last.offset == pull.offset;
-            if let Some(last) = frozen.last.as_ref().filter(is_repeated) {
-                let pulled = PulledState { number: pull.number, ..last.clone() };
-                cx.out.send(peer, Message::PulledState(pulled));
-                return;
-            }
+        let of_peer = self.frozen.as_ref().filter(|frozen| frozen.is_for(pull));
+        let last = of_peer.and_then(|frozen| frozen.last.as_ref());
+        if let Some(last) = last.filter(|last| last.offset == pull.offset) {
+            let pulled = PulledState { number: pull.number, ..last.clone() };
+            cx.out.send(peer, Message::PulledState(pulled));
+            return;
         }
-        let is_next = |frozen: &&mut Frozen| is_of(frozen) && frozen.read.bytes() == pull.offset;
-        if self.frozen.as_mut().filter(is_next).is_none() {
-            if let Some(frozen) = self.frozen.take() {
-                reads.let_go(frozen.snapshot, None, cx.out);
-            }
+        if let Some(frozen) = self.frozen.take_if(|frozen| !frozen.is_next_for(pull)) {
+            reads.let_go(frozen.snapshot, None, cx.out);
+        }
+        if self.frozen.is_none() {
             let Some(snapshot) = checkpoints.freeze(cx.out) else { return };
             self.frozen = Some(Frozen {
                 snapshot,
@@ -279,6 +275,20 @@ fn stored_piece(
 }
 
 impl Frozen {
+    /// Whether the peer fetches this state, or has begun none and can begin this one.
+    fn is_for(&self, pull: &PullState) -> bool {
+        let is_at_start = self.last.as_ref().is_none_or(|last| last.offset == 0);
+        self.at.slot == pull.slot
+            || pull.slot == Slot::ZERO
+                && (self.at.slot > pull.chosen || planted!(UselessStateSent))
+                && is_at_start
+    }
+
+    /// Whether what is read next is what the peer asks for.
+    fn is_next_for(&self, pull: &PullState) -> bool {
+        self.is_for(pull) && self.read.bytes() == pull.offset
+    }
+
     /// The answer with what has been read next.
     fn next_piece(&mut self, number: u64, node: NodeId, bytes: Bytes) -> PulledState {
         let offset = self.read.bytes();

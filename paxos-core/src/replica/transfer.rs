@@ -11,6 +11,8 @@ use crate::{
 /// A state on its way from one node to another.
 #[derive(Clone, Debug)]
 pub(super) struct Transfer {
+    side: Side,
+    node: NodeId,
     slot: Slot,
     began: Instant,
     /// When something was said last.
@@ -45,7 +47,7 @@ impl Transfer {
                 "sends a state: the log that leads there has been compacted"
             ),
         }
-        Transfer { slot, began: now, told: now, bytes }
+        Transfer { side, node, slot, began: now, told: now, bytes }
     }
 
     /// The state is as of this slot.
@@ -58,21 +60,15 @@ impl Transfer {
         self.bytes
     }
 
-    /// It has come so far.
-    pub(super) fn go_on(
-        &mut self,
-        side: Side,
-        node: NodeId,
-        peer: NodeId,
-        bytes: u64,
-        now: Instant,
-    ) {
+    /// It has come so far, with this peer: any that has the same state can go on with it.
+    pub(super) fn go_on(&mut self, peer: NodeId, bytes: u64, now: Instant) {
         self.bytes = bytes;
         if now.since(self.told) < limits::TRANSFER_TOLD_INTERVAL {
             return;
         }
         self.told = now;
-        let (slot, seconds) = (self.slot, self.seconds(now));
+        let Transfer { side, node, slot, .. } = *self;
+        let seconds = self.seconds(now);
         match side {
             Side::Receiver => tracing::info!(
                 %node, from = %peer, %slot, bytes, seconds, "a state is being fetched"
@@ -84,8 +80,8 @@ impl Transfer {
     }
 
     /// All of it has passed.
-    pub(super) fn end(&self, side: Side, node: NodeId, peer: NodeId, now: Instant) {
-        let Transfer { slot, bytes, .. } = *self;
+    pub(super) fn end(&self, peer: NodeId, now: Instant) {
+        let Transfer { side, node, slot, bytes, .. } = *self;
         let seconds = self.seconds(now);
         match side {
             Side::Receiver => tracing::info!(
@@ -98,8 +94,8 @@ impl Transfer {
     }
 
     /// The peer has not asked for the rest.
-    pub(super) fn give_up(&self, node: NodeId, peer: NodeId, now: Instant) {
-        let Transfer { slot, bytes, .. } = *self;
+    pub(super) fn give_up(&self, peer: NodeId, now: Instant) {
+        let Transfer { node, slot, bytes, .. } = *self;
         let seconds = self.seconds(now);
         tracing::info!(
             %node, to = %peer, %slot, bytes, seconds, "a peer no longer asks for the rest of a state"

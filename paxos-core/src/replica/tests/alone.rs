@@ -141,6 +141,15 @@ impl Alone {
     }
 }
 
+/// Whom a candidate asks for a page, and the slot it begins with.
+pub(super) fn prepares(effects: &Effects) -> Vec<(u64, u64)> {
+    let prepare = |(to, message): &(NodeId, Message)| match message {
+        Message::Prepare(prepare) => Some((to.0, prepare.from.0)),
+        _ => None,
+    };
+    effects.send.iter().filter_map(prepare).collect()
+}
+
 /// A ballot of node 2.
 pub(super) fn ballot(round: u64) -> Ballot {
     Ballot { round, node: NodeId(2) }

@@ -1,18 +1,10 @@
 //! Polls and candidacies that do not go as usual.
 
 use super::{
-    alone::{Alone, ballot, heartbeat, poll_reply, promise, request, sent_to},
+    alone::{Alone, ballot, heartbeat, poll_reply, prepares, promise, request, sent_to},
     *,
 };
 use crate::message::{ChosenUpTo, Poll, Prepare, Pull, Reject};
-
-fn prepares(effects: &Effects) -> Vec<(u64, u64)> {
-    let prepare = |(to, message): &(NodeId, Message)| match message {
-        Message::Prepare(prepare) => Some((to.0, prepare.from.0)),
-        _ => None,
-    };
-    effects.send.iter().filter_map(prepare).collect()
-}
 
 #[test]
 fn a_candidate_asks_those_again_that_do_not_answer() {

@@ -1,7 +1,7 @@
 //! A candidate that has missed much, and its disk.
 
 use super::{
-    alone::{Alone, promise, value},
+    alone::{Alone, prepares, promise, value},
     *,
 };
 
@@ -15,14 +15,6 @@ fn page(ballot: Ballot, slots: u64, chosen: u64) -> Message {
     };
     let next = Some(Slot(slots + 1)).filter(|_| slots < chosen);
     Message::Promise(Promise { next, chosen: Slot(chosen), ..page })
-}
-
-fn prepares(effects: &Effects) -> Vec<(u64, u64)> {
-    let prepare = |(to, message): &(NodeId, Message)| match message {
-        Message::Prepare(prepare) => Some((to.0, prepare.from.0)),
-        _ => None,
-    };
-    effects.send.iter().filter_map(prepare).collect()
 }
 
 #[test]

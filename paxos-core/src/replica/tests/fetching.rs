@@ -13,14 +13,14 @@ use crate::{
 };
 
 pub(super) const PATIENCE: Duration = limits::GAP_PATIENCE;
-const TIMEOUT: Duration = limits::RETRANSMIT_TIMEOUT;
+pub(super) const TIMEOUT: Duration = limits::RETRANSMIT_TIMEOUT;
 
 /// The state as of slot 5.
 pub(super) const STATE: &[u8] = b"all that slots say";
 
 /// What is asked for, and of whom.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     /// The log from a slot on.
     Log(u64, u64),
     /// A state as of a slot, from an offset on.
@@ -28,7 +28,7 @@ enum Asked {
     Nothing,
 }
 
-fn asked(effects: &Effects) -> Asked {
+pub(super) fn asked(effects: &Effects) -> Asked {
     let mut requests = effects.send.iter().filter_map(|(to, message)| match message {
         Message::Pull(pull) => Some(Asked::Log(to.0, pull.from.0)),
         Message::PullState(pull) => Some(Asked::State(to.0, pull.slot.0, pull.offset)),
@@ -99,7 +99,7 @@ fn node_3_knows(alone: &mut Alone) {
 }
 
 /// What is written of a state: where it begins, and how long it is.
-fn stored(effects: Effects) -> Option<(u64, u64, usize)> {
+pub(super) fn stored(effects: Effects) -> Option<(u64, u64, usize)> {
     let chunks = written(effects).state;
     assert!(chunks.len() <= 1, "{chunks:?}");
     chunks.first().map(|chunk| (chunk.slot.0, chunk.offset, chunk.bytes.len()))
