@@ -12,7 +12,7 @@ use std::{
 
 use paxos_core::{
     message::{Lane, Message},
-    port::{Event, TransportError},
+    port::{Event, RefusedPeer, TransportError},
     types::{Identity, NodeId, Peer},
 };
 use tokio::{runtime::Handle, sync::Notify};
@@ -114,6 +114,10 @@ impl<W: Wire> Engine<W> {
         limit: usize,
     ) -> Poll<usize> {
         self.shared.inbox.poll_recv(cx, events, limit)
+    }
+
+    pub(crate) fn refusals(&self) -> Vec<RefusedPeer> {
+        self.shared.started.get().map_or_else(Vec::new, |started| started.roster.refusals())
     }
 
     pub(crate) async fn close(&self) {

@@ -22,7 +22,8 @@ use crate::{
     delayed::Delayed,
 };
 
-/// News other than messages that may wait. Beyond it, further refusals are only logged.
+/// News other than messages that may wait. Beyond it, those of refusals are dropped: whoever takes
+/// the news in finds what stands then in [`Transport::refusals`](paxos_core::port::Transport::refusals).
 const NEWS_MAX: usize = 256;
 
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use crate::{
     frame::FrameError,
     handshake::{self, Admitted, HandshakeError},
     link::{Link, Sink, Wire},
+    refusals::Dialler,
     shared::Shared,
 };
 
@@ -54,12 +55,13 @@ async fn serve<W: Wire>(
                 _ => None,
             };
             match Shared::<W>::reason(&error) {
-                Some(reason) => shared.roster().refuse(other, &reason),
+                Some(reason) => shared.roster().refuse(other, Dialler::Peer, &reason),
                 None => tracing::debug!(%node, %error, "a connection ended in its handshake"),
             }
             return;
         }
     };
+    shared.roster().welcome(peer, Dialler::Peer);
     let ended = shared.end.child_token();
     // A newer connection takes the place of an older one, which the peer has given up.
     let before = shared.incoming().insert((peer, lane), ended.clone());

@@ -80,6 +80,8 @@ mod queue;
 #[cfg(feature = "quic")]
 mod quic;
 #[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
+mod refusals;
+#[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod roster;
 #[cfg(any(feature = "tcp", feature = "quic"))]
 mod shared;

@@ -13,6 +13,7 @@ use crate::{
     handshake::{self, HandshakeError},
     link::{Link, Wire},
     queue,
+    refusals::Dialler,
     shared::Shared,
 };
 
@@ -61,7 +62,7 @@ impl<W: Wire> Outgoing<W> {
                         let with_address = format!("{}: {reason}", self.address);
                         let told = matches!(error, HandshakeError::Refused { .. });
                         let reason = if told { reason } else { with_address };
-                        self.shared.roster().refuse(Some(self.peer), &reason);
+                        self.shared.roster().refuse(Some(self.peer), Dialler::ThisNode, &reason);
                     } else if std::mem::take(&mut reachable) {
                         self.note(&error, "cannot connect, and keeps trying");
                     }
@@ -91,6 +92,7 @@ impl<W: Wire> Outgoing<W> {
             let mut link = self.shared.wire.dial(&self.address).await?;
             let roster = self.shared.roster();
             handshake::dial(&mut link.stream(), roster, self.peer, self.lane).await?;
+            roster.welcome(self.peer, Dialler::ThisNode);
             self.shared.reached(self.peer);
             Ok(link)
         };

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use paxos_core::{
     message::{Lane, Message},
-    port::{Event, Transport, TransportError},
+    port::{Event, RefusedPeer, Transport, TransportError},
     types::{Identity, NodeId, Peer},
 };
 use quinn::{
@@ -143,6 +143,10 @@ impl Transport for QuicTransport {
         limit: usize,
     ) -> Poll<usize> {
         self.engine.poll_recv(cx, events, limit)
+    }
+
+    fn refusals(&self) -> Vec<RefusedPeer> {
+        self.engine.refusals()
     }
 
     async fn close(&self) {

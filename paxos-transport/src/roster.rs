@@ -6,19 +6,17 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use paxos_core::{
-    port::Event,
+    port::{Event, RefusedPeer},
     types::{Acquaintance, Identity, NodeId, Peer, StoreId},
 };
-use tokio::time::Instant;
 
-use crate::inbox::Inbox;
-
-/// How long the same refusal is not reported again: a refused peer keeps trying.
-const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+use crate::{
+    inbox::Inbox,
+    refusals::{Dialler, Refusals},
+};
 
 /// Why two nodes do not talk. The texts name both, since both get to read them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,8 +66,7 @@ pub(crate) struct Roster {
 struct Inner {
     /// The peers, each with its data directory once it is known.
     peers: BTreeMap<NodeId, Option<StoreId>>,
-    /// The last refusal reported of each peer, and of all strangers together.
-    reported: BTreeMap<Option<NodeId>, (String, Instant)>,
+    refusals: Refusals,
 }
 
 impl Roster {
@@ -96,8 +93,8 @@ impl Roster {
             (peer.id, peer.store.or_else(|| inner.peers.get(&peer.id).copied().flatten()))
         };
         inner.peers = peers.iter().map(with_store).collect();
-        let Inner { peers, reported } = &mut *inner;
-        reported.retain(|peer, _| peer.is_none_or(|peer| peers.contains_key(&peer)));
+        let Inner { peers, refusals } = &mut *inner;
+        refusals.retain(peers.keys().copied());
     }
 
     /// Whether `node` is a peer.
@@ -137,23 +134,32 @@ impl Roster {
         }
     }
 
-    /// Reports that `other` is refused, or refuses this node, unless that has just been reported.
-    /// Of nodes that are no peers only the last refusal is remembered.
-    pub(crate) fn refuse(&self, other: Option<NodeId>, reason: &str) {
+    /// Takes note that `other` is refused, or refuses this node, and reports it unless that has just
+    /// been done. Of nodes that are no peers only the last refusal is remembered.
+    pub(crate) fn refuse(&self, other: Option<NodeId>, dialler: Dialler, reason: &str) {
         let mut inner = self.inner();
         let peer = other.filter(|other| inner.peers.contains_key(other));
-        let now = Instant::now();
-        if let Some((last, when)) = inner.reported.get(&peer)
-            && last == reason
-            && now.duration_since(*when) < REPEAT_INTERVAL
-        {
+        if !inner.refusals.add(peer, dialler, reason) {
             return;
         }
-        inner.reported.insert(peer, (reason.to_owned(), now));
         drop(inner);
         let other = other.map_or("unknown".to_owned(), |other| other.to_string());
         tracing::warn!(node = %self.me.node, peer = other, "refused: {reason}");
         self.inbox.report(Event::Refused { peer, reason: reason.to_owned() });
+    }
+
+    /// Takes note that a peer has been let in, or has let this node in.
+    pub(crate) fn welcome(&self, peer: NodeId, dialler: Dialler) {
+        let is_over = self.inner().refusals.remove(peer, dialler);
+        if is_over {
+            tracing::info!(node = %self.me.node, %peer, "no longer refused");
+            self.inbox.report(Event::Admitted { peer });
+        }
+    }
+
+    /// Who is refused, or refuses this node.
+    pub(crate) fn refusals(&self) -> Vec<RefusedPeer> {
+        self.inner().refusals.standing()
     }
 }
 
@@ -193,7 +199,7 @@ mod tests {
         }
         let met = Event::Met { peer: NodeId(2), store: StoreId(22) };
         assert_eq!(next(&inbox), Some(met));
-        roster.refuse(None, "the next event");
+        roster.refuse(None, Dialler::Peer, "the next event");
         assert!(matches!(next(&inbox), Some(Event::Refused { .. })));
         roster.update(&[peer(2, None), peer(3, None)]);
         let lost = roster.admit(identity(7, 2, 99), here).expect_err("another directory");
@@ -218,19 +224,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_refusal_is_reported_once_a_minute() {
+    async fn a_refusal_is_reported_when_it_comes_and_when_it_is_over() {
         let (roster, inbox) = roster(&[peer(2, None)]);
-        let stranger = Some(NodeId(9));
-        for (other, reason) in [(stranger, "a"), (None, "a"), (Some(NodeId(2)), "a"), (None, "b")] {
-            roster.refuse(other, reason);
+        let two = NodeId(2);
+        roster.welcome(two, Dialler::ThisNode);
+        for (other, reason) in [(Some(NodeId(9)), "a"), (None, "a"), (Some(two), "a"), (None, "b")]
+        {
+            roster.refuse(other, Dialler::Peer, reason);
         }
-        tokio::time::advance(REPEAT_INTERVAL).await;
-        roster.refuse(None, "b");
+        let reason = "a".to_owned();
+        assert_eq!(roster.refusals(), [RefusedPeer { peer: two, reason }], "of peers alone");
+        roster.welcome(two, Dialler::Peer);
+        assert_eq!(roster.refusals(), []);
         let report = |peer, reason: &str| Event::Refused { peer, reason: reason.to_owned() };
-        let expected =
-            [report(None, "a"), report(Some(NodeId(2)), "a"), report(None, "b"), report(None, "b")];
-        for event in expected {
+        let admitted = Event::Admitted { peer: two };
+        for event in [report(None, "a"), report(Some(two), "a"), report(None, "b"), admitted] {
             assert_eq!(next(&inbox), Some(event));
         }
+        assert_eq!(next(&inbox), None);
     }
 }

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Buf;
 use paxos_core::{
     message::{Lane, Message},
-    port::{Event, Transport, TransportError},
+    port::{Event, RefusedPeer, Transport, TransportError},
     types::{Identity, NodeId, Peer},
 };
 use socket2::{SockRef, TcpKeepalive};
@@ -112,6 +112,10 @@ impl Transport for TcpTransport {
         limit: usize,
     ) -> Poll<usize> {
         self.engine.poll_recv(cx, events, limit)
+    }
+
+    fn refusals(&self) -> Vec<RefusedPeer> {
+        self.engine.refusals()
     }
 
     async fn close(&self) {

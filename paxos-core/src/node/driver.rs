@@ -244,6 +244,7 @@ impl<S: StateMachine> Driver<S> {
                 let now = self.now();
                 self.refusals.refused(now, peer, &reason);
             }
+            Event::Admitted { peer } => tracing::info!(%peer, "a peer is no longer refused"),
         }
         0
     }

@@ -20,5 +20,5 @@ pub use state_machine::{Codec, CodecError, StateMachine};
 pub use states::States;
 pub use storage::{Recovered, Storage};
 pub use storage_error::StorageError;
-pub use transport::{Event, Transport, TransportError};
+pub use transport::{Event, RefusedPeer, Transport, TransportError};
 pub use write::{Checkpoint, StateChunk, StateHasher, StateSummary, Write, WriteBatch, WriteError};

@@ -26,7 +26,8 @@ use crate::{
 /// 5. **Lanes.** A message of a lane never waits behind one of a lower lane to the same peer:
 ///    control before log before bulk.
 /// 6. **Refuses strangers.** A node of another cluster, another protocol version, or a known node
-///    with an unknown data directory is refused, with the reason told on both sides.
+///    with an unknown data directory is refused, with the reason told on both sides. It stands in
+///    [`refusals`](Transport::refusals) on both sides until the two have let each other in.
 /// 7. **Bad bytes end a connection, nothing else.** A frame that is too large, damaged or
 ///    malformed closes the connection it came on, with a line in the log.
 /// 8. **Recovers.** A lost connection is made again, with jittered back-off, for as long as the
@@ -80,8 +81,27 @@ pub trait Transport: Send + Sync + 'static {
         events.pop()
     }
 
+    /// The peers that refuse this node or that it refuses, as it stands now, each once, in order of
+    /// their ids. What changes here is announced: by [`Event::Refused`] when a refusal comes or gets
+    /// another reason, by [`Event::Admitted`] when it is over. Strangers are no peers: they are
+    /// only reported.
+    ///
+    /// The default knows of none.
+    fn refusals(&self) -> Vec<RefusedPeer> {
+        Vec::new()
+    }
+
     /// Sends what is queued, for a moment at most, and closes every connection.
     async fn close(&self);
+}
+
+/// A peer that refuses this node, or that it refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedPeer {
+    /// The peer.
+    pub peer: NodeId,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
 /// What a transport reports.
@@ -101,12 +121,18 @@ pub enum Event {
         /// Its data directory.
         store: StoreId,
     },
-    /// A peer refuses this node, or this node a peer.
+    /// A peer refuses this node, or this node a peer, or a stranger. The same one with the same reason
+    /// is reported again from time to time, as long as it keeps trying.
     Refused {
         /// The peer, if it is known.
         peer: Option<NodeId>,
         /// Why, and what to do.
         reason: String,
+    },
+    /// A peer that was [refused](Transport::refusals) is refused no longer.
+    Admitted {
+        /// The peer.
+        peer: NodeId,
     },
 }
 

@@ -185,6 +185,24 @@ pub(super) async fn refused<T: Transport>(node: &Node<T>, other: &Node<T>) -> St
     within("guarantee 6: both sides report a refusal", wait).await
 }
 
+/// Keeps both nodes talking until `node` reports that the other is refused no longer.
+pub(super) async fn admitted<T: Transport>(node: &Node<T>, other: &Node<T>) {
+    let filler = poll(FILLER);
+    let wait = async {
+        loop {
+            node.send(other.id(), filler.clone());
+            other.send(node.id(), filler.clone());
+            while let Ok(event) = tokio::time::timeout(AGAIN, node.event()).await {
+                if event == (Event::Admitted { peer: other.id() }) {
+                    return;
+                }
+            }
+        }
+    };
+    within("guarantee 6: a refusal ends, and that is reported", wait).await;
+    assert_eq!(node.transport.refusals(), [], "guarantee 6: nobody is refused any longer");
+}
+
 /// A control message.
 pub(super) fn poll(number: u64) -> Message {
     Message::Poll(Poll { number, chosen: Slot(number) })

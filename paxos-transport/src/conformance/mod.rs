@@ -34,8 +34,8 @@ use paxos_core::{
 };
 
 use harness::{
-    Bind, Node, PATIENCE, Tracked, accept, bound, close, cluster, deliver, heartbeat, identity,
-    node, peers_of, poll, promise, propose, pulled, refused, value, within,
+    Bind, Node, PATIENCE, Tracked, accept, admitted, bound, close, cluster, deliver, heartbeat,
+    identity, node, peers_of, poll, promise, propose, pulled, refused, value, within,
 };
 
 /// What may wait for one peer in one lane, in bytes, at most.
@@ -120,6 +120,7 @@ async fn meets_each_peer_once<T: Transport>(bind: &impl Bind<T>) {
                         last = last || message == poll(2);
                     }
                     Event::Refused { reason, .. } => panic!("guarantee 6: refused: {reason}"),
+                    Event::Admitted { peer } => panic!("{peer} was never refused"),
                 }
             }
         }
@@ -246,6 +247,11 @@ async fn refuses_another_cluster<T: Transport>(bind: &impl Bind<T>) {
     }
     refused(&nodes[0], &nodes[2]).await;
     refused(&nodes[2], &nodes[0]).await;
+    for (node, other) in [(&nodes[0], &nodes[2]), (&nodes[2], &nodes[0])] {
+        let refusals = node.transport.refusals();
+        let stands = refusals.iter().filter(|refusal| refusal.peer == other.id()).count();
+        assert_eq!(stands, 1, "guarantee 6: a refusal stands: {refusals:?}");
+    }
     deliver(&nodes[0], &nodes[1], &[poll(1), accept(1, value(10))]).await;
     deliver(&nodes[1], &nodes[0], &[poll(2), accept(2, value(10))]).await;
     close(nodes).await;
@@ -269,6 +275,13 @@ async fn refuses_a_wiped_node<T: Transport>(bind: &impl Bind<T>) {
     assert!(reason.contains("replace"), "guarantee 6: no remedy in {reason:?}");
     deliver(&nodes[0], &nodes[1], &[poll(3), pulled(3, value(10))]).await;
     wiped.transport.close().await;
+    let Node { transport, address, .. } = wiped;
+    drop(transport);
+    let (transport, address) = bind(Some(address)).await;
+    let restored = node(transport, identity(3), address);
+    restored.start(nodes.iter().map(Node::as_peer).collect()).await;
+    admitted(&nodes[0], &restored).await;
+    restored.transport.close().await;
     close(nodes).await;
 }
 

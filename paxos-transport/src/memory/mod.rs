@@ -23,7 +23,7 @@ use std::{
 use async_trait::async_trait;
 use paxos_core::{
     message::Message,
-    port::{Event, Transport, TransportError},
+    port::{Event, RefusedPeer, Transport, TransportError},
     types::{Identity, NodeId, Peer},
 };
 use tokio::time::Instant;
@@ -176,6 +176,10 @@ impl Transport for MemoryTransport {
         limit: usize,
     ) -> Poll<usize> {
         self.endpoint.inbox.poll_recv(cx, events, limit)
+    }
+
+    fn refusals(&self) -> Vec<RefusedPeer> {
+        self.endpoint.roster.get().map_or_else(Vec::new, Roster::refusals)
     }
 
     async fn close(&self) {

@@ -12,7 +12,7 @@ use std::{
 
 use paxos_core::types::NodeId;
 
-use crate::{inbox::Inbox, roster::Roster};
+use crate::{inbox::Inbox, refusals::Dialler, roster::Roster};
 
 /// What goes wrong on the way, for every link of a [`MemoryNetwork`]. The default: nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,12 +93,19 @@ impl Endpoint {
         };
         let (me, them) = (here.me(), roster.me());
         let admitted = roster.admit(me, wanted).and_then(|()| here.admit(them, me.node));
-        admitted.map_err(|refusal| {
-            let reason = refusal.to_string();
-            here.refuse(Some(them.node), &reason);
-            roster.refuse(Some(me.node), &reason);
-            Strangers
-        })
+        match admitted {
+            Ok(()) => {
+                here.welcome(wanted, Dialler::ThisNode);
+                roster.welcome(me.node, Dialler::Peer);
+                Ok(())
+            }
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                here.refuse(Some(wanted), Dialler::ThisNode, &reason);
+                roster.refuse(Some(me.node), Dialler::Peer, &reason);
+                Err(Strangers)
+            }
+        }
     }
 }
 

@@ -1,0 +1,126 @@
+//! Which peers are refused at present, or refuse this node, and what has been told of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use paxos_core::{port::RefusedPeer, types::NodeId};
+use tokio::time::Instant;
+
+/// How long the same refusal is not told again: who is refused keeps trying.
+pub(crate) const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Who has dialled when two nodes parted. Each has its own: a node may reach a peer that is refused
+/// whenever it dials itself, for an address that is wrong on one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Dialler {
+    ThisNode,
+    Peer,
+}
+
+/// A bounded number of refusals: two for each peer, and the last one of all strangers together.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    peers: BTreeMap<(NodeId, Dialler), Told>,
+    strangers: Option<Told>,
+}
+
+#[derive(Clone, Debug)]
+struct Told {
+    reason: String,
+    at: Instant,
+}
+
+impl Told {
+    fn is_recent(&self, reason: &str, now: Instant) -> bool {
+        self.reason == reason && now.duration_since(self.at) < REPEAT_INTERVAL
+    }
+}
+
+impl Refusals {
+    /// Takes note of a refusal and says whether it has to be told: the same one was not, just now.
+    pub(crate) fn add(&mut self, peer: Option<NodeId>, dialler: Dialler, reason: &str) -> bool {
+        let at = Instant::now();
+        let told = Told { reason: reason.to_owned(), at };
+        let Some(peer) = peer else {
+            let is_news = !self.strangers.as_ref().is_some_and(|last| last.is_recent(reason, at));
+            if is_news {
+                self.strangers = Some(told);
+            }
+            return is_news;
+        };
+        let recent = self.of(peer).find(|last| last.is_recent(reason, at)).cloned();
+        let is_news = recent.is_none();
+        self.peers.insert((peer, dialler), recent.unwrap_or(told));
+        is_news
+    }
+
+    /// Takes note that a peer was let in; says whether it was refused until now and is no longer.
+    pub(crate) fn remove(&mut self, peer: NodeId, dialler: Dialler) -> bool {
+        self.peers.remove(&(peer, dialler)).is_some() && self.of(peer).next().is_none()
+    }
+
+    /// Forgets those who are not among `peers`.
+    pub(crate) fn retain(&mut self, peers: impl Iterator<Item = NodeId>) {
+        let peers: BTreeSet<NodeId> = peers.collect();
+        self.peers.retain(|(peer, _), _| peers.contains(peer));
+    }
+
+    /// Each peer once: with what was found when this node dialled it, if it was refused then.
+    pub(crate) fn standing(&self) -> Vec<RefusedPeer> {
+        let mut standing: Vec<RefusedPeer> = Vec::new();
+        for ((peer, _), told) in &self.peers {
+            if standing.last().is_none_or(|last| last.peer != *peer) {
+                standing.push(RefusedPeer { peer: *peer, reason: told.reason.clone() });
+            }
+        }
+        standing
+    }
+
+    fn of(&self, peer: NodeId) -> impl Iterator<Item = &Told> {
+        self.peers.range((peer, Dialler::ThisNode)..=(peer, Dialler::Peer)).map(|(_, told)| told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: NodeId = NodeId(2);
+
+    fn standing(refusals: &Refusals) -> String {
+        let each = |refused: RefusedPeer| format!("{}: {}. ", refused.peer, refused.reason);
+        refusals.standing().into_iter().map(each).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_stands_until_both_directions_are_well() {
+        let mut refusals = Refusals::default();
+        assert!(refusals.add(Some(PEER), Dialler::Peer, "a"));
+        assert!(!refusals.add(Some(PEER), Dialler::ThisNode, "a"), "told already");
+        assert!(refusals.add(Some(PEER), Dialler::ThisNode, "b"), "another reason");
+        assert!(refusals.add(Some(NodeId(1)), Dialler::Peer, "c"));
+        assert_eq!(standing(&refusals), "1: c. 2: b. ", "what dialling has found comes first");
+        assert!(!refusals.remove(PEER, Dialler::ThisNode), "the other direction is refused");
+        assert_eq!(standing(&refusals), "1: c. 2: a. ");
+        assert!(refusals.remove(PEER, Dialler::Peer));
+        assert!(!refusals.remove(PEER, Dialler::Peer), "it was not refused");
+        refusals.retain([PEER].into_iter());
+        assert_eq!(standing(&refusals), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_refusal_is_told_once_in_an_interval() {
+        let mut refusals = Refusals::default();
+        for peer in [Some(PEER), None] {
+            assert!(refusals.add(peer, Dialler::Peer, "a"));
+            assert!(!refusals.add(peer, Dialler::Peer, "a"));
+        }
+        tokio::time::advance(REPEAT_INTERVAL).await;
+        for peer in [Some(PEER), None] {
+            assert!(refusals.add(peer, Dialler::Peer, "a"));
+            assert!(refusals.add(peer, Dialler::Peer, "b"));
+        }
+    }
+}
