@@ -54,6 +54,9 @@
 //! and its answer comes from the store of the member that took the request. A read asks the log
 //! only how far the store has to be, then reads the store; both work on every member.
 
+// `println!` and its like panic when nobody reads: what is said goes through `cli::console` or the log.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub(crate) mod api;
 pub(crate) mod backup;
 pub(crate) mod bbolt;

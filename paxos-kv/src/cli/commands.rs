@@ -1,28 +1,15 @@
 //! The client commands.
 
-use std::io::{ErrorKind, Write};
-
 use super::{
     arguments::{ClientOptions, DelArguments, GetArguments, Output, PutArguments},
     client::{Client, CommandError, describe},
+    console::{print, print_bytes},
     output,
     txn::TxnArguments,
 };
 use crate::proto::etcdserverpb::{MemberListRequest, StatusRequest, StatusResponse};
 
 type Done = Result<(), CommandError>;
-
-pub(super) fn print(text: &str) -> Done {
-    print_bytes(format!("{text}\n").as_bytes())
-}
-
-fn print_bytes(bytes: &[u8]) -> Done {
-    match std::io::stdout().lock().write_all(bytes) {
-        // Whoever reads has seen enough, as `head` does.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| CommandError::Io("write the result".to_owned(), error)),
-    }
-}
 
 pub(super) async fn get(options: &ClientOptions, arguments: &GetArguments) -> Done {
     let client = Client::connect(options).await?;

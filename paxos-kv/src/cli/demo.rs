@@ -18,11 +18,12 @@ use futures::{
 use paxos_core::{node::Leadership, types::Ballot};
 use serde::{Deserialize, Serialize};
 use tokio_stream::wrappers::WatchStream;
-use tracing_subscriber::EnvFilter;
 
 use super::{
     client::CommandError,
-    serve::{Signals, log_to_stderr, runtime},
+    console::{nobody_listens, say},
+    log,
+    process::{self, Ending, Signals},
 };
 use crate::server::{
     Server, ServerError,
@@ -58,18 +59,18 @@ struct Ports {
 
 /// Runs the cluster until a signal ends it.
 pub(super) fn run(arguments: DemoArguments) -> Result<(), CommandError> {
-    let filter = EnvFilter::try_new(&arguments.log_level).map_err(|_| ConfigError::Value {
+    let filter = log::filter(&arguments.log_level).ok_or_else(|| ConfigError::Value {
         setting: "--log-level".to_owned(),
-        value: arguments.log_level,
+        value: arguments.log_level.clone(),
         expected: "off, info, debug or a filter".to_owned(),
     })?;
-    log_to_stderr(filter);
-    runtime()?.block_on(demo(&arguments.data_dir))
+    let _log = log::start(filter)?;
+    process::run(demo(&arguments.data_dir))
 }
 
-async fn demo(directory: &Path) -> Result<(), CommandError> {
+async fn demo(directory: &Path) -> Result<Ending, CommandError> {
     let mut signals = Signals::new()?;
-    println!("three members are starting in this process");
+    say("three members are starting in this process");
     let ports = free_ports(&read_ports(directory))
         .map_err(|error| CommandError::Io("find free ports on 127.0.0.1".to_owned(), error))?;
     let configs = configs(directory, &ports)?;
@@ -79,14 +80,19 @@ async fn demo(directory: &Path) -> Result<(), CommandError> {
     let outcome = tokio::select! {
         outcome = watch(&servers, &cluster, directory) => outcome,
         _ = signals.next() => Ok(()),
+        () = nobody_listens() => Ok(()),
     };
-    println!("stopping");
-    tokio::select! {
-        stopped = try_join_all(servers.iter().map(Server::shutdown)) => { stopped?; }
-        _ = signals.next() => {}
-    }
-    println!("the data is kept in {}; run the demo again to go on with it", directory.display());
-    Ok(outcome?)
+    say("stopping");
+    let ending = tokio::select! {
+        stopped = try_join_all(servers.iter().map(Server::shutdown)) => {
+            stopped?;
+            Ending::Orderly
+        }
+        _ = signals.next() => Ending::AtOnce,
+    };
+    let directory = directory.display();
+    say(&format!("the data is kept in {directory}; run the demo again to go on with it"));
+    Ok(outcome.map(|()| ending)?)
 }
 
 /// Shows who leads, until a member fails.
@@ -112,9 +118,9 @@ async fn watch(
         }
         let first = latest == Ballot::ZERO;
         latest = ballot;
-        println!("{} leads, by ballot {}", cluster.name_of(leader), ballot.round);
+        say(&format!("{} leads, by ballot {}", cluster.name_of(leader), ballot.round));
         if first {
-            println!("{}", introduction(servers, directory));
+            say(&introduction(servers, directory));
         }
     }
 }

@@ -6,8 +6,11 @@
 mod arguments;
 mod client;
 mod commands;
+mod console;
 mod demo;
+mod log;
 mod output;
+mod process;
 mod serve;
 mod snapshot;
 mod txn;
@@ -111,7 +114,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("paxos-kv: {error}");
+            console::complain(&format!("paxos-kv: {error}"));
             ExitCode::FAILURE
         }
     }

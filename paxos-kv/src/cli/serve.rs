@@ -1,12 +1,14 @@
 //! `serve`: a flag for every setting of the table, and a server that runs until it is told to stop.
 
-use std::{collections::BTreeMap, io::IsTerminal};
+use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-use super::client::CommandError;
+use super::{
+    client::CommandError,
+    log::{self, Log},
+    process::{self, Ending, Signals},
+};
 use crate::server::{
     Server,
     config::{ConfigError, Given, SETTINGS, ServerConfig, Setting},
@@ -32,12 +34,12 @@ pub(super) struct ServeArguments {
 /// Runs a server until a signal ends it.
 pub(super) fn run(arguments: ServeArguments) -> Result<(), CommandError> {
     let given = Given::gather(arguments.flags, environment())?;
-    start_log(&given)?;
+    let _log = start_log(&given)?;
     for line in given.without_effect() {
         tracing::warn!("{line}");
     }
     let config = ServerConfig::from_given(&given)?;
-    runtime()?.block_on(serve(config))
+    process::run(serve(config))
 }
 
 /// The environment, without what is no text: none of it can be a setting.
@@ -46,59 +48,24 @@ fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// A runtime with a thread per core.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CommandError::Io("start the runtime".to_owned(), error))
-}
-
-async fn serve(config: ServerConfig) -> Result<(), CommandError> {
+async fn serve(config: ServerConfig) -> Result<Ending, CommandError> {
     let mut signals = Signals::new()?;
     let server = tokio::select! {
         server = Server::start(config) => server?,
-        _ = signals.next() => return Ok(()),
+        _ = signals.next() => return Ok(Ending::Orderly),
     };
     tokio::select! {
-        stopped = server.stopped() => return Ok(stopped?),
+        stopped = server.stopped() => return Ok(stopped.map(|()| Ending::Orderly)?),
         name = signals.next() => tracing::info!(signal = name, "stopping"),
     }
     tokio::select! {
-        stopped = server.shutdown() => Ok(stopped?),
-        // Whoever asks twice does not want to wait; what is acknowledged is on disk anyway.
-        _ = signals.next() => Ok(()),
+        stopped = server.shutdown() => Ok(stopped.map(|()| Ending::Orderly)?),
+        // Whoever asks twice does not want to wait.
+        _ = signals.next() => Ok(Ending::AtOnce),
     }
 }
 
-/// The signals that end a server.
-pub(super) struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    /// From now on they are reported here.
-    pub(super) fn new() -> Result<Signals, CommandError> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| CommandError::Io("listen for signals".to_owned(), error))
-        };
-        Ok(Signals {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    /// The name of the next one. Cancel safe.
-    pub(super) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
-}
-
-fn start_log(given: &Given) -> Result<(), ConfigError> {
+fn start_log(given: &Given) -> Result<Log, CommandError> {
     let level = given.text("log-level").unwrap_or("info");
     let directives = match level {
         // The server says itself who leads, by name.
@@ -107,22 +74,12 @@ fn start_log(given: &Given) -> Result<(), ConfigError> {
         "panic" | "fatal" | "dpanic" => "error",
         level => level,
     };
-    let filter = EnvFilter::try_new(directives).map_err(|_| ConfigError::Value {
+    let filter = log::filter(directives).ok_or_else(|| ConfigError::Value {
         setting: given.named("log-level").to_string(),
         value: level.to_owned(),
         expected: "debug, info, warn, error or a filter like info,paxos_core=debug".to_owned(),
     })?;
-    log_to_stderr(filter);
-    Ok(())
-}
-
-/// Logs what passes the filter; coloured if somebody looks on.
-pub(super) fn log_to_stderr(filter: EnvFilter) {
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    log::start(filter)
 }
 
 fn argument(setting: &'static Setting) -> Arg {

@@ -20,7 +20,7 @@ use tonic::{Status, Streaming};
 use super::{
     arguments::{ClientOptions, Output},
     client::{Client, CommandError},
-    commands::print,
+    console::{complain, print},
     output,
 };
 use crate::{
@@ -152,7 +152,7 @@ async fn receive(
         held.drain(..known);
         if told.elapsed() >= PROGRESS_INTERVAL {
             let all = output::size_of(bytes.saturating_add(remaining_bytes));
-            eprintln!("{} of {all} are here", output::size_of(bytes));
+            complain(&format!("{} of {all} are here", output::size_of(bytes)));
             told = Instant::now();
         }
     }
@@ -243,11 +243,13 @@ async fn restore(arguments: RestoreArguments) -> Done {
     let restored = restore.run().await?;
     if restored.without_lease > 0 {
         let count = restored.without_lease;
-        eprintln!("{count} values had a lease, which is not taken over: they stay until deleted");
+        complain(&format!(
+            "{count} values had a lease, which is not taken over: they stay until deleted"
+        ));
     }
     if restored.users_and_roles > 0 {
         let count = restored.users_and_roles;
-        eprintln!("{count} users and roles are not taken over: the new cluster has none");
+        complain(&format!("{count} users and roles are not taken over: the new cluster has none"));
     }
     let Restore { name, data_dir, cluster, .. } = restore;
     let (shown, revision) = (data_dir.display(), restored.revision);
