@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use paxos_kv::{
     proto::etcdserverpb::{
-        AlarmRequest, CompactionRequest, DefragmentRequest, MemberListRequest, PutRequest,
+        AlarmRequest, CompactionRequest, Compare, DefragmentRequest, MemberListRequest, PutRequest,
         RangeRequest, RequestOp, SnapshotRequest, StatusRequest, TxnRequest,
         cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
         request_op,
@@ -258,14 +258,35 @@ async fn without_a_quorum_clients_are_told() {
     let local = cluster.kv(0).range(serializable.clone()).await.expect("it is served locally");
     assert_eq!(local.into_inner().kvs[0].value, "v");
 
-    let mut wants_leader = Request::new(serializable);
+    let read = |range| RequestOp { request: Some(request_op::Request::RequestRange(range)) };
+    let txn = |success| TxnRequest { success, ..TxnRequest::default() };
+    let local = cluster.kv(0).txn(txn(vec![read(serializable.clone())])).await;
+    assert_eq!(local.expect("it is served locally").into_inner().responses.len(), 1);
+
+    let mut wants_leader = Request::new(serializable.clone());
     wants_leader.metadata_mut().insert("hasleader", "true".parse().expect("a value"));
     let refused = cluster.kv(0).range(wants_leader).await.expect_err("there is no leader");
     assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "etcdserver: no leader"));
 
+    // What is about conditions alone, or has one read that must be up to date, is not served locally.
+    let condition = Compare { key: "k".into(), ..Compare::default() };
+    let conditions = TxnRequest { compare: vec![condition], ..TxnRequest::default() };
+    let within = |txn| RequestOp { request: Some(request_op::Request::RequestTxn(txn)) };
+    let undemanding = read(serializable);
+    let demanding = [
+        conditions.clone(),
+        txn(vec![undemanding.clone(), within(conditions)]),
+        txn(vec![within(txn(vec![undemanding, read(range("k"))]))]),
+    ];
+    let demanding = demanding.map(|txn| {
+        let mut kv = cluster.kv(0);
+        async move { kv.txn(txn).await.map(drop) }
+    });
+
     let (mut reader, mut writer) = (cluster.kv(0), cluster.kv(0));
-    let (read, written) = tokio::join!(reader.range(range("k")), writer.put(put("k", "w")));
-    for refused in [read.map(drop), written.map(drop)] {
+    let (read, written, txns) =
+        tokio::join!(reader.range(range("k")), writer.put(put("k", "w")), join_all(demanding));
+    for refused in [read.map(drop), written.map(drop)].into_iter().chain(txns) {
         let refused = refused.expect_err("there is no quorum");
         assert_eq!(refused.code(), Code::Unavailable);
         assert_eq!(refused.message(), "etcdserver: request timed out");

@@ -146,7 +146,7 @@ impl<S: StateMachine> Applier<S> {
     ///
     /// # Errors
     ///
-    /// If the state machine panics, breaks its contract or cannot take over a state.
+    /// If the state machine fails, panics, breaks its contract or cannot take over a state.
     pub(super) fn work(
         &mut self,
         work: &mut Work<S>,
@@ -194,8 +194,16 @@ impl<S: StateMachine> Applier<S> {
 
     /// Makes a state on disk durable.
     pub(super) fn flush(&mut self) -> Result<(), NodeError> {
-        catch_unwind(AssertUnwindSafe(|| self.state_machine.flush()))
-            .map_err(|panic| panicked("state machine", panic))
+        let flushed = catch_unwind(AssertUnwindSafe(|| {
+            self.state_machine.flush();
+            self.check()
+        }));
+        flushed.unwrap_or_else(|panic| Err(panicked("state machine", panic)))
+    }
+
+    /// Whether the state machine can go on.
+    fn check(&self) -> Result<(), NodeError> {
+        self.state_machine.failure().map_or(Ok(()), |reason| Err(NodeError::StateMachine(reason)))
     }
 
     fn apply(&mut self, delivery: &Delivery) -> Result<Option<Responses<S::Response>>, NodeError> {
@@ -210,6 +218,7 @@ impl<S: StateMachine> Applier<S> {
         let count = commands.len();
         let given =
             if commands.is_empty() { Vec::new() } else { self.state_machine.apply(slot, commands) };
+        self.check()?;
         if given.len() != count {
             let responses = given.len();
             return Err(NodeError::Responses { slot, commands: count, responses });

@@ -60,6 +60,9 @@ pub enum NodeError {
         /// The slot.
         slot: Slot,
     },
+    /// The state machine cannot go on.
+    #[error("the state machine cannot go on: {0}")]
+    StateMachine(String),
     /// The state machine's state cannot be read.
     #[error("the state machine's snapshot cannot be read: {0}")]
     Snapshot(String),

@@ -64,6 +64,14 @@ pub trait StateMachine: Send + 'static {
     /// Called once before a graceful stop, after the last `apply`: a state on disk is made durable,
     /// so that the next start replays nothing.
     fn flush(&mut self) {}
+
+    /// Why this state machine cannot go on, if so it is: its disk has failed, say, or what is there is
+    /// damaged. It is asked behind every [`apply`](StateMachine::apply), which may then have returned
+    /// nothing, and behind [`flush`](StateMachine::flush). The node stops with this text, and nobody is
+    /// told anything of that slot. One in memory has no such reason.
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How a command becomes bytes. Implemented for everything that implements serde's traits.

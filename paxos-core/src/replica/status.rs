@@ -52,6 +52,8 @@ pub struct Status {
     pub queued: usize,
     /// So much waits for its disk that it takes nothing more until half of that is written.
     pub is_disk_behind: bool,
+    /// Its disk is full: it takes nothing until there is room.
+    pub is_disk_full: bool,
     /// The others, as far as a leader knows them; empty on a follower.
     pub peers: Vec<PeerStatus>,
 }
@@ -104,6 +106,7 @@ impl<W> Replica<W> {
             outstanding: 0,
             queued: 0,
             is_disk_behind: false,
+            is_disk_full: false,
             peers: Vec::new(),
         };
         self.update_status(&mut status, now);
@@ -140,5 +143,6 @@ impl<W> Replica<W> {
         status.outstanding = self.origin.open();
         status.queued = self.queue.len();
         status.is_disk_behind = self.out.backlog().is_behind();
+        status.is_disk_full = self.disk_full;
     }
 }

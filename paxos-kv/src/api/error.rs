@@ -27,6 +27,10 @@ pub(super) fn too_many_requests() -> Status {
     Status::new(Code::Unknown, "etcdserver: too many requests")
 }
 
+pub(super) fn no_space() -> Status {
+    Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
+}
+
 pub(super) fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")
 }
@@ -36,9 +40,7 @@ pub(super) fn propose_status(error: &ProposeError) -> Status {
     match error {
         ProposeError::Busy => too_many_requests(),
         ProposeError::TooLarge => request_too_large(),
-        ProposeError::DiskFull => {
-            Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
-        }
+        ProposeError::DiskFull => no_space(),
         // The node names its requests itself, so an id that is refused is one whose session was
         // forgotten while the request was under way: its outcome is unknown, as after a timeout.
         ProposeError::UnknownOutcome

@@ -6,12 +6,15 @@
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Context, error::propose_status};
+use super::{
+    Context,
+    error::{no_space, propose_status},
+};
 use crate::{
     proto::etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
         PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
-        kv_server::Kv, request_op,
+        kv_server::Kv,
     },
     store::{self, Command, validate},
 };
@@ -26,9 +29,13 @@ impl KvService {
         KvService { context }
     }
 
-    /// Replicates a command and waits for what it did.
+    /// Replicates a command and waits for what it did. A member whose disk is full takes none: its tables
+    /// could not follow.
     async fn propose(&self, command: Command) -> Result<store::Response, Status> {
         command.validate(self.context.limits())?;
+        if self.context.lacks_room() {
+            return Err(no_space());
+        }
         let result = self.context.node().propose(command).await;
         Ok(result.map_err(|error| propose_status(&error))??)
     }
@@ -92,7 +99,7 @@ impl Kv for KvService {
         let request = request.into_inner();
         validate::txn(&request, self.context.limits())?;
         let mut response = if validate::is_read_only(&request) {
-            if !is_serializable(&request) {
+            if !validate::is_serializable(&request) {
                 self.context.linearize().await?;
             }
             self.context.read(move |reader| reader.txn(&request)).await?
@@ -118,13 +125,4 @@ impl Kv for KvService {
         self.complete(&mut response.header);
         Ok(Response::new(response))
     }
-}
-
-/// Whether every read of a transaction without writes may be stale.
-fn is_serializable(request: &TxnRequest) -> bool {
-    request.success.iter().chain(&request.failure).all(|operation| match &operation.request {
-        Some(request_op::Request::RequestRange(range)) => range.serializable,
-        Some(request_op::Request::RequestTxn(txn)) => is_serializable(txn),
-        _ => false,
-    })
 }

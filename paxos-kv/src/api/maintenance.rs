@@ -7,8 +7,9 @@ use super::{
     snapshot::{Backups, Pieces},
 };
 use crate::proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, SnapshotRequest,
-    StatusRequest, StatusResponse, alarm_request::AlarmAction, maintenance_server::Maintenance,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
+    SnapshotRequest, StatusRequest, StatusResponse, alarm_request::AlarmAction,
+    maintenance_server::Maintenance,
 };
 
 /// See the module.
@@ -21,6 +22,13 @@ impl MaintenanceService {
     pub(super) fn new(context: Context) -> MaintenanceService {
         MaintenanceService { context, backups: Backups::new() }
     }
+
+    /// What is wrong with this member and needs an operator.
+    fn alarms(&self) -> Vec<AlarmMember> {
+        let member_id = self.context.node().identity().node.0;
+        let no_space = AlarmMember { member_id, alarm: AlarmType::Nospace.into() };
+        self.context.lacks_room().then_some(no_space).into_iter().collect()
+    }
 }
 
 #[async_trait]
@@ -32,10 +40,10 @@ impl Maintenance for MaintenanceService {
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
         match AlarmAction::try_from(request.into_inner().action) {
-            // No alarm is ever raised, so there is none to list or to clear.
+            // An alarm lasts as long as its reason: it clears itself, and nobody else can.
             Ok(AlarmAction::Get | AlarmAction::Deactivate) => {
                 let header = Some(self.context.header(self.context.reader().revision()));
-                Ok(Response::new(AlarmResponse { header, alarms: Vec::new() }))
+                Ok(Response::new(AlarmResponse { header, alarms: self.alarms() }))
             }
             Ok(AlarmAction::Activate) => {
                 Err(Status::unimplemented("etcdserver: alarms cannot be raised by clients"))
@@ -51,10 +59,14 @@ impl Maintenance for MaintenanceService {
         let reader = self.context.reader();
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let status = self.context.node().status();
-        let errors = match status.leader {
+        let mut errors = match status.leader {
             Some(_) => Vec::new(),
             None => vec!["etcdserver: no leader".to_owned()],
         };
+        errors.extend(self.alarms().iter().map(|alarm| {
+            // In etcd's words, blank included.
+            format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name())
+        }));
         Ok(Response::new(StatusResponse {
             header: Some(self.context.header(reader.revision())),
             version: API_VERSION.to_owned(),

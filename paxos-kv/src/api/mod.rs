@@ -23,7 +23,7 @@ use crate::{
         maintenance_server::MaintenanceServer,
     },
     server::config::ClusterMap,
-    store::{KvError, Reader, RequestLimits, Store},
+    store::{KvError, Monitor, Reader, RequestLimits, Store},
 };
 
 /// The version of etcd whose API this is. Clients parse it.
@@ -44,6 +44,7 @@ pub(crate) struct Context {
 struct Shared {
     node: Node<Store>,
     reader: Reader,
+    store: Monitor,
     cluster: ClusterMap,
     limits: RequestLimits,
 }
@@ -52,10 +53,11 @@ impl Context {
     pub(crate) fn new(
         node: Node<Store>,
         reader: Reader,
+        store: Monitor,
         cluster: ClusterMap,
         limits: RequestLimits,
     ) -> Context {
-        Context { shared: Arc::new(Shared { node, reader, cluster, limits }) }
+        Context { shared: Arc::new(Shared { node, reader, store, cluster, limits }) }
     }
 
     pub(crate) fn node(&self) -> &Node<Store> {
@@ -82,6 +84,11 @@ impl Context {
 
     pub(crate) fn has_leader(&self) -> bool {
         self.leader().is_some()
+    }
+
+    /// Whether a disk of this member is full, that of the log or that of the state.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.shared.store.lacks_room() || self.shared.node.status().is_disk_full
     }
 
     /// Returns once this member has applied everything that was acknowledged before.

@@ -40,10 +40,11 @@ struct HealthQuery {
     serializable: String,
 }
 
-/// Whether requests can be served: with a quorum, or with `?serializable=true` by this member
-/// alone.
+/// Whether requests can be served, writes included: with a quorum, or with `?serializable=true` by this
+/// member alone.
 async fn health(State(context): State<Context>, Query(query): Query<HealthQuery>) -> Response {
     let checked = match query.serializable.as_str() {
+        _ if context.lacks_room() => Err("ALARM NOSPACE".to_owned()),
         "true" => serializable_read(&context).await,
         _ if !context.has_leader() => Err("RAFT NO LEADER".to_owned()),
         _ => linearizable_read(&context).await,

@@ -20,7 +20,7 @@ use self::{
 };
 use crate::{
     api::{self, Context},
-    store::Store,
+    store::{Monitor, Store},
 };
 
 pub use crate::backup::{BackupError, BackupStatus};
@@ -33,6 +33,7 @@ pub use restore::{Restore, RestoreError, Restored};
 /// clients off and shuts down in the background.
 pub struct Server {
     node: Node<Store>,
+    store: Monitor,
     acceptor: Acceptor,
     client_urls: Vec<Url>,
 }
@@ -52,8 +53,9 @@ impl Server {
             listeners.push((listener::bind(url).await?, url.clone()));
         }
         let client_urls = listeners.iter().map(bound_url).collect::<Result<Vec<_>, _>>()?;
-        let (node, reader) = node::start(&config).await?;
-        let context = Context::new(node.clone(), reader, config.cluster.clone(), config.limits);
+        let (node, reader, store) = node::start(&config).await?;
+        let (cluster, limits) = (config.cluster.clone(), config.limits);
+        let context = Context::new(node.clone(), reader, store.clone(), cluster, limits);
         let router = api::routes(&context)
             .await
             .merge(http::routes(context.clone()))
@@ -80,7 +82,7 @@ impl Server {
         );
         // Only now, so that the two lines always come in this order.
         tokio::spawn(log_leadership(node.clone(), config.clone()));
-        Ok(Server { node, acceptor, client_urls })
+        Ok(Server { node, store, acceptor, client_urls })
     }
 
     /// Where clients are served, with the ports that the system has chosen.
@@ -109,24 +111,30 @@ impl Server {
     /// If the node had failed, or fails on the way.
     pub async fn shutdown(&self) -> Result<(), ServerError> {
         self.acceptor.stop().await;
+        self.store.stop_waiting();
         self.node.shutdown().await?;
         tracing::info!("stopped");
         Ok(())
     }
 
-    /// Returns when the node has stopped.
+    /// Returns when the node has stopped, or is of no more use because its state is not.
     ///
     /// # Errors
     ///
     /// The reason, unless it was shut down.
     pub async fn stopped(&self) -> Result<(), ServerError> {
-        Ok(self.node.stopped().await?)
+        tokio::select! {
+            biased;
+            error = self.store.failed() => Err(error.into()),
+            stopped = self.node.stopped() => Ok(stopped?),
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.acceptor.abort();
+        self.store.stop_waiting();
     }
 }
 

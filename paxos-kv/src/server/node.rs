@@ -14,13 +14,15 @@ use super::{
     ServerError,
     config::{PeerTls, PeerTransport, ServerConfig, StorageKind},
 };
-use crate::store::{Backend, Owner, Reader, Store};
+use crate::store::{Backend, Monitor, Owner, Reader, Store};
 
 /// The database of the state in the data directory.
 pub(super) const STATE_FILE: &str = "state.redb";
 
-/// Starts the node of a member; the second part reads its state.
-pub(super) async fn start(config: &ServerConfig) -> Result<(Node<Store>, Reader), ServerError> {
+/// Starts the node of a member; the other parts read its state and tell how that does.
+pub(super) async fn start(
+    config: &ServerConfig,
+) -> Result<(Node<Store>, Reader, Monitor), ServerError> {
     let member = config.cluster.named(&config.name).ok_or_else(|| {
         super::config::ConfigError::InitialCluster(format!(
             "there is no member of the name {:?}",
@@ -34,7 +36,7 @@ pub(super) async fn start(config: &ServerConfig) -> Result<(Node<Store>, Reader)
     let membership = Membership::new(voters)?;
     let owner = Owner { cluster: config.cluster.id(), member: member.id };
     let (storage, store) = open(config, owner)?;
-    let reader = store.reader();
+    let (reader, monitor) = (store.reader(), store.monitor());
     let transport = transport(config).await?;
     let node = Node::builder(member.id, membership)
         .cluster_id(config.cluster.id())
@@ -50,7 +52,7 @@ pub(super) async fn start(config: &ServerConfig) -> Result<(Node<Store>, Reader)
         })
         .start(store)
         .await?;
-    Ok((node, reader))
+    Ok((node, reader, monitor))
 }
 
 /// Opens log and state, in files of their own so that commits of the one never wait for the other.

@@ -28,6 +28,7 @@ use redb::{
 
 use super::{
     Backend, Head, MemberAttributes, StoreError,
+    failure::Failure,
     layer::Changes,
     patient::{Patient, Room},
     version::{self, Position, Version},
@@ -71,6 +72,8 @@ pub(super) struct Disk {
     path: String,
     /// Whether it has room.
     pub(super) room: Arc<Room>,
+    /// Why it cannot be used any more.
+    pub(super) failure: Failure,
 }
 
 /// How far the tables go.
@@ -113,7 +116,8 @@ impl Disk {
             .create_with_backend(Patient { inner, path: path.clone(), room: room.clone() })
             .map_err(|error| StoreError::of(&path, error))?;
         let (file, owner) = file.unzip();
-        let disk = Disk { database, file, owner, is_named: false.into(), path, room };
+        let (is_named, failure) = (false.into(), Failure::none());
+        let disk = Disk { database, file, owner, is_named, path, room, failure };
         disk.initialise()?;
         // Whoever starts a server wants to be told that there is no room; later it can wait.
         disk.room.wait();

@@ -3,8 +3,11 @@
 //!
 //! A layer is frozen between two slots, never within one, so that the tables always hold whole
 //! slots. At most one layer is frozen at a time; when the active one has grown to twice its measure
-//! meanwhile, applying waits. A full disk makes the thread wait for room; what is applied meanwhile
-//! stays in memory and the log, as far as there is place, and then the store fails.
+//! meanwhile, applying waits.
+//!
+//! A full disk makes the thread wait for room, and what is applied meanwhile stays in memory and the log.
+//! There is place for what was under way when the disk was found full, so that reads are not held up by
+//! it; beyond that applying waits, for as long as it takes, or until the store is about to end.
 //!
 //! A state that is put in place of another is written by whoever brings it, while the thread rests.
 
@@ -16,18 +19,21 @@ use std::{
     time::Duration,
 };
 
-use paxos_core::types::Slot;
+use paxos_core::{limits::OUTSTANDING_BYTES_MAX, types::Slot};
 
 use super::{
-    Backend, Head, Reader, StoreError,
+    Backend, Head, Monitor, Reader, StoreError,
     disk::{Disk, Extent, Snapshot},
     layer::Layer,
     version::Position,
     view::View,
 };
 
-/// How often those who wait for the thread look whether it lacks room.
+/// How often those who wait for the thread look whether it lacks room, or is no more.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Memory of the active layer for what is under way when the disk is found full: what a member's clients may
+/// have proposed without an answer.
+const UNDER_WAY_BYTES: usize = OUTSTANDING_BYTES_MAX;
 
 /// When a layer is full.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +87,8 @@ struct Progress {
     busy: bool,
     /// Somebody else writes: the thread leaves the tables alone.
     paused: bool,
-    /// Why nothing more will be written.
-    failed: Option<StoreError>,
+    /// The end is near: nobody waits for room.
+    ending: bool,
 }
 
 impl Progress {
@@ -94,10 +100,6 @@ impl Progress {
         let start = self.clean.filter(|(target, _)| *target == compacted);
         let start = start.map_or(Position::default(), |(_, position)| position);
         (self.extent.cleaned < compacted).then_some(Work::Clean(self.extent, start))
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        self.failed.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -124,7 +126,7 @@ impl Shared {
             clean: None,
             busy: false,
             paused: false,
-            failed: None,
+            ending: false,
         };
         let inner = Arc::new(Inner {
             disk,
@@ -150,6 +152,15 @@ impl Shared {
         Reader { inner: self.inner.clone() }
     }
 
+    pub(super) fn monitor(&self) -> Monitor {
+        Monitor { inner: self.inner.clone() }
+    }
+
+    /// Why nothing more will be applied.
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        self.inner.disk.failure.get()
+    }
+
     /// Runs the commands of a slot on the newest view and publishes the head they leave.
     pub(super) fn apply<R>(
         &self,
@@ -157,7 +168,7 @@ impl Shared {
         commands: impl FnOnce(&View, &mut Head) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
         let inner = &*self.inner;
-        inner.wait_for_room()?;
+        inner.wait_for_place()?;
         let applying = inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let (view, before) = {
             let published = inner.published.read().unwrap_or_else(PoisonError::into_inner);
@@ -197,7 +208,11 @@ impl Shared {
         while progress.extent.head.applied < target || disk.lacks_owner(target) {
             progress.wanted = true;
             self.inner.work.notify_one();
-            progress = self.inner.wait_for_progress(progress)?;
+            self.inner.disk.failure.check()?;
+            if disk.room.is_lacking() {
+                return Err(disk.full());
+            }
+            progress = self.inner.wait_for_progress(progress);
         }
         Ok(())
     }
@@ -221,7 +236,7 @@ impl Shared {
         let compacted = self.reader().compacted_revision();
         let progress = self.inner.lock_progress();
         let waited = self.inner.progressed.wait_while(progress, |progress| {
-            progress.failed.is_none() && progress.extent.cleaned < compacted
+            self.failure().is_none() && progress.extent.cleaned < compacted
         });
         drop(waited.expect("the thread does not panic"));
     }
@@ -245,37 +260,44 @@ impl Inner {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for_room(&self) -> Result<(), StoreError> {
+    /// Waits until there is place in memory for another slot.
+    fn wait_for_place(&self) -> Result<(), StoreError> {
         let mut progress = self.lock_progress();
         loop {
-            progress.check()?;
-            let room = {
-                let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
-                published.view.frozen.is_none()
-                    || published.view.active.bytes() < 2 * self.limits.layer_bytes
-            };
-            if room {
+            self.disk.failure.check()?;
+            // What is left to do at the end has its own bound.
+            if progress.ending || self.has_place() {
                 return Ok(());
             }
-            progress = self.wait_for_progress(progress)?;
+            progress = self.wait_for_progress(progress);
         }
     }
 
-    /// Returns when the thread may have got on.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot: the store has failed, or the disk is full.
+    fn has_place(&self) -> bool {
+        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let under_way = if self.disk.room.is_lacking() { UNDER_WAY_BYTES } else { 0 };
+        published.view.frozen.is_none()
+            || published.view.active.bytes() < 2 * self.limits.layer_bytes + under_way
+    }
+
+    /// Returns when the thread may have got on, or may never again.
     fn wait_for_progress<'a>(
         &self,
         progress: MutexGuard<'a, Progress>,
-    ) -> Result<MutexGuard<'a, Progress>, StoreError> {
-        progress.check()?;
-        if self.disk.room.is_lacking() {
-            return Err(self.disk.full());
-        }
+    ) -> MutexGuard<'a, Progress> {
         let waited = self.progressed.wait_timeout(progress, LOOK_INTERVAL);
-        Ok(waited.unwrap_or_else(PoisonError::into_inner).0)
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// From now on nobody waits for room.
+    pub(super) fn stop_waiting(&self) {
+        let mut progress = self.lock_progress();
+        progress.ending = true;
+        // The thread's own writes may wait on: nobody waits for them. A failed one would fail the store.
+        if progress.paused {
+            self.disk.room.give_up();
+        }
+        self.progressed.notify_all();
     }
 
     fn want_flush_if(&self, due: impl FnOnce(Slot) -> bool) {
@@ -302,8 +324,7 @@ impl Inner {
 
     /// Lets everybody know that the store is of no more use.
     fn fail(&self, error: StoreError) {
-        tracing::error!(%error, "the store failed");
-        self.lock_progress().failed.get_or_insert(error);
+        self.disk.failure.note(error);
         self.progressed.notify_all();
     }
 }
@@ -343,7 +364,7 @@ impl Flusher {
     fn next_work(&self) -> Work {
         let mut progress = self.inner.lock_progress();
         loop {
-            if progress.stopping || progress.failed.is_some() {
+            if progress.stopping || self.inner.disk.failure.get().is_some() {
                 return Work::Stop;
             }
             if !progress.paused

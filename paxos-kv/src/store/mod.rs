@@ -32,9 +32,11 @@ mod corpus;
 mod disk;
 mod error;
 pub(crate) mod export;
+mod failure;
 mod flusher;
 pub(crate) mod import;
 mod layer;
+mod monitor;
 mod patient;
 mod read;
 mod reader;
@@ -57,6 +59,7 @@ use paxos_core::{
 pub use command::{Command, MemberAttributes, Response};
 pub use disk::Owner;
 pub use error::{KvError, StoreError};
+pub use monitor::Monitor;
 pub use reader::Reader;
 pub use snapshot::StoreSnapshot;
 pub use validate::{RequestLimits, is_read_only};
@@ -115,6 +118,12 @@ impl Store {
     pub fn reader(&self) -> Reader {
         self.shared.reader()
     }
+
+    /// A handle that tells how the store does, and hurries it at the end.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        self.shared.monitor()
+    }
 }
 
 impl StateMachine for Store {
@@ -122,15 +131,14 @@ impl StateMachine for Store {
     type Response = Result<Response, KvError>;
     type Snapshot = StoreSnapshot;
 
-    /// # Panics
-    ///
-    /// If the tables cannot be read or written: going on would answer otherwise than the other
-    /// nodes. The text names the file and the remedy.
+    /// Waits while a full disk leaves no place for more. Of a store that has failed nothing comes: to go on
+    /// would be to answer otherwise than the other nodes.
     fn apply(&mut self, slot: Slot, commands: Vec<Command>) -> Vec<Self::Response> {
         let answers = self.shared.apply(slot, |view, head| {
             commands.into_iter().map(|command| write::execute(view, head, command)).collect()
         });
-        answers.unwrap_or_else(|error: StoreError| panic!("cannot apply slot {slot}: {error}"))
+        // The reason is told by `failure`.
+        answers.unwrap_or_default()
     }
 
     /// Brings what has gathered in memory into the tables first, which takes as long as a
@@ -153,17 +161,15 @@ impl StateMachine for Store {
         Some(self.shared.durable())
     }
 
-    /// # Panics
-    ///
-    /// If the tables cannot be written, unless for lack of room: then the next start takes what is
-    /// missing from the log. The text names the file and the remedy.
+    /// If there is no room, the next start takes what is missing from the log.
     fn flush(&mut self) {
-        match self.shared.flush() {
-            Ok(()) => {}
-            Err(error @ StoreError::Full { .. }) => {
-                tracing::warn!(%error, "the next start replays what is not in the tables");
-            }
-            Err(error) => panic!("cannot flush: {error}"),
+        if let Err(error @ StoreError::Full { .. }) = self.shared.flush() {
+            tracing::warn!(%error, "the next start replays what is not in the tables");
         }
+    }
+
+    /// The tables cannot be read or written. The text names the file and the remedy.
+    fn failure(&self) -> Option<String> {
+        self.shared.failure().map(|error| error.to_string())
     }
 }

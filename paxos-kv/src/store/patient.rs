@@ -161,10 +161,14 @@ pub(super) mod tests {
     pub(in crate::store) struct Small {
         inner: Arc<InMemoryBackend>,
         pub(in crate::store) is_full: Arc<AtomicBool>,
+        pub(in crate::store) is_broken: Arc<AtomicBool>,
     }
 
     impl Small {
         fn check(&self) -> io::Result<()> {
+            if self.is_broken.load(Ordering::SeqCst) {
+                return Err(io::Error::other("it is broken"));
+            }
             match self.is_full.load(Ordering::SeqCst) {
                 true => Err(io::ErrorKind::StorageFull.into()),
                 false => Ok(()),
@@ -182,6 +186,7 @@ pub(super) mod tests {
         }
 
         fn set_len(&self, len: u64) -> io::Result<()> {
+            self.check()?;
             self.inner.set_len(len)
         }
 

@@ -111,6 +111,20 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
     })
 }
 
+/// Whether a transaction without writes may be answered from a state that others have gone beyond: every
+/// operation, of either branch, is a read whose client takes that, or such a transaction. One that is about
+/// conditions alone has nobody who would have said so.
+#[must_use]
+pub(crate) fn is_serializable(request: &TxnRequest) -> bool {
+    let mut operations = request.success.iter().chain(&request.failure).peekable();
+    operations.peek().is_some()
+        && operations.all(|operation| match &operation.request {
+            Some(Request::RequestRange(range)) => range.serializable,
+            Some(Request::RequestTxn(nested)) => is_serializable(nested),
+            _ => false,
+        })
+}
+
 fn txn_operations(request: &TxnRequest, operations: usize, depth: usize) -> Result<(), KvError> {
     let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
     let left = operations.checked_sub(longest).ok_or(KvError::TooManyOperations)?;

@@ -2,7 +2,7 @@
 //!
 //! A server listens for its peers on one address and is known to them by another one, that of its
 //! proxy: `--listen-peer-urls` and `--initial-advertise-peer-urls` differ, as behind any NAT.
-//! Clients connect directly. A server that ends by itself is an error, unless its disk was full.
+//! Clients connect directly. A server that ends by itself is an error, unless it was started on a full disk.
 
 use std::{
     collections::BTreeMap,
@@ -68,8 +68,8 @@ struct Server {
     proxy_port: u16,
     process: Process,
     disk: Option<Tmpfs>,
-    /// Its disk has been full since it was started.
-    had_no_room: bool,
+    /// Its disk was full when it was started.
+    started_without_room: bool,
 }
 
 /// All servers. Dropping it ends them.
@@ -101,7 +101,7 @@ impl Cluster {
                 peer_port: free_port(),
                 proxy_port: free_port(),
                 process: Process::Down,
-                had_no_room: false,
+                started_without_room: false,
             });
         }
         // A copy, so that a build in between does not exchange what is started again.
@@ -179,9 +179,14 @@ impl Cluster {
             let log =
                 File::options().create(true).append(true).open(log(&self.directory, &server.name));
             let client_url = format!("http://{}", local(server.client_port));
-            let child = Command::new(self.directory.join(PROGRAM))
+            let mut command = Command::new(self.directory.join(PROGRAM));
+            command.arg("serve");
+            if self.setup.logs_elsewhere {
+                command.arg("--wal-dir").arg(self.directory.join(format!("{}.wal", server.name)));
+            }
+            let child = command
                 .env_clear()
-                .args(["serve", "--name", &server.name])
+                .args(["--name", &server.name])
                 .arg("--data-dir")
                 .arg(self.directory.join(&server.name).join("data"))
                 .args(["--listen-peer-urls", &url(&self.setup, server.peer_port)])
@@ -195,7 +200,7 @@ impl Cluster {
                 .stderr(log?)
                 .spawn()?;
             server.process = Process::Running(child);
-            server.had_no_room = server.disk.as_ref().is_some_and(|disk| disk.is_full);
+            server.started_without_room = server.disk.as_ref().is_some_and(|disk| disk.is_full);
         }
         Ok(())
     }
@@ -238,9 +243,7 @@ impl Cluster {
 
     /// Fills the disk of a server.
     pub(crate) fn fill_disk(&mut self, index: usize) -> io::Result<()> {
-        let server = &mut self.servers[index];
-        server.had_no_room = true;
-        server.disk.as_mut().map_or(Ok(()), Tmpfs::fill)
+        self.servers[index].disk.as_mut().map_or(Ok(()), Tmpfs::fill)
     }
 
     /// Makes room on all disks.
@@ -263,7 +266,8 @@ impl Cluster {
             self.servers[index].process = Process::Down;
             let log = self.log(index).map_err(|error| error.to_string())?;
             let last = log.lines().next_back().unwrap_or_default().to_owned();
-            if !(self.servers[index].had_no_room && last.to_lowercase().contains(NO_ROOM)) {
+            if !(self.servers[index].started_without_room && last.to_lowercase().contains(NO_ROOM))
+            {
                 return Err(format!("{} ended by itself, {status}: {last}", self.name(index)));
             }
             println!("  {} ended without room: {last}", self.name(index));
@@ -274,13 +278,23 @@ impl Cluster {
 
     /// Asks every server to end, and returns what became of it.
     pub(crate) async fn terminate_all(&mut self) -> io::Result<Vec<(String, ExitStatus)>> {
+        let all = 0..self.servers.len();
+        self.terminate(&all.collect::<Vec<_>>()).await
+    }
+
+    /// The same with some of them; those that do not run are left out.
+    pub(crate) async fn terminate(
+        &mut self,
+        indexes: &[usize],
+    ) -> io::Result<Vec<(String, ExitStatus)>> {
         let mut ended = Vec::new();
-        for server in &mut self.servers {
-            let Process::Running(child) = &mut server.process else { continue };
+        for &index in indexes {
+            let Process::Running(child) = &self.servers[index].process else { continue };
             kill(pid(child), Signal::SIGTERM)?;
         }
         let deadline = tokio::time::Instant::now() + END_MAX;
-        for server in &mut self.servers {
+        for &index in indexes {
+            let server = &mut self.servers[index];
             let Process::Running(child) = &mut server.process else { continue };
             loop {
                 if let Some(status) = child.try_wait()? {

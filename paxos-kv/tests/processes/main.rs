@@ -34,6 +34,7 @@ mod parts;
 #[path = "../common/ports.rs"]
 mod ports;
 mod progress;
+mod room;
 mod run;
 mod stream;
 mod tcp;
@@ -107,14 +108,16 @@ fn tests() -> Vec<Trial> {
     let runs = [
         Trial::test("three_servers_over_tcp", || short(3, Transport::Tcp, 1)),
         Trial::test("five_servers_over_quic", || short(5, Transport::Quic, 2)),
+        Trial::test("tables_without_room", || match small_disks() {
+            true => alone(room::tables_without_room()),
+            false => Ok(()),
+        }),
     ];
     let transfers = [
-        Trial::test("transfer_over_tcp", || transferred(transfer::cuts_and_kills(Transport::Tcp))),
-        Trial::test("transfer_over_quic", || {
-            transferred(transfer::cuts_and_kills(Transport::Quic))
-        }),
+        Trial::test("transfer_over_tcp", || alone(transfer::cuts_and_kills(Transport::Tcp))),
+        Trial::test("transfer_over_quic", || alone(transfer::cuts_and_kills(Transport::Quic))),
         Trial::test("transfer_to_a_full_disk", || match small_disks() {
-            true => transferred(transfer::full_disk()),
+            true => alone(transfer::full_disk()),
             false => Ok(()),
         }),
     ];
@@ -148,8 +151,8 @@ fn short(nodes: usize, transport: Transport, seed: u64) -> Result<(), Failed> {
     Ok(report.check_faults()?)
 }
 
-/// A test: one cluster, whose servers get states from each other.
-fn transferred(test: impl Future<Output = Result<(), String>>) -> Result<(), Failed> {
+/// A test: one cluster, with something in mind.
+fn alone(test: impl Future<Output = Result<(), String>>) -> Result<(), Failed> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(runtime().block_on(test)?)
 }

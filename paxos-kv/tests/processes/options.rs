@@ -82,6 +82,8 @@ pub(crate) struct Setup {
     pub(crate) duration: Duration,
     /// A majority of the servers keep their data on small disks of their own, which can be full.
     pub(crate) small_disks: bool,
+    /// They keep their logs elsewhere, where there is always room.
+    pub(crate) logs_elsewhere: bool,
     pub(crate) election_timeout: Duration,
     pub(crate) checkpoint_slots: u64,
     pub(crate) checkpoint_bytes: u64,
@@ -107,6 +109,7 @@ impl Setup {
             seed,
             duration,
             small_disks,
+            logs_elsewhere: false,
             election_timeout: Duration::from_millis(milliseconds),
             checkpoint_slots,
             checkpoint_bytes: limits::CHECKPOINT_BYTES,

@@ -13,6 +13,7 @@ struct Sum {
     slots: Vec<u64>,
     recovered: Slot,
     forgets_responses: bool,
+    has_failed: bool,
 }
 
 impl StateMachine for Sum {
@@ -28,7 +29,11 @@ impl StateMachine for Sum {
             self.total
         });
         let responses: Vec<_> = responses.collect();
-        if self.forgets_responses { Vec::new() } else { responses }
+        if self.forgets_responses || self.has_failed { Vec::new() } else { responses }
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.has_failed.then(|| "its disk is broken".to_owned())
     }
 
     fn durable(&self) -> Option<Slot> {
@@ -140,6 +145,16 @@ fn a_state_machine_that_breaks_its_contract_or_panics_is_told_on() {
         panic!("{done:?}");
     };
     assert!(message.contains("does not like"), "{message}");
+}
+
+#[test]
+fn a_state_machine_that_fails_ends_the_work_in_its_own_words() {
+    let mut applier = applier_of(Sum { has_failed: true, ..Sum::default() });
+    let failed = NodeError::StateMachine("its disk is broken".to_owned());
+    let read: ReadTask<Sum> = Box::new(|_| panic!("nobody reads what is broken"));
+    let (done, responses) = work(&mut applier, vec![fresh(1, &[1])], vec![read]);
+    assert_eq!((done, responses.len()), (Err(failed.clone()), 0));
+    assert_eq!(applier.flush(), Err(failed));
 }
 
 /// A snapshot is as of the slot behind which it is taken, and a state takes the place of what was there;

@@ -225,6 +225,8 @@ fn a_node_with_a_full_disk_does_not_try_to_lead() {
     assert_eq!(replica.next_deadline(), None);
     let now = Instant::ZERO.after(9 * SECOND);
     assert_eq!(replica.step(now, Input::Tick).broadcast, []);
+    assert!(replica.status(now).is_disk_full);
     let effects = replica.step(now, Input::DiskFull(false));
+    assert!(!replica.status(now).is_disk_full);
     assert!(matches!(effects.broadcast[..], [Message::Poll(_)]), "{effects:?}");
 }

@@ -56,23 +56,28 @@ impl Inner {
     ///
     /// # Errors
     ///
-    /// As [`wait_for_progress`](Inner::wait_for_progress).
+    /// If the store has failed, or there is no room and the end is near.
     fn alone(&self) -> Result<Alone<'_>, StoreError> {
         self.lock_progress().paused = true;
         let alone = Alone(self);
         let mut progress = self.lock_progress();
-        progress.check()?;
         while progress.busy {
-            progress = self.wait_for_progress(progress)?;
+            self.disk.failure.check()?;
+            if progress.ending && self.disk.room.is_lacking() {
+                return Err(self.disk.full());
+            }
+            progress = self.wait_for_progress(progress);
+        }
+        if progress.ending {
+            self.disk.room.give_up();
         }
         drop(progress);
-        self.disk.room.give_up();
+        self.disk.failure.check()?;
         Ok(alone)
     }
 }
 
-/// Nobody else writes. Whoever has it is told at once that there is no room: only the thread can
-/// wait for it.
+/// Nobody else writes.
 struct Alone<'a>(&'a Inner);
 
 impl Drop for Alone<'_> {

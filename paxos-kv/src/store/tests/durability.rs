@@ -3,10 +3,11 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
 };
 
+use futures::FutureExt;
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;
 
@@ -139,6 +140,84 @@ fn a_view_outlives_the_moment_it_was_taken() {
     store.store.flush();
     let after: Vec<_> = revisions.map(|revision| store.all_at(revision)).collect();
     assert_eq!(before, after);
+}
+
+/// Slots of a megabyte, applied on another thread, and how many there are so far.
+fn apply_large(store: &mut Fixture, slots: u64, applied: &AtomicU64) {
+    for number in 0..slots {
+        store.put(&format!("{number:04}"), &"v".repeat(1 << 20));
+        applied.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// More than there is place for in memory while the disk is full.
+const MORE_THAN_FITS: u64 = 80;
+const SMALL_LAYERS: flusher::Limits =
+    flusher::Limits { layer_bytes: 1 << 20, layer_slots: 1 << 20 };
+
+#[test]
+fn a_full_disk_makes_applying_wait_and_holds_up_no_reads() {
+    let (small, mut store) = on_a_small_disk(SMALL_LAYERS);
+    store.put("a", "1");
+    small.is_full.store(true, Ordering::SeqCst);
+    let (reader, monitor, applied) =
+        (store.reader.clone(), store.store.monitor(), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let applying = scope.spawn(|| apply_large(&mut store, MORE_THAN_FITS, &applied));
+        wait_until("the disk is found full", || monitor.lacks_room());
+        // What was under way when that was noticed finds place.
+        wait_until("there is place", || applied.load(Ordering::SeqCst) > 60);
+        let found = reader.range(&range("a", "")).expect("reads are served").kvs;
+        assert_eq!(found[0].value, "1");
+        thread::sleep(Duration::from_millis(100));
+        assert!(applied.load(Ordering::SeqCst) < MORE_THAN_FITS, "memory has no bound");
+        small.is_full.store(false, Ordering::SeqCst);
+        applying.join().expect("it goes on");
+    });
+    assert!(!monitor.lacks_room() && store.store.failure().is_none());
+    store.store.flush();
+    drop(store);
+    let store = reopened(&small, SMALL_LAYERS);
+    assert_eq!(store.all_at(0).expect("a read").len() as u64, MORE_THAN_FITS + 1);
+}
+
+#[test]
+fn nothing_waits_for_room_at_the_end() {
+    let (small, mut store) = on_a_small_disk(SMALL_LAYERS);
+    store.put("a", "1");
+    store.store.flush();
+    small.is_full.store(true, Ordering::SeqCst);
+    let (monitor, applied) = (store.store.monitor(), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let applying = scope.spawn(|| apply_large(&mut store, MORE_THAN_FITS, &applied));
+        wait_until("there is place", || applied.load(Ordering::SeqCst) > 60);
+        monitor.stop_waiting();
+        applying.join().expect("it goes on");
+    });
+    store.store.flush();
+    assert!(store.store.failure().is_none(), "a full disk is no failure");
+    drop(store);
+    small.is_full.store(false, Ordering::SeqCst);
+    let store = reopened(&small, SMALL_LAYERS);
+    assert_eq!((store.get("a").map(|found| found.version), store.slot), (Some(1), Slot(1)));
+}
+
+#[test]
+fn a_store_whose_disk_fails_says_so_and_does_nothing_more() {
+    let (small, mut store) = on_a_small_disk(SMALL_LAYERS);
+    store.put("a", "1");
+    small.is_broken.store(true, Ordering::SeqCst);
+    store.store.flush();
+    let failure = store.store.failure().expect("a failure");
+    assert!(
+        failure.contains("a small disk") && failure.contains("start the node again"),
+        "{failure}"
+    );
+    store.slot = store.slot.next();
+    let answers = store.store.apply(store.slot, vec![Command::Put(put("b", "2"))]);
+    assert_eq!((answers, store.reader.applied()), (Vec::new(), Slot(1)));
+    let told = store.store.monitor().failed().now_or_never().expect("it has failed");
+    assert_eq!(told.to_string(), failure);
 }
 
 #[test]

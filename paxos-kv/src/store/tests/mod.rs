@@ -10,6 +10,8 @@ mod snapshot;
 use std::{
     io::{self, Cursor, Read},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -20,7 +22,7 @@ use paxos_core::{
 
 use super::{
     Backend, Command, KvError, MemberAttributes, Owner, Reader, Response, Store, StoreSnapshot,
-    flusher,
+    disk::Disk, flusher, patient::tests::Small,
 };
 use crate::proto::{
     etcdserverpb::{
@@ -45,7 +47,10 @@ impl Fixture {
     }
 
     fn open(backend: Backend, limits: flusher::Limits) -> Fixture {
-        let shared = flusher::Shared::open(backend, limits).expect("a store that opens");
+        Fixture::of(flusher::Shared::open(backend, limits).expect("a store that opens"))
+    }
+
+    fn of(shared: flusher::Shared) -> Fixture {
         let store = Store { shared };
         let (reader, slot) = (store.reader(), store.shared.durable());
         Fixture { store, reader, slot }
@@ -111,6 +116,27 @@ impl Fixture {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let pair = |found: &KeyValue| format!("{}={}", text(&found.key), text(&found.value));
         Ok(self.range(request)?.kvs.iter().map(pair).collect())
+    }
+}
+
+/// A store on a disk that can be full.
+fn on_a_small_disk(limits: flusher::Limits) -> (Small, Fixture) {
+    let small = Small::default();
+    let store = reopened(&small, limits);
+    (small, store)
+}
+
+fn reopened(small: &Small, limits: flusher::Limits) -> Fixture {
+    let disk = Disk::on(Box::new(small.clone()), "a small disk".to_owned(), None);
+    Fixture::of(flusher::Shared::on(disk.expect("a disk"), limits).expect("a store"))
+}
+
+/// Of what another thread does at once, or every half second.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not so: {what}");
+        thread::yield_now();
     }
 }
 

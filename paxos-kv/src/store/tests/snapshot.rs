@@ -7,11 +7,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
 };
 
 use super::*;
-use crate::store::{disk::Disk, patient::tests::Small, snapshot::reseal};
+use crate::store::snapshot::reseal;
 
 /// Where the compacted revision stands in a stream: behind magic, format, slot and revision.
 const COMPACTED_AT: usize = 8 + 4 + 8 + 8;
@@ -199,41 +198,62 @@ fn a_crash_in_the_middle_and_a_source_that_fails_leave_the_old_state() {
 }
 
 #[test]
-fn without_room_a_state_neither_goes_nor_comes_and_the_old_one_stays() {
-    let small = Small::default();
-    let open = || {
-        let disk = Disk::on(Box::new(small.clone()), "a small disk".to_owned(), None);
-        let shared = flusher::Shared::on(disk.expect("a disk"), flusher::Limits::default());
-        let store = Store { shared: shared.expect("a store") };
-        Fixture { reader: store.reader(), slot: store.shared.durable(), store }
-    };
+fn without_room_a_state_that_comes_waits_and_the_old_one_is_served() {
+    let (small, mut store) = on_a_small_disk(flusher::Limits::default());
     let source = filled();
-    let mut store = open();
+    store.put("a", "old");
+    store.store.flush();
+    let (reader, monitor) = (store.reader.clone(), store.store.monitor());
+    small.is_full.store(true, Ordering::Relaxed);
+    thread::scope(|scope| {
+        let restoring = scope.spawn(|| store.restore(source.slot, source.stream()));
+        wait_until("it waits", || monitor.lacks_room());
+        let found = reader.range(&range("a", "")).expect("a read").kvs;
+        assert_eq!(found[0].value, "old");
+        small.is_full.store(false, Ordering::Relaxed);
+        restoring.join().expect("no panic").expect("there is room again");
+    });
+    assert!(!monitor.lacks_room());
+    assert_eq!(everything(&store), everything(&source));
+}
+
+#[test]
+fn at_the_end_a_state_waits_for_no_room_and_the_old_one_stays() {
+    let (small, mut store) = on_a_small_disk(flusher::Limits::default());
+    let source = filled();
     store.put("a", "old");
     store.store.flush();
     let before = everything(&store);
+    let monitor = store.store.monitor();
     small.is_full.store(true, Ordering::Relaxed);
-    let error = store.restore(source.slot, source.stream()).expect_err("there is no room");
+    let error = thread::scope(|scope| {
+        let restoring = scope.spawn(|| store.restore(source.slot, source.stream()));
+        wait_until("it waits", || monitor.lacks_room());
+        monitor.stop_waiting();
+        restoring.join().expect("no panic").expect_err("there is no room")
+    });
     assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
     drop(store);
     small.is_full.store(false, Ordering::Relaxed);
-    let mut store = open();
-    assert_eq!(everything(&store), before);
-    // What is in memory cannot be brought into the tables, and whoever reads the state is told.
+    assert_eq!(everything(&reopened(&small, flusher::Limits::default())), before);
+}
+
+#[test]
+fn without_room_no_state_is_given_away() {
+    let (small, mut store) = on_a_small_disk(flusher::Limits::default());
+    let source = filled();
     store.put("b", "new");
+    // What is in memory cannot be brought into the tables, and whoever reads the state is told.
     small.is_full.store(true, Ordering::Relaxed);
     let error = store.store.snapshot().into_reader().map(|_| ()).expect_err("there is no room");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
     assert_eq!(store.get("b").map(|found| found.version), Some(1));
-    // Nor does a state that comes wait behind what waits for room.
+    // A state that comes waits behind what waits for room, until the end is near.
+    store.store.monitor().stop_waiting();
     let error = store.restore(source.slot, source.stream()).expect_err("there is no room");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
     small.is_full.store(false, Ordering::Relaxed);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while store.store.durable() != Some(store.slot) {
-        assert!(Instant::now() < deadline, "it does not try again");
-        thread::yield_now();
-    }
+    wait_until("it tries again", || store.store.durable() == Some(store.slot));
     store.restore(source.slot, source.stream()).expect("there is room again");
     assert_eq!(everything(&store), everything(&source));
 }
