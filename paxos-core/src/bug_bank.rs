@@ -163,6 +163,10 @@ bugs! {
     WatermarkOfAnotherBallot = "the watermark is trusted for a slot accepted at another ballot",
     /// A node whose leader has damaged its log stops, and so do all others that hear that leader.
     WhoeverHearsStops = "whoever hears of another log stops, although a quorum has its own",
+    /// Nodes compare their states while some of them are a slot further than others.
+    DigestOfAnotherSlot = "the digest of a state is that before the slot instead of after it",
+    /// A state machine that is not deterministic gives every node a state of its own, unnoticed.
+    StateDivergedIgnored = "a node whose state differs from that of a quorum goes on",
     /// Catching up is served from the log, chosen or not.
     UnchosenTaught = "a value that is not chosen is taught as chosen",
 

@@ -62,6 +62,9 @@ pub struct Config {
     pub checkpoint_slots: u64,
     /// Bytes of the log after which a checkpoint is due, as above; whatever comes first.
     pub checkpoint_bytes: u64,
+    /// Slots after which nodes compare the digests of their states, if the state machine gives any. The same
+    /// on every node.
+    pub digest_slots: u64,
 }
 
 /// Settings that cannot work together.
@@ -121,6 +124,7 @@ impl Config {
             piece_bytes_max: limits::PAGE_BYTES_MAX,
             checkpoint_slots: limits::CHECKPOINT_SLOTS,
             checkpoint_bytes: limits::CHECKPOINT_BYTES,
+            digest_slots: limits::DIGEST_SLOTS,
         }
     }
 
@@ -160,6 +164,7 @@ impl Config {
         for (name, value) in [
             ("checkpoint_slots", self.checkpoint_slots),
             ("checkpoint_bytes", self.checkpoint_bytes),
+            ("digest_slots", self.digest_slots),
         ] {
             if value == 0 {
                 return Err(ConfigError::Limit { name, value: 0, max: usize::MAX });

@@ -262,6 +262,44 @@
 //! # }
 //! ```
 //!
+//! # A state that is another one than it should be
+//!
+//! A state machine that iterates over a hash map, or asks the clock, gives each node a state of its own, and
+//! so does memory or a disk that changes what it holds. The log does not show it. One that gives a
+//! [`digest`](crate::port::StateMachine::digest) has it compared by all nodes, every
+//! [`DIGEST_SLOTS`](crate::limits::DIGEST_SLOTS) slots: whoever differs from a quorum stops with
+//! [`StateDiverged`](crate::replica::Halt::StateDiverged), and the others go on. Of a small state it is a hash;
+//! a large one keeps a number that each command updates:
+//!
+//! ```
+//! # use std::{collections::BTreeMap, hash::{DefaultHasher, Hash, Hasher}};
+//! # use serde::{Deserialize, Serialize};
+//! #[derive(Clone, Default, Serialize, Deserialize)]
+//! struct Accounts {
+//!     balances: BTreeMap<String, i64>,
+//!     digest: u64,
+//! }
+//!
+//! impl Accounts {
+//!     fn credit(&mut self, name: String, amount: i64) -> i64 {
+//!         let balance = self.balances.entry(name.clone()).or_default();
+//!         *balance += amount;
+//!         let mut hasher = DefaultHasher::new();
+//!         (self.digest, name, *balance).hash(&mut hasher);
+//!         self.digest = hasher.finish();
+//!         *balance
+//!     }
+//! }
+//! # let (mut one, mut other) = (Accounts::default(), Accounts::default());
+//! # one.credit("Ada".into(), 3);
+//! # other.credit("Ada".into(), 4);
+//! # assert_ne!(one.digest, other.digest);
+//! ```
+//!
+//! (`DefaultHasher` may change between versions of Rust: nodes that are built with different ones need a hash
+//! that does not.) The number is part of the state: it is in the snapshot, and on the disk of a state that keeps
+//! itself.
+//!
 //! # What is guaranteed
 //!
 //! - A checkpoint is whole or it is not there: the log up to it goes only after it is durable. All parts of

@@ -118,6 +118,13 @@ pub const SERVING_CHECKPOINTS: u64 = 8;
 /// Between two lines in the log about a state on its way: enough to see that it goes on.
 pub const TRANSFER_TOLD_INTERVAL: Duration = Duration::from_secs(5);
 
+/// After how many slots nodes compare the digests of their states. The same on every node, or they have
+/// nothing to compare.
+pub const DIGEST_SLOTS: u64 = 256;
+
+/// How many digests of a state are kept of each node, for those that are behind it by as many.
+pub const DIGESTS_KEPT: usize = 8;
+
 /// Between two heartbeats of a leader.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 

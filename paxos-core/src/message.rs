@@ -60,6 +60,8 @@ pub enum Message<V = Value> {
     Read(ReadRequest),
     /// The leader's answer to [`Message::Read`].
     ReadReply(ReadReply),
+    /// A node that has applied a slot at which all say what their state is then, to all.
+    StateDigest(StateDigest),
 }
 
 /// Which of a peer's lanes a message takes, so that bulk never delays a heartbeat.
@@ -233,6 +235,15 @@ pub struct Compared {
     pub hash: u64,
 }
 
+/// See [`Message::StateDigest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateDigest {
+    /// The last slot in the state.
+    pub slot: Slot,
+    /// What the state machine gives as the digest of the state then.
+    pub digest: u64,
+}
+
 /// See [`Message::Pull`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
@@ -353,6 +364,7 @@ impl<V> Message<V> {
             | Message::HeartbeatReply(_)
             | Message::Compare(_)
             | Message::Compared(_)
+            | Message::StateDigest(_)
             | Message::Read(_)
             | Message::ReadReply(_) => Lane::Control,
             Message::Accept(_)
@@ -415,6 +427,7 @@ impl<V> Message<V> {
             Message::Propose(m) => Message::Propose(m),
             Message::Read(m) => Message::Read(m),
             Message::ReadReply(m) => Message::ReadReply(m),
+            Message::StateDigest(m) => Message::StateDigest(m),
         })
     }
 }

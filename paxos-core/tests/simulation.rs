@@ -152,7 +152,7 @@ impl Simulated for Sum {
         }
     }
 
-    fn digest(&self) -> u64 {
+    fn fingerprint(&self) -> u64 {
         self.total.cast_unsigned()
     }
 

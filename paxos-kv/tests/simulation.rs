@@ -287,7 +287,7 @@ impl Simulated for SimulatedStore {
         witness::check(&history)
     }
 
-    fn digest(&self) -> u64 {
+    fn fingerprint(&self) -> u64 {
         let start = Bytes::from_static(&[0]);
         let all = RangeRequest { key: start.clone(), range_end: start, ..RangeRequest::default() };
         let found = self.reader.range(&all).expect("all keys, now");

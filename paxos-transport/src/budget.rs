@@ -50,6 +50,7 @@ pub(crate) fn weight(message: &Message) -> usize {
         | Message::HeartbeatReply(_)
         | Message::Compare(_)
         | Message::Compared(_)
+        | Message::StateDigest(_)
         | Message::Pull(_)
         | Message::PullState(_)
         | Message::Read(_)

@@ -14,7 +14,7 @@ use paxos_core::{
     message::{
         Accept, Accepted, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply, Message, Poll,
         PollReply, Prepare, Promise, Propose, Pull, PullState, Pulled, PulledState, ReadReply,
-        ReadRequest, Record, Reject, StateEnd, Watermark,
+        ReadRequest, Record, Reject, StateDigest, StateEnd, Watermark,
     },
     port::StateSummary,
     types::{Ballot, BatchBuilder, ClientId, NodeId, RequestId, Slot, Value},
@@ -111,6 +111,7 @@ fn messages() -> Vec<Message> {
         }),
         Message::Read(ReadRequest { client: client(), number, hops }),
         Message::ReadReply(ReadReply { client: client(), number, index: chosen }),
+        Message::StateDigest(StateDigest { slot: chosen, digest: watermark.hash }),
     ]
 }
 
@@ -136,6 +137,7 @@ fn name(message: &Message) -> &'static str {
         Message::Propose(_) => "propose",
         Message::Read(_) => "read",
         Message::ReadReply(_) => "read-reply",
+        Message::StateDigest(_) => "state-digest",
     }
 }
 

@@ -16,6 +16,9 @@ pub(super) fn test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str
             (node, "faults::a_durable_state_machine_is_not_given_twice_what_it_has_applied")
         }
         Bug::FailedSyncRetried => (node, "faults::a_failed_write_ends_the_node_and_says_so"),
+        Bug::StateDivergedIgnored => {
+            (node, "digests::the_one_that_does_something_else_stops_and_the_others_go_on")
+        }
         Bug::WhoeverHearsStops => (&["--lib"], DIVERGED),
         _ => return None,
     })

@@ -7,7 +7,7 @@ use crate::{
     message::{
         Accept, Accepted, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply, Message, Poll,
         PollReply, Prepare, Promise, Propose, Pull, PullState, Pulled, PulledState, ReadReply,
-        ReadRequest, Record, Reject, StateEnd, Watermark,
+        ReadRequest, Record, Reject, StateDigest, StateEnd, Watermark,
     },
     port::StateSummary,
     types::{BatchBuilder, ClientId, RequestId, Value},
@@ -15,7 +15,7 @@ use crate::{
 
 /// A message. It need not make sense, but its encoding is one of the format.
 pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
-    match script.below(19) {
+    match script.below(20) {
         0 => Message::Poll(Poll { number: number(script, usual), chosen: script.slot(usual) }),
         1 => Message::PollReply(PollReply {
             number: number(script, usual),
@@ -85,6 +85,10 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
         18 => Message::Compared(Compared {
             slot: script.slot(usual),
             hash: script.number(&usual.hashes),
+        }),
+        19 => Message::StateDigest(StateDigest {
+            slot: script.slot(usual),
+            digest: script.number(&usual.hashes),
         }),
         12 => Message::Propose(Propose {
             client: client(script),

@@ -16,6 +16,7 @@ use super::{
     request::ReadTask,
 };
 use crate::{
+    message::StateDigest,
     planted::planted,
     port::{Codec, CodecError, Snapshot, StateMachine},
     replica::{Delivery, SnapshotId, Task, Verdict},
@@ -64,11 +65,13 @@ pub(super) struct Results<S: StateMachine> {
     pub(super) responses: VecDeque<Responses<S::Response>>,
     /// The snapshots taken.
     pub(super) snapshots: Vec<(SnapshotId, S::Snapshot)>,
+    /// What it gave as digests of its state.
+    pub(super) digests: Vec<StateDigest>,
 }
 
 impl<S: StateMachine> Default for Results<S> {
     fn default() -> Self {
-        Results { responses: VecDeque::new(), snapshots: Vec::new() }
+        Results { responses: VecDeque::new(), snapshots: Vec::new(), digests: Vec::new() }
     }
 }
 
@@ -161,6 +164,7 @@ impl<S: StateMachine> Applier<S> {
                         results.responses.extend(self.apply(&delivery)?);
                     }
                     Task::Freeze(id) => results.snapshots.push((id, self.state_machine.snapshot())),
+                    Task::Digest(slot) => results.digests.extend(self.digest(slot)),
                     Task::Restore(slot) => {
                         applied = Some(slot);
                         self.restore(slot)?;
@@ -174,6 +178,13 @@ impl<S: StateMachine> Applier<S> {
             Ok(applied.map(position))
         }));
         done.unwrap_or_else(|panic| Err(panicked("state machine", panic)))
+    }
+
+    /// The digest of the state after `slot`, which is the last one handed over; one that has been ahead of
+    /// its log is of no use to anybody.
+    fn digest(&self, slot: Slot) -> Option<StateDigest> {
+        let digest = (slot >= self.recovered).then(|| self.state_machine.digest()).flatten()?;
+        Some(StateDigest { slot, digest })
     }
 
     /// Puts the state in place that the storage has as of `slot`, unless there is a newer one.

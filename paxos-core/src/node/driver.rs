@@ -264,6 +264,7 @@ impl<S: StateMachine> Driver<S> {
             self.inputs.push(Input::<S>::Applied { slot: applied, durable });
         }
         let Wiring { machine, state_reader, .. } = &mut self.wiring;
+        self.inputs.extend(machine.digests().map(Input::<S>::Digested));
         machine.snapshots().for_each(|(id, snapshot)| state_reader.add(id, snapshot));
     }
 

@@ -25,7 +25,7 @@ use super::{
     error::NodeError,
     suspicion::{Finding, Suspicion},
 };
-use crate::{port::StateMachine, replica::SnapshotId};
+use crate::{message::StateDigest, port::StateMachine, replica::SnapshotId};
 
 /// The state machine and what it is to do, to be done anywhere.
 pub(super) struct Job<S: StateMachine> {
@@ -99,6 +99,11 @@ impl<S: StateMachine> Machine<S> {
         self.results.snapshots.drain(..)
     }
 
+    /// The digests of its state since this was asked last.
+    pub(super) fn digests(&mut self) -> std::vec::Drain<'_, StateDigest> {
+        self.results.digests.drain(..)
+    }
+
     /// Takes out what waits, to be done at once and given to [`finish`](Machine::finish). What is to be
     /// done on a thread of its own is begun there, unless other work is under way.
     pub(super) fn next_job(&mut self) -> Option<Job<S>> {
@@ -134,6 +139,7 @@ impl<S: StateMachine> Machine<S> {
         let later = std::mem::replace(&mut self.results, results);
         self.results.responses.extend(later.responses);
         self.results.snapshots.extend(later.snapshots);
+        self.results.digests.extend(later.digests);
         result
     }
 

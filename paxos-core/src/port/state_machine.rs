@@ -61,6 +61,18 @@ pub trait StateMachine: Send + 'static {
         None
     }
 
+    /// A digest of the state: equal after the same slots on every node, and another one once anything that
+    /// commands can come across differs. Nodes compare it every
+    /// [`digest_slots`](crate::Config::digest_slots) slots, and one whose state differs from that of a quorum
+    /// stops: so a state machine that is not deterministic is found, and a state that has been damaged.
+    ///
+    /// It has to be cheap, for no command is applied meanwhile: of a small state a hash, of a large one a
+    /// number that every command updates, and that snapshots and what is on disk contain. `None`, the
+    /// default, for nothing to be compared.
+    fn digest(&self) -> Option<u64> {
+        None
+    }
+
     /// Called once before a graceful stop, after the last `apply`: a state on disk is made durable,
     /// so that the next start replays nothing.
     fn flush(&mut self) {}

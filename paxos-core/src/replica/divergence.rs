@@ -36,7 +36,7 @@ pub(super) struct Doubt {
 
 /// What the others say of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finding {
+pub(super) enum Finding {
     /// Not enough have said.
     Open,
     /// A quorum has what this node has.
@@ -63,16 +63,18 @@ impl Doubt {
     }
 
     fn finding(&self, voters: usize) -> Finding {
-        let of = |hash: u64| self.said.iter().filter(|(_, said)| *said == hash).count();
-        let Some(most) = self.said.iter().map(|(_, hash)| *hash).max_by_key(|hash| of(*hash))
-        else {
-            return Finding::Open;
-        };
-        if of(most) > voters / 2 {
-            return if most == self.own.hash { Finding::Right } else { Finding::Wrong };
-        }
-        if self.said.len() == voters { Finding::Wrong } else { Finding::Open }
+        finding(self.own.hash, self.said.iter().map(|(_, hash)| *hash), voters)
     }
+}
+
+/// What it means for a node with the hash `own` that so many voters have these, its own among them.
+pub(super) fn finding(own: u64, said: impl Iterator<Item = u64> + Clone, voters: usize) -> Finding {
+    let of = |hash: u64| said.clone().filter(|said| *said == hash).count();
+    let Some(most) = said.clone().max_by_key(|hash| of(*hash)) else { return Finding::Open };
+    if of(most) > voters / 2 {
+        return if most == own { Finding::Right } else { Finding::Wrong };
+    }
+    if said.count() == voters { Finding::Wrong } else { Finding::Open }
 }
 
 impl<W> Replica<W> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
-    message::{Message, Record},
+    message::{Message, Record, StateDigest},
     port::WriteBatch,
     types::{Instant, NodeId, RequestId, Slot, Value},
 };
@@ -73,6 +73,8 @@ pub enum Input<W> {
         /// itself, the last slot that would survive a crash.
         durable: Option<Slot>,
     },
+    /// The answer to [`Task::Digest`], if the state machine gives one.
+    Digested(StateDigest),
     /// The disk is full, or has room again. While it is full the replica does not lead and takes
     /// no proposals.
     DiskFull(bool),
@@ -221,6 +223,9 @@ pub enum Task {
     Apply(Delivery),
     /// Take a snapshot, under this name.
     Freeze(SnapshotId),
+    /// Say what [`StateMachine::digest`](crate::port::StateMachine::digest) is after this slot, the last one
+    /// handed over, as [`Input::Digested`]; nothing if the state machine gives none, or is ahead.
+    Digest(Slot),
     /// Put the state in place that the storage has as of this slot, unless the state is as new already,
     /// and report it as [`Input::Applied`]. The next slot is the one behind it.
     Restore(Slot),
@@ -232,7 +237,7 @@ impl Task {
     pub fn delivery(&self) -> Option<&Delivery> {
         match self {
             Task::Apply(delivery) => Some(delivery),
-            Task::Freeze(_) | Task::Restore(_) => None,
+            Task::Freeze(_) | Task::Digest(_) | Task::Restore(_) => None,
         }
     }
 }
@@ -298,6 +303,17 @@ pub enum Halt {
     )]
     Diverged {
         /// The watermark at which the hashes differ.
+        slot: Slot,
+    },
+    /// This node has another state than a quorum of the others after the same slots, or no quorum has one
+    /// and the same.
+    #[error(
+        "the state after slot {slot} differs from that of a quorum: this node's state is damaged, replace it \
+         as a new member; or the state machine is not deterministic. If others have stopped for the same \
+         reason, no quorum agrees: mend the state machine, and restore the cluster from a backup"
+    )]
+    StateDiverged {
+        /// The slot after which the digests differ.
         slot: Slot,
     },
     /// The storage does not return a record that it was given.

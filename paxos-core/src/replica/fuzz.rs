@@ -251,7 +251,7 @@ impl Rig {
                     assert!(slot > self.delivered, "invariant 6: no state goes back");
                     self.delivered = slot;
                 }
-                Task::Freeze(_) => {}
+                Task::Freeze(_) | Task::Digest(_) => {}
             }
         }
         self.said.drain(..self.said.len().saturating_sub(32));

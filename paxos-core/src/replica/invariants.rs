@@ -62,7 +62,7 @@ impl<W> Replica<W> {
     }
 
     /// What could grow, how much there is of it, and how much there may be.
-    fn bounds(&self) -> [(&'static str, usize, usize); 12] {
+    fn bounds(&self) -> [(&'static str, usize, usize); 13] {
         let Replica { config, origin, queue, reader, learner, .. } = self;
         let usize = |number: u64| usize::try_from(number).expect("a bound in memory");
         let queue_bytes = if queue.len() == 1 { 0 } else { queue.weight() };
@@ -84,6 +84,7 @@ impl<W> Replica<W> {
             ),
             ("bytes on their way to the disk", backlog, backlog_max),
             ("votes that wait for the disk", votes, votes_max),
+            ("digests", self.digests.len(), limits::VOTERS_MAX * limits::DIGESTS_KEPT),
             ("reads of states", self.state_reads.len(), 2 * limits::VOTERS_MAX),
         ]
     }

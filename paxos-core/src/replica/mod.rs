@@ -18,7 +18,7 @@
 //! | `catchup`, `fetch` | pulling missed slots, or the state that they led to |
 //! | `checkpoint` | what this node can start from instead of the log, and how far the log may go |
 //! | `serving`, `state_reads` | states for peers, and the pieces that are being read of any |
-//! | `divergence` | whose log is another one than that of the others |
+//! | `divergence`, `digests` | whose log, or state, is another one than that of the others |
 //! | `transfer` | what is said about a state on its way |
 //! | `origin`, `window` | this node's own commands, from the proposal to the answer |
 //! | `sessions` | at most once |
@@ -34,6 +34,7 @@ mod backlog;
 mod catchup;
 mod checkpoint;
 mod context;
+mod digests;
 mod disk;
 mod divergence;
 mod effect;
@@ -80,8 +81,8 @@ pub use status::{FetchStatus, PeerStatus, Role, Status};
 
 use self::{
     acceptor::Acceptor, catchup::Catchup, checkpoint::Checkpoints, context::Context,
-    divergence::Doubt, election::Election, followers::Followers, learner::Learner,
-    log_reads::LogReads, membership::Memberships, origin::Origin, outbox::Outbox,
+    digests::Digests, divergence::Doubt, election::Election, followers::Followers,
+    learner::Learner, log_reads::LogReads, membership::Memberships, origin::Origin, outbox::Outbox,
     proposer::Leading, queue::Queue, reader::Reader, recovery::Preparing, serving::Serving,
     state_reads::StateReads,
 };
@@ -123,6 +124,7 @@ pub struct Replica<W> {
     checkpoints: Checkpoints,
     serving: Serving,
     doubt: Option<Doubt>,
+    digests: Digests,
     log_reads: LogReads,
     state_reads: StateReads,
     disk_full: bool,
@@ -236,6 +238,7 @@ impl<W> Replica<W> {
             checkpoints,
             serving: Serving::default(),
             doubt: None,
+            digests: Digests::default(),
             log_reads: LogReads::default(),
             state_reads: StateReads::default(),
             disk_full: false,
@@ -305,6 +308,7 @@ impl<W> Replica<W> {
             Input::LogRead { id, records } => self.on_log_read(now, id, records),
             Input::StateRead { id, bytes } => self.on_state_read(now, id, bytes),
             Input::Applied { slot, durable } => self.on_applied(slot, durable),
+            Input::Digested(digest) => self.on_digested(now, digest),
             Input::DiskFull(is_full) => self.on_disk_full(now, is_full),
             Input::Tick => {}
         }

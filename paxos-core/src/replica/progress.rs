@@ -12,7 +12,10 @@ use crate::{
 /// Whether more than answers may follow from an input, as far as its kind says. Of the kinds that come
 /// most often each input is looked at: all roles would have to look for work after every one of them.
 pub(super) fn may_follow<W>(input: &Input<W>) -> bool {
-    !matches!(input, Input::Message { .. } | Input::Persisted(_) | Input::Applied { .. })
+    !matches!(
+        input,
+        Input::Message { .. } | Input::Persisted(_) | Input::Applied { .. } | Input::Digested(_)
+    )
 }
 
 impl<W> Replica<W> {
@@ -149,8 +152,10 @@ impl<W> Replica<W> {
             self.origin.on_delivered(delivery.slot, batch, &delivery.verdicts);
             self.queue.on_delivered(batch, &self.config);
         }
+        let slot = delivery.slot;
         self.checkpoints.on_slot(delivery.value.encoded_len());
         self.out.effects().tasks.push(Task::Apply(delivery));
+        self.ask_for_digest(slot);
         let (is_read, is_fetching) =
             (self.serving.is_reading_checkpoint(), self.catchup.is_fetching());
         let (learner, config) = (&self.learner, &self.config);

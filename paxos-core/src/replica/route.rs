@@ -89,6 +89,7 @@ impl<W> Replica<W> {
             Message::HeartbeatReply(reply) => self.on_heartbeat_reply(now, from, &reply),
             Message::Compare(compare) => self.on_compare(now, from, compare.at),
             Message::Compared(compared) => self.on_compared(from, &compared),
+            Message::StateDigest(digest) => self.on_digest(from, digest),
             Message::Pull(pull) => {
                 let cx = &mut surroundings!(self, now);
                 if !catchup::serve(from, &pull, &self.learner, &self.acceptor, cx) {

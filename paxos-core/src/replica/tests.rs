@@ -9,6 +9,7 @@ mod checkpoints;
 mod chosen_records;
 mod corpus;
 mod delivery;
+mod digests;
 mod divergence;
 mod far_behind;
 mod fetching;
@@ -76,7 +77,7 @@ fn recovered(node: NodeId) -> Recovered {
 fn deliveries(effects: &mut Effects) -> Vec<Delivery> {
     let delivery = |task| match task {
         Task::Apply(delivery) => Some(delivery),
-        Task::Freeze(_) | Task::Restore(_) => None,
+        Task::Freeze(_) | Task::Digest(_) | Task::Restore(_) => None,
     };
     effects.tasks.drain(..).filter_map(delivery).collect()
 }

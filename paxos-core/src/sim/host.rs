@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    message::{Message, Record},
+    message::{Message, Record, StateDigest},
     replica::{
         self, Delivery, Effects, Halt, LogRead, Outcome, Proposal, Refusal, Replica, Role,
         SnapshotId, StateRead, StateSource, Status, Task, Verdict,
@@ -282,11 +282,12 @@ impl Host {
     }
 
     /// Lets the state machine do the next `count_max` things in order; then it reports to the
-    /// replica how far it has applied, if it has.
-    pub(super) fn work(&mut self, count_max: usize, flush: bool) -> (Vec<Done>, Option<Input>) {
-        let Some(process) = &mut self.process else { return (Vec::new(), None) };
+    /// replica how far it has applied, if it has, and what it was asked.
+    pub(super) fn work(&mut self, count_max: usize, flush: bool) -> (Vec<Done>, Vec<Input>) {
+        let Some(process) = &mut self.process else { return Default::default() };
         let mut done = Vec::new();
         let mut applied = None;
+        let mut inputs = Vec::new();
         while done.len() < count_max {
             match process.work.pop_front() {
                 None => break,
@@ -301,6 +302,13 @@ impl Host {
                 Some(Work::Do(Task::Freeze(id))) => {
                     process.snapshots.insert(id, self.machine.snapshot());
                     done.push(Done::Frozen);
+                }
+                Some(Work::Do(Task::Digest(slot))) => {
+                    done.push(Done::Passed);
+                    if slot >= process.applied {
+                        let digest = StateDigest { slot, digest: self.machine.digest() };
+                        inputs.push(Input::Digested(digest));
+                    }
                 }
                 Some(Work::Do(Task::Restore(slot))) => {
                     applied = Some(slot);
@@ -335,7 +343,8 @@ impl Host {
             self.machine.flush();
         }
         let durable = self.machine.durable();
-        (done, applied.map(|slot| Input::Applied { slot, durable }))
+        inputs.extend(applied.map(|slot| Input::Applied { slot, durable }));
+        (done, inputs)
     }
 
     /// Answers a read of a state; `None` if it is of a snapshot that is yet to be taken, or is not wanted

@@ -122,6 +122,7 @@ impl Ledger {
             Message::PulledState(piece) => self.told_watermark(from, piece.at)?,
             // A new leader's read index may be a slot that it has yet to see chosen.
             Message::ReadReply(_)
+            | Message::StateDigest(_)
             | Message::Pull(_)
             | Message::PullState(_)
             | Message::Propose(_)

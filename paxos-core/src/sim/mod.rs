@@ -61,7 +61,7 @@
 //!         rng.u8(1..10)
 //!     }
 //!
-//!     fn digest(&self) -> u64 {
+//!     fn fingerprint(&self) -> u64 {
 //!         self.0
 //!     }
 //! }

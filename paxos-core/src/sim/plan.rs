@@ -224,6 +224,7 @@ fn draw_config(rng: &mut fastrand::Rng, membership: &Membership) -> Config {
         window_bytes_max: pick(rng, &[100, 2000, default.window_bytes_max]),
         outstanding_bytes_max: pick(rng, &[500, 5000, default.outstanding_bytes_max]),
         pending_ranges_max: pick(rng, &[8, default.pending_ranges_max, default.pending_ranges_max]),
+        digest_slots: pick(rng, &[1, 7, default.digest_slots]),
         ..default
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn kind(message: &Message) -> &'static str {
         Message::Propose(_) => "Propose",
         Message::Read(_) => "Read",
         Message::ReadReply(_) => "ReadReply",
+        Message::StateDigest(_) => "StateDigest",
     }
 }
 
@@ -101,6 +102,7 @@ pub(super) fn message(message: &Message) -> String {
         }
         Message::Pulled(found) => format!("{name} {}", pulled(found)),
         Message::Compare(compare) => format!("{name} slot {}", compare.at.slot),
+        Message::StateDigest(digest) => format!("{name} slot {}", digest.slot),
         Message::Compared(compared) => format!("{name} slot {}", compared.slot),
         Message::PullState(pull) => format!("{name} {}", state_wanted(pull)),
         Message::PulledState(piece) => format!("{name} {}", state_piece(piece)),
@@ -281,6 +283,7 @@ pub(super) fn input(input: &Input) -> String {
         Input::Applied { slot, durable: Some(durable) } => {
             format!("applied {slot}, durable {durable}")
         }
+        Input::Digested(digest) => format!("digest after slot {}", digest.slot),
         Input::DiskFull(true) => "disk full".to_owned(),
         Input::DiskFull(false) => "disk has room".to_owned(),
         Input::Tick => "tick".to_owned(),

@@ -6,6 +6,7 @@ mod cluster;
 
 mod blocking;
 mod checkpoints;
+mod digests;
 mod ends;
 mod failover;
 mod faults;

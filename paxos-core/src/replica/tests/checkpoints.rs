@@ -42,7 +42,7 @@ pub(super) fn summary(state: &[u8]) -> StateSummary {
 pub(super) fn frozen(effects: &Effects) -> Option<SnapshotId> {
     effects.tasks.iter().find_map(|task| match task {
         Task::Freeze(id) => Some(*id),
-        Task::Apply(_) | Task::Restore(_) => None,
+        Task::Apply(_) | Task::Digest(_) | Task::Restore(_) => None,
     })
 }
 
@@ -50,7 +50,7 @@ pub(super) fn frozen(effects: &Effects) -> Option<SnapshotId> {
 pub(super) fn restored(effects: &Effects) -> Option<u64> {
     effects.tasks.iter().find_map(|task| match task {
         Task::Restore(slot) => Some(slot.0),
-        Task::Apply(_) | Task::Freeze(_) => None,
+        Task::Apply(_) | Task::Freeze(_) | Task::Digest(_) => None,
     })
 }
 
@@ -191,7 +191,7 @@ fn the_mark_stands_behind_the_slot_that_it_is_as_of() {
         .map(|task| match task {
             Task::Apply(delivery) => delivery.slot.0,
             Task::Freeze(_) => 0,
-            Task::Restore(_) => panic!("nothing is restored"),
+            Task::Digest(_) | Task::Restore(_) => panic!("nothing is restored"),
         })
         .collect();
     assert_eq!(kinds, [1, 2, 0, 3]);

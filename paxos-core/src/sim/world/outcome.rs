@@ -37,7 +37,7 @@ impl World<'_> {
                     self.ledger.check_chosen(id_of(node), "delivers", *slot, value)?;
                 }
                 Task::Restore(slot) => self.history.taken_over(id_of(node), *slot)?,
-                Task::Freeze(_) => {}
+                Task::Freeze(_) | Task::Digest(_) => {}
             }
         }
         let mut crash = self.due_crash(node, &effects);

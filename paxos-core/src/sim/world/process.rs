@@ -207,12 +207,13 @@ impl World<'_> {
         let rng = &mut station.rng;
         let count_max = if rng.bool() { usize::MAX } else { rng.usize(1..4) };
         let flush = rng.bool();
-        let (done, input) = self.stations[node].host.work(count_max, flush);
+        let (done, inputs) = self.stations[node].host.work(count_max, flush);
         for done in done {
             self.done(node, done)?;
         }
-        if let Some(input) = input {
-            self.give(node, input)?;
+        if !inputs.is_empty() {
+            inputs.into_iter().for_each(|input| self.stations[node].push(input));
+            self.call(node)?;
         }
         self.plan_work(node);
         Ok(())

@@ -180,7 +180,7 @@ impl Stage {
                     self.ledger.check_chosen(id_of(node), "delivers", *slot, value)?;
                 }
                 Task::Restore(slot) => self.history.taken_over(id_of(node), *slot)?,
-                Task::Freeze(_) => {}
+                Task::Freeze(_) | Task::Digest(_) => {}
             }
         }
         if let Some((id, batch)) = &effects.persist {
@@ -297,14 +297,14 @@ impl Stage {
                 None => self.actors[node].state_reads.push(read),
             }
         }
-        let (done, input) = self.actors[node].host.work(usize::MAX, false);
+        let (done, inputs) = self.actors[node].host.work(usize::MAX, false);
         for done in done {
             worked = true;
             self.done(node, done)?;
         }
-        if let Some(input) = input {
+        if !inputs.is_empty() {
             worked = true;
-            self.step(node, vec![input])?;
+            self.step(node, inputs)?;
         }
         Ok(worked)
     }
