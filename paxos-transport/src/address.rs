@@ -2,12 +2,9 @@
 //!
 //! A name is resolved whenever it is dialled, so that a peer may start, or move, later.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::fmt;
 
 use paxos_core::port::TransportError;
-
-/// How long a connection attempt to one address may take.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// Where a peer listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,22 +43,8 @@ impl Address {
         &self.host
     }
 
-    /// What comes of the first success of `connect` on what the name stands for at this moment, one
-    /// after the other, each for [`CONNECT_MAX`]; or how the last one failed.
-    pub(crate) async fn dial<T, F: Future<Output = io::Result<T>>>(
-        &self,
-        connect: impl Fn(SocketAddr) -> F,
-    ) -> io::Result<T> {
-        let reason = format!("{} has no address", self.host);
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, reason);
-        for candidate in tokio::net::lookup_host((&*self.host, self.port)).await? {
-            match tokio::time::timeout(CONNECT_MAX, connect(candidate)).await {
-                Ok(Ok(connected)) => return Ok(connected),
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = io::ErrorKind::TimedOut.into(),
-            }
-        }
-        Err(failure)
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 }
 
@@ -94,16 +77,5 @@ mod tests {
             let error = Address::parse(text).expect_err(text).to_string();
             assert!(error.contains("write host:port"), "{error}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_address_that_refuses_or_says_nothing_fails_in_time() {
-        let address = Address::parse("127.0.0.1:2380").expect("an address");
-        let refused = address.dial(|_| async { Err::<(), _>(io::ErrorKind::Other.into()) }).await;
-        assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::Other));
-        let silent = address.dial(|_| std::future::pending::<io::Result<()>>()).await;
-        assert_eq!(silent.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
-        let connected = address.dial(|candidate| async move { Ok(candidate) }).await;
-        assert_eq!(connected.expect("it succeeds").to_string(), address.to_string());
     }
 }

@@ -2,29 +2,28 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use crate::{
     frame::FrameError,
     handshake::{self, Admitted, HandshakeError},
     link::{Link, Sink, Wire},
+    places::{Place, Places},
     refusals::Dialler,
-    shared::Shared,
+    shared::{Settings, Shared},
 };
 
 /// How long to wait when nothing can be accepted, for want of file descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Accepts connections until the end. While as many as may are in their handshake, the next wait.
+/// Accepts connections until the end. While as many as may are in their handshake, the next wait for
+/// a moment.
 pub(crate) async fn listen<W: Wire>(shared: Arc<Shared<W>>) {
-    let handshakes = Arc::new(Semaphore::new(shared.settings.handshakes_max));
+    let Settings { handshakes_max, handshake_grace, .. } = shared.settings;
+    let mut places = Places::new(handshakes_max, handshake_grace);
     let accept = async {
         loop {
-            let handshake = handshakes.clone().acquire_owned().await;
-            let handshake = handshake.expect("the semaphore is never closed");
             match shared.wire.accept().await {
                 Ok(pending) => {
-                    let serve = serve(shared.clone(), pending, handshake);
+                    let serve = serve(shared.clone(), pending, places.take().await);
                     let ended = shared.end.clone().run_until_cancelled_owned(serve);
                     shared.listeners.spawn(ended);
                 }
@@ -39,14 +38,17 @@ pub(crate) async fn listen<W: Wire>(shared: Arc<Shared<W>>) {
 }
 
 /// One connection from its first byte to its last.
-async fn serve<W: Wire>(
-    shared: Arc<Shared<W>>,
-    pending: W::Pending,
-    handshake: OwnedSemaphorePermit,
-) {
+async fn serve<W: Wire>(shared: Arc<Shared<W>>, pending: W::Pending, place: Place) {
     let node = shared.roster().me().node;
-    let admitted = admit(&shared, pending).await;
-    drop(handshake);
+    let admitted = tokio::select! {
+        biased;
+        admitted = admit(&shared, pending) => admitted,
+        () = place.needed() => {
+            tracing::debug!(%node, "a connection did not say who it is, and made room for others");
+            return;
+        }
+    };
+    drop(place);
     let (link, Admitted { peer, lane }) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {

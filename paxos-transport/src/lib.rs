@@ -58,6 +58,8 @@ mod corpus;
 #[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod delayed;
 #[cfg(any(feature = "tcp", feature = "quic"))]
+mod dial;
+#[cfg(any(feature = "tcp", feature = "quic"))]
 mod engine;
 #[cfg(any(feature = "tcp", feature = "quic"))]
 mod frame;
@@ -76,11 +78,15 @@ mod memory;
 #[cfg(any(feature = "tcp", feature = "quic"))]
 mod outgoing;
 #[cfg(any(feature = "tcp", feature = "quic"))]
+mod places;
+#[cfg(any(feature = "tcp", feature = "quic"))]
 mod queue;
 #[cfg(feature = "quic")]
 mod quic;
 #[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod refusals;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod resolver;
 #[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod roster;
 #[cfg(any(feature = "tcp", feature = "quic"))]

@@ -1,6 +1,6 @@
 //! What TCP and QUIC differ in: how a connection is made, and how frames travel on it.
 
-use std::{collections::VecDeque, future::Future, io, sync::Arc};
+use std::{collections::VecDeque, future::Future, io, net::SocketAddr, sync::Arc};
 
 use paxos_core::{
     message::{Lane, Message},
@@ -31,8 +31,13 @@ pub(crate) trait Wire: Send + Sync + 'static {
         pending: Self::Pending,
     ) -> impl Future<Output = io::Result<Self::Link>> + Send;
 
-    /// Connects.
-    fn dial(&self, address: &Address) -> impl Future<Output = io::Result<Self::Link>> + Send;
+    /// Connects, for a lane, to one of the addresses that the host of `address` stands for.
+    fn dial(
+        &self,
+        address: &Address,
+        candidates: &[SocketAddr],
+        lane: Lane,
+    ) -> impl Future<Output = io::Result<Self::Link>> + Send;
 
     /// Whether a connection failed because of TLS: the peer is there and the configuration wrong.
     fn is_tls_failure(error: &io::Error) -> bool;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     address::Address,
     backoff::Backoff,
+    dial::DIAL_MAX,
     frame::Batch,
     handshake::{self, HandshakeError},
     link::{Link, Wire},
@@ -44,6 +45,7 @@ impl<W: Wire> Outgoing<W> {
         let mut backoff = Backoff::new();
         let mut reachable = true;
         loop {
+            let mut is_refused = false;
             let connected = tokio::select! {
                 biased;
                 () = let_go.cancelled() => return,
@@ -56,9 +58,11 @@ impl<W: Wire> Outgoing<W> {
                     let Err(error) = self.carry(link).await else { return };
                     backoff.connected_since(since);
                     self.note(&error, "the connection broke");
+                    self.give_up_silent_lanes(&error);
                 }
                 Err(error) => {
                     if let Some(reason) = Shared::<W>::reason(&error) {
+                        is_refused = true;
                         let with_address = format!("{}: {reason}", self.address);
                         let told = matches!(error, HandshakeError::Refused { .. });
                         let reason = if told { reason } else { with_address };
@@ -72,7 +76,7 @@ impl<W: Wire> Outgoing<W> {
             self.queue.discard();
             tokio::select! {
                 () = let_go.cancelled() => return,
-                () = backoff.pause(&self.hurry) => {}
+                () = backoff.pause(is_refused, &self.hurry) => {}
             }
         }
     }
@@ -87,16 +91,31 @@ impl<W: Wire> Outgoing<W> {
         }
     }
 
+    /// A peer that says nothing on the control lane says nothing on the others, where it may take longer
+    /// to be noticed.
+    fn give_up_silent_lanes(&self, error: &io::Error) {
+        use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+
+        let is_silent = matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable);
+        if is_silent && self.lane == Lane::Control {
+            for lane in [Lane::Log, Lane::Bulk] {
+                self.shared.renew(self.peer, lane);
+            }
+        }
+    }
+
     async fn connect(&self) -> Result<W::Link, HandshakeError> {
+        let (address, resolver) = (&self.address, &self.shared.resolver);
         let attempt = async {
-            let mut link = self.shared.wire.dial(&self.address).await?;
+            let candidates = resolver.resolve(address.host(), address.port()).await?;
+            let mut link = self.shared.wire.dial(address, &candidates, self.lane).await?;
             let roster = self.shared.roster();
             handshake::dial(&mut link.stream(), roster, self.peer, self.lane).await?;
             roster.welcome(self.peer, Dialler::ThisNode);
             self.shared.reached(self.peer);
             Ok(link)
         };
-        let deadline = self.shared.settings.handshake_deadline;
+        let deadline = DIAL_MAX + self.shared.settings.handshake_deadline;
         let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
         tokio::time::timeout(deadline, attempt).await.unwrap_or_else(late)
     }
@@ -136,13 +155,16 @@ impl<W: Wire> Outgoing<W> {
     }
 }
 
-/// Resolves when the peer has shown that it knows nothing of a connection made now.
+/// Resolves when it shows that a connection made now is worth nothing any longer.
 async fn renewed(renew: Arc<Notify>) -> io::Error {
     let since = Instant::now();
     loop {
         renew.notified().await;
         if since.elapsed() >= RENEW_AGE_MIN {
-            return io::Error::new(io::ErrorKind::ConnectionReset, "the peer has started anew");
+            return io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                "the peer has started anew, or is silent",
+            );
         }
     }
 }

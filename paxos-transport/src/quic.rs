@@ -11,8 +11,8 @@
 use std::{
     collections::VecDeque,
     io,
-    net::{SocketAddr, UdpSocket},
-    sync::{Arc, Mutex, PoisonError},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -37,9 +37,11 @@ use tokio::{
 
 use crate::{
     address::Address,
+    dial::dial,
     engine::Engine,
     frame::{Batch, FrameError},
     link::{Link, Sink, Wire},
+    resolver::Resolver,
     shared::Settings,
     tls::Tls,
 };
@@ -48,10 +50,10 @@ use crate::{
 const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// How often an idle connection shows that it is alive.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a connection without a sign of life is believed in.
-const IDLE_MAX: Duration = Duration::from_secs(7);
+/// How long a connection without a sign of life is believed in: two election timeouts at their default.
+const IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// Batches of the log lane under way at once on one connection.
 const STREAMS_MAX: u32 = 128;
@@ -70,8 +72,8 @@ const ROUND_TRIP_GUESS: Duration = Duration::from_millis(50);
 /// How long to wait, at the end, for connections to say goodbye.
 const GOODBYE_MAX: Duration = Duration::from_millis(200);
 
-/// How long to try for a port in use: the socket of an endpoint that was closed stays open until
-/// the last packets that may still come in for it have had their time.
+/// How long to try for a port in use: the socket of a transport that was dropped, without having been
+/// closed, stays open until the last packets that may still come in for it have had their time.
 const REBIND_MAX: Duration = Duration::from_secs(2);
 
 /// Batches of the log lane whose arrival is waited for at the end.
@@ -111,7 +113,8 @@ impl QuicTransport {
         let config = EndpointConfig::default();
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(config, Some(server), socket, runtime).map_err(failed)?;
-        let wire = QuicWire { endpoint: Mutex::new(Some(endpoint)), client };
+        let endpoints = Endpoints { listening: endpoint, other_family: None };
+        let wire = QuicWire { endpoints: Mutex::new(Some(endpoints)), client };
         Ok(QuicTransport { engine: Engine::new(wire, Settings::default()), local_addr })
     }
 
@@ -156,7 +159,7 @@ impl Transport for QuicTransport {
 
 /// The first address that `address` stands for and that is free.
 async fn bind(address: &str) -> io::Result<UdpSocket> {
-    let candidates: Vec<_> = tokio::net::lookup_host(address).await?.collect();
+    let candidates = Resolver::default().resolve_own(address).await?;
     let start = Instant::now();
     loop {
         match UdpSocket::bind(&candidates[..]) {
@@ -197,22 +200,45 @@ fn configure(tls: &Tls) -> Result<(ServerConfig, ClientConfig), TransportError> 
 #[derive(Debug)]
 struct QuicWire {
     /// `None` once closed.
-    endpoint: Mutex<Option<Endpoint>>,
+    endpoints: Mutex<Option<Endpoints>>,
     client: ClientConfig,
 }
 
+/// A socket reaches one family of addresses, whatever the system thinks of both in one.
+#[derive(Debug)]
+struct Endpoints {
+    listening: Endpoint,
+    /// Dials peers of the other family, if there are any.
+    other_family: Option<Endpoint>,
+}
+
+impl Endpoints {
+    /// What reaches `remote`.
+    fn to(&mut self, remote: SocketAddr) -> io::Result<Endpoint> {
+        if self.listening.local_addr()?.is_ipv4() == remote.is_ipv4() {
+            return Ok(self.listening.clone());
+        }
+        if let Some(endpoint) = &self.other_family {
+            return Ok(endpoint.clone());
+        }
+        let any: SocketAddr = match remote {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        Ok(self.other_family.insert(Endpoint::client(any)?).clone())
+    }
+}
+
 impl QuicWire {
-    fn endpoint(&self) -> io::Result<Endpoint> {
-        let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoint.clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    fn endpoints(&self) -> MutexGuard<'_, Option<Endpoints>> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn dial_one(
-        &self,
-        endpoint: &Endpoint,
-        candidate: SocketAddr,
-        host: &str,
-    ) -> io::Result<QuicLink> {
+    async fn dial_one(&self, candidate: SocketAddr, host: &str) -> io::Result<QuicLink> {
+        let endpoint = match &mut *self.endpoints() {
+            Some(endpoints) => endpoints.to(candidate)?,
+            None => return Err(io::ErrorKind::NotConnected.into()),
+        };
         let connecting = endpoint
             .connect_with(self.client.clone(), candidate, host)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -222,12 +248,38 @@ impl QuicWire {
     }
 }
 
+/// Says goodbye and gives the port back.
+async fn end(endpoint: Endpoint) {
+    endpoint.close(VarInt::from_u32(0), b"closed");
+    // Peers that do not answer notice by themselves.
+    let _ = tokio::time::timeout(GOODBYE_MAX, endpoint.wait_idle()).await;
+    if let Err(error) = let_go_of_socket(&endpoint) {
+        tracing::warn!(%error, "the port stays taken for some seconds");
+    }
+}
+
+/// Connections that wait for what their peers may still send, or for an answer that does not come, keep
+/// an endpoint's socket for as long as they please. So they are given another one; and another, since an
+/// endpoint listens to the one before as well, until it has heard something on the new one.
+fn let_go_of_socket(endpoint: &Endpoint) -> io::Result<()> {
+    let spare: SocketAddr = match endpoint.local_addr()? {
+        SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
+    };
+    for _ in 0..2 {
+        endpoint.rebind(UdpSocket::bind(spare)?)?;
+    }
+    Ok(())
+}
+
 impl Wire for QuicWire {
     type Pending = Incoming;
     type Link = QuicLink;
 
     async fn accept(&self) -> io::Result<Incoming> {
-        self.endpoint()?.accept().await.ok_or_else(|| io::ErrorKind::NotConnected.into())
+        let listening = self.endpoints().as_ref().map(|endpoints| endpoints.listening.clone());
+        let closed = || io::Error::from(io::ErrorKind::NotConnected);
+        listening.ok_or_else(closed)?.accept().await.ok_or_else(closed)
     }
 
     async fn establish(&self, incoming: Incoming) -> io::Result<QuicLink> {
@@ -236,9 +288,13 @@ impl Wire for QuicWire {
         Ok(QuicLink { connection, send, recv, last: VecDeque::new() })
     }
 
-    async fn dial(&self, address: &Address) -> io::Result<QuicLink> {
-        let endpoint = self.endpoint()?;
-        address.dial(|candidate| self.dial_one(&endpoint, candidate, address.host())).await
+    async fn dial(
+        &self,
+        address: &Address,
+        candidates: &[SocketAddr],
+        _: Lane,
+    ) -> io::Result<QuicLink> {
+        dial(candidates, |candidate| self.dial_one(candidate, address.host())).await
     }
 
     fn is_tls_failure(error: &io::Error) -> bool {
@@ -264,12 +320,9 @@ impl Wire for QuicWire {
     }
 
     async fn close(&self) {
-        let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(endpoint) = endpoint {
-            endpoint.close(VarInt::from_u32(0), b"closed");
-            // Peers that do not answer notice by themselves.
-            let _ = tokio::time::timeout(GOODBYE_MAX, endpoint.wait_idle()).await;
-        }
+        let Some(Endpoints { listening, other_family }) = self.endpoints().take() else { return };
+        let goodbye = [Some(listening), other_family].into_iter().flatten().map(end);
+        futures::future::join_all(goodbye).await;
     }
 }
 
@@ -346,3 +399,6 @@ async fn write(stream: &mut SendStream, mut parts: &mut [bytes::Bytes]) -> io::R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,8 @@ use tokio_util::{
 };
 
 use crate::{
-    address::Address, handshake::HandshakeError, inbox::Inbox, link::Wire, queue, roster::Roster,
+    address::Address, handshake::HandshakeError, inbox::Inbox, link::Wire, queue,
+    resolver::Resolver, roster::Roster,
 };
 
 /// What may be set differently in tests.
@@ -26,11 +27,17 @@ pub(crate) struct Settings {
     pub(crate) handshake_deadline: Duration,
     /// Connections that have not finished their handshake.
     pub(crate) handshakes_max: usize,
+    /// How long one may take while others wait for its place: a few round trips between continents.
+    pub(crate) handshake_grace: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { handshake_deadline: Duration::from_secs(5), handshakes_max: 64 }
+        Settings {
+            handshake_deadline: Duration::from_secs(5),
+            handshakes_max: 256,
+            handshake_grace: Duration::from_secs(1),
+        }
     }
 }
 
@@ -39,6 +46,7 @@ impl Default for Settings {
 pub(crate) struct Shared<W> {
     pub(crate) wire: W,
     pub(crate) settings: Settings,
+    pub(crate) resolver: Resolver,
     pub(crate) inbox: Arc<Inbox>,
     /// Ends every task.
     pub(crate) end: CancellationToken,
@@ -64,7 +72,7 @@ pub(crate) struct Route {
     pub(crate) lanes: [queue::Sender; 3],
     /// The peer is there: no need to wait before dialling it.
     pub(crate) hurry: Arc<Notify>,
-    /// By lane: the peer has lost the connections it had, so those to it are worth nothing either.
+    /// By lane: connections to the peer are worth nothing, and have to be made anew.
     pub(crate) renew: [Arc<Notify>; 3],
     /// Lets the diallers go when the route is dropped.
     pub(crate) _let_go: DropGuard,
@@ -76,6 +84,7 @@ impl<W: Wire> Shared<W> {
         Shared {
             wire,
             settings,
+            resolver: Resolver::default(),
             inbox: Arc::default(),
             end: CancellationToken::new(),
             incoming: Mutex::default(),
@@ -114,8 +123,9 @@ impl<W: Wire> Shared<W> {
         }
     }
 
-    /// Tells the dialler of a lane that the peer has dialled anew although its old connection seemed
-    /// to stand: most likely it was restarted and said no goodbye.
+    /// Tells the dialler of a lane that its connection is worth nothing, although it may seem to stand:
+    /// the peer has dialled anew, so most likely it was restarted and said no goodbye; or it says
+    /// nothing on another lane.
     pub(crate) fn renew(&self, peer: NodeId, lane: Lane) {
         if let Some(route) = self.routes().get(&peer) {
             route.renew[lane as usize].notify_waiters();

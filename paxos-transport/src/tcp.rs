@@ -1,8 +1,13 @@
 //! TCP, plain or with TLS: a connection per peer, lane and direction.
 //!
 //! A lane's messages leave in batches, each with as few system calls as its size allows, and at
-//! once (`TCP_NODELAY`). A peer that vanishes is noticed by the kernel's keep-alive while the
-//! connection is idle, and by a deadline while there is something to send.
+//! once (`TCP_NODELAY`).
+//!
+//! A peer that says nothing any longer is noticed on the control lane: by the kernel's keep-alive while
+//! the connection is idle, and by its deadline for what has not been acknowledged. Left to itself it
+//! would send again later and later, and say so after a quarter of an hour. The other lanes are made
+//! anew together with that of control, because to the kernel a peer that is slow and takes nothing in
+//! looks the same as one that is gone, and theirs may be slow.
 
 use std::{
     io,
@@ -27,21 +32,25 @@ use tokio::{
 
 use crate::{
     address::Address,
+    dial::dial,
     engine::Engine,
     frame::{Batch, FrameError},
     link::{Link, Sink, Wire},
+    resolver::Resolver,
     shared::Settings,
     tls::Tls,
 };
 
 /// How long the other side may take nothing in.
-const STALL_MAX: Duration = Duration::from_secs(10);
+const STALL_MAX: Duration = Duration::from_secs(5);
 
-/// How long a connection may be idle before the kernel asks whether the other side is there.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+/// How long the other side may leave something of the control lane without an acknowledgement, or the
+/// question whether it is there without an answer: two election timeouts at their default.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 
-/// How often it asks again, three times, before it gives the connection up.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a connection may be idle before the kernel asks whether the other side is there, and how
+/// often it asks again.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Carries messages over TCP.
 ///
@@ -75,7 +84,8 @@ impl TcpTransport {
             address: address.to_owned(),
             reason: error.to_string(),
         };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let candidates = Resolver::default().resolve_own(address).await.map_err(failed)?;
+        let listener = TcpListener::bind(&candidates[..]).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         if let Some(tls) = &tls {
             tls.warn_if_not_authenticated();
@@ -149,16 +159,21 @@ impl Wire for TcpWire {
     }
 
     async fn establish(&self, stream: TcpStream) -> io::Result<TcpLink> {
-        prepare(&stream)?;
+        prepare(&stream, STALL_MAX)?;
         Ok(TcpLink(match &self.tls {
             None => Box::new(stream),
             Some(tls) => Box::new(tls.acceptor().accept(stream).await?),
         }))
     }
 
-    async fn dial(&self, address: &Address) -> io::Result<TcpLink> {
-        let stream = address.dial(TcpStream::connect::<SocketAddr>).await?;
-        prepare(&stream)?;
+    async fn dial(
+        &self,
+        address: &Address,
+        candidates: &[SocketAddr],
+        lane: Lane,
+    ) -> io::Result<TcpLink> {
+        let stream = dial(candidates, TcpStream::connect::<SocketAddr>).await?;
+        prepare(&stream, if lane == Lane::Control { SILENCE_MAX } else { STALL_MAX })?;
         Ok(TcpLink(match &self.tls {
             None => Box::new(stream),
             Some(tls) => {
@@ -177,13 +192,22 @@ impl Wire for TcpWire {
     }
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Gives the connection up when the other side has acknowledged nothing for `silence_max`. Only Linux and
+/// its kin can be told so; elsewhere an idle connection is noticed, and one that has something to send by
+/// `STALL_MAX` once there is no more room for it.
+fn prepare(stream: &TcpStream, silence_max: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
+        .with_time(KEEPALIVE_INTERVAL)
         .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(3);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+        .with_retries(2);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    socket.set_tcp_user_timeout(Some(silence_max))?;
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    let _ = silence_max;
+    Ok(())
 }
 
 impl Link for TcpLink {

@@ -1,5 +1,7 @@
 //! What comes over a socket that no node of ours would send.
 
+use tokio::task::JoinSet;
+
 use paxos_core::{
     limits,
     types::{ClusterId, StoreId},
@@ -205,18 +207,29 @@ async fn another_version_is_recognised_when_dialled() {
 
 #[tokio::test]
 async fn silent_strangers_do_not_keep_members_out() {
-    let settings = Settings { handshake_deadline: Duration::from_millis(300), handshakes_max: 2 };
+    let settings = Settings {
+        handshake_deadline: Duration::from_secs(3600),
+        handshakes_max: 8,
+        handshake_grace: Duration::from_millis(100),
+    };
     let cluster = Cluster::start(settings).await;
-    let mut silent = Vec::new();
-    for _ in 0..6 {
-        silent.push(cluster.stranger().await);
+    let address = cluster.nodes[0].local_addr();
+    let mut silent = JoinSet::new();
+    for _ in 0..40 {
+        // Each comes back as soon as it is sent away.
+        silent.spawn(async move {
+            loop {
+                let mut stream = TcpStream::connect(address).await.expect("it listens");
+                hung_up(&mut stream).await;
+            }
+        });
     }
-    // Has to wait for the deadlines of those before it.
+    // All of them stand in line already.
+    tokio::time::sleep(settings.handshake_grace).await;
     cluster.member().await;
-    for mut stream in silent {
-        hung_up(&mut stream).await;
-    }
     cluster.goes_on(2).await;
+    assert_eq!(silent.len(), 40);
+    assert!(silent.try_join_next().is_none(), "all of them are still at it");
 }
 
 #[tokio::test]

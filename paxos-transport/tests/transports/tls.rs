@@ -1,5 +1,4 @@
 //! Certificates: members with those of one authority meet, everybody else is refused.
-#![cfg(all(feature = "tcp", feature = "quic"))]
 
 use std::{
     fs,
