@@ -38,12 +38,12 @@ impl From<Bytes> for Payload {
 }
 
 impl Codec for Payload {
-    fn encode(&self) -> Bytes {
-        self.content.clone()
+    fn encode(&self) -> Result<Bytes, CodecError> {
+        Ok(self.content.clone())
     }
 
-    fn into_bytes(self) -> Bytes {
-        self.content
+    fn into_bytes(self) -> Result<Bytes, CodecError> {
+        Ok(self.content)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, CodecError> {

@@ -222,7 +222,7 @@ impl<S: StateMachine> Applier<S> {
         if slot <= self.recovered && !planted!(DoubleApply) {
             return Ok(Some(Responses::passed_over(slot)));
         }
-        let (commands, without) = self.decode(delivery);
+        let (commands, without) = self.decode(delivery)?;
         if commands.is_empty() && without.is_empty() {
             return Ok(None);
         }
@@ -241,9 +241,13 @@ impl<S: StateMachine> Applier<S> {
     /// The commands of a slot that are to be applied, and the places of the others.
     ///
     /// A command that does not decode is left out: its bytes are the same on every node, and so a
-    /// node that stopped because of it would stop again at every start, and all others with it.
-    fn decode(&mut self, delivery: &Delivery) -> (Vec<S::Command>, VecDeque<usize>) {
-        let Value::Batch(batch) = &delivery.value else { return Default::default() };
+    /// node that stopped because of it would stop again at every start, and all others with it. Unless
+    /// it is in another format: then it was a command once, and the state would go on without it.
+    fn decode(
+        &mut self,
+        delivery: &Delivery,
+    ) -> Result<(Vec<S::Command>, VecDeque<usize>), NodeError> {
+        let Value::Batch(batch) = &delivery.value else { return Ok(Default::default()) };
         let mut commands = Vec::with_capacity(batch.len());
         let mut without = VecDeque::new();
         for (range, verdict) in &delivery.verdicts {
@@ -254,6 +258,9 @@ impl<S: StateMachine> Applier<S> {
             for index in range.clone() {
                 match S::Command::decode(batch.command_bytes(index)) {
                     Ok(command) => commands.push(command),
+                    Err(reason @ CodecError::OtherFormat { .. }) => {
+                        return Err(NodeError::OtherFormat { slot: delivery.slot, index, reason });
+                    }
                     Err(error) => {
                         self.log_malformed(delivery.slot, index, &error);
                         without.push_back(index);
@@ -261,7 +268,7 @@ impl<S: StateMachine> Applier<S> {
                 }
             }
         }
-        (commands, without)
+        Ok((commands, without))
     }
 
     fn log_malformed(&mut self, slot: Slot, index: usize, error: &CodecError) {

@@ -1,7 +1,7 @@
 //! What can go wrong with a node, and what to do about it.
 
 use crate::{
-    port::{StorageError, TransportError},
+    port::{CodecError, StorageError, TransportError},
     replica::{Halt, Refusal, ReplicaError},
     types::Slot,
 };
@@ -63,6 +63,16 @@ pub enum NodeError {
     /// The state machine cannot go on.
     #[error("the state machine cannot go on: {0}")]
     StateMachine(String),
+    /// The log has a command that was proposed with another [`Codec`](crate::port::Codec).
+    #[error("command {index} of slot {slot} cannot be applied: {reason}")]
+    OtherFormat {
+        /// The slot.
+        slot: Slot,
+        /// Where in the slot's batch.
+        index: usize,
+        /// What the codec says.
+        reason: CodecError,
+    },
     /// The state machine's state cannot be read.
     #[error("the state machine's snapshot cannot be read: {0}")]
     Snapshot(String),
@@ -124,6 +134,9 @@ pub enum ProposeError {
          id of a node"
     )]
     InvalidId,
+    /// The command cannot be encoded, or comes back from its own encoding as another one. It has no effect.
+    #[error(transparent)]
+    Unencodable(#[from] CodecError),
     /// The command was chosen, but its bytes do not decode on this node. It has no effect on any
     /// node that runs this version.
     #[error(

@@ -77,7 +77,7 @@ impl<S: StateMachine> Node<S> {
     /// See [`ProposeError`]; each says whether the command may have effect.
     pub async fn propose(&self, command: S::Command) -> Result<S::Response, ProposeError> {
         let timeout = self.shared.limits.request_timeout;
-        let answer = self.begin(None, command.into_bytes(), timeout);
+        let answer = self.begin(None, command, timeout);
         self.end(answer).await
     }
 
@@ -91,7 +91,7 @@ impl<S: StateMachine> Node<S> {
         command: S::Command,
         timeout: Duration,
     ) -> Result<S::Response, ProposeError> {
-        let answer = self.begin(None, command.into_bytes(), timeout);
+        let answer = self.begin(None, command, timeout);
         self.end(answer).await
     }
 
@@ -118,7 +118,7 @@ impl<S: StateMachine> Node<S> {
         let mut submissions = Vec::with_capacity(commands.len());
         let (mut bytes, mut command_bytes) = (0, 0);
         for command in commands {
-            let command = command.into_bytes();
+            let command = command.into_bytes()?;
             command_bytes += command.len();
             bytes += cost(&command);
             let (submission, answer) = self.submission(None, command, limits.request_timeout)?;
@@ -158,7 +158,7 @@ impl<S: StateMachine> Node<S> {
         if id.sequence == 0 || limits.nodes.contains(&id.client.name) {
             return Err(ProposeError::InvalidId);
         }
-        let answer = self.begin(Some(id), command.into_bytes(), limits.request_timeout);
+        let answer = self.begin(Some(id), command, limits.request_timeout);
         self.end(answer).await
     }
 
@@ -211,9 +211,10 @@ impl<S: StateMachine> Node<S> {
     pub(super) fn begin(
         &self,
         id: Option<RequestId>,
-        command: Bytes,
+        command: S::Command,
         timeout: Duration,
     ) -> Result<Answer<S>, Unsent> {
+        let command = command.into_bytes().map_err(|error| Unsent::Refused(error.into()))?;
         let bytes = cost(&command);
         let (submission, answer) =
             self.submission(id, command, timeout).map_err(Unsent::Refused)?;

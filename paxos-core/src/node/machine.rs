@@ -256,7 +256,7 @@ mod tests {
     fn delivery(slot: u64, millis: u64) -> Delivery {
         let client = ClientId { name: 1, epoch: 1 };
         let mut builder = BatchBuilder::default();
-        let command = crate::port::Codec::encode(&millis);
+        let command = crate::port::Codec::encode(&millis).expect("a number");
         builder.push(RequestId { client, sequence: slot }, 1, command);
         let value = Value::Batch(builder.build().expect("a command"));
         Delivery {

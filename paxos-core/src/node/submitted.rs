@@ -13,7 +13,7 @@ use super::{
     error::{NodeError, ProposeError},
     handle::{Answer, Node, Unsent},
 };
-use crate::port::{Codec, StateMachine};
+use crate::port::StateMachine;
 
 impl<S: StateMachine> Node<S> {
     /// Proposes a command now and waits for its response later: the command is on its way when this
@@ -66,7 +66,7 @@ impl<S: StateMachine> Node<S> {
     /// ```
     pub fn submit(&self, command: S::Command) -> Submitted<S> {
         let timeout = self.shared.limits.request_timeout;
-        let wait = match self.begin(None, command.into_bytes(), timeout) {
+        let wait = match self.begin(None, command, timeout) {
             Ok(answer) => Wait::Answer(answer),
             Err(Unsent::Refused(error)) => Wait::Refusal(Some(error)),
             Err(Unsent::Stopped) => self.stopping(),

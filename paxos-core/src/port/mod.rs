@@ -3,6 +3,7 @@
 //! Adapters live in crates of their own (`paxos-storage`, `paxos-transport`), each with a
 //! conformance suite that checks these guarantees and that an adapter of yours can run too.
 
+mod codec;
 mod image;
 mod read;
 mod snapshot;
@@ -13,10 +14,11 @@ mod storage_error;
 mod transport;
 mod write;
 
+pub use codec::{Codec, CodecError, Compact};
 pub use image::Image;
 pub use read::cut_off;
 pub use snapshot::Snapshot;
-pub use state_machine::{Codec, CodecError, StateMachine};
+pub use state_machine::StateMachine;
 pub use states::States;
 pub use storage::{Recovered, Storage};
 pub use storage_error::StorageError;

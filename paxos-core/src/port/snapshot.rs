@@ -4,8 +4,11 @@ use std::io::{self, Cursor, Read};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::codec::self_describing;
+
 /// The state of a [`StateMachine`](super::StateMachine) at a moment, on its way to a disk or a peer, or
-/// back. Implemented for everything that implements serde's traits.
+/// back. Implemented for everything that implements serde's traits, in the same encoding as commands are by
+/// default ([`Codec`](super::Codec)); in a shorter one for a [`Compact`](super::Compact) state.
 ///
 /// A large state implements it itself, so that it need not be in memory as a whole: what it gives out is
 /// read as fast as disk or peer can take it, and what it takes in it may read when it is put in place.
@@ -47,21 +50,33 @@ pub trait Snapshot: Sized + Send + 'static {
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Snapshot for T {
     fn into_reader(self) -> io::Result<Box<dyn Read + Send>> {
-        let bytes = postcard::to_stdvec(&self).map_err(io::Error::other)?;
+        let bytes = self_describing::encode(&self).map_err(io::Error::other)?;
         Ok(Box::new(Cursor::new(bytes)))
     }
 
-    fn from_reader(mut reader: Box<dyn Read + Send>) -> io::Result<T> {
-        let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes)?;
-        let (state, rest) = postcard::take_from_bytes(&bytes)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        if rest.is_empty() {
-            return Ok(state);
-        }
-        let what = format!("{} bytes behind the state", rest.len());
-        Err(io::Error::new(io::ErrorKind::InvalidData, what))
+    fn from_reader(reader: Box<dyn Read + Send>) -> io::Result<T> {
+        let bytes = read(reader, self_describing::FORMAT)?;
+        self_describing::decode(&bytes).map_err(invalid)
     }
+}
+
+/// All the bytes of a state, of which the first says that it is in the format expected.
+pub(super) fn read(mut reader: Box<dyn Read + Send>, expected: u8) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes)?;
+    match bytes.first() {
+        None => Err(invalid("no bytes at all")),
+        Some(&found) if found != expected => Err(invalid(format!(
+            "the state is in another encoding: it begins with byte {found:#04x} in place of {expected:#04x}; \
+             use the Snapshot that it was taken with (Compact, or what serde has by default; what was taken \
+             before encodings had numbers is read by a Snapshot of your own that calls postcard::from_bytes)"
+        ))),
+        Some(_) => Ok(bytes),
+    }
+}
+
+pub(super) fn invalid(reason: impl ToString) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason.to_string())
 }
 
 #[cfg(test)]
@@ -69,6 +84,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::port::Compact;
 
     type State = BTreeMap<String, u64>;
 
@@ -98,5 +114,20 @@ mod tests {
         }
         let more = [&whole[..], &[0]].concat();
         assert!(read_back(more).is_err(), "a byte too many");
+    }
+
+    #[test]
+    fn a_state_in_another_encoding_is_told_apart() {
+        let plain = postcard::to_stdvec(&state()).expect("a map");
+        for other in [plain.clone(), [vec![0xC1], plain].concat()] {
+            let error = read_back(other).expect_err("not what is read here").to_string();
+            assert!(error.contains("in another encoding"), "{error}");
+        }
+        let mut compact = Compact(state()).into_reader().expect("a state");
+        let mut bytes = Vec::new();
+        compact.read_to_end(&mut bytes).expect("memory");
+        let read_back = |bytes| Compact::<State>::from_reader(Box::new(Cursor::new(bytes)));
+        assert_eq!(read_back(bytes).expect("as it was written").0, state());
+        assert!(read_back(self::bytes()).is_err());
     }
 }

@@ -2,10 +2,7 @@
 
 use std::io;
 
-use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
-
-use super::Snapshot;
+use super::{Codec, Snapshot};
 use crate::types::Slot;
 
 /// A deterministic state machine: the same commands in the same order give the same state and the
@@ -24,7 +21,7 @@ use crate::types::Slot;
 /// 5. **Replaced as a whole.** A [`restore`](StateMachine::restore) that fails, or that a crash cuts short,
 ///    leaves the state as it was.
 pub trait StateMachine: Send + 'static {
-    /// What is proposed. Anything that `serde` can encode.
+    /// What is proposed. Anything that `serde` can encode; see [`Codec`].
     type Command: Codec + Send + 'static;
     /// What a proposal returns.
     type Response: Send + 'static;
@@ -83,43 +80,5 @@ pub trait StateMachine: Send + 'static {
     /// told anything of that slot. One in memory has no such reason.
     fn failure(&self) -> Option<String> {
         None
-    }
-}
-
-/// How a command becomes bytes. Implemented for everything that implements serde's traits.
-pub trait Codec: Sized {
-    /// The command as bytes.
-    fn encode(&self) -> Bytes;
-
-    /// As [`encode`](Codec::encode), of a command that is needed no more: one that is bytes already
-    /// need not share them.
-    fn into_bytes(self) -> Bytes {
-        self.encode()
-    }
-
-    /// The command in the bytes. They are a part of a batch, and so what the state machine keeps of
-    /// them is a copy: a small value does not hold on to a large batch.
-    ///
-    /// Every node has to come to the same result, so a new kind of command may be proposed only
-    /// once every node runs a version that knows it.
-    ///
-    /// # Errors
-    ///
-    /// If the bytes are no command. It then has no effect.
-    fn decode(bytes: &[u8]) -> Result<Self, CodecError>;
-}
-
-/// Bytes that are no command of this state machine.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a command of this state machine: {0}")]
-pub struct CodecError(pub String);
-
-impl<T: Serialize + DeserializeOwned> Codec for T {
-    fn encode(&self) -> Bytes {
-        postcard::to_stdvec(self).expect("a command that serde can encode").into()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        postcard::from_bytes(bytes).map_err(|error| CodecError(error.to_string()))
     }
 }

@@ -5,10 +5,7 @@ use std::{any::Any, collections::BTreeMap, rc::Rc, time::Duration};
 use bytes::Bytes;
 
 use super::transcript;
-use crate::{
-    port::Codec,
-    types::{NodeId, RequestId, Slot},
-};
+use crate::types::{NodeId, RequestId, Slot};
 
 /// A read: who reads, in which life, under which number.
 pub(super) type ReadId = (NodeId, u64, u64);
@@ -189,11 +186,11 @@ impl Guest for Texts {
     }
 
     fn snapshot(&self) -> Bytes {
-        self.0.encode()
+        postcard::to_stdvec(&self.0).expect("plain data").into()
     }
 
     fn restore(&mut self, _: Slot, snapshot: Bytes) {
-        self.0 = Codec::decode(&snapshot).expect("encoded by this module");
+        self.0 = postcard::from_bytes(&snapshot).expect("encoded by this module");
     }
 
     fn digest(&self) -> u64 {

@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     application::{Answer, Application, Calls, Guest, Question},
     linearizability::{self, Call, Finding, Model, Unexplained},
 };
-use crate::{port::Codec, types::Slot};
+use crate::types::Slot;
 
 const REGISTERS: u8 = 5;
 
@@ -47,8 +47,12 @@ fn register_of(question: u64) -> u8 {
     u8::try_from(question % u64::from(REGISTERS)).expect("below the number of registers")
 }
 
-fn decoded<T: Codec>(bytes: &Bytes) -> T {
-    T::decode(bytes).expect("encoded by this module")
+fn encoded(value: &impl Serialize) -> Bytes {
+    postcard::to_stdvec(value).expect("plain data").into()
+}
+
+fn decoded<T: DeserializeOwned>(bytes: &Bytes) -> T {
+    postcard::from_bytes(bytes).expect("encoded by this module")
 }
 
 impl Application for Registers {
@@ -63,7 +67,7 @@ impl Application for Registers {
             swaps: rng.u8(..16) > 0,
             padding: vec![0; rng.usize(..bytes_max)].into(),
         };
-        command.encode()
+        encoded(&command)
     }
 
     fn judge(&self, calls: &Calls) -> Result<(), String> {
@@ -120,17 +124,17 @@ impl Guest for Registers {
     fn apply(&mut self, _: Slot, commands: Vec<Bytes>) -> Vec<Answer> {
         let apply = |command: &Bytes| {
             let Command { register, value, .. } = decoded(command);
-            Answer::from(self.held.insert(register, value).encode())
+            Answer::from(encoded(&self.held.insert(register, value)))
         };
         commands.iter().map(apply).collect()
     }
 
     fn read(&self, question: u64) -> Answer {
-        self.held.get(&register_of(question)).copied().encode().into()
+        encoded(&self.held.get(&register_of(question)).copied()).into()
     }
 
     fn snapshot(&self) -> Bytes {
-        self.held.encode()
+        encoded(&self.held)
     }
 
     fn restore(&mut self, _: Slot, snapshot: Bytes) {
@@ -296,9 +300,9 @@ mod tests {
                 let command =
                     Command { register: 0, value: sequence, swaps: true, padding: Bytes::new() };
                 let began = Duration::from_nanos(2 * sequence);
-                calls.proposed(began, id, &command.encode());
-                calls.took_effect(id, &did.encode().into());
-                calls.applied(began + Duration::from_nanos(1), id, Some(told.encode().into()));
+                calls.proposed(began, id, &encoded(&command));
+                calls.took_effect(id, &encoded(&did).into());
+                calls.applied(began + Duration::from_nanos(1), id, Some(encoded(&told).into()));
             }
             Registers::default().judge(&calls)
         };

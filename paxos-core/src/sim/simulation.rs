@@ -241,10 +241,11 @@ impl<M: Simulated, F: Fn() -> M + Send + Sync> Application for Embedded<F> {
     }
 
     fn command(&self, rng: &mut fastrand::Rng, _: usize, heard: Option<&Answer>) -> Bytes {
-        match heard.and_then(response::<M>) {
-            Some(heard) => M::command_after(rng, heard).encode(),
-            None => M::command(rng).encode(),
-        }
+        let command = match heard.and_then(response::<M>) {
+            Some(heard) => M::command_after(rng, heard),
+            None => M::command(rng),
+        };
+        command.into_bytes().expect("a command that can be proposed")
     }
 
     fn judge(&self, calls: &Calls) -> Result<(), String> {

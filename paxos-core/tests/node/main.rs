@@ -6,6 +6,8 @@ mod cluster;
 
 mod blocking;
 mod checkpoints;
+
+mod commands;
 mod digests;
 mod ends;
 mod failover;

@@ -48,7 +48,9 @@ pub(super) fn propose_status(error: &ProposeError) -> Status {
         | ProposeError::Expired
         | ProposeError::IdUsed
         | ProposeError::InvalidId => timed_out(),
-        ProposeError::Malformed => Status::internal(format!("etcdserver: {error}")),
+        ProposeError::Unencodable(_) | ProposeError::Malformed => {
+            Status::internal(format!("etcdserver: {error}"))
+        }
         ProposeError::Stopped(_) => stopped(),
     }
 }

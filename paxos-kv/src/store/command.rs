@@ -54,15 +54,16 @@ impl Command {
 }
 
 impl Codec for Command {
-    fn encode(&self) -> Bytes {
+    fn encode(&self) -> Result<Bytes, CodecError> {
         let mut buffer = BytesMut::with_capacity(self.encoded_len());
         Command::encode(self, &mut buffer);
-        buffer.freeze()
+        Ok(buffer.freeze())
     }
 
     fn decode(bytes: &[u8]) -> Result<Command, CodecError> {
+        let malformed = |reason: String| CodecError::Malformed(reason);
         let command =
-            paxoskv::Command::decode(bytes).map_err(|error| CodecError(error.to_string()))?;
-        command.request.ok_or_else(|| CodecError("a kind of command that is not known".to_owned()))
+            paxoskv::Command::decode(bytes).map_err(|error| malformed(error.to_string()))?;
+        command.request.ok_or_else(|| malformed("a kind of command that is not known".to_owned()))
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::port::Compact;
 use crate::types::{BatchBuilder, ClientId, RequestId};
 
 /// Adds up what it is given, and remembers in which slots.
@@ -62,8 +63,12 @@ fn delivery(slot: u64, commands: &[Bytes], verdicts: &[Verdict]) -> Delivery {
     Delivery { slot: Slot(slot), value, verdicts }
 }
 
+fn encoded(command: &u64) -> Bytes {
+    command.encode().expect("a number")
+}
+
 fn fresh(slot: u64, commands: &[u64]) -> Delivery {
-    let commands: Vec<_> = commands.iter().map(Codec::encode).collect();
+    let commands: Vec<_> = commands.iter().map(encoded).collect();
     delivery(slot, &commands, &vec![Verdict::Fresh; commands.len()])
 }
 
@@ -107,8 +112,9 @@ fn commands_are_applied_before_the_reads_behind_them() {
 /// Whoever waits for the second command and the last gets their responses and no other's.
 #[test]
 fn responses_are_given_by_the_place_of_the_command_in_the_batch() {
-    let garbage = Bytes::from_static(&[0xff; 3]);
-    let commands = [1u64.encode(), 2u64.encode(), garbage, 4u64.encode(), 8u64.encode()];
+    // In the right format, and not a number.
+    let garbage = "x".to_owned().encode().expect("a text");
+    let commands = [encoded(&1), encoded(&2), garbage, encoded(&4), encoded(&8)];
     let verdicts =
         [Verdict::Duplicate, Verdict::Fresh, Verdict::Fresh, Verdict::Expired, Verdict::Fresh];
     let mut applier = applier_of(Sum::default());
@@ -119,6 +125,25 @@ fn responses_are_given_by_the_place_of_the_command_in_the_batch() {
     assert_eq!(responses.take(1, false), Ok(Ok(2)));
     assert_eq!(responses.take(2, false), Ok(Err(ProposeError::Malformed)));
     assert_eq!(responses.take(4, false), Ok(Ok(10)), "what does not decode has no effect");
+}
+
+/// What others have applied, or this node before it was built anew, would be missing.
+#[test]
+fn a_command_in_another_encoding_stops_the_node() {
+    let plain = Bytes::from(postcard::to_stdvec(&2u64).expect("a number"));
+    for other in [plain, Compact(2u64).encode().expect("a number")] {
+        let mut applier = applier_of(Sum::default());
+        let chosen = delivery(1, &[encoded(&1), other], &[Verdict::Fresh; 2]);
+        let (done, _) = work(&mut applier, vec![chosen], Vec::new());
+        let NodeError::OtherFormat { slot, index, reason } =
+            done.expect_err("no number is left out")
+        else {
+            panic!("another reason");
+        };
+        assert_eq!((slot, index), (Slot(1), 1));
+        assert!(matches!(reason, CodecError::OtherFormat { .. }), "{reason}");
+        assert_eq!(applier.state_machine.total, 0);
+    }
 }
 
 #[test]

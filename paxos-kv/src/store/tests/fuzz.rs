@@ -57,7 +57,7 @@ impl Pair {
     fn command(&mut self, bytes: &[u8]) {
         let bytes = Bytes::copy_from_slice(bytes);
         let Ok(command) = <Command as Codec>::decode(&bytes) else { return };
-        let again = <Command as Codec>::decode(&Codec::encode(&command));
+        let again = <Command as Codec>::decode(&Codec::encode(&command).expect("infallible"));
         assert_eq!(again.as_ref(), Ok(&command));
         if let Command::Txn(request) = &command
             && is_read_only(request)
@@ -95,8 +95,10 @@ fn requests() {
 
 #[test]
 fn damaged_requests() {
-    let seeds: Vec<Vec<u8>> =
-        seeds().into_iter().map(|(_, command)| Codec::encode(&command).to_vec()).collect();
+    let seeds: Vec<Vec<u8>> = seeds()
+        .into_iter()
+        .map(|(_, command)| Codec::encode(&command).expect("infallible").to_vec())
+        .collect();
     type Damage = Vec<(u8, Vec<(u8, u8)>)>;
     bolero::check!().with_type::<Damage>().for_each(|damage| {
         let mut pair = Pair::new();
@@ -118,7 +120,7 @@ fn damaged_requests() {
 fn the_corpus_is_of_the_present_format() {
     let target = "tests/__fuzz__/store__tests__fuzz__requests";
     for (name, command) in seeds() {
-        let bytes = corpus::committed(target, name, &Codec::encode(&command));
+        let bytes = corpus::committed(target, name, &Codec::encode(&command).expect("infallible"));
         assert_eq!(<Command as Codec>::decode(&bytes), Ok(command));
     }
 }

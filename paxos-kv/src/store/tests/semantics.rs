@@ -477,7 +477,10 @@ fn transactions_are_bounded_in_operations_and_depth() {
     }
     assert_eq!(validate::txn(&deep, RequestLimits::default()), Ok(()));
     let command = Command::Txn(deep.clone());
-    assert_eq!(<Command as Codec>::decode(&Codec::encode(&command)).as_ref(), Ok(&command));
+    assert_eq!(
+        <Command as Codec>::decode(&Codec::encode(&command).expect("infallible")).as_ref(),
+        Ok(&command)
+    );
     let deeper = always(vec![txn_operation(deep)]);
     assert_eq!(validate::txn(&deeper, RequestLimits::default()), Err(KvError::TooManyOperations));
 }
