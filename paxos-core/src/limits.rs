@@ -84,6 +84,10 @@ pub const SESSION_WINDOW: u64 = 65_536;
 /// milliseconds to encode, which it does for every checkpoint. The same on every node.
 pub const SESSIONS_BYTES_MAX: usize = 432 << 10;
 
+/// By how much the incarnation of a node grows at a start, at most. It grows by a random number, so that a data
+/// directory that was put back from an older copy does not use those again that followed the copy.
+pub const INCARNATION_STEP_MAX: u64 = 1 << 20;
+
 /// Ranges of a client's requests that are kept whatever others take up: enough for one that has a few
 /// requests open at a time. The same on every node.
 pub const SESSION_RANGES_KEPT: usize = 8;

@@ -15,7 +15,7 @@ use paxos_kv::{
         Server, ServerError,
         config::{ClusterMap, ServerConfig, Url},
     },
-    store::{MemberAttributes, StoreError},
+    store::{Command, MemberAttributes, StoreError},
 };
 use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ async fn run(configs: impl IntoIterator<Item = ServerConfig>) {
         join_all(configs.into_iter().map(Server::start)).await.into_iter().collect();
     let servers = starts.expect("they start");
     let attributes = MemberAttributes { member_id: 1, ..MemberAttributes::default() };
-    let command = paxos_kv::store::Command::MemberAttributes(attributes);
+    let command = Command::MemberAttributes(attributes);
     let proposed = servers[0].node().propose(command).await.expect("a quorum");
     proposed.expect("it makes sense");
     for server in &servers {
@@ -80,8 +80,8 @@ async fn the_state_of_another_cluster_is_refused() {
     assert!(text.contains("state.redb") && text.contains("--data-dir"), "{text}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_state_of_another_member_is_refused() {
+/// Three members, and their directories.
+fn three() -> ([TempDir; 3], [ServerConfig; 3], ClusterMap) {
     let directories = [directory(), directory(), directory()];
     let names = ["a", "b", "c"];
     let urls = names.map(|_| Url::new("http", "127.0.0.1", ports::free_port()));
@@ -91,6 +91,54 @@ async fn the_state_of_another_member_is_refused() {
         let directory = directories[number].path();
         ServerConfig::member(names[number], cluster.clone(), directory, urls[number].clone())
     });
+    (directories, configs, cluster)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a free name");
+    for entry in fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry")) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("a type").is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("a copy")),
+        }
+    }
+}
+
+/// It has used request ids since the copy that are settled everywhere, and would use them again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_directory_was_put_back_notices_and_takes_proposals() {
+    let (directories, configs, _cluster) = three();
+    let data = directories[2].path();
+    let attributes = MemberAttributes { member_id: 3, ..MemberAttributes::default() };
+    let command = Command::MemberAttributes(attributes);
+    let aside = directory();
+    let (older, newer) = (aside.path().join("older"), aside.path().join("newer"));
+    run(configs.clone()).await;
+    copy(data, &older);
+    for is_put_back in [false, true] {
+        let starts: Result<Vec<_>, _> =
+            join_all(configs.clone().into_iter().map(Server::start)).await.into_iter().collect();
+        let servers = starts.expect("they start");
+        for _ in 0..50 {
+            let proposed = servers[2].node().propose(command.clone()).await;
+            proposed.expect("no request id is used twice").expect("it makes sense");
+        }
+        assert_eq!(servers[2].node().status().is_older_copy, is_put_back);
+        assert!(!servers[0].node().status().is_older_copy);
+        for ended in join_all(servers.iter().map(Server::shutdown)).await {
+            ended.expect("it stops");
+        }
+        if !is_put_back {
+            fs::rename(data, &newer).expect("a free name");
+            copy(&older, data);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_another_member_is_refused() {
+    let (directories, configs, cluster) = three();
     run(configs.clone()).await;
     fs::copy(state_of(&directories[0]), state_of(&directories[1])).expect("a copy");
     let text = refusal(configs[1].clone()).await.to_string();

@@ -34,7 +34,7 @@
 //! let storage = RedbStorage::open(&directory)?;
 //! let recovered = storage.recover(ClusterId(1), NodeId(1)).await?;
 //! assert_eq!(Some(recovered.promised), promised);
-//! assert_eq!(recovered.incarnation, 2);
+//! assert_eq!(recovered.last_incarnation, 1);
 //! # Ok(())
 //! # }
 //! # #[cfg(not(feature = "redb"))]

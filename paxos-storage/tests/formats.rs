@@ -143,7 +143,8 @@ async fn open(directory: &Path, image: &Image) -> (RedbStorage, Recovered) {
 /// Recovers a log that has to hold `image`, all of it.
 async fn check(storage: &RedbStorage, image: &Image) -> Recovered {
     let recovered = storage.recover(CLUSTER, NODE).await.expect("a known format");
-    assert_eq!(recovered, image.recovered(recovered.identity, recovered.incarnation));
+    let Recovered { identity, incarnation, last_incarnation, .. } = recovered;
+    assert_eq!(recovered, Recovered { last_incarnation, ..image.recovered(identity, incarnation) });
     let log = storage.read(Slot(1)..=Slot(u64::MAX), usize::MAX).await.expect("sound records");
     assert!(log.iter().eq(image.records.values()), "{log:?}");
     for slot in (1..10).map(Slot) {
@@ -187,16 +188,18 @@ async fn the_log_of_every_format_is_opened_and_goes_on() {
         let mut batches = written();
         let (storage, recovered) = open(directory.path(), &image_of(&batches)).await;
         assert_eq!(recovered.identity.store, store, "format {format}");
-        assert_eq!(recovered.incarnation, 2, "format {format}");
+        let first = recovered.incarnation;
+        assert!(first > 1, "format {format}");
         // Whatever was done to understand it has not to be done again.
         storage.close().await;
         let (storage, recovered) = open(directory.path(), &image_of(&batches)).await;
-        assert_eq!((recovered.identity.store, recovered.incarnation), (store, 3));
+        let second = recovered.incarnation;
+        assert!(recovered.identity.store == store && second > first);
         write_all(&storage, &more()).await;
         storage.close().await;
         batches.extend(more());
         let (_storage, recovered) = open(directory.path(), &image_of(&batches)).await;
-        assert_eq!((recovered.identity.store, recovered.incarnation), (store, 4));
+        assert!(recovered.identity.store == store && recovered.incarnation > second);
     }
 }
 
@@ -211,9 +214,12 @@ async fn a_power_cut_while_the_format_is_changed_loses_nothing() {
         let started = disk.storage().recover(CLUSTER, NODE).await;
         disk.inject(Fault::PowerCut);
         let recovered = check(&disk.storage(), &image).await;
-        assert!((2..=3).contains(&recovered.incarnation), "after {operations} operations");
-        if started.is_ok() {
-            assert_eq!(recovered.incarnation, 3, "a start that has succeeded counts");
+        assert!(recovered.incarnation > 1, "after {operations} operations");
+        if let Ok(started) = started {
+            assert!(
+                recovered.incarnation > started.incarnation,
+                "a start that has succeeded counts"
+            );
             break;
         }
         cuts += 1;

@@ -60,6 +60,28 @@ fn edit(directory: &Path, edit: impl FnOnce(&redb::WriteTransaction)) {
     transaction.commit().expect("a commit");
 }
 
+/// Whoever went on from the copy has used other request ids than this one will.
+#[tokio::test]
+async fn a_directory_put_back_from_an_older_copy_has_an_incarnation_of_its_own() {
+    let parent = tempfile::tempdir().expect("a temporary directory");
+    let directory = parent.path().join("node-1");
+    fill(&directory).await;
+    let copies = [1, 2, 3].map(|number| parent.path().join(format!("copy-{number}")));
+    let mut incarnations = vec![recover(&directory).await.expect("a restart").incarnation];
+    for copy in &copies {
+        fs::create_dir(copy).expect("a directory");
+        fs::copy(directory.join("log.redb"), copy.join("log.redb")).expect("a copy");
+    }
+    for copy in &copies {
+        incarnations.push(recover(copy).await.expect("a copy").incarnation);
+    }
+    incarnations.push(recover(&directory).await.expect("a restart").incarnation);
+    assert!(incarnations[1..].iter().all(|later| *later > incarnations[0]));
+    incarnations.sort_unstable();
+    incarnations.dedup();
+    assert_eq!(incarnations.len(), 5, "none is used twice");
+}
+
 #[tokio::test]
 async fn directory_and_files_are_made_with_their_parents_and_for_nobody_else() {
     let parent = tempfile::tempdir().expect("a temporary directory");
@@ -95,11 +117,15 @@ async fn a_directory_that_was_not_closed_holds_everything_and_is_closed_the_next
     fs::create_dir(&left).expect("a directory");
     fs::copy(open.join("log.redb"), left.join("log.redb")).expect("a file");
     storage.close().await;
-    for (directory, incarnation) in [(&open, 3), (&left, 3), (&left, 4)] {
+    let mut last = None;
+    for directory in [&open, &left, &left] {
         let storage = RedbStorage::open(directory).expect("a free directory");
         let recovered = storage.recover(CLUSTER, NODE).await.expect("a sound storage");
         assert_eq!(recovered.records, some_batch().records[150..]);
-        assert_eq!(recovered.incarnation, incarnation);
+        assert!(recovered.incarnation > recovered.last_incarnation);
+        let is_second = last.is_some_and(|(before, _)| before == directory);
+        assert!(!is_second || last == Some((directory, recovered.last_incarnation)));
+        last = Some((directory, recovered.incarnation));
         assert!(!directory.join("closed").exists(), "it is open");
         drop(storage);
         assert!(directory.join("closed").exists(), "dropping it closes it");
@@ -252,16 +278,21 @@ async fn a_database_cut_short_is_an_error() {
 #[tokio::test]
 async fn a_flipped_bit_is_an_error_or_of_no_account() {
     let sound = sound_bytes().await;
-    let expected = SimulatedDisk::holding(&sound).storage().recover(CLUSTER, NODE).await;
+    let recovered = async |bytes: &[u8]| {
+        let recovered = SimulatedDisk::holding(bytes).storage().recover(CLUSTER, NODE).await;
+        // Which is drawn at every start.
+        recovered.map(|recovered| Recovered { incarnation: 0, ..recovered })
+    };
+    let expected = recovered(&sound).await;
     let (mut noticed, mut ignored) = (0, 0);
     for bit in (0..320 * 8).chain((320 * 8..sound.len() * 8).step_by(7 * 61)) {
         let mut flipped = sound.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        match SimulatedDisk::holding(&flipped).storage().recover(CLUSTER, NODE).await {
+        match recovered(&flipped).await {
             Err(StorageError::Failed) => panic!("bit {bit}: a thread has died"),
             Err(_) => noticed += 1,
-            recovered => {
-                assert_eq!(recovered, expected, "bit {bit}");
+            found => {
+                assert_eq!(found, expected, "bit {bit}");
                 ignored += 1;
             }
         }

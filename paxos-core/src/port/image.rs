@@ -61,6 +61,7 @@ impl Image {
         Recovered {
             identity,
             incarnation,
+            last_incarnation: incarnation.saturating_sub(1),
             promised: self.promised,
             chosen: self.chosen,
             floor: self.floor,

@@ -46,8 +46,8 @@ use crate::{
 /// [`WriteError::Full`]: super::WriteError::Full
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
-    /// Opens the state for `node` of `cluster`, or starts it if there is none, and counts the
-    /// incarnation, durably. Called once, before anything else.
+    /// Opens the state for `node` of `cluster`, or starts it if there is none, and moves the
+    /// incarnation on, durably. Called once, before anything else.
     ///
     /// # Errors
     ///
@@ -98,8 +98,14 @@ pub trait Storage: Send + Sync + 'static {
 pub struct Recovered {
     /// Cluster, node and data directory.
     pub identity: Identity,
-    /// How often the state has been recovered, this time included.
+    /// Which life of the node this is: 1 the first time, and higher each time, by a random number up to
+    /// [`INCARNATION_STEP_MAX`](crate::limits::INCARNATION_STEP_MAX). So no life of a directory that was put
+    /// back from an older copy has the incarnation of one that followed the copy. (What cannot be put back,
+    /// as memory, may count.)
     pub incarnation: u64,
+    /// The incarnation of the life before, 0 if this is the first. Of what lies between, this directory knows
+    /// nothing: if the log does, the directory was put back from an older copy.
+    pub last_incarnation: u64,
     /// The acceptor's promise.
     pub promised: Ballot,
     /// How far the log is known to be chosen. Every slot up to here, above `floor`, has a record.

@@ -107,6 +107,10 @@ use crate::{
 /// `W` is whatever waits for a proposal: the replica keeps it and gives it back with the outcome.
 #[derive(Clone, Debug)]
 pub struct Replica<W> {
+    /// The last life of this node before the present one that its data directory knows of.
+    last_incarnation: u64,
+    /// Whether the log has commands of another one.
+    is_older_copy: bool,
     config: Config,
     memberships: Memberships,
     rng: fastrand::Rng,
@@ -244,7 +248,10 @@ impl<W> Replica<W> {
             disk_full: false,
             more_follows: true,
             due: None,
+            last_incarnation: recovered.last_incarnation,
+            is_older_copy: false,
         };
+        replica.notice_life_of_checkpoint();
         replica.due = replica.earliest_deadline();
         Ok(replica)
     }

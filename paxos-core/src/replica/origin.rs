@@ -280,6 +280,24 @@ impl<W> Origin<W> {
         }
     }
 
+    /// This node goes by another epoch, as a later one is known than that which it had: so nothing that it
+    /// has proposed and that is not delivered can have effect, and goes again under a number of the new one.
+    pub(super) fn go_by(&mut self, epoch: u64) {
+        let client = ClientId { epoch, ..self.client() };
+        let mut former = std::mem::replace(&mut self.own, Window::new(client, 1));
+        for sequence in former.first()..former.end() {
+            if let Some(entry) = former.take_if(sequence, |entry| !entry.is_delivered) {
+                self.own.insert(self.own.end(), entry);
+            }
+        }
+        former.trim();
+        // What is delivered waits for the state machine under the name that it was chosen under.
+        if former.spread() > 0 {
+            self.others.insert(former.client(), former);
+        }
+        self.spread = self.own.spread() + self.others.values().map(Window::spread).sum::<usize>();
+    }
+
     /// Lets those go whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.earliest.is_none_or(|earliest| now < earliest.after(DEADLINE_GRANULARITY)) {

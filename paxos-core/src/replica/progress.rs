@@ -5,6 +5,7 @@ use super::{
     reader::LeaderView, surroundings,
 };
 use crate::{
+    limits,
     planted::planted,
     types::{Instant, Slot, Value},
 };
@@ -151,6 +152,10 @@ impl<W> Replica<W> {
         if let Value::Batch(batch) = &delivery.value {
             self.origin.on_delivered(delivery.slot, batch, &delivery.verdicts);
             self.queue.on_delivered(batch, &self.config);
+            let name = self.config.id.0;
+            for run in batch.runs().iter().filter(|run| run.client.name == name) {
+                self.notice_life(run.client.epoch);
+            }
         }
         let slot = delivery.slot;
         self.checkpoints.on_slot(delivery.value.encoded_len());
@@ -161,6 +166,34 @@ impl<W> Replica<W> {
         let (learner, config) = (&self.learner, &self.config);
         if self.checkpoints.on_delivered(learner, is_read, is_fetching, config, &mut self.out) {
             self.catchup.fetch().forget();
+        }
+    }
+
+    /// The log has commands that this node has proposed in some life. If its data directory knows nothing of
+    /// that, it was put back from an older copy. After a later one nothing has effect any more under this
+    /// life's name, so it takes one that comes after all.
+    fn notice_life(&mut self, epoch: u64) {
+        let own = self.client().epoch;
+        if epoch == own || epoch <= self.last_incarnation {
+            return;
+        }
+        if !std::mem::replace(&mut self.is_older_copy, true) {
+            tracing::error!(
+                node = %self.config.id,
+                "the data directory was put back from an older copy: the log has commands that this node \
+                 proposed after it, and votes that others count on may be forgotten; replace this member"
+            );
+        }
+        if epoch > own {
+            let step = self.rng.u64(1..=limits::INCARNATION_STEP_MAX);
+            self.origin.go_by(epoch.saturating_add(step));
+        }
+    }
+
+    /// As [`notice_life`](Replica::notice_life), of a log that begins with a checkpoint.
+    pub(super) fn notice_life_of_checkpoint(&mut self) {
+        if let Some(epoch) = self.learner.sessions().epoch(self.config.id.0) {
+            self.notice_life(epoch);
         }
     }
 

@@ -282,6 +282,7 @@ impl<W> Replica<W> {
             tracing::info!(node = %self.config.id, %from, slot = %checkpoint.at.slot, "takes over a state");
             self.learner.install(checkpoint.at, sessions);
             self.origin.on_installed(self.learner.sessions());
+            self.notice_life_of_checkpoint();
             self.checkpoints.install(checkpoint, self.acceptor.log_mut(), &mut self.out);
         }
     }

@@ -179,6 +179,11 @@ impl SessionTable {
         }
     }
 
+    /// The epoch of a client, if it is in the table.
+    pub(super) fn epoch(&self, name: u64) -> Option<u64> {
+        self.clients.sessions.get(&name).map(|session| session.epoch)
+    }
+
     /// Whether a client that is not in the table may be one that has been.
     fn is_forgotten(&self, client: ClientId) -> bool {
         client.epoch <= self.clients.forgotten_epoch && !self.nodes.contains(&client.name)

@@ -54,6 +54,9 @@ pub struct Status {
     pub is_disk_behind: bool,
     /// Its disk is full: it takes nothing until there is room.
     pub is_disk_full: bool,
+    /// The log has commands of a later life of this node: its data directory was put back from an older copy
+    /// and may have forgotten votes that others count on. Replace the member.
+    pub is_older_copy: bool,
     /// The others, as far as a leader knows them; empty on a follower.
     pub peers: Vec<PeerStatus>,
 }
@@ -107,6 +110,7 @@ impl<W> Replica<W> {
             queued: 0,
             is_disk_behind: false,
             is_disk_full: false,
+            is_older_copy: false,
             peers: Vec::new(),
         };
         self.update_status(&mut status, now);
@@ -144,5 +148,6 @@ impl<W> Replica<W> {
         status.queued = self.queue.len();
         status.is_disk_behind = self.out.backlog().is_behind();
         status.is_disk_full = self.disk_full;
+        status.is_older_copy = self.is_older_copy;
     }
 }

@@ -20,6 +20,7 @@ mod installing;
 mod leadership;
 mod log_reads;
 mod observed;
+mod older_copy;
 mod outdated;
 mod own_requests;
 mod pages;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Who numbers the requests.
 ///
 /// Of one name only the newest epoch is kept: a newer one supersedes it, and what still arrives
-/// from an older one is refused. A node uses its own id as the name and its incarnation (counted
-/// in its data directory at every start) as the epoch.
+/// from an older one is refused. A node uses its own id as the name and its incarnation (which
+/// its data directory keeps, and which grows at every start) as the epoch.
 ///
 /// Of clients that come and go, epochs have to be taken from one clock or counter: nodes remember some
 /// thousands of clients, and of one that they have forgotten no more than that its epoch is no higher than

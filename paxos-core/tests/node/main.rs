@@ -6,7 +6,6 @@ mod cluster;
 
 mod blocking;
 mod checkpoints;
-
 mod commands;
 mod digests;
 mod ends;

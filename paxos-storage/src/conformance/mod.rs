@@ -263,7 +263,8 @@ fn image_after<'a>(batches: impl IntoIterator<Item = &'a WriteBatch>) -> Image {
 
 /// Whether a node finds exactly this when it starts, whoever it is.
 fn is_found(image: &Image, recovered: &Recovered) -> bool {
-    image.recovered(recovered.identity, recovered.incarnation) == *recovered
+    let Recovered { identity, incarnation, last_incarnation, .. } = *recovered;
+    *recovered == Recovered { last_incarnation, ..image.recovered(identity, incarnation) }
 }
 
 /// The whole log.

@@ -351,6 +351,7 @@ impl State {
         Ok(Recovered {
             identity,
             incarnation,
+            last_incarnation: incarnation - 1,
             promised,
             chosen,
             floor,

@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use bytes::Bytes;
 use paxos_core::{
+    limits::INCARNATION_STEP_MAX,
     message::Record,
     port::{Recovered, StorageError, WriteBatch, cut_off},
     types::{ClusterId, Identity, NodeId, Slot, StoreId},
@@ -103,7 +104,7 @@ impl OpenDatabase {
     /// What [`Storage::recover`](paxos_core::port::Storage::recover) does.
     pub(super) fn recover(&self, node: NodeId) -> Result<Recovered, StorageError> {
         let transaction = self.begin_write()?;
-        let incarnation = {
+        let lives = {
             let mut meta = self.redb(transaction.open_table(META))?;
             if self.redb(meta.get(KEY_FORMAT))?.is_none() {
                 self.initialise(&transaction, &mut meta, node)?;
@@ -115,12 +116,14 @@ impl OpenDatabase {
                 self.redb(meta.insert(KEY_FORMAT, &FORMAT.to_le_bytes()[..]))?;
                 tracing::info!(path = self.path, format, "the log is of format {FORMAT} now");
             }
-            let incarnation = self.get::<u64>(&meta, KEY_INCARNATION)?.saturating_add(1);
+            let last = self.get::<u64>(&meta, KEY_INCARNATION)?;
+            let step = if last == 0 { 1 } else { fastrand::u64(1..=INCARNATION_STEP_MAX) };
+            let incarnation = last.saturating_add(step);
             self.put(&mut meta, KEY_INCARNATION, &incarnation)?;
-            incarnation
+            (last, incarnation)
         };
         self.redb(transaction.commit())?;
-        self.start(incarnation)
+        self.start(lives)
     }
 
     fn initialise(
@@ -178,7 +181,10 @@ impl OpenDatabase {
         })
     }
 
-    fn start(&self, incarnation: u64) -> Result<Recovered, StorageError> {
+    fn start(
+        &self,
+        (last_incarnation, incarnation): (u64, u64),
+    ) -> Result<Recovered, StorageError> {
         let transaction = self.redb(self.database.begin_read())?;
         let meta = self.redb(transaction.open_table(META))?;
         let group = self.group(&self.redb(transaction.open_table(GROUPS))?)?;
@@ -196,6 +202,7 @@ impl OpenDatabase {
         Ok(Recovered {
             identity: self.get(&meta, KEY_IDENTITY)?,
             incarnation,
+            last_incarnation,
             promised,
             chosen,
             floor,

@@ -26,7 +26,7 @@ fn install(alone: &mut Alone) -> Effects {
 
 /// The session table as of slot 5 of a log in which slot 1 has these requests, each the lowest of its
 /// client that may still want a result.
-fn sessions(requests: &[RequestId]) -> SessionTable {
+pub(super) fn sessions(requests: &[RequestId]) -> SessionTable {
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
     let mut table =
         SessionTable::restore(&Checkpoint::default(), &membership, limits::SESSIONS_BYTES_MAX)
@@ -39,7 +39,7 @@ fn sessions(requests: &[RequestId]) -> SessionTable {
 }
 
 /// As [`install`], with a session table.
-fn install_with(alone: &mut Alone, table: &SessionTable) -> Effects {
+pub(super) fn install_with(alone: &mut Alone, table: &SessionTable) -> Effects {
     let number = fetching(alone);
     let Message::PulledState(piece) = piece(number, 0..18) else { unreachable!() };
     let end = StateEnd { summary: summary(STATE), sessions: table.encode() };

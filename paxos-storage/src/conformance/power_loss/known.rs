@@ -15,9 +15,8 @@ pub(super) struct Known {
     batches: Vec<WriteBatch>,
     /// How many of them are durable.
     acknowledged: usize,
-    /// The last incarnation that was reported, and that of the recovery under way, if any.
+    /// The last incarnation that was reported.
     incarnation: u64,
-    recovering: u64,
     /// Its name, once it was reported.
     store: Option<StoreId>,
 }
@@ -25,9 +24,7 @@ pub(super) struct Known {
 /// What happened between two operations of a recording.
 #[derive(Clone, Debug)]
 pub(super) enum Note {
-    /// A recovery has begun.
-    Recovering,
-    /// It has ended, with so many batches found.
+    /// A recovery has ended, with so many batches found.
     Recovered { batches: usize, incarnation: u64, store: StoreId },
     /// A write has begun.
     Writing(WriteBatch),
@@ -38,11 +35,10 @@ pub(super) enum Note {
 impl Known {
     pub(super) fn learn(&mut self, note: &Note) {
         match note {
-            Note::Recovering => self.recovering += 1,
             Note::Recovered { batches, incarnation, store } => {
                 self.batches.truncate(*batches);
                 self.acknowledged = *batches;
-                (self.incarnation, self.recovering) = (*incarnation, *incarnation);
+                self.incarnation = *incarnation;
                 self.store = Some(*store);
             }
             Note::Writing(batch) => self.batches.push(batch.clone()),
@@ -92,7 +88,7 @@ impl Known {
         if self.store.is_some_and(|store| store != identity.store) {
             return Err("1 (durable): the store has another name".to_owned());
         }
-        if !(self.incarnation + 1..=self.recovering + 1).contains(&found.incarnation) {
+        if found.incarnation <= self.incarnation {
             return Err(format!(
                 "1 (durable): incarnation {} after {}",
                 found.incarnation, self.incarnation

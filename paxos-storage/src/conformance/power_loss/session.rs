@@ -73,7 +73,6 @@ where
 
     pub(super) async fn start(&mut self) -> S {
         let before = self.known.clone();
-        self.note(Note::Recovering);
         let started = find(self.open, self.medium.clone(), &before).await;
         let found =
             started.unwrap_or_else(|failure| panic!("power loss: a start with power: {failure}"));
@@ -121,7 +120,6 @@ where
     async fn start_again(&mut self) -> S {
         while self.medium.is_to_fail() {
             let before = self.known.clone();
-            self.note(Note::Recovering);
             match find(self.open, self.medium.clone(), &before).await {
                 Ok(found) => return self.started(found),
                 Err(Failure::Refused(_)) if self.medium.has_failed() => {}
