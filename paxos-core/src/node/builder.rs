@@ -164,7 +164,7 @@ impl NodeBuilder {
         let config = self.config;
         let cluster = self.cluster.unwrap_or_else(|| default_cluster_id(&config.membership));
         let recovered = storage.recover(cluster, config.id).await?;
-        let prepared = prepare(&config, recovered, &state_machine, &*transport).await;
+        let prepared = prepare(&config, recovered, state_machine.durable(), &*transport).await;
         let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -207,13 +207,12 @@ struct Prepared<R> {
     origin: tokio::time::Instant,
 }
 
-async fn prepare<S: StateMachine>(
+async fn prepare<R>(
     config: &Config,
     recovered: Recovered,
-    state_machine: &S,
+    durable: Option<Slot>,
     transport: &dyn Transport,
-) -> Result<Prepared<S::Response>, StartError> {
-    let durable = state_machine.durable();
+) -> Result<Prepared<R>, StartError> {
     let identity = recovered.identity;
     tracing::info!(
         node = %identity.node, cluster = %identity.cluster, store = %identity.store,

@@ -44,6 +44,44 @@ async fn node<C: Clone + Serialize + DeserializeOwned + Send + 'static>() -> Nod
         .expect("a node")
 }
 
+/// As a connection to a database is.
+#[tokio::test]
+async fn a_state_machine_may_be_one_that_no_two_threads_may_look_at_at_once() {
+    struct Counter(std::cell::Cell<u64>);
+
+    impl StateMachine for Counter {
+        type Command = u64;
+        type Response = u64;
+        type Snapshot = u64;
+
+        fn apply(&mut self, _: Slot, commands: Vec<u64>) -> Vec<u64> {
+            commands.into_iter().map(|add| self.0.replace(self.0.get() + add)).collect()
+        }
+
+        fn snapshot(&self) -> u64 {
+            self.0.get()
+        }
+
+        fn restore(&mut self, _: Slot, total: u64) -> io::Result<()> {
+            self.0.set(total);
+            Ok(())
+        }
+    }
+
+    let start = Node::builder(1, Membership::new([(1, "a")]).expect("a membership"))
+        .storage(MemoryStorage::new())
+        .transport(MemoryNetwork::new(1).bind("a"))
+        .start(Counter(0.into()));
+    let node = tokio::spawn(start).await.expect("no panic").expect("a node");
+    let proposed = tokio::spawn({
+        let node = node.clone();
+        async move { (node.propose(3).await, node.submit(4).await) }
+    });
+    assert_eq!(proposed.await.expect("no panic"), (Ok(0), Ok(3)));
+    let read = tokio::spawn(async move { node.read(|counter| counter.0.get()).await });
+    assert_eq!(read.await.expect("no panic"), Ok(7));
+}
+
 /// In an encoding without names it was applied as 1 → 3 of 7.
 #[tokio::test(start_paused = true)]
 async fn a_payment_is_applied_as_it_was_proposed() {
