@@ -2,6 +2,8 @@
 //! crash, freeze and come back.
 
 mod common;
+#[path = "end_to_end/connections.rs"]
+mod connections;
 #[path = "end_to_end/snapshots.rs"]
 mod snapshots;
 

@@ -164,6 +164,7 @@ fn configs(directory: &Path, ports: &Ports) -> Result<Vec<ServerConfig>, ConfigE
     let configs = NAMES.iter().zip(ports.client.iter().zip(&ports.peer));
     let configs = configs.map(|(name, (&client, &peer))| ServerConfig {
         listen_client_urls: vec![loopback(client)],
+        servers_in_process: NAMES.len(),
         ..ServerConfig::member(name, cluster.clone(), directory.join(name), loopback(peer))
     });
     Ok(configs.collect())

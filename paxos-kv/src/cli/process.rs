@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::CommandError;
+use crate::server::descriptors;
 
 /// How long an orderly end waits for reads of the store that nobody wants any more. They hold its file
 /// open, and one that was closed properly is opened sooner.
@@ -23,6 +24,7 @@ pub(super) enum Ending {
 pub(super) fn run(
     server: impl Future<Output = Result<Ending, CommandError>>,
 ) -> Result<(), CommandError> {
+    descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

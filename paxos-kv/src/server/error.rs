@@ -50,6 +50,17 @@ pub enum ServerError {
         /// The last slot in the state.
         applied: Slot,
     },
+    /// The process may not open enough files and sockets.
+    #[error(
+        "this process may open {limit} files and sockets and needs {needed}, most of them for its \
+         peers and its data: raise the limit with `ulimit -n`, or LimitNOFILE= of its systemd unit"
+    )]
+    Descriptors {
+        /// How many it may open.
+        limit: usize,
+        /// How many it needs to serve a few clients.
+        needed: usize,
+    },
     /// Clients cannot be served there.
     #[error(
         "cannot serve clients on {url}: {reason}: stop what uses the address, or choose another \

@@ -3,7 +3,7 @@
 use axum::{
     Json, Router,
     extract::{Query, State},
-    http::{Request, StatusCode, header},
+    http::{HeaderMap, Request, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -25,13 +25,16 @@ pub(super) fn routes(context: Context) -> Router {
 
 /// The answer to what there is no route for: in gRPC's terms if the client speaks it.
 pub(super) async fn unknown(request: Request<axum::body::Body>) -> Response {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    let is_grpc =
-        content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    match is_grpc {
+    match is_grpc(request.headers()) {
         true => Status::unimplemented("unknown service or method").into_http(),
         false => (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
     }
+}
+
+/// Whether whoever asks speaks gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 #[derive(Deserialize)]

@@ -1,71 +1,62 @@
-//! Serves connections of clients, HTTP/1.1 and HTTP/2 on the same port.
+//! Takes connections of clients, HTTP/1.1 and HTTP/2 on the same port.
 //!
-//! Guarantees: there is a limit on the number of connections, on what one connection may send in
-//! headers, on its requests under way, and on the time it may stay silent before its first byte.
-//! On stopping, requests under way are finished within a grace period.
+//! Guarantees: there is a limit on the number of connections, and what else one may ask for is limited in
+//! `connection`. On stopping, requests under way are finished within a grace period.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-
-use axum::Router;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
+
+use axum::{Router, middleware::from_fn};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream, lookup_host},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ServerError, config::Url};
+use super::{
+    ServerError,
+    config::Url,
+    connection::{self, Patience},
+    throttle::Throttle,
+};
 
-/// Connections of clients at once; more wait in the queue of the operating system.
-const CONNECTIONS_MAX: u32 = 10_000;
-
-/// How long a new connection may be silent.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long an HTTP/1.1 client may take to send the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The head of an HTTP/1.1 request, in bytes.
-const HTTP1_BUFFER_BYTES_MAX: usize = 64 << 10;
-
-/// The headers of an HTTP/2 request, in bytes.
-const HTTP2_HEADER_BYTES_MAX: u32 = 16 << 10;
-
-/// What a client may send on one stream before the server has read it, in bytes: a whole request
-/// of the default size limit, so that it takes one round trip.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-
-/// The same for all streams of a connection together.
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-
-/// How often an HTTP/2 client is asked whether it is still there.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How long it may take to answer.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections that the system may hold until they are taken.
+const BACKLOG: u32 = 1024;
 
 /// How long requests under way have when the server stops.
 const GRACE_PERIOD: Duration = Duration::from_secs(2);
 
-/// How long to wait when the system has no more file descriptors.
+/// How long to wait when a connection cannot be taken, for want of file descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Between two lines of the log that say the same.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A socket for clients. A name that stands for several addresses is tried in their order, the
-/// IPv4 ones first.
+/// IPv4 ones first; all addresses of this machine are those of both families, as with etcd.
 pub(super) async fn bind(url: &Url) -> Result<TcpListener, ServerError> {
     let failed =
         |error: io::Error| ServerError::Listen { url: url.to_string(), reason: error.to_string() };
+    if url.is_unspecified() {
+        return bind_everywhere(url.port()).map_err(failed);
+    }
     let mut addresses: Vec<SocketAddr> =
         lookup_host(url.address()).await.map_err(failed)?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name stands for no address");
     for address in addresses {
-        match TcpListener::bind(address).await {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        };
+        match socket.and_then(|socket| listen(socket, address)) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
@@ -73,12 +64,34 @@ pub(super) async fn bind(url: &Url) -> Result<TcpListener, ServerError> {
     Err(failed(last))
 }
 
+/// A socket for all addresses of this machine; for those of IPv4 where there are no others.
+fn bind_everywhere(port: u16) -> io::Result<TcpListener> {
+    match TcpSocket::new_v6() {
+        Ok(socket) => {
+            SockRef::from(&socket).set_only_v6(false)?;
+            listen(socket, (Ipv6Addr::UNSPECIFIED, port).into())
+        }
+        Err(_) => listen(TcpSocket::new_v4()?, (Ipv4Addr::UNSPECIFIED, port).into()),
+    }
+}
+
+fn listen(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpListener> {
+    // A server that is started again takes the port that it had.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves the connections of all listeners of a server.
 #[derive(Clone)]
 pub(super) struct Acceptor {
     router: Router,
     concurrent_streams_max: u32,
+    patience: Patience,
+    connections_max: usize,
     places: Arc<Semaphore>,
+    /// One line at a time about connections that have to wait.
+    lines: Arc<Throttle>,
     /// No more connections, no more requests on those there are.
     drain: CancellationToken,
     /// The end for requests under way.
@@ -86,11 +99,22 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(router: Router, concurrent_streams_max: u32) -> Acceptor {
+    pub(super) fn new(
+        router: Router,
+        connections_max: usize,
+        concurrent_streams_max: u32,
+        patience: Patience,
+    ) -> Acceptor {
+        let limit_silence =
+            move |request, next| connection::limit_silence(patience.body, request, next);
+        let router = router.layer(from_fn(limit_silence)).layer(from_fn(connection::limit_headers));
         Acceptor {
             router,
             concurrent_streams_max,
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)),
+            patience,
+            connections_max,
+            places: Arc::new(Semaphore::new(connections_max)),
+            lines: Arc::new(Throttle::new(LINE_INTERVAL)),
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
         }
@@ -99,7 +123,7 @@ impl Acceptor {
     /// Accepts until [`stop`](Acceptor::stop).
     pub(super) async fn run(self, listener: TcpListener) {
         loop {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            let Some(place) = self.place().await else { return };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = self.drain.cancelled() => return,
@@ -111,26 +135,45 @@ impl Acceptor {
                 // The connection was gone before it was taken.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot take connections of clients");
+                    if self.lines.passes() {
+                        tracing::warn!(%error, "cannot take connections of clients");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
+    /// A place for one more connection, once there is one; `None` when the server stops.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => return Some(place),
+            Err(TryAcquireError::NoPermits) if self.lines.passes() => tracing::warn!(
+                connections = self.connections_max,
+                "all places for clients are taken, new ones wait: the limit of open files (ulimit -n) \
+                 allows no more"
+            ),
+            Err(_) => {}
+        }
+        let place = Arc::clone(&self.places).acquire_owned();
+        self.drain.run_until_cancelled(place).await?.ok()
+    }
+
     /// Serves one connection; gives its place back at the end.
     async fn connection(self, stream: TcpStream, _place: OwnedSemaphorePermit) {
         // Answers are small and wanted at once. If it cannot be set they are merely later.
         let _ = stream.set_nodelay(true);
-        tokio::select! {
-            first = timeout(FIRST_BYTE_TIMEOUT, stream.readable()) => {
-                if !matches!(first, Ok(Ok(()))) {
-                    return;
-                }
+        let introduced = tokio::select! {
+            introduced = timeout(self.patience.introduction, connection::introduced(stream)) => {
+                introduced
             }
             () = self.drain.cancelled() => return,
-        }
-        let builder = self.builder();
+        };
+        let Ok(Ok(stream)) = introduced else {
+            tracing::debug!("a connection ended on which no request came");
+            return;
+        };
+        let builder = connection::builder(self.concurrent_streams_max, self.patience);
         let service = TowerToHyperService::new(self.router.clone());
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
@@ -152,30 +195,11 @@ impl Acceptor {
         }
     }
 
-    fn builder(&self) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(HTTP1_BUFFER_BYTES_MAX);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(self.concurrent_streams_max)
-            .max_header_list_size(HTTP2_HEADER_BYTES_MAX)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        builder
-    }
-
     /// Takes no more requests, waits for those under way for a moment, and closes everything.
     pub(super) async fn stop(&self) {
         self.drain.cancel();
-        let all_places = self.places.acquire_many(CONNECTIONS_MAX);
-        if timeout(GRACE_PERIOD, all_places).await.is_err() {
+        let all = u32::try_from(self.connections_max).expect("the limit of connections is lower");
+        if timeout(GRACE_PERIOD, self.places.acquire_many(all)).await.is_err() {
             tracing::info!("requests under way are cut off");
         }
         self.abort();
@@ -192,3 +216,6 @@ impl Acceptor {
         self.drain.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

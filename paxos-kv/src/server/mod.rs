@@ -2,12 +2,15 @@
 
 mod checkpoints;
 pub mod config;
+mod connection;
+pub(crate) mod descriptors;
 mod error;
 mod http;
 mod listener;
 mod node;
 mod publish;
 mod restore;
+mod throttle;
 
 use std::net::SocketAddr;
 
@@ -16,6 +19,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use self::{
     config::{ServerConfig, Url},
+    connection::Patience,
     listener::Acceptor,
 };
 use crate::{
@@ -48,6 +52,7 @@ impl Server {
     /// If a port is in use, the data belongs to somebody else or cannot be read, or the settings
     /// make no sense.
     pub async fn start(config: ServerConfig) -> Result<Server, ServerError> {
+        let connections_max = descriptors::for_clients(config.servers_in_process)?;
         let mut listeners = Vec::with_capacity(config.listen_client_urls.len());
         for url in &config.listen_client_urls {
             listeners.push((listener::bind(url).await?, url.clone()));
@@ -60,7 +65,9 @@ impl Server {
             .await
             .merge(http::routes(context.clone()))
             .fallback(http::unknown);
-        let acceptor = Acceptor::new(router, config.concurrent_streams_max);
+        let patience = Patience::default();
+        let acceptor =
+            Acceptor::new(router, connections_max, config.concurrent_streams_max, patience);
         for (listener, _) in listeners {
             tokio::spawn(acceptor.clone().run(listener));
         }

@@ -90,14 +90,19 @@ impl Etcdctl<'_> {
 /// A real etcd of one member: `ETCD_BIN`, or `etcd` of the path.
 pub(crate) struct RealEtcd {
     child: Child,
-    client_port: u16,
+    pub(crate) client_port: u16,
     _directory: TempDir,
 }
 
 impl RealEtcd {
     /// Starts it and waits until it serves.
     pub(crate) async fn start() -> RealEtcd {
-        RealEtcd::start_on(|_, _| ()).await
+        RealEtcd::start_on(|_, _| (), &[]).await
+    }
+
+    /// The same with more flags, of which the last one counts; `CLIENT_PORT` in them is its port.
+    pub(crate) async fn start_with(flags: &[&str]) -> RealEtcd {
+        RealEtcd::start_on(|_, _| (), flags).await
     }
 
     /// Lets an etcdctl make its data of a backup, and starts it.
@@ -109,16 +114,17 @@ impl RealEtcd {
             let own = ["--initial-advertise-peer-urls", peer_url, "--data-dir", data];
             run(etcdctl, "", &[&["snapshot", "restore", &backup], &cluster[..], &own].concat());
         };
-        RealEtcd::start_on(restore).await
+        RealEtcd::start_on(restore, &[]).await
     }
 
     /// Prepares its data directory, given the URL for peers, and starts it.
-    async fn start_on(prepare: impl FnOnce(&str, &str)) -> RealEtcd {
+    async fn start_on(prepare: impl FnOnce(&str, &str), flags: &[&str]) -> RealEtcd {
         let program = std::env::var("ETCD_BIN").unwrap_or_else(|_| "etcd".to_owned());
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (client_port, peer_port) = (free_port(), free_port());
         let client_url = format!("http://127.0.0.1:{client_port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
+        let flags = flags.iter().map(|flag| flag.replace("CLIENT_PORT", &client_port.to_string()));
         let data = directory.path().join("data").display().to_string();
         prepare(&data, &peer_url);
         let child = Command::new(&program)
@@ -127,6 +133,7 @@ impl RealEtcd {
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &format!("default={peer_url}")])
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod etcdctl;
+pub(crate) mod frames;
 pub(crate) mod ports;
 pub(crate) mod workload;
 
@@ -62,6 +63,10 @@ pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
     scheme: &'static str,
     flags: Vec<String>,
+    /// Each listens on all addresses, and is known to its peers by one, of IPv6 the first.
+    everywhere: bool,
+    /// What each server may open, if it is less than what this process may.
+    pub(crate) descriptors_max: Option<u32>,
     directory: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -92,37 +97,65 @@ impl Cluster {
             child: None,
         });
         let directory = tempfile::tempdir().expect("a temporary directory");
-        Cluster { servers: servers.collect(), scheme, flags, directory, _turn: turn }
+        let servers = servers.collect();
+        Cluster {
+            servers,
+            scheme,
+            flags,
+            everywhere: false,
+            descriptors_max: None,
+            directory,
+            _turn: turn,
+        }
+    }
+
+    /// Starts three servers that listen on all addresses.
+    pub(crate) async fn start_everywhere(scheme: &'static str) -> Cluster {
+        let mut cluster = Cluster::stopped(scheme, Vec::new()).await;
+        cluster.everywhere = true;
+        (0..3).for_each(|index| cluster.restart(index));
+        cluster.settled().await;
+        cluster
     }
 
     /// As `--initial-cluster` wants it.
     pub(crate) fn initial_cluster(&self) -> String {
-        let member = |server: &Server| {
-            format!("{}={}://127.0.0.1:{}", server.name, self.scheme, server.peer_port)
-        };
-        self.servers.iter().map(member).collect::<Vec<_>>().join(",")
+        let members = (0..self.servers.len())
+            .map(|index| format!("{}={}", self.servers[index].name, self.peer_url(index)));
+        members.collect::<Vec<_>>().join(",")
+    }
+
+    /// Where its peers find a server.
+    fn peer_url(&self, index: usize) -> String {
+        let host = if self.everywhere && index == 0 { "[::1]" } else { "127.0.0.1" };
+        format!("{}://{host}:{}", self.scheme, self.servers[index].peer_port)
     }
 
     /// Starts a server that does not run, on the data it has.
     pub(crate) fn restart(&mut self, index: usize) {
         let peers = self.initial_cluster();
+        let advertised = self.peer_url(index);
+        let host = if self.everywhere { "0.0.0.0" } else { "127.0.0.1" };
         let log = File::options().create(true).append(true).open(self.log(index));
         let log = log.expect("the log can be written");
         let data = self.data(index);
         let server = &mut self.servers[index];
         assert!(server.child.is_none(), "{} runs already", server.name);
-        let client_url = format!("http://127.0.0.1:{}", server.client_port);
-        let child = Command::new(env!("CARGO_BIN_EXE_paxos-kv"))
+        let client_url = format!("http://{host}:{}", server.client_port);
+        let reached = format!("http://127.0.0.1:{}", server.client_port);
+        let limit =
+            self.descriptors_max.map_or("true".to_owned(), |max| format!("ulimit -n {max}"));
+        let child = Command::new("/bin/sh")
+            .args(["-c", &format!("{limit} && exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_paxos-kv"))
             .env_clear()
             .args(["serve", "--name", &server.name])
             .arg("--data-dir")
             .arg(data)
             .args(["--initial-cluster", &peers])
-            .args([
-                "--listen-peer-urls",
-                &format!("{}://127.0.0.1:{}", self.scheme, server.peer_port),
-            ])
-            .args(["--listen-client-urls", &client_url])
+            .args(["--listen-peer-urls", &format!("{}://{host}:{}", self.scheme, server.peer_port)])
+            .args(["--initial-advertise-peer-urls", &advertised])
+            .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &reached])
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -142,10 +175,21 @@ impl Cluster {
         fs::remove_dir_all(self.data(index)).expect("it has data");
     }
 
+    /// How many lines with this text a server has logged.
+    pub(crate) fn lines(&self, index: usize, text: &str) -> usize {
+        let log = fs::read_to_string(self.log(index)).unwrap_or_default();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits until a server has logged a line with this text.
     pub(crate) async fn logged(&self, index: usize, text: &str) {
+        self.logged_after(index, text, 0).await;
+    }
+
+    /// Waits until a server has logged more lines with this text than so many.
+    pub(crate) async fn logged_after(&self, index: usize, text: &str, before: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while !fs::read_to_string(self.log(index)).is_ok_and(|log| log.contains(text)) {
+        while self.lines(index, text) <= before {
             assert!(Instant::now() < deadline, "no line with {text:?} is logged");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

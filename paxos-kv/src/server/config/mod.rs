@@ -95,6 +95,9 @@ pub struct ServerConfig {
     pub limits: RequestLimits,
     /// Requests under way on one client connection.
     pub concurrent_streams_max: u32,
+    /// Servers that share what this process may open (`ulimit -n`); each keeps what it needs for its peers and
+    /// its data, and gives the rest of its share to clients.
+    pub servers_in_process: usize,
 }
 
 /// Settings that cannot be followed.
@@ -184,6 +187,7 @@ impl ServerConfig {
             checkpoint_bytes: limits::CHECKPOINT_BYTES,
             limits: RequestLimits::default(),
             concurrent_streams_max: 4096,
+            servers_in_process: 1,
         }
     }
 
