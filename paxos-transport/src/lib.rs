@@ -73,6 +73,8 @@ mod inbox;
 mod incoming;
 #[cfg(any(feature = "tcp", feature = "quic"))]
 mod link;
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod listening;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(any(feature = "tcp", feature = "quic"))]

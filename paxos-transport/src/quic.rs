@@ -29,6 +29,7 @@ use quinn::{
     SendStream, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
+use socket2::Type;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinSet,
@@ -41,6 +42,7 @@ use crate::{
     engine::Engine,
     frame::{Batch, FrameError},
     link::{Link, Sink, Wire},
+    listening,
     resolver::Resolver,
     shared::Settings,
     tls::Tls,
@@ -162,13 +164,13 @@ async fn bind(address: &str) -> io::Result<UdpSocket> {
     let candidates = Resolver::default().resolve_own(address).await?;
     let start = Instant::now();
     loop {
-        match UdpSocket::bind(&candidates[..]) {
+        match listening::bind(&candidates, Type::DGRAM) {
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < REBIND_MAX =>
             {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            bound => return bound,
+            bound => return bound.map(UdpSocket::from),
         }
     }
 }

@@ -23,7 +23,7 @@ use paxos_core::{
     port::{Event, RefusedPeer, Transport, TransportError},
     types::{Identity, NodeId, Peer},
 };
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{SockRef, TcpKeepalive, Type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -36,6 +36,7 @@ use crate::{
     engine::Engine,
     frame::{Batch, FrameError},
     link::{Link, Sink, Wire},
+    listening,
     resolver::Resolver,
     shared::Settings,
     tls::Tls,
@@ -51,6 +52,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How long a connection may be idle before the kernel asks whether the other side is there, and how
 /// often it asks again.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Connections that the system may hold until they are accepted.
+const BACKLOG: i32 = 1024;
 
 /// Carries messages over TCP.
 ///
@@ -85,7 +89,7 @@ impl TcpTransport {
             reason: error.to_string(),
         };
         let candidates = Resolver::default().resolve_own(address).await.map_err(failed)?;
-        let listener = TcpListener::bind(&candidates[..]).await.map_err(failed)?;
+        let listener = listen(&candidates).map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         if let Some(tls) = &tls {
             tls.warn_if_not_authenticated();
@@ -190,6 +194,12 @@ impl Wire for TcpWire {
     async fn close(&self) {
         *self.listener.lock().await = None;
     }
+}
+
+fn listen(candidates: &[SocketAddr]) -> io::Result<TcpListener> {
+    let socket = listening::bind(candidates, Type::STREAM)?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Gives the connection up when the other side has acknowledged nothing for `silence_max`. Only Linux and
