@@ -5,15 +5,16 @@ mod tests;
 
 use std::{
     collections::VecDeque,
-    io::Read,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
 use super::{
     error::{NodeError, ProposeError},
+    inside::NodeKey,
     lifecycle::panicked,
-    request::ReadTask,
+    reads::Read,
 };
 use crate::{
     message::StateDigest,
@@ -30,7 +31,7 @@ const MALFORMED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Work<S> {
     pub(super) tasks: Vec<Task>,
     /// Reads that see all of them.
-    pub(super) reads: Vec<ReadTask<S>>,
+    pub(super) reads: Vec<Read<S>>,
 }
 
 impl<S> Default for Work<S> {
@@ -76,7 +77,7 @@ impl<S: StateMachine> Default for Results<S> {
 }
 
 /// Opens the state that the storage has as of a slot, for a thread that may block.
-pub(super) type OpenState = Box<dyn Fn(Slot) -> Box<dyn Read + Send> + Send>;
+pub(super) type OpenState = Box<dyn Fn(Slot) -> Box<dyn io::Read + Send> + Send>;
 
 /// What the state machine answered to the commands of a slot.
 #[derive(Debug)]
@@ -132,6 +133,8 @@ impl<R> Responses<R> {
 
 /// Owns the state machine.
 pub(super) struct Applier<S> {
+    /// The node's.
+    key: NodeKey,
     state_machine: S,
     /// What the state machine had applied when the node started: not to be applied again.
     recovered: Slot,
@@ -140,9 +143,9 @@ pub(super) struct Applier<S> {
 }
 
 impl<S: StateMachine> Applier<S> {
-    pub(super) fn new(state_machine: S, open_state: OpenState) -> Self {
+    pub(super) fn new(key: NodeKey, state_machine: S, open_state: OpenState) -> Self {
         let recovered = state_machine.durable().unwrap_or_default();
-        Applier { state_machine, recovered, open_state, malformed_logged: None }
+        Applier { key, state_machine, recovered, open_state, malformed_logged: None }
     }
 
     /// Does the work; returns how far the state machine has come, if it has come any further.
@@ -155,29 +158,35 @@ impl<S: StateMachine> Applier<S> {
         work: &mut Work<S>,
         results: &mut Results<S>,
     ) -> Result<Option<Position>, NodeError> {
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            let mut applied = None;
-            for task in work.tasks.drain(..) {
-                match task {
-                    Task::Apply(delivery) => {
-                        applied = Some(delivery.slot);
-                        results.responses.extend(self.apply(&delivery)?);
-                    }
-                    Task::Freeze(id) => results.snapshots.push((id, self.state_machine.snapshot())),
-                    Task::Digest(slot) => results.digests.extend(self.digest(slot)),
-                    Task::Restore(slot) => {
-                        applied = Some(slot);
-                        self.restore(slot)?;
-                    }
+        let done = catch_unwind(AssertUnwindSafe(|| self.key.enter(|| self.do_all(work, results))));
+        done.unwrap_or_else(|panic| Err(panicked("state machine", panic)))
+    }
+
+    fn do_all(
+        &mut self,
+        work: &mut Work<S>,
+        results: &mut Results<S>,
+    ) -> Result<Option<Position>, NodeError> {
+        let mut applied = None;
+        for task in work.tasks.drain(..) {
+            match task {
+                Task::Apply(delivery) => {
+                    applied = Some(delivery.slot);
+                    results.responses.extend(self.apply(&delivery)?);
+                }
+                Task::Freeze(id) => results.snapshots.push((id, self.state_machine.snapshot())),
+                Task::Digest(slot) => results.digests.extend(self.digest(slot)),
+                Task::Restore(slot) => {
+                    applied = Some(slot);
+                    self.restore(slot)?;
                 }
             }
-            for read in work.reads.drain(..) {
-                read(Ok(&self.state_machine));
-            }
-            let position = |applied| Position { applied, durable: self.state_machine.durable() };
-            Ok(applied.map(position))
-        }));
-        done.unwrap_or_else(|panic| Err(panicked("state machine", panic)))
+        }
+        for read in work.reads.drain(..) {
+            read.task.run(&self.state_machine);
+        }
+        let position = |applied| Position { applied, durable: self.state_machine.durable() };
+        Ok(applied.map(position))
     }
 
     /// The digest of the state after `slot`, which is the last one handed over; one that has been ahead of
@@ -205,8 +214,9 @@ impl<S: StateMachine> Applier<S> {
 
     /// Makes a state on disk durable.
     pub(super) fn flush(&mut self) -> Result<(), NodeError> {
+        let key = self.key;
         let flushed = catch_unwind(AssertUnwindSafe(|| {
-            self.state_machine.flush();
+            key.enter(|| self.state_machine.flush());
             self.check()
         }));
         flushed.unwrap_or_else(|panic| Err(panicked("state machine", panic)))

@@ -21,6 +21,7 @@ use super::{
     driver::{self, Driver, DriversDesk, Wiring},
     error::StartError,
     handle::{Limits, Node, Shared},
+    inside::NodeKey,
     lifecycle::{self, Parts},
     log_reader::LogReader,
     machine::Machine,
@@ -38,6 +39,9 @@ use crate::{
 
 /// How long a request waits by default.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a node that ends waits by default for what may never come back.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Replicates nothing: stands in `Node::builder` for the state machine that is named only at the
 /// start.
@@ -68,6 +72,7 @@ impl Node<()> {
             storage: None,
             transport: None,
             request_timeout: REQUEST_TIMEOUT,
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
             blocking: false,
         }
     }
@@ -81,6 +86,7 @@ pub struct NodeBuilder {
     storage: Option<Arc<dyn Storage>>,
     transport: Option<Arc<dyn Transport>>,
     request_timeout: Duration,
+    shutdown_timeout: Duration,
     blocking: bool,
 }
 
@@ -123,6 +129,17 @@ impl NodeBuilder {
     /// How long requests wait that have no deadline of their own: 5 s by default, 1 h at most.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// How long a node that ends waits for its state machine and the write under way, and then again for
+    /// transport and storage to close: 10 s each by default. What does not come back by then is left behind,
+    /// and [`NodeError::Unfinished`](super::NodeError::Unfinished) says so.
+    ///
+    /// Nothing can be left behind that blocks the only thread of a current-thread runtime, or all threads of
+    /// another; and a runtime that is dropped waits for its blocking threads by itself.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
         self
     }
 
@@ -189,13 +206,22 @@ impl NodeBuilder {
                 Box::new(stored) as Box<dyn Read + Send>
             }
         };
-        let applier = Applier::new(state_machine, Box::new(open_state));
+        let key = NodeKey::new();
+        let applier = Applier::new(key, state_machine, Box::new(open_state));
         let machine = Machine::new(applier, self.blocking, patience, span.clone());
         // Nothing goes on beside what blocks the only thread.
         let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         let desk = (!self.blocking && !is_alone).then(|| Arc::new(Desk::new(patience)));
-        Ok(spawn(prepared, limits, storage, transport, machine, desk, span))
+        let ends = Ends { storage, transport, patience: self.shutdown_timeout };
+        Ok(spawn(prepared, key, limits, ends, machine, desk, span))
     }
+}
+
+/// What is closed at the end, and how long that may take.
+struct Ends {
+    storage: Arc<dyn Storage>,
+    transport: Arc<dyn Transport>,
+    patience: Duration,
 }
 
 /// A replica that has recovered, and the origin of its clock.
@@ -237,14 +263,15 @@ async fn prepare<R>(
 
 fn spawn<S: StateMachine>(
     prepared: Prepared<S::Response>,
+    key: NodeKey,
     limits: Limits,
-    storage: Arc<dyn Storage>,
-    transport: Arc<dyn Transport>,
+    ends: Ends,
     machine: Machine<S>,
     desk: Option<Arc<DriversDesk<S>>>,
     span: Span,
 ) -> Node<S> {
     let Prepared { replica, peers, identity, origin } = prepared;
+    let Ends { storage, transport, patience } = ends;
     let (board, view) = Board::new(&replica, origin);
     let (ended_sender, ended) = watch::channel(None);
     let (requests, request_receiver) = mpsc::unbounded_channel();
@@ -261,6 +288,7 @@ fn spawn<S: StateMachine>(
         requests: request_receiver,
         budget: Arc::clone(&proposal_bytes),
         board,
+        patience,
         origin,
     });
     let tasks = match desk {
@@ -271,9 +299,10 @@ fn spawn<S: StateMachine>(
             vec![spawn(Some(driver)), spawn(None)]
         }
     };
-    let parts = Parts { tasks, transport, storage };
+    let parts = Parts { tasks, transport, storage, patience };
     tokio::spawn(lifecycle::supervise(parts, ended_sender).instrument(span));
     Node::new(Shared {
+        key,
         identity,
         limits,
         proposal_bytes,

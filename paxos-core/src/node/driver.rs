@@ -11,6 +11,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{sync::mpsc, time::Sleep};
@@ -21,9 +22,10 @@ use super::{
     desk::{Desk, Lent},
     error::{NodeError, ProposeError, ReadError},
     inbox::{self, RefusalLog},
+    lifecycle::Ending,
     log_reader::LogReader,
     machine::{Done, Machine},
-    reads::Reads,
+    reads::{Read, Reads},
     request::{Budget, Request, Submission, TIMEOUT_MAX, Waiter, cost},
     states::StateReader,
     writer::{Progress, Writer},
@@ -64,6 +66,8 @@ pub(super) struct Wiring<S: StateMachine> {
     /// What waits in `requests`, in bytes.
     pub(super) budget: Arc<Budget>,
     pub(super) board: Board,
+    /// How long the end may take.
+    pub(super) patience: Duration,
     /// The origin of the replica's clock.
     pub(super) origin: tokio::time::Instant,
 }
@@ -113,16 +117,20 @@ impl<S: StateMachine> Driver<S> {
     /// Works until it is told to stop, nobody can use the node any more, or something fails. With a
     /// desk, it lies there while the state machine works, and may be taken away.
     async fn run(mut self: Box<Self>, desk: Option<&DriversDesk<S>>) -> Result<Parting, NodeError> {
-        loop {
+        let ended = 'work: loop {
             self.arm_timer();
-            poll_fn(|cx| self.poll_gather(cx)).await?;
+            if let Err(failed) = poll_fn(|cx| self.poll_gather(cx)).await {
+                break Err(failed);
+            }
             if self.asked_to_stop {
-                break;
+                break Ok(());
             }
             let now = self.now();
             self.take_requests(now);
             while self.is_stirred {
-                self.step(now)?;
+                if let Err(failed) = self.step(now) {
+                    break 'work Err(failed);
+                }
                 let may_block = self.wiring.machine.is_suspected();
                 let Some(job) = self.wiring.machine.next_job() else { continue };
                 // To look at the clock costs as much as a small job.
@@ -137,16 +145,34 @@ impl<S: StateMachine> Driver<S> {
                         Lent::Taken => return Ok(Parting::Taken),
                     },
                 };
-                self.on_done(begun, done)?;
+                if let Err(failed) = self.on_done(begun, done) {
+                    break 'work Err(failed);
+                }
             }
             self.wiring.board.publish(&self.wiring.replica);
             tokio::task::consume_budget().await;
-        }
-        // Requests that wait are told by the closed channels; what is under way gets its end.
-        let Wiring { machine, writer, .. } = self.wiring;
-        machine.end().await?;
-        writer.finish().await?;
-        Ok(Parting::Stopped)
+        };
+        self.finish(ended).await.map(|()| Parting::Stopped)
+    }
+
+    /// Requests that wait are told by the closed channels; what is under way gets its end, if it comes to
+    /// one in time.
+    async fn finish(self: Box<Self>, ended: Result<(), NodeError>) -> Result<(), NodeError> {
+        let Wiring { machine, writer, patience, .. } = self.wiring;
+        let mut ending = Ending::begin(patience);
+        let failed = match ended {
+            Err(failed) => {
+                ending.wait("its state machine", machine.halt()).await;
+                Err(failed)
+            }
+            Ok(()) => {
+                let machine = ending.wait("its state machine", machine.end()).await;
+                let write = ending.wait("a write to its storage", writer.finish()).await;
+                let write = write.map_or(Ok(()), |written| Ok(written?));
+                machine.unwrap_or(Ok(())).and(write)
+            }
+        };
+        failed.and(ending.end())
     }
 
     fn now(&self) -> Instant {
@@ -155,7 +181,9 @@ impl<S: StateMachine> Driver<S> {
 
     /// Sets the timer to the next deadline, unless it fires before that anyhow.
     fn arm_timer(&mut self) {
-        let deadlines = [self.wiring.replica.next_deadline(), self.reads.next_deadline()];
+        let Wiring { replica, machine, .. } = &self.wiring;
+        let deadlines =
+            [replica.next_deadline(), self.reads.next_deadline(), machine.next_deadline()];
         let Some(next) = deadlines.into_iter().flatten().min() else { return };
         if self.armed.is_some_and(|armed| armed <= next) {
             return;
@@ -295,6 +323,7 @@ impl<S: StateMachine> Driver<S> {
         while let Some(number) = self.reads.expire(now) {
             self.inputs.push(Input::<S>::GiveUpRead { number });
         }
+        self.wiring.machine.expire(now);
         let mut arrived = mem::take(&mut self.arrived);
         let mut taken = 0;
         for request in arrived.drain(..) {
@@ -307,10 +336,12 @@ impl<S: StateMachine> Driver<S> {
                         .sum::<usize>();
                 }
                 Request::Read { task, timeout } => {
-                    let number = self.reads.add(task, now, timeout);
+                    let number = self.reads.add(Read::new(task, now, timeout));
                     self.inputs.push(Input::<S>::Read { number });
                 }
-                Request::ReadLocal(task) => self.wiring.machine.waiting().reads.push(task),
+                Request::ReadLocal { task, timeout } => {
+                    self.wiring.machine.read(Read::new(task, now, timeout));
+                }
                 Request::ShutDown => self.asked_to_stop = true,
             }
         }
@@ -351,14 +382,14 @@ impl<S: StateMachine> Driver<S> {
         }
         self.answer()?;
         for number in self.effects.reads_refused.drain(..) {
-            if let Some(task) = self.reads.take(number) {
-                task(Err(ReadError::Busy));
+            if let Some(read) = self.reads.take(number) {
+                read.task.refuse(ReadError::Busy);
             }
         }
-        let work = self.wiring.machine.waiting();
-        work.tasks.append(&mut self.effects.tasks);
+        let machine = &mut self.wiring.machine;
+        machine.tasks().append(&mut self.effects.tasks);
         let ready = self.effects.reads_ready.drain(..);
-        work.reads.extend(ready.filter_map(|number| self.reads.take(number)));
+        ready.filter_map(|number| self.reads.take(number)).for_each(|read| machine.read(read));
         Ok(())
     }
 

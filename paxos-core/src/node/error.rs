@@ -1,5 +1,7 @@
 //! What can go wrong with a node, and what to do about it.
 
+use std::time::Duration;
+
 use crate::{
     port::{CodecError, StorageError, TransportError},
     replica::{Halt, Refusal, ReplicaError},
@@ -87,6 +89,24 @@ pub enum NodeError {
         /// What the state machine says.
         reason: String,
     },
+    /// It was to end, and something of it goes on: a state machine or a disk that does not come back.
+    #[error(
+        "the node has ended without {left}, which has not come to its end within {patience:?}: threads, files \
+         and locks of it stay until it does; if it never does, end the process"
+    )]
+    Unfinished {
+        /// What goes on.
+        left: String,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// [`Node::shutdown`](crate::Node::shutdown) or [`stopped`](crate::Node::stopped) was waited for inside the
+    /// node's own state machine. The node ends once that has returned.
+    #[error(
+        "the end of a node cannot be waited for inside its own state machine, which would wait for itself: \
+         wait on another task"
+    )]
+    WithinStateMachine,
     /// An invariant is broken, or the state machine panicked.
     #[error("the {task} panicked: {message}")]
     Panicked {
@@ -134,6 +154,14 @@ pub enum ProposeError {
          id of a node"
     )]
     InvalidId,
+    /// It was proposed or waited for inside `apply`, a read, or another method of this node's own state machine,
+    /// which would have waited for itself. A command that is proposed there has no effect; one that was
+    /// submitted may have it.
+    #[error(
+        "the node cannot be waited for inside its own state machine, which would wait for itself: propose \
+         on another task, or after the state machine has returned"
+    )]
+    WithinStateMachine,
     /// The command cannot be encoded, or comes back from its own encoding as another one. It has no effect.
     #[error(transparent)]
     Unencodable(#[from] CodecError),
@@ -165,12 +193,22 @@ impl From<Refusal> for ProposeError {
 /// Why a read has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// No quorum confirmed it in time.
-    #[error("no quorum has confirmed the read in time: try again, or read locally")]
+    /// No quorum confirmed it in time, or the state machine did not come to it.
+    #[error(
+        "no quorum has confirmed the read in time, or the state machine stands still: try again, or read \
+         locally"
+    )]
     Timeout,
     /// Too much waits already.
     #[error("too many reads are waiting: try again later")]
     Busy,
+    /// It was to be waited for inside `apply`, a read, or another method of this node's own state machine,
+    /// which would have waited for itself.
+    #[error(
+        "the node cannot be waited for inside its own state machine, which would wait for itself: read on \
+         another task, or after the state machine has returned"
+    )]
+    WithinStateMachine,
     /// The node has stopped.
     #[error("the node has stopped: {0}")]
     Stopped(NodeError),

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     board::{Leadership, View},
     error::{NodeError, ProposeError},
+    inside::NodeKey,
     lifecycle::Ended,
     request::{Budget, Request, Submission, cost},
 };
@@ -36,6 +37,7 @@ pub struct Node<S: StateMachine> {
 
 /// What all handles of a node share.
 pub(super) struct Shared<S: StateMachine> {
+    pub(super) key: NodeKey,
     pub(super) identity: Identity,
     pub(super) limits: Limits,
     /// For the commands between the handles and the driver.
@@ -76,9 +78,7 @@ impl<S: StateMachine> Node<S> {
     ///
     /// See [`ProposeError`]; each says whether the command may have effect.
     pub async fn propose(&self, command: S::Command) -> Result<S::Response, ProposeError> {
-        let timeout = self.shared.limits.request_timeout;
-        let answer = self.begin(None, command, timeout);
-        self.end(answer).await
+        self.propose_within(command, self.shared.limits.request_timeout).await
     }
 
     /// As [`propose`](Node::propose), with a deadline of its own; one hour at most.
@@ -91,6 +91,7 @@ impl<S: StateMachine> Node<S> {
         command: S::Command,
         timeout: Duration,
     ) -> Result<S::Response, ProposeError> {
+        self.check_thread()?;
         let answer = self.begin(None, command, timeout);
         self.end(answer).await
     }
@@ -110,6 +111,7 @@ impl<S: StateMachine> Node<S> {
         &self,
         commands: Vec<S::Command>,
     ) -> Result<Vec<S::Response>, ProposeError> {
+        self.check_thread()?;
         let limits = &self.shared.limits;
         if commands.len() > limits.outstanding_commands_max {
             return Err(ProposeError::TooLarge);
@@ -158,6 +160,7 @@ impl<S: StateMachine> Node<S> {
         if id.sequence == 0 || limits.nodes.contains(&id.client.name) {
             return Err(ProposeError::InvalidId);
         }
+        self.check_thread()?;
         let answer = self.begin(Some(id), command, limits.request_timeout);
         self.end(answer).await
     }
@@ -185,9 +188,13 @@ impl<S: StateMachine> Node<S> {
     /// flushed, the write under way finished, storage and transport closed. Returns when all this
     /// is done, also if another call has begun it.
     ///
+    /// A state machine or a disk that does not come back is left behind after the builder's
+    /// [`shutdown_timeout`](super::NodeBuilder::shutdown_timeout).
+    ///
     /// # Errors
     ///
-    /// If the node had failed, or fails on the way.
+    /// If the node had failed, fails on the way, or ends without a part of it
+    /// ([`NodeError::Unfinished`] says which).
     pub async fn shutdown(&self) -> Result<(), NodeError> {
         // If nobody takes it, the node has ended already.
         drop(self.shared.requests.send(Request::ShutDown));
@@ -200,11 +207,19 @@ impl<S: StateMachine> Node<S> {
     ///
     /// The reason, unless it was shut down.
     pub async fn stopped(&self) -> Result<(), NodeError> {
+        if self.shared.key.is_entered() {
+            return Err(NodeError::WithinStateMachine);
+        }
         let mut ended = self.shared.ended.clone();
         match ended.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Err(NodeError::RuntimeEnded)),
             Err(_) => Err(NodeError::RuntimeEnded),
         }
+    }
+
+    /// Whoever waits for the node inside its state machine waits for ever.
+    pub(super) fn check_thread(&self) -> Result<(), ProposeError> {
+        if self.shared.key.is_entered() { Err(ProposeError::WithinStateMachine) } else { Ok(()) }
     }
 
     /// Puts a command on its way; says where its answer comes.

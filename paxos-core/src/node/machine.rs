@@ -23,9 +23,15 @@ use tracing::Span;
 use super::{
     applier::{Applier, Position, Responses, Results, Work},
     error::NodeError,
+    reads::{self, AtWork, Read},
     suspicion::{Finding, Suspicion},
 };
-use crate::{message::StateDigest, port::StateMachine, replica::SnapshotId};
+use crate::{
+    message::StateDigest,
+    port::StateMachine,
+    replica::{SnapshotId, Task},
+    types::{Instant, earliest},
+};
 
 /// The state machine and what it is to do, to be done anywhere.
 pub(super) struct Job<S: StateMachine> {
@@ -70,6 +76,9 @@ pub(super) struct Machine<S: StateMachine> {
     waiting: Work<S>,
     /// Of what has been done, and not asked for.
     results: Results<S>,
+    at_work: AtWork<S>,
+    /// No read that was given to it has an earlier deadline.
+    earliest: Option<Instant>,
 }
 
 impl<S: StateMachine> Machine<S> {
@@ -82,12 +91,33 @@ impl<S: StateMachine> Machine<S> {
             span,
             waiting: Work::default(),
             results: Results::default(),
+            at_work: AtWork::new(),
+            earliest: None,
         }
     }
 
     /// What is to be done next.
-    pub(super) fn waiting(&mut self) -> &mut Work<S> {
-        &mut self.waiting
+    pub(super) fn tasks(&mut self) -> &mut Vec<Task> {
+        &mut self.waiting.tasks
+    }
+
+    /// A read that sees all that is to be done next.
+    pub(super) fn read(&mut self, read: Read<S>) {
+        self.earliest = earliest([self.earliest, Some(read.deadline)]);
+        self.waiting.reads.push(read);
+    }
+
+    /// When the first read has waited for long enough, if the state machine is elsewhere.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.earliest.filter(|_| matches!(self.place, Place::Away(_)))
+    }
+
+    /// Tells those whose time is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.earliest.is_some_and(|earliest| earliest <= now) {
+            let lists = [self.at_work.list(), &mut self.waiting.reads];
+            self.earliest = earliest(lists.map(|list| reads::expire(list, now)));
+        }
     }
 
     pub(super) fn responses(&mut self) -> &mut VecDeque<Responses<S::Response>> {
@@ -114,6 +144,7 @@ impl<S: StateMachine> Machine<S> {
             unreachable!("looked at it just now");
         };
         let work = std::mem::take(&mut self.waiting);
+        self.at_work.add(&work.reads);
         let results = std::mem::take(&mut self.results);
         let blocks = self.blocks || work.blocks();
         let job = Job { applier, work, results };
@@ -132,6 +163,8 @@ impl<S: StateMachine> Machine<S> {
         let Done { job: Job { applier, mut work, results }, result } = done;
         assert!(matches!(self.place, Place::Away(_)), "there is one state machine");
         self.place = Place::Here(applier);
+        self.at_work.clear();
+        self.earliest = self.waiting.reads.iter().map(|read| read.deadline).min();
         if self.waiting.is_empty() {
             // Empty lists with room.
             std::mem::swap(&mut self.waiting, &mut work);
@@ -190,21 +223,26 @@ impl<S: StateMachine> Machine<S> {
         }
     }
 
-    /// Does what is left to do and makes the state durable.
+    /// Does what is left to do and makes the state durable, on a thread of its own: it may never come back.
     pub(super) async fn end(mut self) -> Result<(), NodeError> {
+        self.blocks = true;
         loop {
-            if let Some(job) = self.next_job() {
-                self.finish(job.run())?;
-            }
+            let none = self.next_job();
+            assert!(none.is_none(), "nothing is done here any more");
             let Place::Here(mut applier) = self.place else {
                 poll_fn(|cx| self.poll_done(cx)).await?;
                 continue;
             };
-            if !self.blocks {
-                return applier.flush();
-            }
             let flushed = in_background(&self.span, move || applier.flush()).await;
             return flushed.unwrap_or(Err(NodeError::RuntimeEnded));
+        }
+    }
+
+    /// Waits for what it is at, if anything.
+    pub(super) async fn halt(mut self) {
+        if matches!(self.place, Place::Away(Some(_))) {
+            // The node ends for another reason already.
+            drop(poll_fn(|cx| self.poll_done(cx)).await);
         }
     }
 }
@@ -224,7 +262,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        replica::{Delivery, Task, Verdict},
+        node::inside::NodeKey,
+        replica::{Delivery, Verdict},
         types::{BatchBuilder, ClientId, RequestId, Slot, Value},
     };
 
@@ -267,13 +306,13 @@ mod tests {
     }
 
     fn machine(blocks: bool) -> Machine<Sleeper> {
-        let applier = Applier::new(Sleeper, Box::new(|_| Box::new(io::empty())));
+        let applier = Applier::new(NodeKey::new(), Sleeper, Box::new(|_| Box::new(io::empty())));
         Machine::new(applier, blocks, PATIENCE, Span::none())
     }
 
     async fn apply(machine: &mut Machine<Sleeper>, delivery: Delivery) -> thread::ThreadId {
         let slot = delivery.slot;
-        machine.waiting().tasks.push(Task::Apply(delivery));
+        machine.tasks().push(Task::Apply(delivery));
         let position = match machine.next_job() {
             Some(job) => machine.finish(job.run()).expect("it works"),
             None => poll_fn(|cx| machine.poll_done(cx)).await.expect("it works"),

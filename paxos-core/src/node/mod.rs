@@ -28,6 +28,7 @@ mod driver;
 mod error;
 mod handle;
 mod inbox;
+mod inside;
 mod lifecycle;
 mod log_reader;
 mod machine;

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{
     error::ReadError,
     handle::Node,
-    request::{ReadTask, Request, Share},
+    request::{PendingRead, ReadTask, Request, Share},
 };
 use crate::port::StateMachine;
 
@@ -20,7 +21,8 @@ impl<S: StateMachine> Node<S> {
     /// call began (a linearizable read), on any node; waits at most the builder's
     /// `request_timeout`.
     ///
-    /// `read` runs on the task that applies commands, so it should be short.
+    /// `read` runs on the task that applies commands, so it should be short, and must not wait for the
+    /// node itself.
     ///
     /// # Errors
     ///
@@ -55,11 +57,12 @@ impl<S: StateMachine> Node<S> {
         self.run_read(Request::Read { task, timeout }, receiver).await
     }
 
-    /// Runs `read` on the state as it is on this node, which may be behind the others.
+    /// Runs `read` on the state as it is on this node, which may be behind the others; waits at most the
+    /// builder's `request_timeout`, if the state machine stands still.
     ///
     /// # Errors
     ///
-    /// If too many local reads wait, or the node has stopped.
+    /// If the state machine does not come to it in time, too many local reads wait, or the node has stopped.
     ///
     /// # Panics
     ///
@@ -70,7 +73,8 @@ impl<S: StateMachine> Node<S> {
     ) -> Result<R, ReadError> {
         let share = self.shared.local_reads.share().ok_or(ReadError::Busy)?;
         let (task, receiver) = read_task(read, share);
-        self.run_read(Request::ReadLocal(task), receiver).await
+        let timeout = self.shared.limits.request_timeout;
+        self.run_read(Request::ReadLocal { task, timeout }, receiver).await
     }
 
     /// Returns once the state of this node has applied everything that was acknowledged, by any
@@ -97,6 +101,9 @@ impl<S: StateMachine> Node<S> {
         request: Request<S>,
         receiver: ReadAnswer<R>,
     ) -> Result<R, ReadError> {
+        if self.shared.key.is_entered() {
+            return Err(ReadError::WithinStateMachine);
+        }
         // One that was not taken has dropped the sender.
         drop(self.shared.requests.send(request));
         match receiver.await {
@@ -108,25 +115,71 @@ impl<S: StateMachine> Node<S> {
     }
 }
 
-/// A read's result, its panic, or why it did not run.
-type ReadAnswer<R> = oneshot::Receiver<Result<Result<R, Box<dyn Any + Send>>, ReadError>>;
+/// A read's result or its panic, which is the caller's, not the node's: the state machine was only looked at.
+type ReadResult<R> = Result<R, Box<dyn Any + Send>>;
 
-/// Packs a read, with its share of a budget. Its panic is the caller's, not the node's: the state
-/// machine was only looked at.
+/// A read's result, or why it did not run.
+type ReadAnswer<R> = oneshot::Receiver<Result<ReadResult<R>, ReadError>>;
+
+/// A read, who waits for it, and its share of a budget.
+struct Pending<F, R> {
+    parts: Mutex<Parts<F, R>>,
+    _share: Share,
+}
+
+struct Parts<F, R> {
+    /// Until it runs.
+    read: Option<F>,
+    /// Until they are told.
+    reply: Option<oneshot::Sender<Result<ReadResult<R>, ReadError>>>,
+}
+
+impl<F, R> Pending<F, R> {
+    fn parts(&self) -> MutexGuard<'_, Parts<F, R>> {
+        // Nothing panics half-way.
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, result: Result<ReadResult<R>, ReadError>) {
+        // A read that is refused is dropped with whatever it holds; its destructor is the embedder's.
+        let (read, reply) = {
+            let mut parts = self.parts();
+            (parts.read.take(), parts.reply.take())
+        };
+        drop(read);
+        if let Some(reply) = reply {
+            drop(reply.send(result));
+        }
+    }
+}
+
+impl<S, R: Send, F: FnOnce(&S) -> R + Send> PendingRead<S> for Pending<F, R> {
+    fn run(&self, state: &S) {
+        let read = {
+            let mut parts = self.parts();
+            let is_awaited = parts.reply.as_ref().is_some_and(|reply| !reply.is_closed());
+            // If nobody waits any more, it is not worth the time.
+            parts.read.take().filter(|_| is_awaited)
+        };
+        if let Some(read) = read {
+            self.tell(Ok(catch_unwind(AssertUnwindSafe(|| read(state)))));
+        }
+    }
+
+    fn refuse(&self, error: ReadError) {
+        self.tell(Err(error));
+    }
+
+    fn abandon(&self) {
+        drop(self.parts().reply.take());
+    }
+}
+
 fn read_task<S: StateMachine, R: Send + 'static>(
     read: impl FnOnce(&S) -> R + Send + 'static,
     share: Share,
 ) -> (ReadTask<S>, ReadAnswer<R>) {
     let (reply, receiver) = oneshot::channel();
-    let task = Box::new(move |state: Result<&S, ReadError>| {
-        let _share = share;
-        let result = match state {
-            // Nobody waits any more: not worth the time.
-            Ok(_) if reply.is_closed() => return,
-            Ok(state) => Ok(catch_unwind(AssertUnwindSafe(|| read(state)))),
-            Err(error) => Err(error),
-        };
-        drop(reply.send(result));
-    });
-    (task, receiver)
+    let parts = Mutex::new(Parts { read: Some(read), reply: Some(reply) });
+    (Arc::new(Pending { parts, _share: share }), receiver)
 }

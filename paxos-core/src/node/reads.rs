@@ -1,7 +1,8 @@
-//! Linearizable reads of this node that wait to be served, and until when.
+//! Reads of this node that wait, and until when: for a quorum to confirm them, and for the state machine.
 
 use std::{
     collections::{BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,9 +12,22 @@ use super::{
 };
 use crate::types::Instant;
 
-struct Read<S> {
-    deadline: Instant,
-    task: ReadTask<S>,
+/// A read, and until when somebody waits for it.
+pub(super) struct Read<S> {
+    pub(super) deadline: Instant,
+    pub(super) task: ReadTask<S>,
+}
+
+impl<S> Read<S> {
+    pub(super) fn new(task: ReadTask<S>, now: Instant, timeout: Duration) -> Read<S> {
+        Read { deadline: now.after(timeout.min(TIMEOUT_MAX)), task }
+    }
+}
+
+impl<S> Clone for Read<S> {
+    fn clone(&self) -> Self {
+        Read { deadline: self.deadline, task: Arc::clone(&self.task) }
+    }
 }
 
 /// The reads that wait. Every one has a deadline, so that one whose caller has gone is let go in
@@ -32,19 +46,18 @@ impl<S> Reads<S> {
     }
 
     /// A new read waits; returns its number.
-    pub(super) fn add(&mut self, task: ReadTask<S>, now: Instant, timeout: Duration) -> u64 {
-        let deadline = now.after(timeout.min(TIMEOUT_MAX));
+    pub(super) fn add(&mut self, read: Read<S>) -> u64 {
         self.last += 1;
-        self.deadlines.insert((deadline, self.last));
-        self.waiting.insert(self.last, Read { deadline, task });
+        self.deadlines.insert((read.deadline, self.last));
+        self.waiting.insert(self.last, read);
         self.last
     }
 
     /// Ends the wait for a read, if there is one.
-    pub(super) fn take(&mut self, number: u64) -> Option<ReadTask<S>> {
-        let Read { deadline, task } = self.waiting.remove(&number)?;
-        self.deadlines.remove(&(deadline, number));
-        Some(task)
+    pub(super) fn take(&mut self, number: u64) -> Option<Read<S>> {
+        let read = self.waiting.remove(&number)?;
+        self.deadlines.remove(&(read.deadline, number));
+        Some(read)
     }
 
     /// When the next wait ends for want of a result.
@@ -57,45 +70,111 @@ impl<S> Reads<S> {
         self.next_deadline().filter(|&deadline| deadline <= now)?;
         let (_, number) = self.deadlines.pop_first()?;
         let read = self.waiting.remove(&number)?;
-        (read.task)(Err(ReadError::Timeout));
+        read.task.refuse(ReadError::Timeout);
         Some(number)
     }
 }
 
+/// The reads that the state machine has been given and has not come back from. It may stand still, and
+/// nobody waits for longer than they want to; if the node ends without it, they are let go.
+pub(super) struct AtWork<S>(Vec<Read<S>>);
+
+impl<S> AtWork<S> {
+    pub(super) fn new() -> Self {
+        AtWork(Vec::new())
+    }
+
+    pub(super) fn add(&mut self, reads: &[Read<S>]) {
+        self.0.extend_from_slice(reads);
+    }
+
+    /// It has come back.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn list(&mut self) -> &mut Vec<Read<S>> {
+        &mut self.0
+    }
+}
+
+impl<S> Drop for AtWork<S> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|read| read.task.abandon());
+    }
+}
+
+/// Tells those whose time is over; returns the earliest deadline of the others.
+pub(super) fn expire<S>(reads: &mut Vec<Read<S>>, now: Instant) -> Option<Instant> {
+    for late in reads.extract_if(.., |read| read.deadline <= now) {
+        late.task.refuse(ReadError::Timeout);
+    }
+    reads.iter().map(|read| read.deadline).min()
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
+    use std::sync::mpsc;
 
     use super::*;
+    use crate::node::{NodeError, request::PendingRead};
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn read() -> (ReadTask<()>, oneshot::Receiver<Result<(), ReadError>>) {
-        let (sender, receiver) = oneshot::channel();
-        (Box::new(|state| drop(sender.send(state.map(|&()| ())))), receiver)
+    /// Says what becomes of it.
+    struct Told(mpsc::Sender<Option<ReadError>>);
+
+    impl PendingRead<()> for Told {
+        fn run(&self, (): &()) {
+            drop(self.0.send(None));
+        }
+
+        fn refuse(&self, error: ReadError) {
+            drop(self.0.send(Some(error)));
+        }
+
+        fn abandon(&self) {
+            self.refuse(ReadError::Stopped(NodeError::ShutDown));
+        }
+    }
+
+    fn read(timeout: Duration) -> (Read<()>, mpsc::Receiver<Option<ReadError>>) {
+        let (told, hears) = mpsc::channel();
+        (Read::new(Arc::new(Told(told)), Instant::ZERO, timeout), hears)
     }
 
     #[test]
     fn a_wait_ends_at_its_deadline_and_no_other_with_it() {
         let mut reads = Reads::new();
-        let ((first, mut early), (second, mut late)) = (read(), read());
-        assert_eq!(reads.add(first, Instant::ZERO, SECOND), 1);
-        assert_eq!(reads.add(second, Instant::ZERO, 2 * SECOND), 2);
+        let ((first, early), (second, late)) = (read(SECOND), read(2 * SECOND));
+        assert_eq!((reads.add(first), reads.add(second)), (1, 2));
         assert_eq!(reads.expire(Instant::ZERO), None);
         assert_eq!(reads.next_deadline(), Some(Instant::ZERO.after(SECOND)));
         let now = Instant::ZERO.after(SECOND);
         assert_eq!((reads.expire(now), reads.expire(now)), (Some(1), None));
-        assert_eq!(early.try_recv(), Ok(Err(ReadError::Timeout)));
+        assert_eq!(early.try_recv(), Ok(Some(ReadError::Timeout)));
         assert!(reads.take(1).is_none());
-        let task = reads.take(2).expect("it waits");
-        task(Ok(&()));
-        assert_eq!((late.try_recv(), reads.next_deadline()), (Ok(Ok(())), None));
+        reads.take(2).expect("it waits").task.run(&());
+        assert_eq!((late.try_recv(), reads.next_deadline()), (Ok(None), None));
     }
 
     #[test]
     fn no_wait_is_longer_than_the_limit() {
         let mut reads = Reads::new();
-        reads.add(read().0, Instant::ZERO, Duration::MAX);
+        reads.add(read(Duration::MAX).0);
         assert_eq!(reads.next_deadline(), Some(Instant::ZERO.after(TIMEOUT_MAX)));
+    }
+
+    #[test]
+    fn what_the_state_machine_does_not_come_back_from_is_let_go() {
+        let ((first, early), (second, late)) = (read(SECOND), read(2 * SECOND));
+        let mut at_work = AtWork::new();
+        at_work.add(&[first, second]);
+        assert_eq!(expire(at_work.list(), Instant::ZERO), Some(Instant::ZERO.after(SECOND)));
+        let now = Instant::ZERO.after(SECOND);
+        assert_eq!(expire(at_work.list(), now), Some(Instant::ZERO.after(2 * SECOND)));
+        assert_eq!(early.try_recv(), Ok(Some(ReadError::Timeout)));
+        drop(at_work);
+        assert_eq!(late.try_recv(), Ok(Some(ReadError::Stopped(NodeError::ShutDown))));
     }
 }

@@ -42,8 +42,20 @@ pub(super) fn cost(command: &Bytes) -> usize {
     command.len() + OVERHEAD_BYTES
 }
 
-/// A read: runs on the state machine, or learns why it cannot.
-pub(super) type ReadTask<S> = Box<dyn FnOnce(Result<&S, ReadError>) + Send>;
+/// A read and who waits for it. Whoever has it may tell them that it does not run, wherever else it waits.
+pub(super) trait PendingRead<S>: Send + Sync {
+    /// Runs on the state, unless nobody waits any more.
+    fn run(&self, state: &S);
+
+    /// Tells whoever waits why it does not run, or has not run in time.
+    fn refuse(&self, error: ReadError);
+
+    /// The node has ended, and whoever waits is to ask why.
+    fn abandon(&self);
+}
+
+/// A read that is yet to run.
+pub(super) type ReadTask<S> = Arc<dyn PendingRead<S>>;
 
 /// What a handle asks of the driver.
 pub(super) enum Request<S: StateMachine> {
@@ -54,7 +66,10 @@ pub(super) enum Request<S: StateMachine> {
         timeout: Duration,
     },
     /// A read of the state as it is here.
-    ReadLocal(ReadTask<S>),
+    ReadLocal {
+        task: ReadTask<S>,
+        timeout: Duration,
+    },
     ShutDown,
 }
 

@@ -102,6 +102,7 @@ impl<S: StateMachine> Future for Submitted<S> {
     type Output = Result<S::Response, ProposeError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.node.check_thread()?;
         loop {
             match &mut self.wait {
                 Wait::Answer(answer) => match ready!(Pin::new(answer).poll(cx)) {

@@ -20,6 +20,9 @@ use crate::types::Slot;
 ///    on with it from another node only if they do.
 /// 5. **Replaced as a whole.** A [`restore`](StateMachine::restore) that fails, or that a crash cuts short,
 ///    leaves the state as it was.
+/// 6. **Does not wait for its node.** No method waits for a call to the node that it is given to, directly or by
+///    way of another task: nothing more is applied, and no read served, until it returns. A direct call is
+///    an error (`WithinStateMachine`), any other lasts until its deadline.
 pub trait StateMachine: Send + 'static {
     /// What is proposed. Anything that `serde` can encode; see [`Codec`].
     type Command: Codec + Send + 'static;

@@ -12,6 +12,7 @@ mod ends;
 mod failover;
 mod faults;
 mod identity;
+mod inside;
 mod limits;
 mod proposals;
 mod reads;

@@ -48,9 +48,9 @@ pub(super) fn propose_status(error: &ProposeError) -> Status {
         | ProposeError::Expired
         | ProposeError::IdUsed
         | ProposeError::InvalidId => timed_out(),
-        ProposeError::Unencodable(_) | ProposeError::Malformed => {
-            Status::internal(format!("etcdserver: {error}"))
-        }
+        ProposeError::Unencodable(_)
+        | ProposeError::Malformed
+        | ProposeError::WithinStateMachine => Status::internal(format!("etcdserver: {error}")),
         ProposeError::Stopped(_) => stopped(),
     }
 }
@@ -60,6 +60,7 @@ pub(super) fn read_status(error: &ReadError) -> Status {
     match error {
         ReadError::Timeout => timed_out(),
         ReadError::Busy => too_many_requests(),
+        ReadError::WithinStateMachine => Status::internal(format!("etcdserver: {error}")),
         ReadError::Stopped(_) => stopped(),
     }
 }

@@ -1,11 +1,16 @@
-use std::io;
+use std::{
+    io,
+    sync::{Arc, mpsc},
+};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use super::*;
-use crate::port::Compact;
-use crate::types::{BatchBuilder, ClientId, RequestId};
+use crate::{
+    node::{error::ReadError, request::PendingRead},
+    port::Compact,
+    types::{BatchBuilder, ClientId, Instant, RequestId},
+};
 
 /// Adds up what it is given, and remembers in which slots.
 #[derive(Default)]
@@ -77,10 +82,27 @@ type Done = (Result<Option<Position>, NodeError>, VecDeque<Responses<u64>>);
 /// The storage has a state as of every slot: the number of the slot, three times.
 fn applier_of(state_machine: Sum) -> Applier<Sum> {
     let open_state = |Slot(slot): Slot| (slot * 3, vec![slot]).into_reader().expect("in memory");
-    Applier::new(state_machine, Box::new(open_state))
+    Applier::new(NodeKey::new(), state_machine, Box::new(open_state))
 }
 
-fn work(applier: &mut Applier<Sum>, deliveries: Vec<Delivery>, reads: Vec<ReadTask<Sum>>) -> Done {
+/// A read that nobody waits for.
+struct Reading<F>(F);
+
+impl<F: Fn(&Sum) + Send + Sync> PendingRead<Sum> for Reading<F> {
+    fn run(&self, state: &Sum) {
+        self.0(state);
+    }
+
+    fn refuse(&self, _: ReadError) {}
+
+    fn abandon(&self) {}
+}
+
+fn read(read: impl Fn(&Sum) + Send + Sync + 'static) -> Read<Sum> {
+    Read { deadline: Instant::ZERO, task: Arc::new(Reading(read)) }
+}
+
+fn work(applier: &mut Applier<Sum>, deliveries: Vec<Delivery>, reads: Vec<Read<Sum>>) -> Done {
     let tasks = deliveries.into_iter().map(Task::Apply).collect();
     let mut results = Results::default();
     let done = applier.work(&mut Work { tasks, reads }, &mut results);
@@ -93,10 +115,8 @@ fn position(applied: u64, durable: u64) -> Result<Option<Position>, NodeError> {
 
 #[test]
 fn commands_are_applied_before_the_reads_behind_them() {
-    let (reply, mut seen) = oneshot::channel();
-    let read: ReadTask<Sum> = Box::new(|state| {
-        reply.send(state.expect("served").total).expect("the test waits");
-    });
+    let (reply, seen) = mpsc::channel();
+    let read = read(move |state| reply.send(state.total).expect("the test waits"));
     let mut applier = applier_of(Sum::default());
     let noop = Delivery { slot: Slot(2), value: Value::Noop, verdicts: Default::default() };
     let (done, mut responses) =
@@ -176,7 +196,7 @@ fn a_state_machine_that_breaks_its_contract_or_panics_is_told_on() {
 fn a_state_machine_that_fails_ends_the_work_in_its_own_words() {
     let mut applier = applier_of(Sum { has_failed: true, ..Sum::default() });
     let failed = NodeError::StateMachine("its disk is broken".to_owned());
-    let read: ReadTask<Sum> = Box::new(|_| panic!("nobody reads what is broken"));
+    let read = read(|_| panic!("nobody reads what is broken"));
     let (done, responses) = work(&mut applier, vec![fresh(1, &[1])], vec![read]);
     assert_eq!((done, responses.len()), (Err(failed.clone()), 0));
     assert_eq!(applier.flush(), Err(failed));
@@ -210,8 +230,9 @@ fn a_state_is_frozen_and_put_in_place_where_the_tasks_say() {
 
 #[test]
 fn a_state_that_makes_no_sense_is_an_error_and_changes_nothing() {
-    let open_state = |_| Box::new(io::Cursor::new([0xff_u8; 3])) as Box<dyn Read + Send>;
-    let mut applier = Applier::new(Sum { total: 3, ..Sum::default() }, Box::new(open_state));
+    let open_state = |_| Box::new(io::Cursor::new([0xff_u8; 3])) as Box<dyn io::Read + Send>;
+    let mut applier =
+        Applier::new(NodeKey::new(), Sum { total: 3, ..Sum::default() }, Box::new(open_state));
     let work = &mut Work { tasks: vec![Task::Restore(Slot(5))], reads: Vec::new() };
     let done = applier.work(work, &mut Results::default());
     assert!(matches!(done, Err(NodeError::Restore { slot: Slot(5), .. })), "{done:?}");
