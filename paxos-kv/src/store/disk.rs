@@ -28,6 +28,7 @@ use redb::{
 
 use super::{
     Backend, Head, MemberAttributes, StoreError,
+    blocks::{Blocks, plain},
     failure::Failure,
     layer::Changes,
     patient::{Patient, Room},
@@ -92,31 +93,37 @@ impl Disk {
         match backend {
             Backend::Memory => {
                 let path = "the store in memory".to_owned();
-                Disk::on(Box::new(InMemoryBackend::new()), path, None)
+                Disk::on(Box::new(InMemoryBackend::new()), path, None, CACHE_BYTES)
             }
             Backend::Redb { file, owner } => {
                 let path = file.display().to_string();
+                plain::replace(&file)?;
                 let opened = open_private(&file).map_err(|error| StoreError::of(&path, error))?;
                 let inner =
                     FileBackend::new(opened).map_err(|error| StoreError::of(&path, error))?;
-                Disk::on(Box::new(inner), path, Some((file, owner)))
+                let blocks = Blocks::on(Box::new(inner), path.clone());
+                Disk::on(Box::new(blocks), path, Some((file, owner)), CACHE_BYTES)
             }
         }
     }
 
-    /// Opens the tables on a backend, which errors call `path`.
+    /// Opens the tables on a backend, which errors call `path`, with so much of it in memory.
     pub(super) fn on(
         inner: Box<dyn StorageBackend>,
         path: String,
         file: Option<(PathBuf, Owner)>,
+        cache_bytes: usize,
     ) -> Result<Disk, StoreError> {
         let room = Arc::new(Room::default());
+        let failure = Failure::none();
+        let backend =
+            Patient { inner, path: path.clone(), room: room.clone(), failure: failure.clone() };
         let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(Patient { inner, path: path.clone(), room: room.clone() })
+            .set_cache_size(cache_bytes)
+            .create_with_backend(backend)
             .map_err(|error| StoreError::of(&path, error))?;
         let (file, owner) = file.unzip();
-        let (is_named, failure) = (false.into(), Failure::none());
+        let is_named = false.into();
         let disk = Disk { database, file, owner, is_named, path, room, failure };
         disk.initialise()?;
         // Whoever starts a server wants to be told that there is no room; later it can wait.
@@ -313,11 +320,13 @@ impl Disk {
         Some(if directory.as_os_str().is_empty() { ".".into() } else { directory.to_owned() })
     }
 
-    /// A write whose recovery after a crash needs no scan.
+    /// A write whose recovery after a crash needs no scan, and that is committed in two phases: nothing refers
+    /// to what is not durable ([`blocks`](super::blocks)).
     fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
         let fail = |error: redb::Error| StoreError::of(&self.path, error);
         let mut writing = self.database.begin_write().map_err(|error| fail(error.into()))?;
         writing.set_durability(Durability::Immediate).map_err(|error| fail(error.into()))?;
+        writing.set_two_phase_commit(true);
         writing.set_quick_repair(true);
         Ok(writing)
     }
@@ -361,7 +370,7 @@ impl Disk {
 }
 
 /// Opens a file that nobody else may read, making it if there is none.
-fn open_private(file: &Path) -> io::Result<File> {
+pub(super) fn open_private(file: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

@@ -137,7 +137,14 @@ impl StoreError {
     /// Tells apart what the database reports for the file at `path`.
     pub(super) fn of(path: &str, error: impl Into<redb::Error>) -> StoreError {
         let path = path.to_owned();
-        match error.into() {
+        let error = error.into();
+        // What redb reads from has said it already.
+        if let redb::Error::Io(error) = &error
+            && let Some(said) = error.get_ref().and_then(|error| error.downcast_ref::<StoreError>())
+        {
+            return said.clone();
+        }
+        match error {
             redb::Error::DatabaseAlreadyOpen => StoreError::Locked { path },
             redb::Error::Io(error) if is_full(&error) => StoreError::Full { path },
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {

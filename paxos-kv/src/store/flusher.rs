@@ -276,8 +276,8 @@ impl Inner {
     fn has_place(&self) -> bool {
         let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
         let under_way = if self.disk.room.is_lacking() { UNDER_WAY_BYTES } else { 0 };
-        published.view.frozen.is_none()
-            || published.view.active.bytes() < 2 * self.limits.layer_bytes + under_way
+        // Whether or not the thread has begun: it may be slow to.
+        published.view.active.bytes() < 2 * self.limits.layer_bytes + under_way
     }
 
     /// Returns when the thread may have got on, or may never again.

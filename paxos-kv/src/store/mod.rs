@@ -9,6 +9,7 @@
 //! - **Reads never wait for writes and see one moment**: a [`Reader`] answers from a snapshot that
 //!   stays complete while commands are applied.
 //! - **Opening does not scan the data.** The latest value of a key is one look-up.
+//! - **What has rotted on disk is not served**: whoever reads it ends the store (`blocks`).
 //! - **An idle store writes nothing.**
 //!
 //! ```text
@@ -26,6 +27,7 @@
 //! Compaction takes effect with its command; what it makes superfluous leaves the tables in the
 //! background, some thousand rows to a transaction, so that it delays nobody.
 
+mod blocks;
 mod command;
 #[cfg(test)]
 mod corpus;

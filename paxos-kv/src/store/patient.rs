@@ -1,4 +1,4 @@
-//! A file that waits for room.
+//! A file that waits for room, and whose first failed read ends the store.
 //!
 //! redb is of no use after any failure until it is opened again, which its readers stand in the way
 //! of. So a write that finds the disk full is not reported to it: it is tried again until there is
@@ -17,6 +17,8 @@ use std::{
 };
 
 use redb::{BackendError, StorageBackend};
+
+use super::{StoreError, failure::Failure};
 
 /// How long a full disk is left alone before it is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -61,6 +63,8 @@ pub(super) struct Patient {
     pub(super) inner: Box<dyn StorageBackend>,
     pub(super) path: String,
     pub(super) room: Arc<Room>,
+    /// Told of reads that fail, by whoever they were for: nobody is to go on with what is damaged.
+    pub(super) failure: Failure,
 }
 
 impl Patient {
@@ -100,7 +104,11 @@ impl StorageBackend for Patient {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
+        self.inner.read(offset, out).map_err(|error| {
+            let error = StoreError::of(&self.path, redb::Error::Io(error));
+            self.failure.note(error.clone());
+            error.into()
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -205,7 +213,12 @@ pub(super) mod tests {
         small.set_len(8).expect("there is room in memory");
         small.is_full.store(true, Ordering::SeqCst);
         let is_full = small.is_full.clone();
-        let patient = Patient { inner: Box::new(small), path: "here".to_owned(), room };
+        let patient = Patient {
+            inner: Box::new(small),
+            path: "here".to_owned(),
+            room,
+            failure: Failure::none(),
+        };
         (Arc::new(patient), is_full)
     }
 

@@ -276,6 +276,17 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whether a server has ended by itself, and how.
+    pub(crate) fn has_ended(&mut self, index: usize) -> io::Result<Option<ExitStatus>> {
+        let process = &mut self.servers[index].process;
+        let Process::Running(child) = process else { return Ok(None) };
+        let status = child.try_wait()?;
+        if status.is_some() {
+            *process = Process::Down;
+        }
+        Ok(status)
+    }
+
     /// Asks every server to end, and returns what became of it.
     pub(crate) async fn terminate_all(&mut self) -> io::Result<Vec<(String, ExitStatus)>> {
         let all = 0..self.servers.len();

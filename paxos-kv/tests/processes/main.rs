@@ -35,6 +35,7 @@ mod parts;
 mod ports;
 mod progress;
 mod room;
+mod rot;
 mod run;
 mod stream;
 mod tcp;
@@ -108,6 +109,7 @@ fn tests() -> Vec<Trial> {
     let runs = [
         Trial::test("three_servers_over_tcp", || short(3, Transport::Tcp, 1)),
         Trial::test("five_servers_over_quic", || short(5, Transport::Quic, 2)),
+        Trial::test("rot_in_the_tables", || alone(rot::rot_in_the_tables())),
         Trial::test("tables_without_room", || match small_disks() {
             true => alone(room::tables_without_room()),
             false => Ok(()),

@@ -35,10 +35,10 @@ use crate::proto::{
 };
 
 /// A store with a slot for every command.
-struct Fixture {
-    store: Store,
-    reader: Reader,
-    slot: Slot,
+pub(in crate::store) struct Fixture {
+    pub(in crate::store) store: Store,
+    pub(in crate::store) reader: Reader,
+    pub(in crate::store) slot: Slot,
 }
 
 impl Fixture {
@@ -46,30 +46,33 @@ impl Fixture {
         Fixture::open(Backend::Memory, flusher::Limits::default())
     }
 
-    fn open(backend: Backend, limits: flusher::Limits) -> Fixture {
+    pub(in crate::store) fn open(backend: Backend, limits: flusher::Limits) -> Fixture {
         Fixture::of(flusher::Shared::open(backend, limits).expect("a store that opens"))
     }
 
-    fn of(shared: flusher::Shared) -> Fixture {
+    pub(in crate::store) fn of(shared: flusher::Shared) -> Fixture {
         let store = Store { shared };
         let (reader, slot) = (store.reader(), store.shared.durable());
         Fixture { store, reader, slot }
     }
 
-    fn apply(&mut self, command: Command) -> Result<Response, KvError> {
+    pub(in crate::store) fn apply(&mut self, command: Command) -> Result<Response, KvError> {
         self.apply_all(vec![command]).pop().expect("an answer for every command")
     }
 
-    fn apply_all(&mut self, commands: Vec<Command>) -> Vec<Result<Response, KvError>> {
+    pub(in crate::store) fn apply_all(
+        &mut self,
+        commands: Vec<Command>,
+    ) -> Vec<Result<Response, KvError>> {
         self.slot = self.slot.next();
         self.store.apply(self.slot, commands)
     }
 
-    fn put(&mut self, key: &str, value: &str) {
+    pub(in crate::store) fn put(&mut self, key: &str, value: &str) {
         self.apply(Command::Put(put(key, value))).expect("a put");
     }
 
-    fn delete(&mut self, key: &str, range_end: &str) -> i64 {
+    pub(in crate::store) fn delete(&mut self, key: &str, range_end: &str) -> i64 {
         match self.apply(Command::DeleteRange(delete(key, range_end))) {
             Ok(Response::DeleteRange(response)) => response.deleted,
             answer => panic!("{answer:?}"),
@@ -84,12 +87,12 @@ impl Fixture {
         }
     }
 
-    fn compact(&mut self, revision: i64) -> Result<(), KvError> {
+    pub(in crate::store) fn compact(&mut self, revision: i64) -> Result<(), KvError> {
         let request = CompactionRequest { revision, physical: false };
         self.apply(Command::Compact(request)).map(|_| ())
     }
 
-    fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
+    pub(in crate::store) fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
         self.reader.range(&request)
     }
 
@@ -111,7 +114,7 @@ impl Fixture {
     }
 
     /// Keys and values as of a revision, `key=value`.
-    fn all_at(&self, revision: i64) -> Result<Vec<String>, KvError> {
+    pub(in crate::store) fn all_at(&self, revision: i64) -> Result<Vec<String>, KvError> {
         let request = RangeRequest { revision, ..range("\0", "\0") };
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let pair = |found: &KeyValue| format!("{}={}", text(&found.key), text(&found.value));
@@ -127,7 +130,7 @@ fn on_a_small_disk(limits: flusher::Limits) -> (Small, Fixture) {
 }
 
 fn reopened(small: &Small, limits: flusher::Limits) -> Fixture {
-    let disk = Disk::on(Box::new(small.clone()), "a small disk".to_owned(), None);
+    let disk = Disk::on(Box::new(small.clone()), "a small disk".to_owned(), None, 1 << 20);
     Fixture::of(flusher::Shared::on(disk.expect("a disk"), limits).expect("a store"))
 }
 
@@ -145,7 +148,7 @@ fn owner(member: u64) -> Owner {
 }
 
 /// A file of member 1.
-fn in_file(file: &Path) -> Backend {
+pub(in crate::store) fn in_file(file: &Path) -> Backend {
     Backend::Redb { file: file.to_owned(), owner: owner(1) }
 }
 
@@ -168,7 +171,7 @@ fn delete(key: &str, range_end: &str) -> DeleteRangeRequest {
     DeleteRangeRequest { key: bytes(key), range_end: bytes(range_end), prev_kv: false }
 }
 
-fn range(key: &str, range_end: &str) -> RangeRequest {
+pub(in crate::store) fn range(key: &str, range_end: &str) -> RangeRequest {
     RangeRequest { key: bytes(key), range_end: bytes(range_end), ..RangeRequest::default() }
 }
 

@@ -7,7 +7,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::StoreError;
+use crate::store::{StoreError, blocks::tests::open_tables};
 
 const META: TableDefinition<'_, &str, i64> = TableDefinition::new("meta");
 
@@ -29,7 +29,7 @@ fn refused(file: &Path, owner: Owner) -> StoreError {
 }
 
 fn meta(file: &Path) -> Vec<(String, i64)> {
-    let database = Database::open(file).expect("the file");
+    let database = open_tables(file);
     let reading = database.begin_read().expect("a read");
     let table = reading.open_table(META).expect("the table");
     let rows = table.iter().expect("rows").map(|row| row.expect("a row"));
