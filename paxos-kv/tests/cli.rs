@@ -200,7 +200,7 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
     let fresh = Single::new(empty.path());
     let no_data = refusal(&fresh.arguments(&["--initial-cluster-state", "existing"]), 1);
     assert!(no_data.contains("holds no data of a member"), "{no_data}");
-    let mistyped = refusal(&fresh.arguments(&["--log-level", "inof"]), 1);
+    let mistyped = refusal(&fresh.arguments(&["-log-level", "inof"]), 1);
     assert!(mistyped.contains("--log-level must be debug"), "{mistyped}");
     let unknown = run(&single.arguments(&["--no-such-flag", "x"]));
     assert_eq!(unknown.status.code(), Some(2));

@@ -224,6 +224,19 @@ async fn etcdctl_works_over_quic() {
     etcdctl::exercise(&cluster.endpoints());
 }
 
+/// A command line for etcd starts this server, or is refused with a reason.
+#[test]
+#[ignore = "needs etcd: `cargo test -p paxos-kv --test end_to_end -- --ignored`"]
+fn every_flag_of_a_real_etcd_is_known() {
+    let help = etcdctl::etcd_help();
+    let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix("--"));
+    let names: Vec<_> = flags.filter_map(|flag| flag.split([' ', '=']).next()).collect();
+    assert!(names.len() > 80, "only {names:?}");
+    let unknown: Vec<_> =
+        names.iter().filter(|name| paxos_kv::server::config::find(name).is_none()).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
 /// Shows that what is expected of this server is what etcd does.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs etcdctl and etcd: `cargo test -p paxos-kv --test end_to_end -- --ignored`"]

@@ -37,7 +37,7 @@ impl Cluster for ClusterService {
             Member {
                 id: member.id.0,
                 name,
-                peer_urls: member.peer_urls.iter().map(ToString::to_string).collect(),
+                peer_urls: vec![member.peer_url.to_string()],
                 client_urls,
                 is_learner: false,
             }

@@ -98,7 +98,8 @@ enum MemberCommand {
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let arguments = serve::with_two_dashes(std::env::args_os());
+    let result = match Arguments::parse_from(arguments).command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Get { client, get } => client::run(commands::get(&client, &get)),
@@ -151,6 +152,24 @@ mod tests {
             let words = shlex::split(line).expect(line);
             Arguments::try_parse_from(words).expect(line);
         }
+    }
+
+    #[test]
+    fn flags_of_serve_may_have_one_dash() {
+        let line = |line: &str| {
+            let words = line.split(' ').map(std::ffi::OsString::from);
+            let words = serve::with_two_dashes(words).map(|word| word.into_string().expect("text"));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            line("paxos-kv serve -name a -data-dir=-x --wal-dir -w -peer-auto-tls -h"),
+            "paxos-kv serve --name a --data-dir=-x --wal-dir -w --peer-auto-tls -h",
+        );
+        for same in ["paxos-kv put -name v", "paxos-kv serve -- -names --name -", "paxos-kv"] {
+            assert_eq!(line(same), same);
+        }
+        let words = ["paxos-kv", "serve", "-name", "a", "-v"].map(std::ffi::OsString::from);
+        Arguments::try_parse_from(serve::with_two_dashes(words)).expect("it is a command line");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `serve`: a flag for every setting of the table, and a server that runs until it is told to stop.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ffi::OsString};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::server::{
     Server,
-    config::{ConfigError, Given, SETTINGS, ServerConfig, Setting},
+    config::{self, ConfigError, Given, SETTINGS, ServerConfig, Setting},
 };
 
 /// What holds for all flags.
@@ -80,6 +80,26 @@ fn start_log(given: &Given) -> Result<Log, CommandError> {
         expected: "debug, info, warn, error or a filter like info,paxos_core=debug".to_owned(),
     })?;
     log::start(filter)
+}
+
+/// The command line with two dashes before every flag of `serve`: etcd's may have one.
+pub(super) fn with_two_dashes(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> impl Iterator<Item = OsString> {
+    let mut is_serve = false;
+    arguments.into_iter().enumerate().map(move |(place, argument)| {
+        is_serve |= place == 1 && argument == "serve";
+        let flag = argument.to_str().and_then(|text| text.strip_prefix('-'));
+        let name = flag.map(|flag| flag.split_once('=').map_or(flag, |(name, _)| name));
+        match name.and_then(config::find) {
+            Some(_) if is_serve => {
+                let mut longer = OsString::from("-");
+                longer.push(argument);
+                longer
+            }
+            _ => argument,
+        }
+    })
 }
 
 fn argument(setting: &'static Setting) -> Arg {

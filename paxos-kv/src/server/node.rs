@@ -29,10 +29,8 @@ pub(super) async fn start(
             config.name
         ))
     })?;
-    let voters = config.cluster.members().iter().map(|member| {
-        let address = member.peer_urls.first().map(|url| url.address()).unwrap_or_default();
-        (member.id.0, address)
-    });
+    let voters =
+        config.cluster.members().iter().map(|member| (member.id.0, member.peer_url.address()));
     let membership = Membership::new(voters)?;
     let owner = Owner { cluster: config.cluster.id(), member: member.id };
     let (storage, store) = open(config, owner)?;

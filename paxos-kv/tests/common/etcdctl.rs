@@ -119,7 +119,7 @@ impl RealEtcd {
 
     /// Prepares its data directory, given the URL for peers, and starts it.
     async fn start_on(prepare: impl FnOnce(&str, &str), flags: &[&str]) -> RealEtcd {
-        let program = std::env::var("ETCD_BIN").unwrap_or_else(|_| "etcd".to_owned());
+        let program = etcd();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (client_port, peer_port) = (free_port(), free_port());
         let client_url = format!("http://127.0.0.1:{client_port}");
@@ -159,6 +159,18 @@ impl Drop for RealEtcd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What `ETCD_BIN`, or `etcd` of the path, says of its flags.
+pub(crate) fn etcd_help() -> String {
+    let program = etcd();
+    let output = Command::new(&program).env_clear().arg("--help").output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: set ETCD_BIN"));
+    String::from_utf8([output.stdout, output.stderr].concat()).expect("it writes text")
+}
+
+fn etcd() -> String {
+    std::env::var("ETCD_BIN").unwrap_or_else(|_| "etcd".to_owned())
 }
 
 /// Every etcdctl there is.

@@ -4,8 +4,6 @@
 //! `--initial-cluster-token`, so nobody has to hand them out. The token is part of each: two
 //! clusters on one network that differ in it refuse each other's members.
 
-use std::collections::BTreeMap;
-
 use paxos_core::types::{ClusterId, NodeId};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -18,8 +16,8 @@ pub struct Member {
     pub id: NodeId,
     /// Its name.
     pub name: String,
-    /// Where the others reach it; the first one is used.
-    pub peer_urls: Vec<Url>,
+    /// Where the others reach it.
+    pub peer_url: Url,
 }
 
 /// The members of a cluster.
@@ -30,14 +28,14 @@ pub struct ClusterMap {
 }
 
 impl ClusterMap {
-    /// The cluster that `--initial-cluster` describes: `name=url,name=url,…`, a name once for each
-    /// of its URLs. A member's id follows from its URLs and the token.
+    /// The cluster that `--initial-cluster` describes: `name=url,name=url,…`. A member's id follows from its
+    /// URL and the token.
     ///
     /// # Errors
     ///
-    /// If the text has another form, or two members share a URL.
+    /// If the text has another form, or a name or a URL is given twice.
     pub fn parse(initial_cluster: &str, token: &str) -> Result<ClusterMap, ConfigError> {
-        let mut members: BTreeMap<String, Vec<Url>> = BTreeMap::new();
+        let mut members = Vec::new();
         for entry in initial_cluster.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let (name, url) = entry.split_once('=').ok_or_else(|| {
                 ConfigError::InitialCluster(format!("{entry:?} is not of the form name=url"))
@@ -49,11 +47,9 @@ impl ClusterMap {
             let url = url.parse::<Url>().map_err(|error| {
                 ConfigError::InitialCluster(format!("the URL of member {name}: {error}"))
             })?;
-            members.entry(name.to_owned()).or_default().push(url);
+            members.push((name.to_owned(), url));
         }
-        ClusterMap::of(members, token, |_, urls| {
-            urls.iter().map(ToString::to_string).collect::<Vec<_>>()
-        })
+        ClusterMap::of(members, token, |_, url| url.to_string())
     }
 
     /// A cluster whose members keep their ids when their URLs change, because the ids follow from
@@ -61,33 +57,37 @@ impl ClusterMap {
     ///
     /// # Errors
     ///
-    /// If two members share a URL.
+    /// If a name or a URL is given twice.
     pub fn by_name(
         members: impl IntoIterator<Item = (String, Url)>,
         token: &str,
     ) -> Result<ClusterMap, ConfigError> {
-        let members = members.into_iter().map(|(name, url)| (name, vec![url])).collect();
-        ClusterMap::of(members, token, |name, _| vec![name.to_owned()])
+        ClusterMap::of(members, token, |name, _| name.to_owned())
     }
 
     fn of(
-        members: BTreeMap<String, Vec<Url>>,
+        members: impl IntoIterator<Item = (String, Url)>,
         token: &str,
-        identified_by: impl Fn(&str, &[Url]) -> Vec<String>,
+        identified_by: impl Fn(&str, &Url) -> String,
     ) -> Result<ClusterMap, ConfigError> {
-        let mut owners: BTreeMap<Url, String> = BTreeMap::new();
-        let mut result = Vec::with_capacity(members.len());
-        for (name, mut peer_urls) in members {
-            for url in &peer_urls {
-                if let Some(other) = owners.insert(url.clone(), name.clone()) {
-                    let reason = format!("{url} is given twice, to {other} and to {name}");
-                    return Err(ConfigError::InitialCluster(reason));
-                }
+        let mut result: Vec<Member> = Vec::new();
+        for (name, url) in members {
+            let refuse = |reason| Err(ConfigError::InitialCluster(reason));
+            if let Some(other) = result.iter().find(|other| other.peer_url == url) {
+                return refuse(format!(
+                    "{url} is given twice, to {} and to {name}: give each member a URL of its own",
+                    other.name
+                ));
             }
-            // The order in which an operator lists the URLs of a member means nothing.
-            peer_urls.sort();
-            let id = NodeId(hash(&identified_by(&name, &peer_urls), token));
-            result.push(Member { id, name, peer_urls });
+            if let Some(other) = result.iter().find(|other| other.name == name) {
+                return refuse(format!(
+                    "the name {name} is given twice, with {} and with {url}: give each member a name of \
+                     its own, and one URL",
+                    other.peer_url
+                ));
+            }
+            let id = NodeId(hash(&[identified_by(&name, &url)], token));
+            result.push(Member { id, name, peer_url: url });
         }
         result.sort_by_key(|member| member.id);
         if let Some(pair) = result.windows(2).find(|pair| pair[0].id == pair[1].id) {
@@ -183,19 +183,19 @@ mod tests {
     }
 
     #[test]
-    fn a_member_may_have_several_urls() {
-        let cluster = parse("a=http://h:1,a=http://h:2,b=http://h:3");
-        assert_eq!(cluster.named("a").map(|member| member.peer_urls.len()), Some(2));
-        assert_eq!(cluster, parse("a=http://h:2,b=http://h:3,a=http://h:1"));
-    }
-
-    #[test]
     fn another_form_is_refused_with_the_reason() {
         for (text, reason) in [
             ("http://h:1", "form name=url"),
             ("=http://h:1", "no name"),
             ("a=h:1", "URL of member a"),
-            ("a=http://h:1,b=http://h:1", "given twice"),
+            ("a=http://h:1,b=http://h:1", "http://h:1 is given twice, to a and to b"),
+            ("a=http://h:1,b=http://H:1", "http://h:1 is given twice"),
+            ("a=http://[::1]:1,b=http://[0:0:0:0:0:0:0:1]:1", "http://[::1]:1 is given twice"),
+            (
+                "a=http://h:1,a=http://h:2,b=http://h:3",
+                "the name a is given twice, with http://h:1",
+            ),
+            ("n1=http://h:1,n1=http://h:2,n1=http://h:3", "the name n1 is given twice"),
         ] {
             let error = ClusterMap::parse(text, "token").expect_err(text).to_string();
             assert!(error.contains(reason), "{error}");

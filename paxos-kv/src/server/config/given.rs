@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    ConfigError,
+    ConfigError, file,
     table::{self, Meaning, SETTINGS, Setting},
 };
 
@@ -93,31 +93,7 @@ impl Given {
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
-            path: shown.clone(),
-            reason: error.to_string(),
-        })?;
-        let parsed: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            // The parser's own text spans several lines; one has to do.
-            let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
-            let at = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-            ConfigError::File { path: shown.clone(), reason: format!("{at}{}", error.message()) }
-        })?;
-        let is_setting = |key: &str| key != "config-file" && table::find(key).is_some();
-        let unknown: Vec<_> =
-            parsed.keys().filter(|key| !is_setting(key)).map(String::as_str).collect();
-        if !unknown.is_empty() {
-            return Err(ConfigError::UnknownKeys { path: shown, keys: unknown.join(", ") });
-        }
-        for (key, value) in parsed {
-            let setting = table::find(&key).expect("unknown keys have been refused");
-            let Some(value) = text_of(&value) else {
-                return Err(ConfigError::File {
-                    path: shown,
-                    reason: format!("{key} must be a text, a number, true, false or a list"),
-                });
-            };
+        for (setting, value) in file::read(path)? {
             self.add(setting, value, Origin::File(path.to_owned()));
         }
         Ok(())
@@ -171,6 +147,20 @@ impl Given {
         })
     }
 
+    /// Whether a switch is on, the table's default included; in the words of Go.
+    ///
+    /// # Errors
+    ///
+    /// If it is neither on nor off.
+    pub fn switch(&self, name: &'static str) -> Result<bool, ConfigError> {
+        let (value, named) = self.raw(name);
+        switch(value).ok_or_else(|| ConfigError::Value {
+            setting: named.to_string(),
+            value: value.to_owned(),
+            expected: "true or false".to_owned(),
+        })
+    }
+
     /// One line for each setting that was given and has no effect, for the log.
     #[must_use]
     pub fn without_effect(&self) -> Vec<String> {
@@ -185,16 +175,23 @@ impl Given {
         unused.chain(unknown).collect()
     }
 
-    /// Refuses what cannot be honoured, unless it asks for what is the case anyway.
+    /// Refuses what cannot be honoured, unless it asks for what is the case anyway, and switches that are
+    /// neither on nor off.
     ///
     /// # Errors
     ///
     /// The first such setting.
-    pub fn check_refused(&self) -> Result<(), ConfigError> {
+    pub fn check(&self) -> Result<(), ConfigError> {
         for (&name, (value, _)) in &self.values {
             let setting = table::find(name).expect("only settings of the table are given");
-            let Meaning::Refused(remedy) = setting.meaning else { continue };
-            if value != setting.default {
+            let value = match (setting.meaning, setting.is_switch()) {
+                (Meaning::NoEffect(_), _) => continue,
+                (_, true) => self.switch(name)?.to_string(),
+                (_, false) => value.clone(),
+            };
+            if let Meaning::Refused(remedy) = setting.meaning
+                && value != setting.default
+            {
                 let setting = self.named(name).to_string();
                 return Err(ConfigError::Refused { setting, remedy });
             }
@@ -203,16 +200,11 @@ impl Given {
     }
 }
 
-/// A value of the file as the flag would have it.
-fn text_of(value: &toml::Value) -> Option<String> {
-    match value {
-        toml::Value::String(text) => Some(text.clone()),
-        toml::Value::Integer(number) => Some(number.to_string()),
-        toml::Value::Boolean(switch) => Some(switch.to_string()),
-        toml::Value::Array(items) => {
-            let items: Option<Vec<_>> = items.iter().map(text_of).collect();
-            Some(items?.join(","))
-        }
+/// What Go takes for a truth value.
+fn switch(text: &str) -> Option<bool> {
+    match text.trim() {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
 }

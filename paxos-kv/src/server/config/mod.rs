@@ -5,6 +5,7 @@
 //! was given; one of etcd's without effect here is reported, never dropped silently.
 
 mod cluster;
+mod file;
 #[cfg(test)]
 mod fuzz;
 mod given;
@@ -204,14 +205,12 @@ impl ServerConfig {
     ///
     /// The first one that makes no sense.
     pub fn from_given(given: &Given) -> Result<ServerConfig, ConfigError> {
-        given.check_refused()?;
+        given.check()?;
         let name = given.text("name").unwrap_or("default").to_owned();
-        let listen_peer_url = listen_peer_url(given)?;
-        let advertise_peer_urls = match given.text("initial-advertise-peer-urls") {
-            Some(_) => urls(given, "initial-advertise-peer-urls")?,
-            None => vec![listen_peer_url.clone()],
-        };
-        let cluster = cluster(given, &name, &advertise_peer_urls)?;
+        let listen_peer_url = one_url(given, "listen-peer-urls")?;
+        let advertised = advertise_peer_url(given)?;
+        let cluster = cluster(given, &name, advertised.as_ref().unwrap_or(&listen_peer_url))?;
+        check_own_place(given, &name, &cluster, &listen_peer_url)?;
         let peer_transport = peer_transport(given, &cluster, &listen_peer_url)?;
         let (data_dir, log_dir) = directories(given, &name);
         let config = ServerConfig {
@@ -239,6 +238,7 @@ impl ServerConfig {
             ..ServerConfig::member(&name, cluster, "", listen_peer_url)
         };
         config.check_timing(given)?;
+        config.check_listeners(given)?;
         Ok(config)
     }
 
@@ -252,11 +252,9 @@ impl ServerConfig {
         given: &Given,
     ) -> Result<(String, ClusterMap, PathBuf, PathBuf), ConfigError> {
         let name = given.text("name").unwrap_or("default").to_owned();
-        let advertise_peer_urls = match given.text("initial-advertise-peer-urls") {
-            Some(_) => urls(given, "initial-advertise-peer-urls")?,
-            None => vec![Url::new("http", "localhost", 2380)],
-        };
-        let cluster = cluster(given, &name, &advertise_peer_urls)?;
+        let advertised = advertise_peer_url(given)?;
+        let advertised = advertised.unwrap_or_else(|| Url::new("http", "localhost", 2380));
+        let cluster = cluster(given, &name, &advertised)?;
         let (data_dir, log_dir) = directories(given, &name);
         Ok((name, cluster, data_dir, log_dir))
     }
@@ -275,6 +273,27 @@ impl ServerConfig {
         }
         Ok(())
     }
+
+    /// Nothing listens where something else does.
+    fn check_listeners(&self, given: &Given) -> Result<(), ConfigError> {
+        let mut listeners: Vec<(&'static str, &Url)> =
+            self.listen_client_urls.iter().map(|url| ("listen-client-urls", url)).collect();
+        // QUIC has ports of its own.
+        if !matches!(self.peer_transport, PeerTransport::Quic(_)) {
+            listeners.push(("listen-peer-urls", &self.listen_peer_url));
+        }
+        for (index, (name, url)) in listeners.iter().enumerate() {
+            let others = &listeners[..index];
+            if let Some((other, taken)) = others.iter().find(|(_, other)| url.clashes_with(other)) {
+                return Err(ConfigError::Contradiction(format!(
+                    "{url} of {} is where {taken} of {} listens already: give each a port of its own",
+                    given.named(name),
+                    given.named(other),
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn urls(given: &Given, name: &'static str) -> Result<Vec<Url>, ConfigError> {
@@ -284,7 +303,10 @@ fn urls(given: &Given, name: &'static str) -> Result<Vec<Url>, ConfigError> {
     };
     match Url::parse_list(text) {
         Ok(urls) if urls.is_empty() => refuse("there is no URL in it".to_owned()),
-        Ok(urls) => Ok(urls),
+        Ok(urls) => match (1..urls.len()).find(|&index| urls[..index].contains(&urls[index])) {
+            Some(twice) => refuse(format!("{} is given twice", urls[twice])),
+            None => Ok(urls),
+        },
         Err(error) => refuse(error.to_string()),
     }
 }
@@ -328,14 +350,14 @@ fn advertise_client_urls(given: &Given) -> Result<Vec<Url>, ConfigError> {
     }
 }
 
-fn listen_peer_url(given: &Given) -> Result<Url, ConfigError> {
-    let name = "listen-peer-urls";
+/// A setting that has room for several URLs with etcd, and for one here; the table's default included.
+fn one_url(given: &Given, name: &'static str) -> Result<Url, ConfigError> {
     let Some(_) = given.text(name) else { return Ok(Url::new("http", "localhost", 2380)) };
     let mut urls = urls(given, name)?;
     if urls.len() > 1 {
         return Err(ConfigError::Contradiction(format!(
-            "{}: a member listens for peers on one URL, not on {}; an address like 0.0.0.0 covers \
-             all interfaces",
+            "{}: a member listens for peers on one URL, not on {}, and has one URL; an address like \
+             0.0.0.0 covers all interfaces",
             given.named(name),
             urls.len(),
         )));
@@ -343,15 +365,16 @@ fn listen_peer_url(given: &Given) -> Result<Url, ConfigError> {
     Ok(urls.swap_remove(0))
 }
 
-fn cluster(
-    given: &Given,
-    name: &str,
-    advertise_peer_urls: &[Url],
-) -> Result<ClusterMap, ConfigError> {
+/// The URL of this member for its peers, if it was given.
+fn advertise_peer_url(given: &Given) -> Result<Option<Url>, ConfigError> {
+    let name = "initial-advertise-peer-urls";
+    given.text(name).map(|_| one_url(given, name)).transpose()
+}
+
+fn cluster(given: &Given, name: &str, peer_url: &Url) -> Result<ClusterMap, ConfigError> {
     let token = given.text("initial-cluster-token").unwrap_or("etcd-cluster");
     let Some(initial_cluster) = given.text("initial-cluster") else {
-        let alone: Vec<_> = advertise_peer_urls.iter().map(|url| format!("{name}={url}")).collect();
-        return ClusterMap::parse(&alone.join(","), token);
+        return ClusterMap::parse(&format!("{name}={peer_url}"), token);
     };
     let cluster = ClusterMap::parse(initial_cluster, token)?;
     let Some(member) = cluster.named(name) else {
@@ -362,17 +385,34 @@ fn cluster(
             names.join(", "),
         )));
     };
-    let mut advertised = advertise_peer_urls.to_vec();
-    advertised.sort();
     let was_said = given.text("initial-advertise-peer-urls").is_some();
-    if was_said && advertised != member.peer_urls {
+    if was_said && *peer_url != member.peer_url {
         return Err(ConfigError::Contradiction(format!(
-            "{} differs from the URLs of {name} in {}: make them equal",
+            "{} differs from the URL of {name} in {}: make them equal",
             given.named("initial-advertise-peer-urls"),
             given.named("initial-cluster"),
         )));
     }
     Ok(cluster)
+}
+
+/// A member that listens where another one is said to be has that one's settings or the wrong name.
+fn check_own_place(
+    given: &Given,
+    name: &str,
+    cluster: &ClusterMap,
+    listen: &Url,
+) -> Result<(), ConfigError> {
+    match cluster.members().iter().find(|member| member.peer_url == *listen) {
+        Some(other) if other.name != name => Err(ConfigError::Contradiction(format!(
+            "{listen} of {} is the URL of {} in {}, and this member is called {name}: correct {}",
+            given.named("listen-peer-urls"),
+            other.name,
+            given.named("initial-cluster"),
+            given.named("name"),
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The transport that the scheme of all peer URLs names.
@@ -382,8 +422,8 @@ fn peer_transport(
     listen: &Url,
 ) -> Result<PeerTransport, ConfigError> {
     let scheme = listen.scheme();
-    let peers = cluster.members().iter().flat_map(|member| &member.peer_urls);
-    if let Some(other) = peers.into_iter().find(|url| url.scheme() != scheme) {
+    let mut peers = cluster.members().iter().map(|member| &member.peer_url);
+    if let Some(other) = peers.find(|url| url.scheme() != scheme) {
         return Err(ConfigError::Contradiction(format!(
             "the peer URLs {listen} and {other} have different schemes: one cluster speaks one of \
              http://, https:// and quic://"
@@ -408,8 +448,8 @@ fn peer_transport(
 }
 
 fn peer_tls(given: &Given) -> Result<Option<PeerTls>, ConfigError> {
-    let automatic: bool = given.parse("peer-auto-tls", "true or false")?;
-    let demanded: bool = given.parse("peer-client-cert-auth", "true or false")?;
+    let automatic = given.switch("peer-auto-tls")?;
+    let demanded = given.switch("peer-client-cert-auth")?;
     let file = |name| given.text(name).map(PathBuf::from);
     let files = (file("peer-cert-file"), file("peer-key-file"), file("peer-trusted-ca-file"));
     match files {

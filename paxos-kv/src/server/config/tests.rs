@@ -27,7 +27,12 @@ fn refusal(flags: &[(&'static str, &str)]) -> String {
 }
 
 fn file(text: &str) -> tempfile::NamedTempFile {
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file_named("", text)
+}
+
+fn file_named(suffix: &str, text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(suffix).tempfile();
+    let mut file = file.expect("a temporary file");
     file.write_all(text.as_bytes()).expect("it can be written");
     file
 }
@@ -110,17 +115,153 @@ fn a_file_that_is_missing_or_malformed_is_refused_with_the_place() {
     }
 }
 
+/// What etcd's own sample file looks like.
+const YAML: &str = "\
+# This is the configuration file for the etcd server.
+
+# Human-readable name for this member.
+name: 'c'
+data-dir:
+snapshot-count: 10000
+heartbeat-interval: 50
+listen-client-urls: http://localhost:2379
+cors:
+proxy: 'off'
+discovery:
+initial-cluster-token: 'etcd-cluster'
+strict-reconfig-check: false
+client-transport-security:
+  cert-file:
+  client-cert-auth: false
+  auto-tls: false
+peer-transport-security:
+  cert-file: c.pem
+  key-file: k.pem
+  trusted-ca-file: a.pem
+  client-cert-auth: true
+log-outputs: [stderr]
+auto-compaction-retention: \"1\"
+";
+
+#[test]
+fn a_file_may_be_one_of_etcds() {
+    for (suffix, before) in [(".yml", ""), (".yaml", "---\n"), (".conf", ""), ("", "---\n")] {
+        let file = file_named(suffix, &format!("{before}{YAML}"));
+        let path = file.path().to_str().expect("a readable path");
+        let given = gather(&[("config-file", path), ("listen-peer-urls", "https://h:1")], &[]);
+        assert_eq!(given.text("log-outputs"), Some("stderr"));
+        assert_eq!(given.text("discovery"), None);
+        let config = ServerConfig::from_given(&given).expect("it makes sense");
+        assert_eq!((config.name.as_str(), config.checkpoint_slots), ("c", 10_000));
+        assert_eq!(config.heartbeat_interval, Duration::from_millis(50));
+        assert_eq!(config.data_dir, PathBuf::from("c.paxos"));
+        let PeerTransport::TcpTls(PeerTls::Mutual { certificate, .. }) = config.peer_transport
+        else {
+            panic!("the certificates are given");
+        };
+        assert_eq!(certificate, PathBuf::from("c.pem"));
+    }
+}
+
+#[test]
+fn what_a_file_of_etcds_asks_for_is_not_dropped() {
+    for (text, reason) in [
+        ("client-transport-security:\n  cert-file: x\n", "cert-file in"),
+        ("peer-transport-security:\n  allowed-cn: x\n", "peer-cert-allowed-cn in"),
+        ("client-transport-security:\n  allowed-hostname: x\n", "client-cert-allowed-hostname in"),
+    ] {
+        let file = file_named(".yml", text);
+        let path = file.path().to_str().expect("a readable path");
+        assert!(refusal(&[("config-file", path)]).contains(reason), "{text}");
+    }
+    for (text, reason) in [
+        ("name: a\nnmae: b\n", "unknown settings: nmae"),
+        ("peer-transport-security:\n  nmae: b\n", "unknown settings: peer-nmae"),
+        ("name: a\n  data-dir: [\n", "line 2"),
+        ("name: {a: b}\n", "name must be a text"),
+        ("name: a\nname: b\n", "name"),
+        ("- name\n", "as YAML"),
+        ("name: &a [*a, *a]\n", "as YAML"),
+    ] {
+        let file = file_named(".yml", text);
+        let path = file.path().to_str().expect("a readable path");
+        let error = try_gather(&[("config-file", path)], &[]).expect_err(text).to_string();
+        assert!(error.contains(reason) && !error.contains('\n'), "{text}: {error}");
+    }
+    let empty = file_named(".yml", "# nothing\n");
+    let path = empty.path().to_str().expect("a readable path");
+    assert_eq!(gather(&[("config-file", path)], &[]).text("name"), None);
+}
+
+#[test]
+fn switches_are_those_of_go() {
+    let automatic = |value| {
+        let flags = [("listen-peer-urls", "https://h:1"), ("peer-auto-tls", value)];
+        config(&flags).map(|config| config.peer_transport)
+    };
+    for value in ["1", "t", "T", "TRUE", "true", "True"] {
+        assert_eq!(automatic(value), Ok(PeerTransport::TcpTls(PeerTls::SelfSigned)), "{value}");
+        assert!(refusal(&[("auto-tls", value)]).contains("--auto-tls is refused"));
+    }
+    for value in ["0", "f", "F", "FALSE", "false", "False"] {
+        assert!(
+            automatic(value).expect_err("it needs them").to_string().contains("--peer-auto-tls")
+        );
+        assert!(config(&[("auto-tls", value)]).is_ok(), "{value}");
+    }
+    for name in ["peer-auto-tls", "auto-tls"] {
+        assert!(refusal(&[(name, "yes")]).contains("must be true or false, not \"yes\""));
+    }
+}
+
+#[test]
+fn what_is_given_twice_is_named() {
+    for (setting, value, twice) in [
+        ("listen-client-urls", "http://h:1,http://h:2,http://H:1", "http://h:1 is given twice"),
+        (
+            "advertise-client-urls",
+            "http://[::1]:1,http://[0::1]:1",
+            "http://[::1]:1 is given twice",
+        ),
+        ("initial-cluster", "a=http://h:1,a=http://h:2", "the name a is given twice"),
+        ("initial-cluster", "a=http://h:1,b=http://h:1", "given twice, to a and to b"),
+    ] {
+        let text = refusal(&[(setting, value)]);
+        assert!(text.contains(twice) && text.contains(setting), "{text}");
+    }
+    let taken = [("listen-client-urls", "http://h:1"), ("listen-peer-urls", "http://h:1")];
+    let text = refusal(&taken);
+    assert!(
+        text.contains("--listen-peer-urls is where http://h:1 of --listen-client-urls"),
+        "{text}"
+    );
+    let udp = [("listen-client-urls", "http://h:1"), ("listen-peer-urls", "quic://h:1")];
+    assert!(config(&udp).is_ok(), "UDP has ports of its own");
+}
+
+/// All three called n1.
+#[test]
+fn a_member_that_listens_at_the_place_of_another_one_has_the_wrong_name() {
+    let member =
+        |url| config(&[("initial-cluster", CLUSTER), ("name", "a"), ("listen-peer-urls", url)]);
+    assert!(member("http://127.0.0.1:1").is_ok() && member("http://0.0.0.0:7").is_ok());
+    let text = member("http://127.0.0.1:2").expect_err("it is that of b").to_string();
+    assert!(text.contains("is the URL of b") && text.contains("correct --name"), "{text}");
+}
+
 #[test]
 fn what_has_no_effect_is_said() {
     let given = gather(
-        &[("quota-backend-bytes", "1")],
+        &[("quota-backend-bytes", "1"), ("listen-client-http-urls", "http://h:1")],
         &[("ETCD_ENABLE_V2", "true"), ("ETCD_NO_SUCH_THING", "1")],
     );
+    ServerConfig::from_given(&given).expect("it starts all the same");
     let lines = given.without_effect();
-    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(lines.len(), 4, "{lines:?}");
     assert!(lines[0].starts_with("ETCD_ENABLE_V2 has no effect"), "{lines:?}");
-    assert!(lines[1].starts_with("--quota-backend-bytes has no effect"), "{lines:?}");
-    assert!(lines[2].starts_with("ETCD_NO_SUCH_THING has no effect"), "{lines:?}");
+    assert!(lines[1].starts_with("--listen-client-http-urls has no effect"), "{lines:?}");
+    assert!(lines[2].starts_with("--quota-backend-bytes has no effect"), "{lines:?}");
+    assert!(lines[3].starts_with("ETCD_NO_SUCH_THING has no effect"), "{lines:?}");
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! URLs of members: a scheme, a host and a port, nothing else.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// Where a member is reached or listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,9 +30,17 @@ pub enum UrlError {
 
 impl Url {
     /// The URL of its parts. An IPv6 address as a host stands in brackets.
+    ///
+    /// Scheme and host are in small letters, and an address is in its shortest form: what is the same is
+    /// equal.
     #[must_use]
     pub fn new(scheme: &str, host: &str, port: u16) -> Url {
-        Url { scheme: scheme.to_owned(), host: host.to_owned(), port }
+        let address = inside_brackets(host).and_then(|address| address.parse::<Ipv6Addr>().ok());
+        let host = match address {
+            Some(address) => format!("[{address}]"),
+            None => host.to_ascii_lowercase(),
+        };
+        Url { scheme: scheme.to_ascii_lowercase(), host, port }
     }
 
     /// What stands before `://`, in small letters.
@@ -47,8 +59,20 @@ impl Url {
     /// nobody can connect to it from elsewhere.
     #[must_use]
     pub fn is_unspecified(&self) -> bool {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
+        self.ip().is_some_and(|address| address.is_unspecified())
+    }
+
+    /// The host, if it is an address.
+    fn ip(&self) -> Option<IpAddr> {
+        inside_brackets(&self.host).unwrap_or(&self.host).parse().ok()
+    }
+
+    /// Whether who listens on the one cannot listen on the other: the same port of the same host, or of all
+    /// addresses.
+    #[must_use]
+    pub fn clashes_with(&self, other: &Url) -> bool {
+        let is_same = self.host == other.host || self.is_unspecified() || other.is_unspecified();
+        self.port != 0 && self.port == other.port && is_same
     }
 
     /// The port.
@@ -80,12 +104,14 @@ impl FromStr for Url {
     fn from_str(text: &str) -> Result<Url, UrlError> {
         let form = || UrlError::Form(text.to_owned());
         let uri: http::Uri = text.parse().map_err(|_| form())?;
-        let scheme = uri.scheme_str().ok_or_else(form)?.to_ascii_lowercase();
+        let scheme = uri.scheme_str().ok_or_else(form)?;
         let authority = uri.authority().ok_or_else(form)?;
         let host = authority.host();
         // `Uri` lets brackets pass that are not around an address.
-        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let has_stray_brackets = address.unwrap_or(host).contains(['[', ']']);
+        let has_stray_brackets = match inside_brackets(host) {
+            Some(address) => address.parse::<Ipv6Addr>().is_err(),
+            None => host.contains(['[', ']']),
+        };
         if host.is_empty() || has_stray_brackets || authority.as_str().contains('@') {
             return Err(form());
         }
@@ -93,8 +119,13 @@ impl FromStr for Url {
             return Err(UrlError::Path(text.to_owned()));
         }
         let port = authority.port_u16().ok_or_else(|| UrlError::Port(text.to_owned()))?;
-        Ok(Url { scheme, host: host.to_owned(), port })
+        Ok(Url::new(scheme, host, port))
     }
+}
+
+/// The address of a host that is one of IPv6.
+fn inside_brackets(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
 }
 
 impl fmt::Display for Url {
@@ -129,8 +160,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_the_same_is_equal() {
+        let url = |text: &str| text.parse::<Url>().expect(text);
+        assert_eq!(url("http://[0:0:0:0:0:0:0:1]:1"), url("http://[::1]:1"));
+        assert_eq!(url("HTTP://Host.Example:1"), url("http://host.example:1"));
+        assert_eq!(Url::new("http", "[0::1]", 1), url("http://[::1]:1"));
+        assert_ne!(url("http://a:1"), url("http://a:2"));
+    }
+
+    #[test]
+    fn listeners_clash_on_one_port_of_one_host_or_of_all() {
+        let clash = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|text| text.parse::<Url>().expect(text));
+            assert_eq!(one.clashes_with(&other), other.clashes_with(&one));
+            one.clashes_with(&other)
+        };
+        assert!(clash("http://a:1", "http://A:1") && clash("http://0.0.0.0:1", "http://a:1"));
+        assert!(clash("http://[::]:1", "http://127.0.0.1:1"));
+        assert!(!clash("http://a:1", "http://a:2") && !clash("http://a:1", "http://b:1"));
+        assert!(!clash("http://a:0", "http://a:0"));
+    }
+
+    #[test]
     fn brackets_stand_around_an_address_only() {
-        for text in ["http://a[:1", "http://a[b:1", "http://[::1]a[:1", "http://a[[::1]:1"] {
+        for text in
+            ["http://a[:1", "http://a[b:1", "http://[::1]a[:1", "http://a[[::1]:1", "http://[a]:1"]
+        {
             assert!(text.parse::<Url>().is_err(), "{text}");
         }
     }
