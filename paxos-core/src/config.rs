@@ -84,6 +84,19 @@ pub enum ConfigError {
         /// The heartbeat interval.
         heartbeat: Duration,
     },
+    /// A command that is within its limit would find no room, and its proposal never an answer.
+    #[error(
+        "{name} of {value} has no room for a command of command_bytes_max, {command_bytes_max}: raise the one \
+         or lower the other"
+    )]
+    Room {
+        /// The field.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// The largest command.
+        command_bytes_max: usize,
+    },
     /// A limit is zero or above what the protocol allows.
     #[error("{name} must be between 1 and {max}, not {value}")]
     Limit {
@@ -125,6 +138,24 @@ impl Config {
             checkpoint_slots: limits::CHECKPOINT_SLOTS,
             checkpoint_bytes: limits::CHECKPOINT_BYTES,
             digest_slots: limits::DIGEST_SLOTS,
+        }
+    }
+
+    /// Whether the largest command finds room wherever commands wait. Not part of [`check`](Config::check): who
+    /// drives a replica may know that its commands are smaller than the limit.
+    ///
+    /// # Errors
+    ///
+    /// The first place in which it finds none.
+    pub fn check_room(&self) -> Result<(), ConfigError> {
+        let command_bytes_max = self.command_bytes_max;
+        let places = [
+            ("outstanding_bytes_max", self.outstanding_bytes_max),
+            ("queue_bytes_max", self.queue_bytes_max),
+        ];
+        match places.into_iter().find(|(_, value)| *value < command_bytes_max) {
+            Some((name, value)) => Err(ConfigError::Room { name, value, command_bytes_max }),
+            None => Ok(()),
         }
     }
 

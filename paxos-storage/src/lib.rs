@@ -50,4 +50,4 @@ mod redb;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStorage;
 #[cfg(feature = "redb")]
-pub use redb::RedbStorage;
+pub use redb::{RedbStorage, create_directory};

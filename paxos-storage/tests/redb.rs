@@ -140,6 +140,49 @@ async fn a_locked_directory_names_the_lock_and_the_remedy() {
     assert!(matches!(error, StorageError::Locked { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("lock") && text.contains("another data directory"), "{text}");
+    assert!(text.contains("this process") && !text.contains("another process"), "{text}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_directory_is_the_same_by_another_name() {
+    let parent = tempfile::tempdir().expect("a temporary directory");
+    let (directory, link) = (parent.path().join("a"), parent.path().join("b"));
+    let held = RedbStorage::open(&directory).expect("a free directory");
+    std::os::unix::fs::symlink(&directory, &link).expect("a link");
+    let error = RedbStorage::open(&link).expect_err("a directory in use").to_string();
+    assert!(error.contains("this process"), "{error}");
+    drop(held);
+    drop(RedbStorage::open(&link).expect("it is let go of"));
+}
+
+/// As a new one it would have forgotten what it has promised.
+#[tokio::test]
+async fn a_log_that_was_deleted_is_missed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fill(directory.path()).await;
+    fs::remove_file(directory.path().join("log.redb")).expect("it is there");
+    for _ in 0..2 {
+        let error = recover(directory.path()).await.expect_err("it has promised something");
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("log.redb") && text.contains("replace it as a new member"), "{text}");
+    }
+    // What was never more than a start that failed begins anew.
+    let fresh = tempfile::tempdir().expect("a temporary directory");
+    drop(RedbStorage::open(fresh.path()).expect("a free directory"));
+    assert_eq!(recover(fresh.path()).await.expect("a new log").last_incarnation, 0);
+}
+
+/// Logs of earlier versions say nothing of it, until they are opened.
+#[tokio::test]
+async fn a_log_from_before_is_missed_too_once_it_was_opened() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fill(directory.path()).await;
+    fs::write(directory.path().join("lock"), "").expect("as it was");
+    drop(recover(directory.path()).await.expect("a sound log"));
+    fs::remove_file(directory.path().join("log.redb")).expect("it is there");
+    assert!(matches!(recover(directory.path()).await, Err(StorageError::Damaged { .. })));
 }
 
 #[tokio::test]

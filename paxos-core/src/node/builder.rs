@@ -175,7 +175,8 @@ impl NodeBuilder {
     ///
     /// Outside a tokio runtime.
     pub async fn start<S: StateMachine>(self, state_machine: S) -> Result<Node<S>, StartError> {
-        self.config.check().map_err(ReplicaError::from)?;
+        let checked = self.config.check().and_then(|()| self.config.check_room());
+        checked.map_err(ReplicaError::from)?;
         let storage = self.storage.ok_or(StartError::Missing("storage"))?;
         let transport = self.transport.ok_or(StartError::Missing("transport"))?;
         let config = self.config;

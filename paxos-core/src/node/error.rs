@@ -150,8 +150,8 @@ pub enum ProposeError {
     IdUsed,
     /// Not a request id that an embedder may use.
     #[error(
-        "not a request id: sequence numbers count from 1, and the client's name must not be the \
-         id of a node"
+        "not a request id: sequence numbers count from 1 to 2^64 - 2, and the client's name must not be the id \
+         of a node; after the last number go on with a new epoch"
     )]
     InvalidId,
     /// It was proposed or waited for inside `apply`, a read, or another method of this node's own state machine,

@@ -157,7 +157,7 @@ impl<S: StateMachine> Node<S> {
         command: S::Command,
     ) -> Result<S::Response, ProposeError> {
         let limits = &self.shared.limits;
-        if id.sequence == 0 || limits.nodes.contains(&id.client.name) {
+        if !id.is_countable() || limits.nodes.contains(&id.client.name) {
             return Err(ProposeError::InvalidId);
         }
         self.check_thread()?;

@@ -20,11 +20,13 @@ pub enum StorageError {
         /// The node in the directory.
         found_node: NodeId,
     },
-    /// Another process has it open.
-    #[error("{path} is in use by another process: stop it, or choose another data directory")]
+    /// Somebody has it open.
+    #[error("{path} is in use by {}", holder(*.by_this_process))]
     Locked {
         /// The lock file.
         path: String,
+        /// Whether it is this process.
+        by_this_process: bool,
     },
     /// Written by a newer version.
     #[error("the data has format {found}, this version knows up to {known}: use a newer version")]
@@ -75,4 +77,13 @@ pub enum StorageError {
     /// An earlier write failed, and nothing may be written after it.
     #[error("an earlier write failed; restart the node once its disk works again")]
     Failed,
+}
+
+fn holder(is_this_process: bool) -> &'static str {
+    if is_this_process {
+        "another node or storage of this process: shut that down and wait for it, or choose another data \
+         directory"
+    } else {
+        "another process: stop it, or choose another data directory"
+    }
 }

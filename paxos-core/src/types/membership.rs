@@ -38,6 +38,9 @@ pub enum MembershipError {
     /// Node id 0 is reserved.
     #[error("0 is no node id: number the nodes from 1")]
     ZeroId,
+    /// A node is named twice.
+    #[error("node id {0} is given to two voters: number each node differently")]
+    DuplicateId(NodeId),
     /// The quorums do not fit.
     #[error(transparent)]
     Quorums(#[from] QuorumsError),
@@ -52,12 +55,17 @@ impl Membership {
     ///
     /// # Errors
     ///
-    /// If there are no voters, too many, or one with id 0.
+    /// If there are no voters, too many, two with one id, or one with id 0.
     pub fn new<A: Into<String>>(
         voters: impl IntoIterator<Item = (u64, A)>,
     ) -> Result<Membership, MembershipError> {
-        let voters: BTreeMap<_, _> =
-            voters.into_iter().map(|(id, address)| (NodeId(id), address.into())).collect();
+        let given = voters.into_iter().map(|(id, address)| (NodeId(id), address.into()));
+        let mut voters = BTreeMap::new();
+        for (id, address) in given {
+            if voters.insert(id, address).is_some() {
+                return Err(MembershipError::DuplicateId(id));
+            }
+        }
         if voters.is_empty() || voters.len() > limits::VOTERS_MAX {
             return Err(MembershipError::Size(voters.len()));
         }
@@ -131,5 +139,18 @@ impl Membership {
     #[must_use]
     pub fn quorum_size(&self, phase: Phase) -> usize {
         self.quorums.size(phase, self.voters.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1, 1, 3 would make a cluster of two.
+    #[test]
+    fn every_voter_has_an_id_of_its_own() {
+        let twice = Membership::new([(1, "a"), (1, "b"), (3, "c")]);
+        assert_eq!(twice, Err(MembershipError::DuplicateId(NodeId(1))));
+        assert!(Membership::new([(1, "a"), (2, "b"), (3, "c")]).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! Starts that are refused, and every way to stop.
 
 use paxos_core::{
-    ConfigError, Node,
+    Config, ConfigError, Node,
     node::{NodeError, ProposeError, ReadError, StartError},
     port::StorageError,
     replica::ReplicaError,
@@ -109,6 +109,16 @@ async fn starts_that_cannot_work_are_refused() {
     let error = builder(3).start(Ledger::default()).await;
     let expected = StartError::Replica(ConfigError::NotAVoter(NodeId(3)).into());
     assert_eq!(error.expect_err("no voter"), expected);
+
+    for (name, adjust) in [
+        ("queue_bytes_max", (|config| config.queue_bytes_max = 100) as fn(&mut Config)),
+        ("outstanding_bytes_max", |config| config.outstanding_bytes_max = 100),
+    ] {
+        let narrow = builder(1).storage(MemoryStorage::new()).transport(network.bind("a"));
+        let error = narrow.configure(adjust).start(Ledger::default()).await;
+        let error = error.expect_err("no room for a command").to_string();
+        assert!(error.contains(name) && error.contains("command_bytes_max"), "{error}");
+    }
 
     let disk = MemoryStorage::new();
     let node = builder(1)

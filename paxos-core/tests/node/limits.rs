@@ -41,7 +41,10 @@ async fn a_flood_of_proposals_is_refused_beyond_the_limit_and_service_recovers()
 
 #[tokio::test(start_paused = true)]
 async fn commands_between_the_handles_and_the_driver_are_bounded_in_bytes() {
-    let cluster = Cluster::start_with(1, |config| config.outstanding_bytes_max = 1 << 16).await;
+    let cluster = Cluster::start_with(1, |config| {
+        (config.outstanding_bytes_max, config.command_bytes_max) = (1 << 16, 1 << 16);
+    })
+    .await;
     // Tasks on this thread do not run before the first await, so everything queues up.
     let mut taken = 0;
     let mut waiting = Vec::new();

@@ -83,10 +83,11 @@ async fn a_request_id_that_waits_or_cannot_be_is_refused() {
     assert_eq!(second, Err(ProposeError::IdUsed));
     let of_a_node = RequestId { client: ClientId { name: 2, epoch: 1 }, sequence: 1 };
     assert_eq!(node.propose_as(of_a_node, 7).await, Err(ProposeError::InvalidId));
-    assert_eq!(
-        node.propose_as(RequestId { sequence: 0, ..id }, 7).await,
-        Err(ProposeError::InvalidId)
-    );
+    // There is none after the last one, which would be "the next" to the one before.
+    for sequence in [0, u64::MAX] {
+        let uncountable = RequestId { sequence, ..id };
+        assert_eq!(node.propose_as(uncountable, 7).await, Err(ProposeError::InvalidId));
+    }
 }
 
 #[tokio::test(start_paused = true)]

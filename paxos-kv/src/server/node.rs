@@ -1,13 +1,13 @@
 //! Puts a member together: its data directory, log, state, transport and node.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use paxos_core::{
     node::Node,
     port::{StateMachine, Storage, Transport, TransportError},
     types::{Membership, Slot},
 };
-use paxos_storage::{MemoryStorage, RedbStorage};
+use paxos_storage::{MemoryStorage, RedbStorage, create_directory};
 use paxos_transport::{QuicTransport, TcpTransport, Tls};
 
 use super::{
@@ -84,12 +84,9 @@ fn open(config: &ServerConfig, owner: Owner) -> Result<(Arc<dyn Storage>, Store)
     }
 }
 
-/// Makes a directory that only its owner can read.
+/// Makes a directory that only its owner can read, and whose name is on the disk.
 pub(super) fn make_directory(path: &Path) -> Result<(), ServerError> {
-    use std::os::unix::fs::DirBuilderExt;
-
-    let result = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    result.map_err(|error: io::Error| ServerError::DataDirectory {
+    create_directory(path).map_err(|error| ServerError::DataDirectory {
         path: path.display().to_string(),
         reason: error.to_string(),
     })

@@ -281,7 +281,9 @@ impl Storage for MemoryStorage {
         let mut state = self.disk.lock();
         match self.session.load(Ordering::Acquire) {
             NOT_OPEN if state.owner.is_none() => {}
-            NOT_OPEN => return Err(StorageError::Locked { path: PATH.to_owned() }),
+            NOT_OPEN => {
+                return Err(StorageError::Locked { path: PATH.to_owned(), by_this_process: true });
+            }
             _ => return Err(refused("recover", "a handle recovers once: clone() it")),
         }
         let recovered = state.recover(cluster, node)?;

@@ -212,7 +212,7 @@ pub(super) fn explain(error: redb::Error, faults: &Faults, path: &str) -> Storag
         | redb::Error::TypeDefinitionChanged { .. }) => {
             StorageError::Damaged { path, what: error.to_string() }
         }
-        redb::Error::DatabaseAlreadyOpen => StorageError::Locked { path },
+        redb::Error::DatabaseAlreadyOpen => StorageError::Locked { path, by_this_process: false },
         error => StorageError::Io { operation: "use", path, reason: error.to_string() },
     }
 }

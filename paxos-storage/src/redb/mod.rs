@@ -21,7 +21,9 @@
 mod backend;
 mod checkpoint;
 mod database;
+mod directory;
 mod group;
+mod lock;
 mod migration;
 mod record;
 mod source;
@@ -38,6 +40,7 @@ use paxos_core::{
 };
 use redb::StorageBackend;
 
+pub use self::directory::create_directory;
 use self::{source::Source, worker::Workers};
 
 /// A storage in a redb database.
@@ -55,13 +58,13 @@ impl fmt::Debug for RedbStorage {
 }
 
 impl RedbStorage {
-    /// Takes the directory, which is created if it is missing, for this process alone. The data in
+    /// Takes the directory, which is created if it is missing, for this storage alone. The data in
     /// it is looked at when the node starts, by [`recover`](Storage::recover).
     ///
     /// # Errors
     ///
-    /// [`StorageError::Locked`] if another process has it; otherwise what the operating system
-    /// says.
+    /// [`StorageError::Locked`] if another process has it, or another storage of this one; otherwise what
+    /// the operating system says.
     pub fn open(directory: impl AsRef<Path>) -> Result<RedbStorage, StorageError> {
         RedbStorage::start(Source::directory(directory.as_ref())?)
     }

@@ -1,14 +1,15 @@
 //! Where the database lies: a file in a locked directory, or a backend of the embedder's.
 //!
 //! The file appears under its name only once it holds an identity. So an empty or foreign file of
-//! that name is damage, never a fresh start.
+//! that name is damage, never a fresh start; and neither is none at all where the
+//! [lock](super::lock) says that there has been one.
 //!
 //! A file `closed` beside it says that the last process brought everything to the disk before it
 //! ended. Without, a sync may have failed, whether anybody came to know of it or not, and what can be
 //! read is [doubtful](Opened::is_doubtful).
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -16,10 +17,13 @@ use std::{
 use paxos_core::port::StorageError;
 use redb::{StorageBackend, backends::FileBackend};
 
-use super::backend::Fault;
+use super::{
+    backend::Fault,
+    directory::{create_directory, failed, private_file, sync_directory},
+    lock::Lock,
+};
 
 const FILE: &str = "log.redb";
-const LOCK_FILE: &str = "lock";
 const CLOSED_FILE: &str = "closed";
 /// What a free disk must have beyond the batch itself: pages of indexes and of the free list.
 const ROOM_BYTES: usize = 128 << 10;
@@ -35,7 +39,7 @@ pub(super) struct Source {
 
 enum Place {
     /// A directory, locked for as long as this lives.
-    Directory { directory: PathBuf, _lock: File },
+    Directory { directory: PathBuf, lock: Lock },
     /// Made by the embedder.
     Backend { name: String, open: OpenBackend },
 }
@@ -53,22 +57,9 @@ impl Source {
     /// Creates the directory if need be and locks it.
     pub(super) fn directory(directory: &Path) -> Result<Source, StorageError> {
         create_directory(directory)?;
-        let path = directory.join(LOCK_FILE);
-        let lock = private_file()
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| failed("open", &path, &error))?;
-        match lock.try_lock() {
-            Ok(()) => {
-                let place = Place::Directory { directory: directory.to_owned(), _lock: lock };
-                Ok(Source { place, is_certain: false })
-            }
-            Err(TryLockError::WouldBlock) => {
-                Err(StorageError::Locked { path: path.display().to_string() })
-            }
-            Err(TryLockError::Error(error)) => Err(failed("lock", &path, &error)),
-        }
+        let lock = Lock::take(directory)?;
+        let place = Place::Directory { directory: directory.to_owned(), lock };
+        Ok(Source { place, is_certain: false })
     }
 
     /// What an embedder opens. How it ended, nobody has written down: it is doubtful every time.
@@ -87,9 +78,14 @@ impl Source {
     /// Opens it. What is new has to be [published](Self::publish) once it holds an identity.
     pub(super) fn open(&mut self) -> Result<Opened, StorageError> {
         match &mut self.place {
-            Place::Directory { directory, .. } => {
+            Place::Directory { directory, lock } => {
                 let was_closed = self.is_certain || take_closed(directory)?;
                 let (backend, may_be_new) = open_file(directory)?;
+                if may_be_new && lock.is_marked()? {
+                    let path = directory.join(FILE).display().to_string();
+                    let what = "the file is missing, and the directory has had one".to_owned();
+                    return Err(StorageError::Damaged { path, what });
+                }
                 Ok(Opened { backend, may_be_new, is_doubtful: !was_closed && !may_be_new })
             }
             Place::Backend { name, open } => {
@@ -101,12 +97,13 @@ impl Source {
 
     /// Gives a new file its name, durably. What is there is certain from here on.
     pub(super) fn publish(&mut self) -> Result<(), StorageError> {
-        if let Place::Directory { directory, .. } = &self.place {
+        if let Place::Directory { directory, lock } = &mut self.place {
             let (from, to) = (unfinished(directory), directory.join(FILE));
             if from.exists() {
                 fs::rename(&from, &to).map_err(|error| failed("rename", &from, &error))?;
                 sync_directory(directory)?;
             }
+            lock.mark()?;
         }
         self.is_certain = true;
         Ok(())
@@ -122,8 +119,9 @@ impl Source {
         }
     }
 
-    /// Whether there seems to be room for `bytes` again. Trying it out on a file of its own spares
-    /// a database that would have to be opened again, and checked, after every attempt.
+    /// Whether there seems to be room for `bytes` again; [`StorageError::Full`] if not, or if that cannot be
+    /// found out. Trying it out on a file of its own spares a database that would have to be opened again,
+    /// and checked, after every attempt.
     pub(super) fn probe_room(&self, bytes: usize) -> Result<(), StorageError> {
         let Place::Directory { directory, .. } = &self.place else { return Ok(()) };
         let path = directory.join("room");
@@ -140,7 +138,14 @@ impl Source {
         let removed = fs::remove_file(&path);
         match tried.and(removed) {
             Ok(()) => Ok(()),
-            Err(error) => Err(Fault::new("write", &error).at(&self.path())),
+            Err(error) => {
+                let full = StorageError::Full { path: self.path() };
+                if Fault::new("write", &error).at(&self.path()) != full {
+                    // It says nothing of the log, which has not been touched; the next attempt may.
+                    tracing::warn!(path = %path.display(), %error, "whether there is room cannot be tried");
+                }
+                Err(full)
+            }
         }
     }
 }
@@ -193,70 +198,6 @@ fn open_file(directory: &Path) -> Result<(Box<dyn StorageBackend>, bool), Storag
 
 fn unfinished(directory: &Path) -> PathBuf {
     directory.join(format!("{FILE}.new"))
-}
-
-/// Options to open a file that nobody else may read, once it is created.
-fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-/// Creates `directory`, with its parents, for nobody else, and makes every new entry durable.
-fn create_directory(directory: &Path) -> Result<(), StorageError> {
-    let missing: Vec<&Path> = directory
-        .ancestors()
-        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
-        .collect();
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory).map_err(|error| failed("create", directory, &error))?;
-    for path in missing {
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent)?,
-            _ => sync_directory(Path::new("."))?,
-        }
-    }
-    warn_if_open_to_others(directory);
-    Ok(())
-}
-
-#[cfg(unix)]
-fn warn_if_open_to_others(directory: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    if let Ok(metadata) = directory.metadata()
-        && metadata.permissions().mode() & 0o077 != 0
-    {
-        tracing::warn!(
-            directory = %directory.display(),
-            mode = format!("{:o}", metadata.permissions().mode() & 0o777),
-            "other users can look into the data directory: chmod 700 it",
-        );
-    }
-}
-
-#[cfg(not(unix))]
-fn warn_if_open_to_others(_directory: &Path) {}
-
-#[cfg(unix)]
-fn sync_directory(directory: &Path) -> Result<(), StorageError> {
-    File::open(directory)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| failed("sync", directory, &error))
-}
-
-/// Directories cannot be opened as files here; their entries are durable with the file.
-#[cfg(not(unix))]
-fn sync_directory(_directory: &Path) -> Result<(), StorageError> {
-    Ok(())
-}
-
-fn failed(operation: &'static str, path: &Path, error: &io::Error) -> StorageError {
-    Fault::new(operation, error).at(&path.display().to_string())
 }
 
 #[cfg(test)]

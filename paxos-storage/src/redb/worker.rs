@@ -244,10 +244,9 @@ impl Writer {
             Some(source) if self.was_full => source.probe_room(size(batch)),
             _ => Ok(()),
         };
-        if let Err(full @ StorageError::Full { .. }) = room {
-            return Err(full);
-        }
-        let written = room.and_then(|()| open.write(batch));
+        // Nothing of the log has been touched.
+        room?;
+        let written = open.write(batch);
         drop(access);
         self.was_full = matches!(written, Err(StorageError::Full { .. }));
         match written {
@@ -336,4 +335,37 @@ fn database<'a>(
 
 fn refused(operation: &'static str, path: &str, reason: &str) -> StorageError {
     StorageError::Io { operation, path: path.to_owned(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use paxos_core::types::Ballot;
+
+    use super::*;
+
+    /// Whether there is room is tried out in a file beside the log, which cannot be opened if all
+    /// descriptors are in use, say. Here there is a directory in its place.
+    #[test]
+    fn what_keeps_it_from_looking_for_room_does_not_end_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let source = Source::directory(directory.path()).expect("a free directory");
+        let path = source.path();
+        let access = SharedAccess::new(RwLock::new(Access::NotRecovered));
+        let mut writer = Writer { access, source: Some(source), path, was_full: false };
+        writer.recover(ClusterId(1), NodeId(1)).expect("a new log");
+        let promised = Some(Ballot { round: 1, node: NodeId(1) });
+        let batch = WriteBatch { promised, ..WriteBatch::default() };
+        writer.was_full = true;
+        let room = directory.path().join("room");
+        fs::create_dir(&room).expect("a directory");
+        for _ in 0..2 {
+            let refused = writer.write(batch.clone());
+            let Err(WriteError::Full { batch: back, .. }) = refused else { panic!("{refused:?}") };
+            assert_eq!(*back, batch);
+        }
+        fs::remove_dir(&room).expect("it is empty");
+        assert!(writer.write(batch).is_ok(), "the log itself was never at fault");
+    }
 }
