@@ -2,6 +2,22 @@
 //!
 //! Commands are shown with `paxos-kv`; `etcdctl` does the same with the same words.
 //!
+//! # Certificates of members
+//!
+//! With `https://` or `quic://` peer URLs and `--peer-cert-file`, `--peer-key-file` and
+//! `--peer-trusted-ca-file`, members let in only each other. A member's certificate
+//!
+//! - is signed by the authority in `--peer-trusted-ca-file`, and of X.509 version 3,
+//! - names the host of its member's peer URL (`subjectAltName=DNS:n1.example.com` or `IP:10.0.0.1`): whoever
+//!   shows it is believed to be a member at that host,
+//! - is fit for both sides (`extendedKeyUsage=serverAuth,clientAuth`, if it is restricted at all),
+//! - and may name its member as well, `URI:urn:paxos:name:n1`, and is for no other then. Members that share a
+//!   host are told apart only so.
+//!
+//! New files are read without a restart, for connections made a second later; if they do not work, the log
+//! says so and those read before are used on. To change the authority, put the old and the new one into
+//! `--peer-trusted-ca-file` on every member first.
+//!
 //! # Taking backups
 //!
 //! ```sh

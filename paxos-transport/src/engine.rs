@@ -25,7 +25,7 @@ use crate::{
     link::Wire,
     outgoing::{FLUSH_MAX, Outgoing},
     queue::{self, Pushed},
-    roster::Roster,
+    roster::{Names, Roster},
     shared::{Route, Settings, Shared, Started},
 };
 
@@ -49,12 +49,18 @@ impl<W: Wire> Engine<W> {
         Engine { shared: Arc::new(shared), _end: end }
     }
 
+    /// What the nodes are called in errors and in the log, from the start on.
+    pub(crate) fn set_names(&self, names: Names) {
+        *self.shared.names() = names;
+    }
+
     pub(crate) fn start(&self, identity: Identity, peers: &[Peer]) -> Result<(), TransportError> {
         let addresses = parse(identity.node, peers)?;
         if self.shared.end.is_cancelled() {
             return Err(TransportError::State("closed"));
         }
-        let roster = Roster::new(identity, peers, self.shared.inbox.clone());
+        let names = std::mem::take(&mut *self.shared.names());
+        let roster = Roster::new(identity, names, peers, self.shared.inbox.clone());
         let started = Started { roster, runtime: Handle::current() };
         let again = self.shared.started.set(started).is_err();
         if again {

@@ -16,12 +16,16 @@ use paxos_core::{
     message::Lane,
     types::{Identity, NodeId},
 };
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::{
+    address::Address,
     frame::{self, Frame, FrameError, ONLY_GROUP},
-    roster::{Refusal, Roster},
+    refusals::Refusal,
+    roster::{Admission, Evidence, Roster},
+    tls,
 };
 
 /// What every connection begins with.
@@ -57,7 +61,8 @@ enum Verdict {
 /// A peer that has been let in.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    pub(crate) peer: NodeId,
+    pub(crate) identity: Identity,
+    pub(crate) admission: Admission,
     /// What it is going to send.
     pub(crate) lane: Lane,
 }
@@ -86,12 +91,13 @@ pub(crate) enum HandshakeError {
     Io(#[from] io::Error),
 }
 
-/// Introduces this node on a connection it has made.
+/// Introduces this node on a connection it has made, on which the other side has shown `certificate`, if
+/// it had to.
 pub(crate) async fn dial(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     roster: &Roster,
-    to: NodeId,
-    lane: Lane,
+    (to, lane): (NodeId, Lane),
+    certificate: Option<&CertificateDer<'_>>,
 ) -> Result<(), HandshakeError> {
     let me = roster.me();
     let hello = [preamble(), encode(&Hello { identity: me, to, lane })].concat();
@@ -110,15 +116,18 @@ pub(crate) async fn dial(
             return Err(HandshakeError::Refused { other: Some(to), reason: readable(&reason) });
         }
     };
-    let admitted = match check_group(group).and_then(|()| roster.admit(theirs, me.node)) {
+    let admit = || {
+        check_group(group)?;
         // An address where somebody else listens, who lies about it.
-        Ok(()) if theirs.node != to => {
-            Err(Refusal::Destination { from: me.node, wanted: to, here: theirs.node })
+        if theirs.node != to {
+            let [from, wanted, here] = [me.node, to, theirs.node].map(|node| roster.who(node));
+            return Err(Refusal::Destination { from, wanted, here });
         }
-        admitted => admitted,
+        check_certificate(roster, theirs.node, certificate)?;
+        roster.admit(theirs, me.node, Evidence::Enough)
     };
-    match admitted {
-        Ok(()) => {
+    match admit() {
+        Ok(_) => {
             stream.write_all(&encode(&Verdict::Welcome(me))).await?;
             stream.flush().await?;
             Ok(())
@@ -127,10 +136,11 @@ pub(crate) async fn dial(
     }
 }
 
-/// Hears who has connected, and lets them in or not.
+/// Hears who has connected, and lets them in or not. They have shown `certificate`, if they had to.
 pub(crate) async fn accept(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     roster: &Roster,
+    certificate: Option<&CertificateDer<'_>>,
 ) -> Result<Admitted, HandshakeError> {
     let me = roster.me();
     match read_version(stream).await? {
@@ -140,15 +150,21 @@ pub(crate) async fn accept(
             return Err(refuse(stream, None, &refusal, preamble()).await);
         }
     }
-    let (Hello { identity: theirs, to, lane }, group) = read(stream, "no hello").await?;
-    let other = Some(theirs.node);
-    if let Err(refusal) = check_group(group).and_then(|()| roster.admit(theirs, to)) {
-        return Err(refuse(stream, other, &refusal, preamble()).await);
-    }
+    let (Hello { identity, to, lane }, group) = read(stream, "no hello").await?;
+    let other = Some(identity.node);
+    let admit = || {
+        check_group(group)?;
+        let evidence = check_certificate(roster, identity.node, certificate)?;
+        roster.admit(identity, to, evidence)
+    };
+    let admission = match admit() {
+        Ok(admission) => admission,
+        Err(refusal) => return Err(refuse(stream, other, &refusal, preamble()).await),
+    };
     stream.write_all(&[preamble(), encode(&Verdict::Welcome(me))].concat()).await?;
     stream.flush().await?;
     match read(stream, "no verdict").await? {
-        (Verdict::Welcome(_), _) => Ok(Admitted { peer: theirs.node, lane }),
+        (Verdict::Welcome(_), _) => Ok(Admitted { identity, admission, lane }),
         (Verdict::Refused(reason), _) => {
             Err(HandshakeError::Refused { other, reason: readable(&reason) })
         }
@@ -159,6 +175,23 @@ fn check_group(theirs: u32) -> Result<(), Refusal> {
     if theirs == ONLY_GROUP { Ok(()) } else { Err(Refusal::Group { ours: ONLY_GROUP, theirs }) }
 }
 
+/// What a certificate is worth to a node that calls itself `node`.
+fn check_certificate(
+    roster: &Roster,
+    node: NodeId,
+    certificate: Option<&CertificateDer<'_>>,
+) -> Result<Evidence, Refusal> {
+    let Some(certificate) = certificate else { return Ok(Evidence::Claim) };
+    let who = roster.who(node);
+    // Nobody's address is a stranger's, who is refused for that.
+    let address = roster.address_of(node).and_then(|address| Address::parse(&address).ok());
+    let host = address.as_ref().map(Address::host);
+    match tls::check_names(certificate, host, &who) {
+        Ok(()) => Ok(Evidence::Enough),
+        Err(fault) => Err(Refusal::Certificate { node: who, fault }),
+    }
+}
+
 /// Says no and waits until the other side has heard it, that is, has hung up.
 async fn refuse(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -167,7 +200,7 @@ async fn refuse(
     mut words: Vec<u8>,
 ) -> HandshakeError {
     let reason = refusal.to_string();
-    words.extend(encode(&Verdict::Refused(reason.clone())));
+    words.extend(encode(&Verdict::Refused(refusal.told())));
     let told = async {
         stream.write_all(&words).await?;
         stream.shutdown().await?;
@@ -244,7 +277,7 @@ mod tests {
                 store: store.map(StoreId),
             })
             .collect();
-        Roster::new(identity, &peers, Arc::default())
+        Roster::new(identity, Default::default(), &peers, Arc::default())
     }
 
     async fn shake(
@@ -253,8 +286,8 @@ mod tests {
         listener: &Roster,
     ) -> (Result<(), HandshakeError>, Result<Admitted, HandshakeError>) {
         let (mut near, mut far) = tokio::io::duplex(4096);
-        let dial = async move { dial(&mut near, dialler, NodeId(to), Lane::Log).await };
-        let accept = async move { accept(&mut far, listener).await };
+        let dial = async move { dial(&mut near, dialler, (NodeId(to), Lane::Log), None).await };
+        let accept = async move { accept(&mut far, listener, None).await };
         tokio::join!(dial, accept)
     }
 
@@ -264,14 +297,18 @@ mod tests {
         let (dialled, accepted) = shake(&one, 2, &two).await;
         dialled.expect("let in");
         let accepted = accepted.expect("let in");
-        assert_eq!((accepted.peer, accepted.lane), (NodeId(1), Lane::Log));
+        assert_eq!((accepted.identity, accepted.lane), (one.me(), Lane::Log));
+        assert_eq!(accepted.admission, Admission::Unmet, "it has said so itself");
+        shake(&two, 1, &one).await.0.expect("let in");
+        let again = shake(&one, 2, &two).await.1.expect("let in");
+        assert_eq!(again.admission, Admission::Met, "it was found where it has to be");
     }
 
-    /// Both sides end with the same words, whichever of them refuses.
+    /// Both sides are told the same remedy, whichever of them refuses, and nobody an id that he need not know.
     #[tokio::test(start_paused = true)]
     async fn both_sides_know_why_they_part() {
         let cases = [
-            (roster(8, 1, &[(2, None)]), 2, roster(7, 2, &[(1, None)]), "belongs to cluster 8"),
+            (roster(8, 1, &[(2, None)]), 2, roster(7, 2, &[(1, None)]), "check the cluster id"),
             (roster(7, 1, &[(2, None)]), 2, roster(7, 3, &[(1, None)]), "correct the addresses"),
             (roster(7, 9, &[(2, None)]), 2, roster(7, 2, &[(1, None)]), "knows no member 9"),
             (roster(7, 1, &[(2, None)]), 2, roster(7, 2, &[(1, Some(5))]), "node 1 has lost"),
@@ -281,7 +318,11 @@ mod tests {
             let (dialled, accepted) = shake(&dialler, to, &listener).await;
             let dialled = dialled.expect_err(text).to_string();
             assert!(dialled.contains(text), "{dialled}");
-            assert_eq!(accepted.expect_err(text).to_string(), dialled);
+            let accepted = accepted.expect_err(text).to_string();
+            assert!(accepted.contains(text), "{accepted}");
+            let ids = ["8 and 7", "7 and 8", "it was"];
+            let tells = |words: &str| ids.iter().any(|id| words.contains(id));
+            assert!(!tells(&accepted) || !tells(&dialled), "{accepted} / {dialled}");
         }
     }
 
@@ -297,7 +338,7 @@ mod tests {
             assert!(matches!(verdict, Verdict::Refused(reason) if reason.contains("version 9")));
             Ok::<_, io::Error>(())
         };
-        let (newer, refused) = tokio::join!(newer, accept(&mut far, &two));
+        let (newer, refused) = tokio::join!(newer, accept(&mut far, &two, None));
         newer.expect("the stream holds");
         assert!(refused.expect_err("refused").to_string().contains("version 9 meets version 3"));
     }
@@ -316,7 +357,7 @@ mod tests {
             read_version(&mut near).await.expect("a preamble");
             read(&mut near, "no verdict").await.expect("a verdict")
         };
-        let (heard, refused) = tokio::join!(dialler, accept(&mut far, &two));
+        let (heard, refused) = tokio::join!(dialler, accept(&mut far, &two, None));
         assert!(matches!(heard, (Verdict::Refused(reason), 0) if reason.contains(text)));
         assert!(refused.expect_err("refused").to_string().contains(text));
 
@@ -328,7 +369,7 @@ mod tests {
             far.write_all(&of_group(&welcome)).await.expect("room");
             read(&mut far, "no verdict").await.expect("a verdict")
         };
-        let dialled = dial(&mut near, &one, NodeId(2), Lane::Log);
+        let dialled = dial(&mut near, &one, (NodeId(2), Lane::Log), None);
         let (heard, refused) = tokio::join!(listener, dialled);
         assert!(matches!(heard, (Verdict::Refused(reason), 0) if reason.contains(text)));
         assert!(refused.expect_err("refused").to_string().contains(text));
@@ -338,7 +379,7 @@ mod tests {
     async fn something_else_is_recognised() {
         let (mut near, mut far) = tokio::io::duplex(4096);
         near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("room");
-        let error = accept(&mut far, &roster(7, 2, &[])).await.expect_err("not a node");
+        let error = accept(&mut far, &roster(7, 2, &[]), None).await.expect_err("not a node");
         assert!(matches!(error, HandshakeError::Foreign), "{error}");
     }
 
@@ -357,7 +398,7 @@ mod tests {
             runtime.block_on(near.write_all(&words)).expect("room");
             drop(near);
             let listener = roster(7, 2, &[(1, None)]);
-            runtime.block_on(accept(&mut far, &listener)).expect_err("no answer was heard");
+            runtime.block_on(accept(&mut far, &listener, None)).expect_err("no answer was heard");
         }
     }
 }

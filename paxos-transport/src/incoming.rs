@@ -2,12 +2,15 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use paxos_core::types::Identity;
+
 use crate::{
     frame::FrameError,
     handshake::{self, Admitted, HandshakeError},
     link::{Link, Sink, Wire},
     places::{Place, Places},
-    refusals::Dialler,
+    refusals::{Dialler, Refusal},
+    roster::Admission,
     shared::{Settings, Shared},
 };
 
@@ -39,7 +42,8 @@ pub(crate) async fn listen<W: Wire>(shared: Arc<Shared<W>>) {
 
 /// One connection from its first byte to its last.
 async fn serve<W: Wire>(shared: Arc<Shared<W>>, pending: W::Pending, place: Place) {
-    let node = shared.roster().me().node;
+    let roster = shared.roster();
+    let node = roster.who(roster.me().node);
     let admitted = tokio::select! {
         biased;
         admitted = admit(&shared, pending) => admitted,
@@ -49,7 +53,7 @@ async fn serve<W: Wire>(shared: Arc<Shared<W>>, pending: W::Pending, place: Plac
         }
     };
     drop(place);
-    let (link, Admitted { peer, lane }) = match admitted {
+    let (link, Admitted { identity: Identity { node: peer, .. }, lane, .. }) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
             let other = match &error {
@@ -57,13 +61,14 @@ async fn serve<W: Wire>(shared: Arc<Shared<W>>, pending: W::Pending, place: Plac
                 _ => None,
             };
             match Shared::<W>::reason(&error) {
-                Some(reason) => shared.roster().refuse(other, Dialler::Peer, &reason),
+                Some(reason) => roster.refuse(other, Dialler::Peer, &reason),
                 None => tracing::debug!(%node, %error, "a connection ended in its handshake"),
             }
             return;
         }
     };
-    shared.roster().welcome(peer, Dialler::Peer);
+    roster.welcome(peer, Dialler::Peer);
+    let who = roster.who(peer);
     let ended = shared.end.child_token();
     // A newer connection takes the place of an older one, which the peer has given up.
     let before = shared.incoming().insert((peer, lane), ended.clone());
@@ -71,7 +76,7 @@ async fn serve<W: Wire>(shared: Arc<Shared<W>>, pending: W::Pending, place: Plac
         before.cancel();
         shared.renew(peer, lane);
     }
-    if !shared.roster().is_peer(peer) {
+    if !roster.is_peer(peer) {
         // Let go of while it was being let in.
         ended.cancel();
     }
@@ -84,13 +89,13 @@ async fn serve<W: Wire>(shared: Arc<Shared<W>>, pending: W::Pending, place: Plac
     };
     ended.cancel();
     match received {
-        Ok(()) => tracing::debug!(%node, %peer, ?lane, "a connection ended"),
+        Ok(()) => tracing::debug!(%node, peer = %who, ?lane, "a connection ended"),
         Err(FrameError::Io(error)) => {
-            tracing::debug!(%node, %peer, ?lane, %error, "the connection broke");
+            tracing::debug!(%node, peer = %who, ?lane, %error, "the connection broke");
         }
         Err(error) => {
             tracing::warn!(
-                %node, %peer, ?lane, %error,
+                %node, peer = %who, ?lane, %error,
                 "the peer sent something that is no message: closing this connection"
             );
         }
@@ -103,9 +108,29 @@ async fn admit<W: Wire>(
 ) -> Result<(W::Link, Admitted), HandshakeError> {
     let attempt = async {
         let mut link = shared.wire.establish(pending).await?;
-        let admitted = handshake::accept(&mut link.stream(), shared.roster()).await?;
-        Ok((link, admitted))
+        let certificate = link.certificate();
+        let admitted =
+            handshake::accept(&mut link.stream(), shared.roster(), certificate.as_ref()).await?;
+        Ok::<_, HandshakeError>((link, admitted))
     };
     let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
-    tokio::time::timeout(shared.settings.handshake_deadline, attempt).await.unwrap_or_else(late)
+    let deadline = shared.settings.handshake_deadline;
+    let (link, admitted) = tokio::time::timeout(deadline, attempt).await.unwrap_or_else(late)?;
+    if admitted.admission == Admission::Unmet {
+        meet(shared, admitted.identity).await?;
+    }
+    Ok((link, admitted))
+}
+
+/// Waits until this node has found a peer that is there already where it has to be.
+async fn meet<W: Wire>(shared: &Shared<W>, theirs: Identity) -> Result<(), HandshakeError> {
+    shared.reached(theirs.node);
+    let roster = shared.roster();
+    let not_found = |_| Err(Refusal::NotFound { node: roster.who(theirs.node) });
+    let deadline = shared.settings.handshake_deadline;
+    let met = tokio::time::timeout(deadline, roster.meet(theirs)).await.unwrap_or_else(not_found);
+    met.map_err(|refusal| HandshakeError::Refused {
+        other: Some(theirs.node),
+        reason: refusal.to_string(),
+    })
 }

@@ -18,8 +18,11 @@
 //! which connects by `outgoing` and lets in by `incoming`, both over `shared`), the wire format (`frame`), the first
 //! words of a connection (`handshake`). Who may talk to whom (`roster`) and what has come in
 //! (`inbox`) are the same in memory too. What is deliberately not here: retransmission, ordering
-//! and deduplication, which the replica does by itself; and authentication of a single node, for a
-//! certificate proves that its holder belongs to the cluster, and no more.
+//! and deduplication, which the replica does by itself.
+//!
+//! Who is who: with certificates, a node is whom its certificate names ([`Tls`](Tls::from_pem_files)).
+//! Without any, a node that was never met is believed to be who answers at its address; from then on it is
+//! known by its data directory.
 //!
 //! ```
 //! # #[cfg(feature = "memory")]

@@ -6,6 +6,7 @@ use paxos_core::{
     message::{Lane, Message},
     types::NodeId,
 };
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +40,8 @@ pub(crate) trait Wire: Send + Sync + 'static {
         lane: Lane,
     ) -> impl Future<Output = io::Result<Self::Link>> + Send;
 
-    /// Whether a connection failed because of TLS: the peer is there and the configuration wrong.
-    fn is_tls_failure(error: &io::Error) -> bool;
+    /// What to do if a connection failed because of TLS: the peer is there and the configuration wrong.
+    fn tls_remedy(error: &io::Error) -> Option<&'static str>;
 
     /// Stops listening and ends every connection.
     fn close(&self) -> impl Future<Output = ()> + Send;
@@ -50,6 +51,9 @@ pub(crate) trait Wire: Send + Sync + 'static {
 pub(crate) trait Link: Send + 'static {
     /// How many bytes go out together.
     const BATCH_BYTES_MAX: usize;
+
+    /// What the other side has shown, if it had to: a certificate of the cluster's authority.
+    fn certificate(&self) -> Option<CertificateDer<'static>>;
 
     /// The stream of the handshake.
     fn stream(&mut self) -> impl AsyncRead + AsyncWrite + Unpin + Send;

@@ -83,7 +83,8 @@ impl<W: Wire> Outgoing<W> {
 
     /// One line for the three lanes: they share their fate most of the time.
     fn note(&self, error: &dyn std::error::Error, what: &str) {
-        let (node, Outgoing { peer, address, lane, .. }) = (self.shared.roster().me().node, self);
+        let (roster, Outgoing { address, lane, .. }) = (self.shared.roster(), self);
+        let (node, peer) = (roster.who(roster.me().node), roster.who(self.peer));
         if self.lane == Lane::Control {
             tracing::warn!(%node, %peer, %address, %error, "{what}");
         } else {
@@ -110,7 +111,9 @@ impl<W: Wire> Outgoing<W> {
             let candidates = resolver.resolve(address.host(), address.port()).await?;
             let mut link = self.shared.wire.dial(address, &candidates, self.lane).await?;
             let roster = self.shared.roster();
-            handshake::dial(&mut link.stream(), roster, self.peer, self.lane).await?;
+            let certificate = link.certificate();
+            let whom = (self.peer, self.lane);
+            handshake::dial(&mut link.stream(), roster, whom, certificate.as_ref()).await?;
             roster.welcome(self.peer, Dialler::ThisNode);
             self.shared.reached(self.peer);
             Ok(link)
@@ -122,7 +125,8 @@ impl<W: Wire> Outgoing<W> {
 
     /// Sends until the connection breaks, or the peer is let go and has been sent what waited.
     async fn carry(&mut self, mut link: W::Link) -> io::Result<()> {
-        let (node, Outgoing { peer, lane, .. }) = (self.shared.roster().me().node, &*self);
+        let (roster, Outgoing { lane, .. }) = (self.shared.roster(), &*self);
+        let (node, peer) = (roster.who(roster.me().node), roster.who(self.peer));
         tracing::debug!(%node, %peer, ?lane, "connected");
         let let_go = self.let_go.clone();
         let too_long = async {

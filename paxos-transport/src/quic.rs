@@ -8,8 +8,10 @@
 //! send buffer and its flow control, and a catch-up that has filled them would hold a heartbeat
 //! up. A peer that vanishes is noticed by QUIC's own keep-alive.
 
+mod configs;
+mod link;
+
 use std::{
-    collections::VecDeque,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,58 +20,26 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use paxos_core::{
     message::{Lane, Message},
     port::{Event, RefusedPeer, Transport, TransportError},
     types::{Identity, NodeId, Peer},
 };
-use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, RecvStream,
-    SendStream, ServerConfig, TransportConfig, VarInt,
-    crypto::rustls::{QuicClientConfig, QuicServerConfig},
-};
+use quinn::{ConnectionError, Endpoint, EndpointConfig, Incoming, VarInt};
 use socket2::Type;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::JoinSet,
-    time::Instant,
-};
+use tokio::time::Instant;
 
+use self::{configs::Configs, link::QuicLink};
 use crate::{
     address::Address,
     dial::dial,
     engine::Engine,
-    frame::{Batch, FrameError},
-    link::{Link, Sink, Wire},
+    link::Wire,
     listening,
     resolver::Resolver,
     shared::Settings,
-    tls::Tls,
+    tls::{self, Tls},
 };
-
-/// How long the other side may take nothing in.
-const STALL_MAX: Duration = Duration::from_secs(10);
-
-/// How often an idle connection shows that it is alive.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How long a connection without a sign of life is believed in: two election timeouts at their default.
-const IDLE_MAX: Duration = Duration::from_secs(2);
-
-/// Batches of the log lane under way at once on one connection.
-const STREAMS_MAX: u32 = 128;
-
-/// Bytes under way at once on one stream, and on one connection.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-
-/// Connections that have come in and wait to be looked at.
-const INCOMING_MAX: usize = 256;
-
-/// What a round trip is taken for before it has been measured: a guess for one data centre, since
-/// a wrong one costs a packet sent twice, and a high one a slow start after a loss.
-const ROUND_TRIP_GUESS: Duration = Duration::from_millis(50);
 
 /// How long to wait, at the end, for connections to say goodbye.
 const GOODBYE_MAX: Duration = Duration::from_millis(200);
@@ -77,9 +47,6 @@ const GOODBYE_MAX: Duration = Duration::from_millis(200);
 /// How long to try for a port in use: the socket of a transport that was dropped, without having been
 /// closed, stays open until the last packets that may still come in for it have had their time.
 const REBIND_MAX: Duration = Duration::from_secs(2);
-
-/// Batches of the log lane whose arrival is waited for at the end.
-const LAST_BATCHES: usize = 32;
 
 /// Carries messages over QUIC.
 ///
@@ -111,13 +78,22 @@ impl QuicTransport {
         };
         let socket = bind(address).await.map_err(failed)?;
         let local_addr = socket.local_addr().map_err(failed)?;
-        let (server, client) = configure(&tls)?;
+        let configs = Configs::new(tls)?;
         let config = EndpointConfig::default();
         let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = Endpoint::new(config, Some(server), socket, runtime).map_err(failed)?;
+        let server = Some(configs.last_server());
+        let endpoint = Endpoint::new(config, server, socket, runtime).map_err(failed)?;
         let endpoints = Endpoints { listening: endpoint, other_family: None };
-        let wire = QuicWire { endpoints: Mutex::new(Some(endpoints)), client };
+        let wire = QuicWire { endpoints: Mutex::new(Some(endpoints)), configs };
         Ok(QuicTransport { engine: Engine::new(wire, Settings::default()), local_addr })
+    }
+
+    /// What the nodes are called, in errors, in the log and in certificates: before the start. Those
+    /// without a name go by their ids.
+    #[must_use]
+    pub fn with_names(self, names: impl IntoIterator<Item = (NodeId, String)>) -> QuicTransport {
+        self.engine.set_names(names.into_iter().collect());
+        self
     }
 
     /// Where it listens.
@@ -175,49 +151,27 @@ async fn bind(address: &str) -> io::Result<UdpSocket> {
     }
 }
 
-fn configure(tls: &Tls) -> Result<(ServerConfig, ClientConfig), TransportError> {
-    let mut transport = TransportConfig::default();
-    transport
-        .max_concurrent_uni_streams(STREAMS_MAX.into())
-        .max_concurrent_bidi_streams(1u8.into())
-        .stream_receive_window(STREAM_WINDOW_BYTES.into())
-        .receive_window(CONNECTION_WINDOW_BYTES.into())
-        .send_window(CONNECTION_WINDOW_BYTES.into())
-        .datagram_receive_buffer_size(None)
-        .initial_rtt(ROUND_TRIP_GUESS)
-        .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
-        .max_idle_timeout(Some(IDLE_MAX.try_into().expect("a few seconds")));
-    let transport = Arc::new(transport);
-    let unsuitable =
-        |error: quinn::crypto::rustls::NoInitialCipherSuite| TransportError::Tls(error.to_string());
-    let server = QuicServerConfig::try_from(tls.server()).map_err(unsuitable)?;
-    let mut server = ServerConfig::with_crypto(Arc::new(server));
-    server.transport_config(transport.clone()).max_incoming(INCOMING_MAX).migration(false);
-    let client = QuicClientConfig::try_from(tls.client()).map_err(unsuitable)?;
-    let mut client = ClientConfig::new(Arc::new(client));
-    client.transport_config(transport);
-    Ok((server, client))
-}
-
 #[derive(Debug)]
 struct QuicWire {
     /// `None` once closed.
     endpoints: Mutex<Option<Endpoints>>,
-    client: ClientConfig,
+    configs: Configs,
 }
 
-/// A socket reaches one family of addresses, whatever the system thinks of both in one.
 #[derive(Debug)]
 struct Endpoints {
     listening: Endpoint,
-    /// Dials peers of the other family, if there are any.
+    /// Dials peers of the other family, if there are any and the first is at an address of one.
     other_family: Option<Endpoint>,
 }
 
 impl Endpoints {
     /// What reaches `remote`.
     fn to(&mut self, remote: SocketAddr) -> io::Result<Endpoint> {
-        if self.listening.local_addr()?.is_ipv4() == remote.is_ipv4() {
+        let local = self.listening.local_addr()?;
+        // All addresses of the machine are those of both families.
+        let is_of_both = local.is_ipv6() && local.ip().is_unspecified();
+        if is_of_both || local.is_ipv4() == remote.is_ipv4() {
             return Ok(self.listening.clone());
         }
         if let Some(endpoint) = &self.other_family {
@@ -242,11 +196,11 @@ impl QuicWire {
             None => return Err(io::ErrorKind::NotConnected.into()),
         };
         let connecting = endpoint
-            .connect_with(self.client.clone(), candidate, host)
+            .connect_with(self.configs.client().await?, candidate, host)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let connection = connecting.await?;
-        let (send, recv) = connection.open_bi().await?;
-        Ok(QuicLink { connection, send, recv, last: VecDeque::new() })
+        let stream = connection.open_bi().await?;
+        Ok(QuicLink::new(connection, stream, self.configs.is_authenticated()))
     }
 }
 
@@ -285,9 +239,9 @@ impl Wire for QuicWire {
     }
 
     async fn establish(&self, incoming: Incoming) -> io::Result<QuicLink> {
-        let connection = incoming.await?;
-        let (send, recv) = connection.accept_bi().await?;
-        Ok(QuicLink { connection, send, recv, last: VecDeque::new() })
+        let connection = incoming.accept_with(self.configs.server().await?)?.await?;
+        let stream = connection.accept_bi().await?;
+        Ok(QuicLink::new(connection, stream, self.configs.is_authenticated()))
     }
 
     async fn dial(
@@ -299,7 +253,7 @@ impl Wire for QuicWire {
         dial(candidates, |candidate| self.dial_one(candidate, address.host())).await
     }
 
-    fn is_tls_failure(error: &io::Error) -> bool {
+    fn tls_remedy(error: &io::Error) -> Option<&'static str> {
         let inner = error.get_ref();
         let lost = inner.and_then(|inner| {
             let read = || match inner.downcast_ref()? {
@@ -315,10 +269,11 @@ impl Wire for QuicWire {
         let code = match lost {
             Some(ConnectionError::TransportError(error)) => u64::from(error.code),
             Some(ConnectionError::ConnectionClosed(close)) => u64::from(close.error_code),
-            _ => return false,
+            _ => return None,
         };
         // RFC 9000, section 20.1: CRYPTO_ERROR carries a TLS alert.
-        (0x100..=0x1ff).contains(&code)
+        let alert = u8::try_from(code.checked_sub(0x100)?).ok()?;
+        Some(tls::remedy(Some(alert.into())))
     }
 
     async fn close(&self) {
@@ -326,80 +281,6 @@ impl Wire for QuicWire {
         let goodbye = [Some(listening), other_family].into_iter().flatten().map(end);
         futures::future::join_all(goodbye).await;
     }
-}
-
-struct QuicLink {
-    connection: Connection,
-    send: SendStream,
-    recv: RecvStream,
-    /// Resolve when the last batches of the log lane have arrived.
-    last: VecDeque<BoxFuture<'static, ()>>,
-}
-
-impl Link for QuicLink {
-    /// Small, so that a lost packet delays few slots.
-    const BATCH_BYTES_MAX: usize = 64 << 10;
-
-    fn stream(&mut self) -> impl AsyncRead + AsyncWrite + Unpin + Send {
-        tokio::io::join(&mut self.recv, &mut self.send)
-    }
-
-    async fn send(&mut self, lane: Lane, batch: Batch) -> io::Result<()> {
-        let mut parts = batch.into_parts();
-        if lane != Lane::Log {
-            return write(&mut self.send, &mut parts).await;
-        }
-        let opened = tokio::time::timeout(STALL_MAX, self.connection.open_uni()).await;
-        let mut stream = opened??;
-        write(&mut stream, &mut parts).await?;
-        stream.finish().map_err(io::Error::other)?;
-        if self.last.len() == LAST_BATCHES {
-            self.last.pop_front();
-        }
-        let arrived = stream.stopped();
-        self.last.push_back(Box::pin(async move {
-            let _ = arrived.await;
-        }));
-        Ok(())
-    }
-
-    async fn gone(&mut self) -> io::Error {
-        self.connection.closed().await.into()
-    }
-
-    async fn finish(mut self) {
-        futures::future::join_all(self.last).await;
-        if self.send.finish().is_ok() {
-            let _ = self.send.stopped().await;
-        }
-        self.connection.close(VarInt::from_u32(0), b"done");
-    }
-
-    async fn receive(mut self, lane: Lane, sink: Sink) -> Result<(), FrameError> {
-        if lane != Lane::Log {
-            return sink.drain(&mut self.recv).await;
-        }
-        let mut streams = JoinSet::new();
-        loop {
-            tokio::select! {
-                stream = self.connection.accept_uni() => {
-                    let mut stream = stream.map_err(io::Error::from)?;
-                    let sink = sink.clone();
-                    streams.spawn(async move { sink.drain(&mut stream).await });
-                }
-                Some(drained) = streams.join_next() => drained.map_err(io::Error::from)??,
-            }
-        }
-    }
-}
-
-/// Hands all of `parts` over to `stream`, which takes them without copying.
-async fn write(stream: &mut SendStream, mut parts: &mut [bytes::Bytes]) -> io::Result<()> {
-    while !parts.is_empty() {
-        let written = tokio::time::timeout(STALL_MAX, stream.write_chunks(parts)).await??;
-        parts = &mut parts[written.chunks..];
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Which peers are refused at present, or refuse this node, and what has been told of it.
 
+mod reason;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -7,6 +9,8 @@ use std::{
 
 use paxos_core::{port::RefusedPeer, types::NodeId};
 use tokio::time::Instant;
+
+pub(crate) use reason::{Change, Clusters, Refusal, Who};
 
 /// How long the same refusal is not told again: who is refused keeps trying.
 pub(crate) const REPEAT_INTERVAL: Duration = Duration::from_secs(60);

@@ -13,66 +13,75 @@ use paxos_core::{
     types::{Acquaintance, Identity, NodeId, Peer, StoreId},
 };
 
+#[cfg(any(feature = "tcp", feature = "quic"))]
+use tokio::sync::Notify;
+
 use crate::{
     inbox::Inbox,
-    refusals::{Dialler, Refusals},
+    refusals::{Change, Clusters, Dialler, Refusal, Refusals, Who},
 };
 
-/// Why two nodes do not talk. The texts name both, since both get to read them.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+/// What speaks for a node being who it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    /// It was found where it has to be, or its certificate names it.
+    Enough,
+    /// Its word alone.
     #[cfg(any(feature = "tcp", feature = "quic"))]
-    #[error(
-        "protocol version {theirs} meets version {ours}: run the same version, or two that follow \
-         each other, on every node"
-    )]
-    Version { ours: u16, theirs: u16 },
-    #[cfg(any(feature = "tcp", feature = "quic"))]
-    #[error(
-        "group {theirs} meets group {ours}, the only one that this version knows: run the same \
-         version on every node"
-    )]
-    Group { ours: u32, theirs: u32 },
-    #[error(
-        "node {} belongs to cluster {}, node {} to cluster {}: check the cluster id and the \
-         addresses of the peers", theirs.node, theirs.cluster, ours.node, ours.cluster
-    )]
-    Cluster { ours: Identity, theirs: Identity },
-    #[error(
-        "node {from} looks for node {wanted}, but this address is node {here}'s: correct the \
-         addresses of the peers"
-    )]
-    Destination { from: NodeId, wanted: NodeId, here: NodeId },
-    #[error("two nodes call themselves node {0}: give each its own id")]
-    SameId(NodeId),
-    #[error("node {here} knows no member {stranger}: add it to the cluster first")]
-    Unknown { stranger: NodeId, here: NodeId },
-    #[error(
-        "node {node} has lost its data directory (it was {known}, now it is {found}) and with it \
-         its promises: replace it as a new member, or start it on its old directory"
-    )]
-    LostData { node: NodeId, known: StoreId, found: StoreId },
+    Claim,
 }
+
+/// How a node that was let in is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// With the data directory that it names.
+    Met,
+    /// Not at all: it has never been met, and there is nothing but its word. Nothing of it is
+    /// believed until it has been [met](Roster::meet).
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    Unmet,
+}
+
+/// What nodes are called, by those who run them.
+pub(crate) type Names = BTreeMap<NodeId, String>;
 
 /// This node, its peers, and the data directories they were met with.
 #[derive(Debug)]
 pub(crate) struct Roster {
     me: Identity,
+    names: Names,
     inbox: Arc<Inbox>,
     inner: Mutex<Inner>,
+    /// Rung when a peer has been met, or the peers are others.
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The peers, each with its data directory once it is known.
-    peers: BTreeMap<NodeId, Option<StoreId>>,
+    peers: BTreeMap<NodeId, Known>,
     refusals: Refusals,
+}
+
+#[derive(Debug)]
+struct Known {
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    address: String,
+    /// Its data directory, once it has been met.
+    store: Option<StoreId>,
 }
 
 impl Roster {
     /// Reports to `inbox`.
-    pub(crate) fn new(me: Identity, peers: &[Peer], inbox: Arc<Inbox>) -> Roster {
-        let roster = Roster { me, inbox, inner: Mutex::default() };
+    pub(crate) fn new(me: Identity, names: Names, peers: &[Peer], inbox: Arc<Inbox>) -> Roster {
+        let roster = Roster {
+            me,
+            names,
+            inbox,
+            inner: Mutex::default(),
+            #[cfg(any(feature = "tcp", feature = "quic"))]
+            changed: Notify::new(),
+        };
         roster.update(peers);
         roster
     }
@@ -82,6 +91,11 @@ impl Roster {
         self.me
     }
 
+    /// A node as those know it who run it.
+    pub(crate) fn who(&self, id: NodeId) -> Who {
+        Who { id, name: self.names.get(&id).cloned() }
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,12 +103,20 @@ impl Roster {
     /// Replaces the peers. A data directory that was met is not forgotten while its node stays.
     pub(crate) fn update(&self, peers: &[Peer]) {
         let mut inner = self.inner();
-        let with_store = |peer: &Peer| {
-            (peer.id, peer.store.or_else(|| inner.peers.get(&peer.id).copied().flatten()))
+        let known = |peer: &Peer| {
+            let met = || inner.peers.get(&peer.id).and_then(|before| before.store);
+            let known = Known {
+                #[cfg(any(feature = "tcp", feature = "quic"))]
+                address: peer.address.clone(),
+                store: peer.store.or_else(met),
+            };
+            (peer.id, known)
         };
-        inner.peers = peers.iter().map(with_store).collect();
+        inner.peers = peers.iter().map(known).collect();
         let Inner { peers, refusals } = &mut *inner;
         refusals.retain(peers.keys().copied());
+        #[cfg(any(feature = "tcp", feature = "quic"))]
+        self.changed.notify_waiters();
     }
 
     /// Whether `node` is a peer.
@@ -103,33 +125,67 @@ impl Roster {
         self.inner().peers.contains_key(&node)
     }
 
+    /// Where a peer is found.
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    pub(crate) fn address_of(&self, node: NodeId) -> Option<String> {
+        self.inner().peers.get(&node).map(|known| known.address.clone())
+    }
+
     /// Lets a node in that says it is `theirs` and wants to talk to `wanted`, or says why not.
     /// When it is met for the first time, that is reported before this returns.
-    pub(crate) fn admit(&self, theirs: Identity, wanted: NodeId) -> Result<(), Refusal> {
+    pub(crate) fn admit(
+        &self,
+        theirs: Identity,
+        wanted: NodeId,
+        evidence: Evidence,
+    ) -> Result<Admission, Refusal> {
         let ours = self.me;
+        let (stranger, here) = (self.who(theirs.node), self.who(ours.node));
         if theirs.cluster != ours.cluster {
-            return Err(Refusal::Cluster { ours, theirs });
+            let ids = Some(Clusters(theirs.cluster, ours.cluster));
+            return Err(Refusal::Cluster { stranger, here, ids });
         }
         if wanted != ours.node {
-            return Err(Refusal::Destination { from: theirs.node, wanted, here: ours.node });
+            return Err(Refusal::Destination { from: stranger, wanted: self.who(wanted), here });
         }
         if theirs.node == ours.node {
-            return Err(Refusal::SameId(ours.node));
+            return Err(Refusal::SameId(here));
         }
         let Identity { node, store: found, .. } = theirs;
         let mut inner = self.inner();
-        let Some(store) = inner.peers.get_mut(&node) else {
-            return Err(Refusal::Unknown { stranger: node, here: ours.node });
+        let Some(Known { store, .. }) = inner.peers.get_mut(&node) else {
+            return Err(Refusal::Unknown { stranger, here });
         };
-        match found.acquaintance(*store) {
-            Acquaintance::LostData { known } => Err(Refusal::LostData { node, known, found }),
-            Acquaintance::Known => Ok(()),
-            Acquaintance::New => {
+        match (found.acquaintance(*store), evidence) {
+            (Acquaintance::LostData { known }, _) => {
+                let change = Some(Change { known, found });
+                Err(Refusal::LostData { node: stranger, change })
+            }
+            (Acquaintance::Known, _) => Ok(Admission::Met),
+            #[cfg(any(feature = "tcp", feature = "quic"))]
+            (Acquaintance::New, Evidence::Claim) => Ok(Admission::Unmet),
+            (Acquaintance::New, Evidence::Enough) => {
                 *store = Some(found);
-                tracing::info!(node = %ours.node, peer = %node, store = %found, "met a peer");
+                tracing::info!(node = %here, peer = %stranger, store = %found, "met a peer");
                 // Under the lock: whoever is admitted next finds it reported.
                 self.inbox.report(Event::Met { peer: node, store: found });
-                Ok(())
+                #[cfg(any(feature = "tcp", feature = "quic"))]
+                self.changed.notify_waiters();
+                Ok(Admission::Met)
+            }
+        }
+    }
+
+    /// Waits until the node that says it is `theirs` has been met, by this node dialling it, and refuses it
+    /// if that was another. Cancel safe.
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    pub(crate) async fn meet(&self, theirs: Identity) -> Result<(), Refusal> {
+        loop {
+            // Before looking, so that no change is missed.
+            let changed = self.changed.notified();
+            match self.admit(theirs, self.me.node, Evidence::Claim)? {
+                Admission::Met => return Ok(()),
+                Admission::Unmet => changed.await,
             }
         }
     }
@@ -143,8 +199,8 @@ impl Roster {
             return;
         }
         drop(inner);
-        let other = other.map_or("unknown".to_owned(), |other| other.to_string());
-        tracing::warn!(node = %self.me.node, peer = other, "refused: {reason}");
+        let other = other.map_or("unknown".to_owned(), |other| self.who(other).to_string());
+        tracing::warn!(node = %self.who(self.me.node), peer = other, "refused: {reason}");
         self.inbox.report(Event::Refused { peer, reason: reason.to_owned() });
     }
 
@@ -152,7 +208,8 @@ impl Roster {
     pub(crate) fn welcome(&self, peer: NodeId, dialler: Dialler) {
         let is_over = self.inner().refusals.remove(peer, dialler);
         if is_over {
-            tracing::info!(node = %self.me.node, %peer, "no longer refused");
+            let (node, who) = (self.who(self.me.node), self.who(peer));
+            tracing::info!(%node, peer = %who, "no longer refused");
             self.inbox.report(Event::Admitted { peer });
         }
     }
@@ -181,7 +238,7 @@ mod tests {
 
     fn roster(peers: &[Peer]) -> (Roster, Arc<Inbox>) {
         let inbox = Arc::new(Inbox::default());
-        (Roster::new(identity(7, 1, 11), peers, inbox.clone()), inbox)
+        (Roster::new(identity(7, 1, 11), Names::new(), peers, inbox.clone()), inbox)
     }
 
     fn next(inbox: &Inbox) -> Option<Event> {
@@ -195,32 +252,62 @@ mod tests {
         let (roster, inbox) = roster(&[peer(2, None), peer(3, Some(33))]);
         let here = NodeId(1);
         for node in [2, 2, 3] {
-            assert_eq!(roster.admit(identity(7, node, 11 * node), here), Ok(()));
+            let admitted = roster.admit(identity(7, node, 11 * node), here, Evidence::Enough);
+            assert_eq!(admitted, Ok(Admission::Met));
         }
         let met = Event::Met { peer: NodeId(2), store: StoreId(22) };
         assert_eq!(next(&inbox), Some(met));
         roster.refuse(None, Dialler::Peer, "the next event");
         assert!(matches!(next(&inbox), Some(Event::Refused { .. })));
         roster.update(&[peer(2, None), peer(3, None)]);
-        let lost = roster.admit(identity(7, 2, 99), here).expect_err("another directory");
+        let lost = roster
+            .admit(identity(7, 2, 99), here, Evidence::Enough)
+            .expect_err("another directory");
         assert!(lost.to_string().contains("replace it as a new member"), "{lost}");
-        roster.admit(identity(7, 3, 99), here).expect_err("known from the list");
+        roster.admit(identity(7, 3, 99), here, Evidence::Enough).expect_err("known from the list");
     }
 
     #[test]
     fn strangers_are_refused_with_the_remedy() {
         let (roster, _) = roster(&[peer(2, None)]);
         let refusals = [
-            (identity(8, 2, 22), 1, "belongs to cluster 8"),
+            (identity(8, 2, 22), 1, "different clusters (8 and 7)"),
             (identity(7, 2, 22), 3, "correct the addresses"),
             (identity(7, 1, 22), 1, "call themselves node 1"),
             (identity(7, 9, 22), 1, "add it to the cluster first"),
         ];
         for (theirs, wanted, text) in refusals {
-            let refusal = roster.admit(theirs, NodeId(wanted)).expect_err(text);
+            let refusal = roster.admit(theirs, NodeId(wanted), Evidence::Enough).expect_err(text);
             assert!(refusal.to_string().contains(text), "{refusal}");
         }
-        assert_eq!(roster.admit(identity(7, 2, 33), NodeId(1)), Ok(()), "nothing was kept");
+        let first = roster.admit(identity(7, 2, 33), NodeId(1), Evidence::Enough);
+        assert_eq!(first, Ok(Admission::Met), "nothing was kept");
+    }
+
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    #[tokio::test]
+    async fn who_comes_first_is_not_believed_before_the_peer_is_found_where_it_has_to_be() {
+        let (roster, inbox) = roster(&[peer(2, None), peer(3, None)]);
+        let here = NodeId(1);
+        let (stranger, member) = (identity(7, 2, 99), identity(7, 2, 22));
+        for claims in [stranger, member, stranger] {
+            assert_eq!(roster.admit(claims, here, Evidence::Claim), Ok(Admission::Unmet));
+        }
+        assert_eq!(next(&inbox), None, "nobody was met");
+        let find = async {
+            tokio::task::yield_now().await;
+            roster.admit(member, here, Evidence::Enough)
+        };
+        let (one, other, found) = tokio::join!(roster.meet(stranger), roster.meet(member), find);
+        assert!(matches!(one, Err(Refusal::LostData { .. })), "{one:?}");
+        assert_eq!((other, found), (Ok(()), Ok(Admission::Met)));
+        assert_eq!(next(&inbox), Some(Event::Met { peer: NodeId(2), store: StoreId(22) }));
+        let let_go = async {
+            tokio::task::yield_now().await;
+            roster.update(&[peer(2, None)]);
+        };
+        let (waited, ()) = tokio::join!(roster.meet(identity(7, 3, 33)), let_go);
+        assert!(matches!(waited, Err(Refusal::Unknown { .. })), "{waited:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,8 +16,13 @@ use tokio_util::{
 };
 
 use crate::{
-    address::Address, handshake::HandshakeError, inbox::Inbox, link::Wire, queue,
-    resolver::Resolver, roster::Roster,
+    address::Address,
+    handshake::HandshakeError,
+    inbox::Inbox,
+    link::Wire,
+    queue,
+    resolver::Resolver,
+    roster::{Names, Roster},
 };
 
 /// What may be set differently in tests.
@@ -52,6 +57,8 @@ pub(crate) struct Shared<W> {
     pub(crate) end: CancellationToken,
     /// Connections that have come in, by peer and lane.
     incoming: Mutex<BTreeMap<(NodeId, Lane), CancellationToken>>,
+    /// Until the start.
+    names: Mutex<Names>,
     pub(crate) started: OnceLock<Started>,
     /// How peers are reached.
     routes: RwLock<BTreeMap<NodeId, Route>>,
@@ -88,6 +95,7 @@ impl<W: Wire> Shared<W> {
             inbox: Arc::default(),
             end: CancellationToken::new(),
             incoming: Mutex::default(),
+            names: Mutex::default(),
             started: OnceLock::new(),
             routes: RwLock::default(),
             diallers: TaskTracker::new(),
@@ -106,6 +114,10 @@ impl<W: Wire> Shared<W> {
 
     pub(crate) fn incoming(&self) -> MutexGuard<'_, BTreeMap<(NodeId, Lane), CancellationToken>> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn routes(&self) -> RwLockReadGuard<'_, BTreeMap<NodeId, Route>> {
@@ -137,12 +149,11 @@ impl<W: Wire> Shared<W> {
     pub(crate) fn reason(error: &HandshakeError) -> Option<String> {
         match error {
             HandshakeError::Refused { reason, .. } => Some(reason.clone()),
-            HandshakeError::Io(error) if W::is_tls_failure(error) => Some(format!(
-                "TLS failed: {error}; use certificates of one authority on every node, and \
-                     TLS on all of them or on none"
-            )),
             HandshakeError::Foreign | HandshakeError::Malformed(_) => Some(error.to_string()),
-            HandshakeError::Frame(_) | HandshakeError::Io(_) => None,
+            HandshakeError::Frame(_) => None,
+            HandshakeError::Io(error) => {
+                W::tls_remedy(error).map(|remedy| format!("TLS failed: {error}; {remedy}"))
+            }
         }
     }
 }

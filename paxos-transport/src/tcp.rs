@@ -23,12 +23,14 @@ use paxos_core::{
     port::{Event, RefusedPeer, Transport, TransportError},
     types::{Identity, NodeId, Peer},
 };
+use rustls_pki_types::{CertificateDer, ServerName};
 use socket2::{SockRef, TcpKeepalive, Type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Mutex,
 };
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::{
     address::Address,
@@ -39,7 +41,7 @@ use crate::{
     listening,
     resolver::Resolver,
     shared::Settings,
-    tls::Tls,
+    tls::{self, Tls},
 };
 
 /// How long the other side may take nothing in.
@@ -98,6 +100,14 @@ impl TcpTransport {
         Ok(TcpTransport { engine: Engine::new(wire, settings), local_addr })
     }
 
+    /// What the nodes are called, in errors, in the log and in certificates: before the start. Those
+    /// without a name go by their ids.
+    #[must_use]
+    pub fn with_names(self, names: impl IntoIterator<Item = (NodeId, String)>) -> TcpTransport {
+        self.engine.set_names(names.into_iter().collect());
+        self
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
@@ -149,7 +159,19 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-struct TcpLink(Box<dyn Stream>);
+struct TcpLink {
+    stream: Box<dyn Stream>,
+    certificate: Option<CertificateDer<'static>>,
+}
+
+impl TcpWire {
+    /// The other side's certificate, if it says who that is.
+    fn shown(&self, session: &rustls::CommonState) -> Option<CertificateDer<'static>> {
+        let is_authenticated = self.tls.as_ref().is_some_and(Tls::is_authenticated);
+        let shown = session.peer_certificates().filter(|_| is_authenticated)?;
+        shown.first().map(|certificate| certificate.clone().into_owned())
+    }
+}
 
 impl Wire for TcpWire {
     type Pending = TcpStream;
@@ -164,10 +186,12 @@ impl Wire for TcpWire {
 
     async fn establish(&self, stream: TcpStream) -> io::Result<TcpLink> {
         prepare(&stream, STALL_MAX)?;
-        Ok(TcpLink(match &self.tls {
-            None => Box::new(stream),
-            Some(tls) => Box::new(tls.acceptor().accept(stream).await?),
-        }))
+        let Some(tls) = &self.tls else {
+            return Ok(TcpLink { stream: Box::new(stream), certificate: None });
+        };
+        let acceptor = TlsAcceptor::from(tls.current().await.server.clone());
+        let stream = acceptor.accept(stream).await?;
+        Ok(TcpLink { certificate: self.shown(stream.get_ref().1), stream: Box::new(stream) })
     }
 
     async fn dial(
@@ -178,17 +202,17 @@ impl Wire for TcpWire {
     ) -> io::Result<TcpLink> {
         let stream = dial(candidates, TcpStream::connect::<SocketAddr>).await?;
         prepare(&stream, if lane == Lane::Control { SILENCE_MAX } else { STALL_MAX })?;
-        Ok(TcpLink(match &self.tls {
-            None => Box::new(stream),
-            Some(tls) => {
-                let name = tls.server_name(address.host())?;
-                Box::new(tls.connector().connect(name, stream).await?)
-            }
-        }))
+        let Some(tls) = &self.tls else {
+            return Ok(TcpLink { stream: Box::new(stream), certificate: None });
+        };
+        let connector = TlsConnector::from(tls.current().await.client.clone());
+        let stream = connector.connect(server_name(address.host())?, stream).await?;
+        Ok(TcpLink { certificate: self.shown(stream.get_ref().1), stream: Box::new(stream) })
     }
 
-    fn is_tls_failure(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    fn tls_remedy(error: &io::Error) -> Option<&'static str> {
+        let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+        Some(tls::remedy(tls::alert_of(error)))
     }
 
     async fn close(&self) {
@@ -200,6 +224,14 @@ fn listen(candidates: &[SocketAddr]) -> io::Result<TcpListener> {
     let socket = listening::bind(candidates, Type::STREAM)?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// `host` as a name that a certificate may hold.
+fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(host.to_owned()).map_err(|_| {
+        let reason = format!("{host:?} is no name that a certificate can hold");
+        io::Error::other(rustls::Error::General(reason))
+    })
 }
 
 /// Gives the connection up when the other side has acknowledged nothing for `silence_max`. Only Linux and
@@ -224,33 +256,37 @@ impl Link for TcpLink {
     const BATCH_BYTES_MAX: usize = 512 << 10;
 
     fn stream(&mut self) -> impl AsyncRead + AsyncWrite + Unpin + Send {
-        &mut self.0
+        &mut self.stream
+    }
+
+    fn certificate(&self) -> Option<CertificateDer<'static>> {
+        self.certificate.clone()
     }
 
     async fn send(&mut self, _: Lane, mut batch: Batch) -> io::Result<()> {
         while batch.has_remaining() {
-            let written = tokio::time::timeout(STALL_MAX, self.0.write_buf(&mut batch)).await;
+            let written = tokio::time::timeout(STALL_MAX, self.stream.write_buf(&mut batch)).await;
             if written?? == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
         }
-        tokio::time::timeout(STALL_MAX, self.0.flush()).await?
+        tokio::time::timeout(STALL_MAX, self.stream.flush()).await?
     }
 
     async fn gone(&mut self) -> io::Error {
         // The other side sends nothing after the handshake.
-        match self.0.read_u8().await {
+        match self.stream.read_u8().await {
             Ok(_) => io::Error::new(io::ErrorKind::InvalidData, "unexpected bytes"),
             Err(error) => error,
         }
     }
 
     async fn finish(mut self) {
-        let _ = self.0.shutdown().await;
+        let _ = self.stream.shutdown().await;
     }
 
     async fn receive(mut self, _: Lane, sink: Sink) -> Result<(), FrameError> {
-        sink.drain(&mut self.0).await
+        sink.drain(&mut self.stream).await
     }
 }
 

@@ -94,10 +94,16 @@ pub(super) fn make_directory(path: &Path) -> Result<(), ServerError> {
 
 async fn transport(config: &ServerConfig) -> Result<Arc<dyn Transport>, ServerError> {
     let address = config.listen_peer_url.address();
+    let members = config.cluster.members().iter();
+    let names = members.map(|member| (member.id, member.name.clone()));
     Ok(match &config.peer_transport {
-        PeerTransport::Tcp => Arc::new(TcpTransport::bind(&address, None).await?),
-        PeerTransport::TcpTls(peers) => Arc::new(TcpTransport::bind(&address, tls(peers)?).await?),
-        PeerTransport::Quic(peers) => Arc::new(QuicTransport::bind(&address, tls(peers)?).await?),
+        PeerTransport::Tcp => Arc::new(TcpTransport::bind(&address, None).await?.with_names(names)),
+        PeerTransport::TcpTls(peers) => {
+            Arc::new(TcpTransport::bind(&address, tls(peers)?).await?.with_names(names))
+        }
+        PeerTransport::Quic(peers) => {
+            Arc::new(QuicTransport::bind(&address, tls(peers)?).await?.with_names(names))
+        }
     })
 }
 

@@ -31,10 +31,10 @@ pub(crate) fn refusal_words() -> Vec<u8> {
 fn check(runtime: &tokio::runtime::Runtime, words: &[u8]) {
     let stream = || tokio::io::join(words, tokio::io::sink());
     let (one, two) = (roster(7, 1, &[(2, Some(102))]), roster(7, LISTENER, &[(1, Some(101))]));
-    let accepted = runtime.block_on(accept(&mut stream(), &two));
-    let dialled = runtime.block_on(dial(&mut stream(), &one, NodeId(LISTENER), Lane::Log));
+    let accepted = runtime.block_on(accept(&mut stream(), &two, None));
+    let dialled = runtime.block_on(dial(&mut stream(), &one, (NodeId(LISTENER), Lane::Log), None));
     if let Ok(admitted) = &accepted {
-        assert_eq!(admitted.peer, NodeId(1), "nobody else is in the cluster");
+        assert_eq!(admitted.identity.node, NodeId(1), "nobody else is in the cluster");
     }
     if dialled.is_ok() {
         assert!(words.starts_with(&listener_words()), "nobody but node 2 was called");
@@ -96,17 +96,17 @@ pub(crate) fn check_introductions(dialler: &[u8], listener: &[u8]) {
     let (one, two) =
         (roster(7, 1, &[(LISTENER, Some(102))]), roster(7, LISTENER, &[(1, Some(101))]));
     let mut stream = tokio::io::join(dialler, tokio::io::sink());
-    let admitted = runtime.block_on(accept(&mut stream, &two)).expect("let in");
-    assert_eq!((admitted.peer, admitted.lane), (NodeId(1), Lane::Bulk));
+    let admitted = runtime.block_on(accept(&mut stream, &two, None)).expect("let in");
+    assert_eq!((admitted.identity, admitted.lane), (identity(1), Lane::Bulk));
     let mut stream = tokio::io::join(listener, tokio::io::sink());
-    runtime.block_on(dial(&mut stream, &one, NodeId(LISTENER), Lane::Log)).expect("let in");
+    runtime.block_on(dial(&mut stream, &one, (NodeId(LISTENER), Lane::Log), None)).expect("let in");
 }
 
 /// Node 1 hears the reason in `refusal`.
 pub(crate) fn check_refusal(refusal: &[u8]) {
     let one = roster(7, 1, &[(LISTENER, Some(102))]);
     let mut stream = tokio::io::join(refusal, tokio::io::sink());
-    let error = runtime().block_on(dial(&mut stream, &one, NodeId(LISTENER), Lane::Log));
+    let error = runtime().block_on(dial(&mut stream, &one, (NodeId(LISTENER), Lane::Log), None));
     let error = error.expect_err("refused").to_string();
     assert!(error.starts_with("thereason"), "{error}");
 }

@@ -28,7 +28,10 @@ use paxos_core::{
 };
 use tokio::time::Instant;
 
-use crate::{inbox::Inbox, roster::Roster};
+use crate::{
+    inbox::Inbox,
+    roster::{Names, Roster},
+};
 
 use network::Endpoint;
 pub use network::{Faults, MemoryNetwork};
@@ -138,7 +141,7 @@ impl Transport for MemoryTransport {
         if self.endpoint.inbox.is_closed() {
             return Err(TransportError::State("closed"));
         }
-        let roster = Roster::new(identity, &peers, self.endpoint.inbox.clone());
+        let roster = Roster::new(identity, Names::new(), &peers, self.endpoint.inbox.clone());
         self.endpoint.roster.set(roster).map_err(|_| TransportError::State("started already"))?;
         self.set_peers(identity, &peers);
         Ok(())

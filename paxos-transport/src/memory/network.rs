@@ -12,7 +12,11 @@ use std::{
 
 use paxos_core::types::NodeId;
 
-use crate::{inbox::Inbox, refusals::Dialler, roster::Roster};
+use crate::{
+    inbox::Inbox,
+    refusals::Dialler,
+    roster::{Evidence, Roster},
+};
 
 /// What goes wrong on the way, for every link of a [`MemoryNetwork`]. The default: nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,9 +96,11 @@ impl Endpoint {
             return Err(Strangers);
         };
         let (me, them) = (here.me(), roster.me());
-        let admitted = roster.admit(me, wanted).and_then(|()| here.admit(them, me.node));
-        match admitted {
-            Ok(()) => {
+        // Nobody gets between the two, in one process.
+        let evidence = Evidence::Enough;
+        let admitted = roster.admit(me, wanted, evidence);
+        match admitted.and_then(|_| here.admit(them, me.node, evidence)) {
+            Ok(_) => {
                 here.welcome(wanted, Dialler::ThisNode);
                 roster.welcome(me.node, Dialler::Peer);
                 Ok(())

@@ -72,8 +72,8 @@ impl Cluster {
             address: self.nodes[0].local_addr().to_string(),
             store: Some(StoreId(101)),
         };
-        let roster = Roster::new(identity(3), &[peer], Default::default());
-        let met = handshake::dial(&mut stream, &roster, NodeId(1), Lane::Log);
+        let roster = Roster::new(identity(3), Default::default(), &[peer], Default::default());
+        let met = handshake::dial(&mut stream, &roster, (NodeId(1), Lane::Log), None);
         within("the handshake", met).await.expect("welcome");
         stream
     }
@@ -230,6 +230,65 @@ async fn silent_strangers_do_not_keep_members_out() {
     cluster.goes_on(2).await;
     assert_eq!(silent.len(), 40);
     assert!(silent.try_join_next().is_none(), "all of them are still at it");
+}
+
+/// Whoever says first that he is a peer, from wherever.
+#[tokio::test]
+async fn a_stranger_who_comes_first_does_not_take_a_members_place() {
+    let bind = || TcpTransport::bind("127.0.0.1:0", None);
+    let nodes = [bind().await.expect("binds"), bind().await.expect("binds")];
+    let peers: Vec<_> = (1..)
+        .zip(&nodes)
+        .map(|(id, node)| Peer {
+            id: NodeId(id),
+            address: node.local_addr().to_string(),
+            store: None,
+        })
+        .collect();
+    nodes[0].start(identity(1), peers.clone()).await.expect("starts");
+    let mut stream = TcpStream::connect(nodes[0].local_addr()).await.expect("it listens");
+    let impostor = Identity { store: StoreId(999), ..identity(2) };
+    let roster = Roster::new(impostor, Default::default(), &peers[..1], Default::default());
+    let dialled = handshake::dial(&mut stream, &roster, (NodeId(1), Lane::Control), None);
+    within("the handshake", dialled).await.expect("nothing speaks against it");
+    stream.write_all_buf(&mut batch(&[poll(666)])).await.expect("it is connected");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    nodes[1].start(identity(2), peers).await.expect("starts");
+    let met = within("an event", nodes[0].recv()).await;
+    assert_eq!(met, Some(Event::Met { peer: NodeId(2), store: StoreId(102) }));
+    hung_up(&mut stream).await;
+    let arrives = async {
+        loop {
+            nodes[1].send(&[NodeId(1)], &mut vec![poll(1)]);
+            let event = tokio::time::timeout(Duration::from_millis(100), nodes[0].recv()).await;
+            let Ok(Some(Event::Message { message, .. })) = event else { continue };
+            assert_eq!(message, poll(1), "the impostor's is not heard");
+            return;
+        }
+    };
+    within("a message of the member", arrives).await;
+}
+
+#[tokio::test]
+async fn who_cannot_be_found_at_his_address_is_told_so_in_the_log() {
+    let settings =
+        Settings { handshake_deadline: Duration::from_millis(300), ..Settings::default() };
+    let node = TcpTransport::bind_with("127.0.0.1:0", None, settings).await.expect("binds");
+    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("binds").local_addr();
+    let address = nobody.expect("bound").to_string();
+    let peer = Peer { id: NodeId(2), address, store: None };
+    node.start(identity(1), vec![peer]).await.expect("starts");
+    let address = node.local_addr().to_string();
+    let roster = [Peer { id: NodeId(1), address: address.clone(), store: None }];
+    let roster = Roster::new(identity(2), Default::default(), &roster, Default::default());
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let dialled = handshake::dial(&mut stream, &roster, (NodeId(1), Lane::Control), None);
+    within("the handshake", dialled).await.expect("nothing speaks against it");
+    let Some(Event::Refused { peer, reason }) = within("an event", node.recv()).await else {
+        panic!("no refusal");
+    };
+    assert_eq!(peer, Some(NodeId(2)));
+    assert!(reason.contains("node 2 is not found at its address"), "{reason}");
 }
 
 #[tokio::test]

@@ -11,28 +11,52 @@ use paxos_core::{
     types::{ClusterId, Identity, NodeId, Peer, StoreId},
 };
 use paxos_transport::{QuicTransport, TcpTransport, Tls, conformance};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 
-/// A directory with the files of a node: `authority.pem`, `node.pem` and `node.key`.
+/// Signs the certificates of a cluster.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let pem = parameters.self_signed(&key).expect("signs").pem();
+        Authority { issuer: Issuer::new(parameters, key), pem }
+    }
+
+    /// Writes the files of a node, with these names in its certificate: `authority.pem`, `node.pem`
+    /// and `node.key`.
+    fn write(&self, directory: &Path, hosts: &[&str], uris: &[&str]) {
+        let key = KeyPair::generate().expect("a key");
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut node = CertificateParams::new(hosts).expect("good names");
+        let uri = |uri: &&str| SanType::URI((*uri).try_into().expect("a good name"));
+        node.subject_alt_names.extend(uris.iter().map(uri));
+        let certificate = node.signed_by(&key, &self.issuer).expect("signs").pem();
+        let texts = [("authority", &self.pem), ("node", &certificate)];
+        for (name, text) in texts {
+            fs::write(directory.join(format!("{name}.pem")), text).expect("writes");
+        }
+        fs::write(directory.join("node.key"), key.serialize_pem()).expect("writes");
+    }
+
+    fn files(&self, hosts: &[&str], uris: &[&str]) -> TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        self.write(directory.path(), hosts, uris);
+        directory
+    }
+}
+
+const HOSTS: [&str; 2] = ["127.0.0.1", "localhost"];
+
+/// The files of a node whose authority has signed no other.
 fn certificates() -> TempDir {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().expect("a key");
-    let authority_certificate = authority.self_signed(&authority_key).expect("signs");
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate().expect("a key");
-    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let node = CertificateParams::new(names).expect("good names");
-    let certificate = node.signed_by(&key, &issuer).expect("signs");
-    let write = |name: &str, text: String| {
-        fs::write(directory.path().join(name), text).expect("writes");
-    };
-    write("authority.pem", authority_certificate.pem());
-    write("node.pem", certificate.pem());
-    write("node.key", key.serialize_pem());
-    directory
+    Authority::new().files(&HOSTS, &[])
 }
 
 fn load(directory: &Path) -> Result<Tls, TransportError> {
@@ -76,9 +100,15 @@ async fn refusals(nodes: [(Box<dyn Transport>, String); 2]) -> [String; 2] {
         let peer = Peer { id: other, address: addresses[1 - index].clone(), store: None };
         transport.start(identity, vec![peer]).await.expect("starts");
     }
-    let refusal = async |transport: &dyn Transport| match transport.recv().await {
-        Some(Event::Refused { reason, .. }) => reason,
-        other => panic!("{other:?} instead of a refusal"),
+    let refusal = async |transport: &dyn Transport| {
+        loop {
+            match transport.recv().await {
+                Some(Event::Refused { reason, .. }) => return reason,
+                // The one who is refused may find nothing wrong with the other.
+                Some(Event::Met { .. }) => {}
+                other => panic!("{other:?} instead of a refusal"),
+            }
+        }
     };
     let both = async { tokio::join!(refusal(&*nodes[0].0), refusal(&*nodes[1].0)) };
     let (one, two) =
@@ -121,6 +151,91 @@ async fn a_node_without_certificates_is_refused_by_one_with() {
     for reason in refusals([tcp(Some(tls())).await, tcp(None).await]).await {
         assert!(reason.contains("TLS"), "{reason}");
     }
+}
+
+/// Whatever else the authority has signed is no other node.
+#[tokio::test]
+async fn a_certificate_is_worth_nothing_to_another_node_than_its_own() {
+    let authority = Authority::new();
+    let own = authority.files(&HOSTS, &["urn:paxos:node:1"]);
+    let of_node = authority.files(&HOSTS, &["urn:paxos:node:3"]);
+    let of_host = authority.files(&["10.0.0.3"], &[]);
+    let tls = |directory: &TempDir| Some(load(directory.path()).expect("good files"));
+    for (other, text) in [(&of_node, "is that of urn:paxos:node:3"), (&of_host, "the host of its")]
+    {
+        for reason in refusals([tcp(tls(&own)).await, tcp(tls(other)).await]).await {
+            assert!(reason.contains(text), "{reason}");
+        }
+        for reason in refusals([quic(tls(&own)).await, quic(tls(other)).await]).await {
+            assert!(reason.contains(text), "{reason}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn certificates_and_errors_go_by_the_names_of_nodes() {
+    let names = || [(NodeId(1), "left".to_owned()), (NodeId(2), "right".to_owned())];
+    let authority = Authority::new();
+    let bind = async |uri: &str| {
+        let directory = authority.files(&HOSTS, &[uri]);
+        let tls = load(directory.path()).expect("good files");
+        let transport = TcpTransport::bind("127.0.0.1:0", tls).await.expect("a free port");
+        let address = transport.local_addr().to_string();
+        (Box::new(transport.with_names(names())) as Box<dyn Transport>, address)
+    };
+    let pair = [bind("urn:paxos:name:left").await, bind("urn:paxos:name:left").await];
+    for reason in refusals(pair).await {
+        let text = "certificate that node right shows is that of urn:paxos:name:left";
+        assert!(reason.contains(text), "{reason}");
+    }
+}
+
+/// A new authority, and a certificate by it: as good as any other new certificate, and easier to tell
+/// from the one before.
+#[tokio::test]
+async fn files_that_have_changed_are_read_without_a_restart() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let directory = before.files(&HOSTS, &[]);
+    let tls = || Some(load(directory.path()).expect("good files"));
+    let running = [tcp(tls()).await, quic(tls()).await];
+    after.write(directory.path(), &HOSTS, &[]);
+    let renewed = [tcp(tls()).await, quic(tls()).await];
+    for ((one, one_address), (two, two_address)) in running.into_iter().zip(renewed) {
+        let peer = |id, address| Peer { id: NodeId(id), address, store: None };
+        for (node, transport, peer) in
+            [(1, &one, peer(2, two_address)), (2, &two, peer(1, one_address))]
+        {
+            let identity =
+                Identity { cluster: ClusterId(7), node: NodeId(node), store: StoreId(node) };
+            transport.start(identity, vec![peer]).await.expect("starts");
+        }
+        let met = async {
+            while !matches!(one.recv().await.expect("open"), Event::Met { .. }) {}
+            while !matches!(two.recv().await.expect("open"), Event::Met { .. }) {}
+        };
+        tokio::time::timeout(Duration::from_secs(20), met).await.expect("they meet");
+    }
+}
+
+/// Made by `openssl x509 -req` without extensions.
+const OF_VERSION_1: &str = "-----BEGIN CERTIFICATE-----
+MIIBGjCBwQIUXlIYESWiQOIPNUBZNoPO/3t4npkwCgYIKoZIzj0EAwIwDzENMAsG
+A1UEAwwEbm9kZTAgFw0yNjExMjcyMDU5MTlaGA8yMTI2MTEwMzIwNTkxOVowDzEN
+MAsGA1UEAwwEbm9kZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABMZC8OLgJFnm
+rR53soNky0Hw5UbGUYV6DY9nmRlJo6fk+Ihofrrl7okQAGKH4Ir+Fe2HEg9aCj2t
+LCW7zNLe10gwCgYIKoZIzj0EAwIDSAAwRQIhAKsXdx4LM7bGOVTyfKLg5Kz1oxvq
+6bRp8IrYfkOq7Tu6AiBHNo7nMb1A2yEx52LqgjCm1HsPH1v2GTj727Gu+tcFPQ==
+-----END CERTIFICATE-----
+";
+
+#[test]
+fn a_certificate_of_version_1_gets_the_remedy_for_it() {
+    let directory = certificates();
+    let path = directory.path().join("node.pem");
+    fs::write(&path, OF_VERSION_1).expect("writes");
+    let error = load(directory.path()).expect_err("no names in it").to_string();
+    assert!(error.contains(&*path.to_string_lossy()), "{error}");
+    assert!(error.contains("make one of version 3") && error.contains("subjectAltName"), "{error}");
 }
 
 #[test]

@@ -133,7 +133,8 @@ const NO_DEFRAGMENTATION: &str = "the database needs no defragmentation";
 const PEER_TIMEOUTS: &str = "members give up on each other by their own timeouts";
 const TLS_VERSIONS: &str = "members speak TLS 1.2 and 1.3";
 const IGNORED_BY_ETCD: &str = "etcd ignores it too";
-const OWN_PEER_CHECK: &str = "members accept every certificate of --peer-trusted-ca-file";
+const OWN_PEER_CHECK: &str =
+    "a member is believed whose certificate names the host of its peer URL";
 
 /// All of them.
 #[rustfmt::skip] // A line for each reads as the table that it is.
@@ -271,8 +272,8 @@ pub static SETTINGS: &[Setting] = &[
     refused("peer-cert-allowed-cn", "NAME", "", OWN_PEER_CHECK),
     refused("peer-cert-allowed-hostname", "NAME", "", OWN_PEER_CHECK),
     refused("peer-crl-file", "FILE", "", "revocation lists are not read: change the certificate authority instead"),
-    refused("experimental-peer-skip-client-san-verification", "", "false", "members accept every certificate of --peer-trusted-ca-file already"),
-    refused("peer-skip-client-san-verification", "", "false", "members accept every certificate of --peer-trusted-ca-file already"),
+    refused("experimental-peer-skip-client-san-verification", "", "false", "a certificate has to name the host of its member's peer URL"),
+    refused("peer-skip-client-san-verification", "", "false", "a certificate has to name the host of its member's peer URL"),
     refused("discovery", "URL", "", NO_DISCOVERY),
     refused("discovery-srv", "DOMAIN", "", NO_DISCOVERY),
     refused("force-new-cluster", "", "false", "a member cannot be made a cluster of its own: start a new cluster and copy the keys"),
