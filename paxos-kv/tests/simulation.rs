@@ -28,7 +28,7 @@ use paxos_core::{
 };
 use paxos_kv::{
     proto::etcdserverpb::RangeRequest,
-    store::{Backend, Command, KvError, Reader, Response, Store, StoreSnapshot},
+    store::{self, Backend, Command, KvError, Reader, Response, Store, StoreSnapshot},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -123,6 +123,11 @@ impl SimulatedStore {
 
     /// What the store makes of a slot, and what a wrong one makes of it.
     fn carry_out(&mut self, slot: Slot, requests: &[Request]) -> Vec<Result<Response, KvError>> {
+        let answers = self.answers(slot, requests).into_iter();
+        answers.map(|answer| answer?.response()).collect()
+    }
+
+    fn answers(&mut self, slot: Slot, requests: &[Request]) -> Vec<Result<store::Answer, KvError>> {
         let mut commands: Vec<_> = requests.iter().map(command).collect();
         let is_wrong = slot.0.is_multiple_of(WRONG_EACH);
         match self.wrong {

@@ -27,7 +27,7 @@ impl Cluster for ClusterService {
         if request.into_inner().linearizable {
             self.context.linearize().await?;
         }
-        let published = self.context.read(|reader| reader.members()).await?;
+        let published = self.context.look_up(|reader| reader.members()).await?;
         let members = self.context.cluster().members().iter().map(|member| {
             // What a member says of itself when it starts; before, it has neither name nor URLs.
             let published = published.iter().find(|published| published.member_id == member.id.0);

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{
     Context,
     error::{no_space, propose_status},
+    reads::{Charge, Length},
 };
 use crate::{
     proto::etcdserverpb::{
@@ -16,7 +17,7 @@ use crate::{
         PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
         kv_server::Kv,
     },
-    store::{self, Command, validate},
+    store::{self, Command, allowance::Allowance, validate},
 };
 
 /// See the module.
@@ -29,15 +30,42 @@ impl KvService {
         KvService { context }
     }
 
-    /// Replicates a command and waits for what it did. A member whose disk is full takes none: its tables
-    /// could not follow.
-    async fn propose(&self, command: Command) -> Result<store::Response, Status> {
+    /// Replicates a command, waits for what it did and reads what is only answered. A member whose disk is full
+    /// takes none: its tables could not follow.
+    async fn propose(
+        &self,
+        length: Length,
+        command: Command,
+    ) -> Result<(store::Response, Option<Charge>), Status> {
         command.validate(self.context.limits())?;
         if self.context.lacks_room() {
             return Err(no_space());
         }
         let result = self.context.node().propose(command).await;
-        Ok(result.map_err(|error| propose_status(&error))??)
+        let answer = result.map_err(|error| propose_status(&error))??;
+        if !answer.reads() {
+            return Ok((answer.response()?, None));
+        }
+        let read = move |allowance: &mut Allowance| answer.response_within(allowance);
+        let (response, charge) =
+            self.context.reads().run(length, read).await.map_err(|status| unread(&status))?;
+        Ok((response, Some(charge)))
+    }
+
+    /// Reads a range.
+    async fn read_range(&self, request: RangeRequest) -> Result<(RangeResponse, Charge), Status> {
+        let context = self.context.clone();
+        let is_one = request.range_end.is_empty();
+        // What is in memory is found sooner than another thread would start to look.
+        if is_one && context.reader().is_in_memory(&request) {
+            let read =
+                |allowance: &mut Allowance| context.reader().range_within(&request, allowance);
+            return context.reads().run_here(read);
+        }
+        let length = if is_one { Length::LookUp } else { Length::Long };
+        let read =
+            move |allowance: &mut Allowance| context.reader().range_within(&request, allowance);
+        self.context.reads().run(length, read).await
     }
 
     /// Completes the header of an answer, which has the revision already.
@@ -45,6 +73,23 @@ impl KvService {
         let revision = header.as_ref().map_or(0, |header| header.revision);
         *header = Some(self.context.header(revision));
     }
+}
+
+/// A response that takes up memory until it has been sent.
+fn charged<T>(response: T, charge: Option<Charge>) -> Response<T> {
+    let mut response = Response::new(response);
+    if let Some(charge) = charge {
+        response.extensions_mut().insert(charge);
+    }
+    response
+}
+
+/// The status for a command that has had its effect, but has no answer.
+fn unread(status: &Status) -> Status {
+    let reason = status.message();
+    Status::unknown(format!(
+        "etcdserver: the request has had its effect, but has no answer: {reason}"
+    ))
 }
 
 /// A command's answer of another kind than the command.
@@ -63,62 +108,68 @@ impl Kv for KvService {
         if !request.serializable {
             self.context.linearize().await?;
         }
-        let mut response = match request.range_end.is_empty() {
-            // One key is found sooner than another thread would start to look.
-            true => self.context.reader().range(&request)?,
-            false => self.context.read(move |reader| reader.range(&request)).await?,
-        };
+        let (mut response, charge) = self.read_range(request).await?;
         self.complete(&mut response.header);
-        Ok(Response::new(response))
+        Ok(charged(response, Some(charge)))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let store::Response::Put(mut response) =
-            self.propose(Command::Put(request.into_inner())).await?
+        let command = Command::Put(request.into_inner());
+        let (store::Response::Put(mut response), charge) =
+            self.propose(Length::LookUp, command).await?
         else {
             return Err(mismatch());
         };
         self.complete(&mut response.header);
-        Ok(Response::new(response))
+        Ok(charged(response, charge))
     }
 
     async fn delete_range(
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let store::Response::DeleteRange(mut response) =
-            self.propose(Command::DeleteRange(request.into_inner())).await?
+        let command = Command::DeleteRange(request.into_inner());
+        let (store::Response::DeleteRange(mut response), charge) =
+            self.propose(Length::Long, command).await?
         else {
             return Err(mismatch());
         };
         self.complete(&mut response.header);
-        Ok(Response::new(response))
+        Ok(charged(response, charge))
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let request = request.into_inner();
         validate::txn(&request, self.context.limits())?;
-        let mut response = if validate::is_read_only(&request) {
+        let (mut response, charge) = if validate::is_read_only(&request) {
             if !validate::is_serializable(&request) {
                 self.context.linearize().await?;
             }
-            self.context.read(move |reader| reader.txn(&request)).await?
+            let context = self.context.clone();
+            let read =
+                move |allowance: &mut Allowance| context.reader().txn_within(&request, allowance);
+            let (response, charge) = self.context.reads().run(Length::Long, read).await?;
+            (response, Some(charge))
         } else {
-            let store::Response::Txn(response) = self.propose(Command::Txn(request)).await? else {
+            let command = Command::Txn(request);
+            let (store::Response::Txn(response), charge) =
+                self.propose(Length::Long, command).await?
+            else {
                 return Err(mismatch());
             };
-            response
+            (response, charge)
         };
         self.complete(&mut response.header);
-        Ok(Response::new(response))
+        Ok(charged(response, charge))
     }
 
     async fn compact(
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        let store::Response::Compact(mut response) =
-            self.propose(Command::Compact(request.into_inner())).await?
+        let command = Command::Compact(request.into_inner());
+        let (store::Response::Compact(mut response), _) =
+            self.propose(Length::LookUp, command).await?
         else {
             return Err(mismatch());
         };

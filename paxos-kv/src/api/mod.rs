@@ -5,6 +5,7 @@ mod error;
 mod health;
 mod kv;
 mod maintenance;
+mod reads;
 mod snapshot;
 
 use std::sync::Arc;
@@ -16,7 +17,10 @@ use tonic::{
     service::{Routes, interceptor::InterceptedService},
 };
 
-use self::error::{no_leader, read_status, stopped};
+use self::{
+    error::{no_leader, read_status},
+    reads::{Length, Reads},
+};
 use crate::{
     proto::etcdserverpb::{
         RangeRequest, ResponseHeader, cluster_server::ClusterServer, kv_server::KvServer,
@@ -47,6 +51,7 @@ struct Shared {
     store: Monitor,
     cluster: ClusterMap,
     limits: RequestLimits,
+    reads: Reads,
 }
 
 impl Context {
@@ -57,7 +62,8 @@ impl Context {
         cluster: ClusterMap,
         limits: RequestLimits,
     ) -> Context {
-        Context { shared: Arc::new(Shared { node, reader, store, cluster, limits }) }
+        let reads = Reads::new();
+        Context { shared: Arc::new(Shared { node, reader, store, cluster, limits, reads }) }
     }
 
     pub(crate) fn node(&self) -> &Node<Store> {
@@ -96,17 +102,19 @@ impl Context {
         self.shared.node.linearize().await.map_err(|error| read_status(&error))
     }
 
-    /// Reads the local store, off the threads that serve connections: a range may be long.
-    pub(crate) async fn read<T: Send + 'static>(
+    /// Reads of the local store that may have to wait for a disk.
+    fn reads(&self) -> &Reads {
+        &self.shared.reads
+    }
+
+    /// Reads a little of the local store, off the threads that serve connections.
+    pub(crate) async fn look_up<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, KvError> + Send + 'static,
     ) -> Result<T, Status> {
         let context = self.clone();
-        match tokio::task::spawn_blocking(move || read(context.reader())).await {
-            Ok(result) => Ok(result?),
-            // The runtime is shutting down.
-            Err(_) => Err(stopped()),
-        }
+        let (found, _) = self.reads().run(Length::LookUp, move |_| read(context.reader())).await?;
+        Ok(found)
     }
 
     /// Whether the local store can be read.
@@ -116,7 +124,7 @@ impl Context {
             serializable: true,
             ..RangeRequest::default()
         };
-        self.read(move |reader| reader.range(&request)).await.map(drop)
+        self.look_up(move |reader| reader.range(&request)).await.map(drop)
     }
 
     /// The header of an answer that reflects the store at `revision`.
@@ -159,4 +167,5 @@ pub(crate) async fn routes(context: &Context) -> axum::Router {
         .add_service(health::service(context).await)
         .prepare()
         .into_axum_router()
+        .layer(axum::middleware::map_response(reads::hold))
 }

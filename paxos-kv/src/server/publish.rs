@@ -35,7 +35,7 @@ pub(super) async fn run(context: Context, name: String, client_urls: Vec<Url>) {
 async fn publish(context: &Context, attributes: &MemberAttributes) -> Result<(), String> {
     // What this member said last time may still be in the part of the log that is not applied yet.
     context.linearize().await.map_err(|status| status.message().to_owned())?;
-    let published = context.read(|reader| reader.members()).await;
+    let published = context.look_up(|reader| reader.members()).await;
     let published = published.map_err(|status| status.message().to_owned())?;
     if published.contains(attributes) {
         return Ok(());

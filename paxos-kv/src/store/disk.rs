@@ -314,6 +314,11 @@ impl Disk {
         std::fs::metadata(file).ok().map(|metadata| metadata.len())
     }
 
+    /// Whether no disk is ever waited for.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.file.is_none()
+    }
+
     /// The directory of the file; none for a database in memory.
     pub(super) fn directory(&self) -> Option<PathBuf> {
         let directory = self.file.as_ref()?.parent()?;
@@ -412,25 +417,44 @@ impl Snapshot {
         Ok(members)
     }
 
-    /// The newest version of `key` as of `revision`.
-    pub(super) fn get(&self, key: &[u8], revision: i64) -> Result<Option<Version>, StoreError> {
+    /// The newest version of `key` up to a position.
+    pub(super) fn get(&self, key: &[u8], until: Position) -> Result<Option<Version>, StoreError> {
+        self.find(key, until, Version::decode)
+    }
+
+    /// The same with an empty value.
+    pub(super) fn get_without_value(
+        &self,
+        key: &[u8],
+        until: Position,
+    ) -> Result<Option<Version>, StoreError> {
+        self.find(key, until, Version::decode_without_value)
+    }
+
+    fn find(
+        &self,
+        key: &[u8],
+        until: Position,
+        decode: fn(&str, &[u8]) -> Result<Version, StoreError>,
+    ) -> Result<Option<Version>, StoreError> {
         let fail = |error| StoreError::of(&self.path, error);
         if let Some(row) = self.current.get(key).map_err(fail)? {
-            let version = Version::decode(&self.path, row.value())?;
-            if version.position.revision <= revision {
-                return Ok(Some(version));
+            let at = version::position(row.value());
+            let at = at.ok_or_else(|| self.damaged("a record is cut short"))?;
+            if at <= until {
+                return decode(&self.path, row.value()).map(Some);
             }
         }
-        if revision >= self.extent.head.revision {
+        if until >= Position::end_of(self.extent.head.revision) {
             return Ok(None);
         }
-        let mut older =
-            self.history.range((key, 0, 0)..=(key, revision, u32::MAX)).map_err(fail)?;
+        let last = (key, until.revision, until.index);
+        let mut older = self.history.range((key, 0, 0)..=last).map_err(fail)?;
         match older.next_back() {
             None => Ok(None),
             Some(row) => {
                 let (_, value) = row.map_err(fail)?;
-                Version::decode(&self.path, value.value()).map(Some)
+                decode(&self.path, value.value()).map(Some)
             }
         }
     }

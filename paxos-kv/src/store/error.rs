@@ -42,6 +42,27 @@ pub enum KvError {
     /// There is no such lease.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
+    /// A deletion of more keys than one command can carry out.
+    #[error(
+        "etcdserver: the deletion selects too many keys for one request: delete a part of the range \
+         at a time"
+    )]
+    DeletesTooMuch,
+    /// A read that would take up more memory than one may.
+    #[error(
+        "etcdserver: the answer would be larger than {} MiB: ask for less at once, with a limit or a \
+         smaller range", bytes_max >> 20
+    )]
+    AnswerTooLarge {
+        /// What one read may take up, in bytes.
+        bytes_max: usize,
+    },
+    /// Other reads leave this one no memory.
+    #[error("etcdserver: too many requests")]
+    TooManyRequests,
+    /// Nobody waits for the answer any more, so nobody is told.
+    #[error("etcdserver: the client has gone")]
+    Abandoned,
     /// The store cannot be read.
     #[error("etcdserver: the store of this member failed: {0}")]
     Store(#[from] StoreError),
@@ -59,9 +80,13 @@ impl KvError {
             | KvError::TooManyOperations
             | KvError::DuplicateKey
             | KvError::InvalidSortOption
+            | KvError::DeletesTooMuch
             | KvError::RequestTooLarge => Code::InvalidArgument,
             KvError::Compacted | KvError::FutureRevision => Code::OutOfRange,
             KvError::LeaseNotFound => Code::NotFound,
+            KvError::AnswerTooLarge { .. } => Code::ResourceExhausted,
+            KvError::TooManyRequests => Code::Unknown,
+            KvError::Abandoned => Code::Cancelled,
             KvError::Store(_) => Code::Unavailable,
         }
     }

@@ -53,7 +53,7 @@ impl Reader {
         let mut sorter = Sorter::new(directory);
         if head.compacted >= 0 {
             let all = KeyRange::Many { start: Bytes::new(), end: None };
-            if let Scan::Many(mut keys) = view.scan(&all, head.compacted)? {
+            if let Scan::Many(mut keys) = view.scan(&all, Position::end_of(head.compacted))? {
                 while let Some(entry) = keys.next()? {
                     if !is_wanted() {
                         return Ok(None);
@@ -112,7 +112,7 @@ impl Changes<'_> {
         let disk = &*view.disk;
         let base = self.base.next().map_err(|error| StoreError::of_io(&disk.path, error))?;
         if let Some((position, key)) = base {
-            let found = view.version(&key, head.compacted)?;
+            let found = view.version(&key, Position::end_of(head.compacted))?;
             let Some(found) = found.filter(|found| found.position == position) else {
                 return Err(inconsistent(disk));
             };

@@ -73,18 +73,18 @@ impl Layer {
         changes.members.insert(attributes.member_id, attributes);
     }
 
-    /// The newest version of `key` as of `revision`.
-    pub(super) fn get(&self, key: &[u8], revision: i64) -> Option<Version> {
-        self.with(|changes| as_of(changes.keys.get(key)?, revision).cloned())
+    /// The newest version of `key` up to a position.
+    pub(super) fn get(&self, key: &[u8], until: Position) -> Option<Version> {
+        self.with(|changes| as_of(changes.keys.get(key)?, until).cloned())
     }
 
-    /// Every key from `start` up to `end` that has a version as of `revision`, with the newest one.
-    pub(super) fn scan(&self, start: Bytes, end: Option<Bytes>, revision: i64) -> LayerScan {
+    /// Every key from `start` up to `end` that has a version up to a position, with the newest one.
+    pub(super) fn scan(&self, start: Bytes, end: Option<Bytes>, until: Position) -> LayerScan {
         LayerScan {
             layer: self.clone(),
             next: Some(Bound::Included(start)),
             end,
-            revision,
+            until,
             page: VecDeque::new(),
         }
     }
@@ -100,9 +100,14 @@ impl Layer {
     }
 }
 
-/// The newest of a key's versions as of `revision`.
-fn as_of(versions: &[Version], revision: i64) -> Option<&Version> {
-    let newer = versions.partition_point(|version| version.position.revision <= revision);
+/// What a deletion takes up in a layer, about, if its key is in the tables alone.
+pub(super) fn deletion_bytes(key_bytes: usize) -> usize {
+    KEY_BYTES + FEED_BYTES + key_bytes
+}
+
+/// The newest of a key's versions up to a position.
+fn as_of(versions: &[Version], until: Position) -> Option<&Version> {
+    let newer = versions.partition_point(|version| version.position <= until);
     versions[..newer].last()
 }
 
@@ -112,7 +117,7 @@ pub(super) struct LayerScan {
     /// Where the next page begins; nothing behind the last one.
     next: Option<Bound<Bytes>>,
     end: Option<Bytes>,
-    revision: i64,
+    until: Position,
     page: VecDeque<(Bytes, Version)>,
 }
 
@@ -120,7 +125,7 @@ impl LayerScan {
     fn fill(&mut self, start: &Bound<Bytes>) {
         let lower = start.as_ref().map(|key| &key[..]);
         let upper = upper_bound(self.end.as_ref());
-        let (page, revision) = (&mut self.page, self.revision);
+        let (page, until) = (&mut self.page, self.until);
         self.next = self.layer.with(|changes| {
             let keys = changes.keys.range::<[u8], _>((lower, upper)).take(PAGE_KEYS);
             let mut seen = 0;
@@ -128,7 +133,7 @@ impl LayerScan {
             for (key, versions) in keys {
                 seen += 1;
                 last = Some(key);
-                if let Some(version) = as_of(versions, revision) {
+                if let Some(version) = as_of(versions, until) {
                     page.push_back((key.clone(), version.clone()));
                 }
             }
@@ -192,13 +197,13 @@ mod tests {
             layer.insert(key(number), deleted(if number % 2 == 0 { 6 } else { 9 }));
         }
         layer.insert("10000".into(), deleted(9));
-        let found: Vec<_> = layer.scan(key(1), None, 8).collect();
+        let found: Vec<_> = layer.scan(key(1), None, Position::end_of(8)).collect();
         let expected: Vec<_> = (1..3 * PAGE_KEYS)
             .map(|number| (key(number), deleted(if number % 2 == 0 { 6 } else { 5 })))
             .collect();
         assert_eq!(found, expected);
-        let found = layer.scan(key(1), Some(key(PAGE_KEYS + 9)), 8).count();
+        let found = layer.scan(key(1), Some(key(PAGE_KEYS + 9)), Position::end_of(8)).count();
         assert_eq!(found, PAGE_KEYS + 8);
-        assert_eq!(layer.scan(key(1), Some(key(4)), 4).count(), 0);
+        assert_eq!(layer.scan(key(1), Some(key(4)), Position::end_of(4)).count(), 0);
     }
 }

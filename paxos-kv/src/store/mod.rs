@@ -27,6 +27,8 @@
 //! Compaction takes effect with its command; what it makes superfluous leaves the tables in the
 //! background, some thousand rows to a transaction, so that it delays nobody.
 
+pub(crate) mod allowance;
+mod answer;
 mod blocks;
 mod command;
 #[cfg(test)]
@@ -58,6 +60,7 @@ use paxos_core::{
     types::Slot,
 };
 
+pub use answer::Answer;
 pub use command::{Command, MemberAttributes, Response};
 pub use disk::Owner;
 pub use error::{KvError, StoreError};
@@ -130,7 +133,7 @@ impl Store {
 
 impl StateMachine for Store {
     type Command = Command;
-    type Response = Result<Response, KvError>;
+    type Response = Result<Answer, KvError>;
     type Snapshot = StoreSnapshot;
 
     /// Waits while a full disk leaves no place for more. Of a store that has failed nothing comes: to go on

@@ -4,7 +4,13 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
-use super::{Head, KvError, StoreError, validate::key_range, view::View};
+use super::{
+    Head, KvError,
+    allowance::Allowance,
+    validate::key_range,
+    version::Position,
+    view::{Scan, View},
+};
 use crate::proto::{
     etcdserverpb::{
         Compare, RangeRequest, RangeResponse, ResponseHeader,
@@ -25,19 +31,25 @@ pub(super) fn check_revision(request: &RangeRequest, head: &Head) -> Result<(), 
     Ok(())
 }
 
-/// Answers a read whose revision has been checked; `latest` is the newest revision it may see.
+/// Answers a read whose revision has been checked, as of that, or up to a position; `latest` is the revision
+/// that the answer tells.
 pub(super) fn range(
     view: &View,
     latest: i64,
+    until: Position,
     request: &RangeRequest,
-) -> Result<RangeResponse, StoreError> {
-    let revision = if request.revision > 0 { request.revision } else { latest };
+    allowance: &mut Allowance,
+) -> Result<RangeResponse, KvError> {
+    let until = match request.revision {
+        revision if revision > 0 => Position::end_of(revision),
+        _ => until,
+    };
     let mut response =
         RangeResponse { header: revision_header(latest), kvs: Vec::new(), more: false, count: 0 };
     let Some(keys) = key_range(&request.key, &request.range_end) else { return Ok(response) };
-    let mut scan = view.scan(&keys, revision)?;
+    let mut scan = view.scan(&keys, until)?;
     if request.count_only {
-        response.count = length(scan.count()?);
+        response.count = count(&mut scan, allowance)?;
         return Ok(response);
     }
     // A negative limit is none, too.
@@ -45,13 +57,19 @@ pub(super) fn range(
     // As in etcd, only an explicit order looks at all keys: without one, a target other than the
     // key sorts the first ones, one more than the limit.
     let whole = request.sort_order != SortOrder::None as i32 || has_filters(request);
-    while let Some(found) = scan.next()? {
+    while let Some(mut found) = scan.next()? {
         response.count += 1;
         if passes(request, &found) {
+            if request.keys_only && request.sort_target() != SortTarget::Value {
+                found.value = Bytes::new();
+            }
+            allowance.take(size(&found))?;
             response.kvs.push(found);
+        } else {
+            allowance.take(0)?;
         }
         if !whole && limit.is_some_and(|limit| response.kvs.len() > limit) {
-            response.count += length(scan.count()?);
+            response.count += count(&mut scan, allowance)?;
             break;
         }
     }
@@ -66,6 +84,21 @@ pub(super) fn range(
         }
     }
     Ok(response)
+}
+
+/// How many keys are left.
+fn count(scan: &mut Scan, allowance: &mut Allowance) -> Result<i64, KvError> {
+    let mut keys = 0;
+    while scan.next_key()?.is_some() {
+        allowance.take(0)?;
+        keys += 1;
+    }
+    Ok(length(keys))
+}
+
+/// What a row takes up in an answer.
+pub(super) fn size(found: &KeyValue) -> usize {
+    size_of::<KeyValue>() + found.key.len() + found.value.len()
 }
 
 /// A header that says nothing but the revision.
@@ -110,12 +143,18 @@ fn sort(request: &RangeRequest, found: &mut [KeyValue]) {
 }
 
 /// Whether a condition holds as of `revision`. On a range, it has to hold for every key; on no key
-/// at all it is compared with zeros, and a condition on a value fails.
-pub(super) fn holds(view: &View, revision: i64, compare: &Compare) -> Result<bool, StoreError> {
+/// at all it is compared with zeros, and a condition on a value fails. `go_on` is asked at every key.
+pub(super) fn holds(
+    view: &View,
+    revision: i64,
+    compare: &Compare,
+    go_on: &mut dyn FnMut() -> Result<(), KvError>,
+) -> Result<bool, KvError> {
     let mut any = false;
     if let Some(keys) = key_range(&compare.key, &compare.range_end) {
-        let mut scan = view.scan(&keys, revision)?;
+        let mut scan = view.scan(&keys, Position::end_of(revision))?;
         while let Some(found) = scan.next()? {
+            go_on()?;
             any = true;
             if !holds_for(compare, &found) {
                 return Ok(false);

@@ -8,8 +8,8 @@ use std::{
 use paxos_core::types::Slot;
 
 use super::{
-    Head, KvError, MemberAttributes, RequestLimits, flusher::Inner, read, validate, view::View,
-    write,
+    Head, KvError, MemberAttributes, RequestLimits, allowance::Allowance, flusher::Inner, read,
+    validate, version::Position, view::View, write,
 };
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 
@@ -29,10 +29,29 @@ impl Reader {
     ///
     /// If the request makes no sense, or asks for a revision that is compacted or yet to come.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, KvError> {
+        self.range_within(request, &mut Allowance::unlimited())
+    }
+
+    /// The same, within an allowance.
+    pub(crate) fn range_within(
+        &self,
+        request: &RangeRequest,
+        allowance: &mut Allowance,
+    ) -> Result<RangeResponse, KvError> {
         validate::range(request)?;
         let (view, head) = self.now();
         read::check_revision(request, &head)?;
-        Ok(read::range(&view, head.revision, request)?)
+        let until = Position::end_of(head.revision);
+        read::range(&view, head.revision, until, request, allowance)
+    }
+
+    /// Whether a read of this one key is answered without a look at a disk: the key is so new that it is not in
+    /// the tables yet, or these are in memory.
+    pub(crate) fn is_in_memory(&self, request: &RangeRequest) -> bool {
+        let (view, head) = self.now();
+        let until = if request.revision > 0 { request.revision } else { head.revision };
+        self.inner.disk.is_in_memory()
+            || view.version_in_memory(&request.key, Position::end_of(until)).is_some()
     }
 
     /// Answers a transaction that writes nothing, whichever way it goes.
@@ -45,10 +64,19 @@ impl Reader {
     ///
     /// If [`is_read_only`](validate::is_read_only) says that it writes.
     pub fn txn(&self, request: &TxnRequest) -> Result<TxnResponse, KvError> {
+        self.txn_within(request, &mut Allowance::unlimited())
+    }
+
+    /// The same, within an allowance.
+    pub(crate) fn txn_within(
+        &self,
+        request: &TxnRequest,
+        allowance: &mut Allowance,
+    ) -> Result<TxnResponse, KvError> {
         assert!(validate::is_read_only(request), "a transaction that writes has to be proposed");
         validate::txn(request, RequestLimits::MAX)?;
         let (view, head) = self.now();
-        write::read_only_txn(&view, &head, request)
+        write::read_only_txn(&view, &head, request, allowance)
     }
 
     /// What the members have said of themselves, by member id.

@@ -13,6 +13,11 @@ pub(crate) struct Position {
 }
 
 impl Position {
+    /// Behind all changes of a revision.
+    pub(super) const fn end_of(revision: i64) -> Position {
+        Position { revision, index: u32::MAX }
+    }
+
     /// The first position behind this one.
     pub(super) fn after(self) -> Position {
         match self.index.checked_add(1) {
@@ -69,6 +74,15 @@ impl Version {
 
     /// Splits an encoding into what it says; the value is copied.
     pub(super) fn decode(path: &str, bytes: &[u8]) -> Result<Version, StoreError> {
+        let mut version = Version::decode_without_value(path, bytes)?;
+        if let Some(live) = &mut version.live {
+            live.value = Bytes::copy_from_slice(&bytes[LIVE_BYTES..]);
+        }
+        Ok(version)
+    }
+
+    /// The same with an empty value, which costs nothing however long it is.
+    pub(super) fn decode_without_value(path: &str, bytes: &[u8]) -> Result<Version, StoreError> {
         let damaged = || StoreError::Damaged {
             path: path.to_owned(),
             reason: format!("a record of {} bytes makes no sense", bytes.len()),
@@ -83,7 +97,7 @@ impl Version {
             create_revision: field(DELETED_BYTES),
             version: field(DELETED_BYTES + 8),
             lease: field(DELETED_BYTES + 16),
-            value: Bytes::copy_from_slice(&bytes[LIVE_BYTES..]),
+            value: Bytes::new(),
         });
         Ok(Version { position, live })
     }

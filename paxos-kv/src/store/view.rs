@@ -38,46 +38,61 @@ impl View {
         Ok(members.into_values().collect())
     }
 
-    /// What `key` held as of `revision`, unless it did not exist.
-    pub(super) fn get(&self, key: &Bytes, revision: i64) -> Result<Option<KeyValue>, StoreError> {
-        let version = self.version(key, revision)?;
+    /// What `key` held up to a position, unless it did not exist.
+    pub(super) fn get(&self, key: &Bytes, until: Position) -> Result<Option<KeyValue>, StoreError> {
+        let version = self.version(key, until)?;
         Ok(version.and_then(|version| version.into_key_value(key.clone())))
     }
 
-    /// The newest version of `key` as of `revision`.
+    /// The newest version of `key` up to a position.
     pub(super) fn version(
         &self,
         key: &Bytes,
-        revision: i64,
+        until: Position,
     ) -> Result<Option<Version>, StoreError> {
-        let layers = [Some(&self.active), self.frozen.as_ref()];
-        for layer in layers.into_iter().flatten() {
-            if let Some(version) = layer.get(key, revision) {
-                return Ok(Some(version));
-            }
+        match self.version_in_memory(key, until) {
+            Some(version) => Ok(Some(version)),
+            None => self.disk.get(key, until),
         }
-        self.disk.get(key, revision)
     }
 
-    /// The keys selected that existed as of `revision`, in order.
-    pub(super) fn scan(&self, range: &KeyRange, revision: i64) -> Result<Scan, StoreError> {
+    /// The same; its value, if the tables have it, is left out.
+    pub(super) fn version_without_value(
+        &self,
+        key: &Bytes,
+        until: Position,
+    ) -> Result<Option<Version>, StoreError> {
+        match self.version_in_memory(key, until) {
+            Some(version) => Ok(Some(version)),
+            None => self.disk.get_without_value(key, until),
+        }
+    }
+
+    /// The newest version of `key` up to a position, if it is so new that no table has to be asked.
+    pub(super) fn version_in_memory(&self, key: &Bytes, until: Position) -> Option<Version> {
+        let layers = [Some(&self.active), self.frozen.as_ref()];
+        layers.into_iter().flatten().find_map(|layer| layer.get(key, until))
+    }
+
+    /// The keys selected that existed up to a position, in order.
+    pub(super) fn scan(&self, range: &KeyRange, until: Position) -> Result<Scan, StoreError> {
         let (start, end) = match range {
             KeyRange::One(key) => {
-                let found = self.get(key, revision)?;
+                let found = self.get(key, until)?;
                 return Ok(Scan::One(found));
             }
             KeyRange::Many { start, end } => (start, end),
         };
         let mut sources: Vec<Source> = Vec::with_capacity(4);
         for layer in [Some(&self.active), self.frozen.as_ref()].into_iter().flatten() {
-            let scan = layer.scan(start.clone(), end.clone(), revision);
+            let scan = layer.scan(start.clone(), end.clone(), until);
             sources.push(Box::new(scan.map(|(key, version)| {
                 Ok(Entry { key, position: version.position, held: Held::Memory(version) })
             })));
         }
-        sources.push(self.current(start, end.as_ref(), revision)?);
-        if revision < self.disk.extent.head.revision {
-            sources.push(self.history(start, end.as_ref(), revision)?);
+        sources.push(self.current(start, end.as_ref(), until)?);
+        if until < Position::end_of(self.disk.extent.head.revision) {
+            sources.push(self.history(start, end.as_ref(), until)?);
         }
         Merge::new(sources, self.disk.clone()).map(Scan::Many)
     }
@@ -86,7 +101,7 @@ impl View {
         &self,
         start: &Bytes,
         end: Option<&Bytes>,
-        revision: i64,
+        until: Position,
     ) -> Result<Source, StoreError> {
         let disk = self.disk.clone();
         let bounds = (std::ops::Bound::Included(&start[..]), upper_bound(end));
@@ -97,7 +112,7 @@ impl View {
             Entry::on_disk(Bytes::copy_from_slice(key.value()), held, &disk.path)
         });
         Ok(Box::new(entries.filter(move |entry| match entry {
-            Ok(entry) => entry.position.revision <= revision,
+            Ok(entry) => entry.position <= until,
             Err(_) => true,
         })))
     }
@@ -106,7 +121,7 @@ impl View {
         &self,
         start: &Bytes,
         end: Option<&Bytes>,
-        revision: i64,
+        until: Position,
     ) -> Result<Source, StoreError> {
         let disk = self.disk.clone();
         let upper = upper_bound(end).map(|end| (end, 0, 0));
@@ -122,8 +137,8 @@ impl View {
                     Ok(row) => row,
                     Err(error) => return Some(Err(StoreError::of(&disk.path, error))),
                 };
-                let (key, since, _) = key.value();
-                if since > revision {
+                let (key, revision, index) = key.value();
+                if (Position { revision, index }) > until {
                     continue;
                 }
                 let same = ahead.as_ref().is_some_and(|ahead| ahead.key == key);
@@ -206,19 +221,12 @@ impl Scan {
         }
     }
 
-    /// How many keys are left, without copying their values.
-    pub(super) fn count(mut self) -> Result<usize, StoreError> {
-        let mut count = 0;
-        loop {
-            let more = match &mut self {
-                Scan::One(found) => found.take().is_some(),
-                Scan::Many(merge) => merge.next()?.is_some(),
-            };
-            if !more {
-                return Ok(count);
-            }
-            count += 1;
-        }
+    /// The next key, without a copy of its value.
+    pub(super) fn next_key(&mut self) -> Result<Option<Bytes>, StoreError> {
+        Ok(match self {
+            Scan::One(found) => found.take().map(|found| found.key),
+            Scan::Many(merge) => merge.next()?.map(|entry| entry.key),
+        })
     }
 }
 

@@ -1,19 +1,25 @@
 //! Changes: one command at a time, every change of a command at one revision.
+//!
+//! What is only answered is not read here ([`Answer`]), and values that are deleted or replaced are not looked
+//! at: a command costs a replica what it changes, and its conditions.
 
 use super::{
-    Command, Head, KvError, RequestLimits, Response, StoreError, read,
+    Answer, Command, Head, KvError, RequestLimits, StoreError,
+    allowance::Allowance,
+    answer::{Did, DidTxn, Previous},
+    layer, read,
     validate::{KeyRange, key_range},
     version::{Live, Position, Version},
     view::View,
 };
-use crate::proto::{
-    etcdserverpb::{
-        CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-        PutResponse, RangeRequest, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
-        request_op::Request, response_op,
-    },
-    mvccpb::KeyValue,
+use crate::proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader,
+    ResponseOp, TxnRequest, TxnResponse, request_op::Request, response_op,
 };
+
+/// Memory that the deletions of one command may take up until they are in the tables: they are one change, at
+/// one revision, so they cannot be made a part at a time.
+pub(super) const DELETED_BYTES_MAX: usize = 128 << 20;
 
 /// Executes a command on `view` and moves `head` on. What is wrong with the command comes out as
 /// the inner error, the same on every node; the outer one says that this node's store failed.
@@ -21,13 +27,13 @@ pub(super) fn execute(
     view: &View,
     head: &mut Head,
     command: Command,
-) -> Result<Result<Response, KvError>, StoreError> {
+) -> Result<Result<Answer, KvError>, StoreError> {
     let mut writer = Writer { view, head, changes: 0 };
     match writer.command(command) {
         Err(KvError::Store(error)) => Err(error),
-        answer => {
+        did => {
             writer.finish();
-            Ok(answer)
+            Ok(did.map(|did| Answer::of(did, view)))
         }
     }
 }
@@ -53,22 +59,23 @@ enum Step<'t> {
 }
 
 impl Writer<'_> {
-    fn command(&mut self, command: Command) -> Result<Response, KvError> {
+    fn command(&mut self, command: Command) -> Result<Did, KvError> {
         command.validate(RequestLimits::MAX)?;
         match command {
             Command::Put(request) => {
                 check_lease(&request)?;
                 self.check_ignored(&request, &[])?;
-                Ok(Response::Put(self.put(&request)?))
+                Ok(self.put(&request)?)
             }
             Command::DeleteRange(request) => {
-                Ok(Response::DeleteRange(self.delete_range(&request)?))
+                let mut bytes = 0;
+                self.delete_range(&request, |key| weigh(&mut bytes, key))
             }
-            Command::Txn(request) => self.txn(&request).map(Response::Txn),
-            Command::Compact(request) => self.compact(&request).map(Response::Compact),
+            Command::Txn(request) => self.txn(&request),
+            Command::Compact(request) => self.compact(&request),
             Command::MemberAttributes(attributes) => {
                 self.view.active.insert_member(attributes);
-                Ok(Response::MemberAttributes)
+                Ok(Did::MemberAttributes)
             }
         }
     }
@@ -84,14 +91,27 @@ impl Writer<'_> {
         self.head.revision + i64::from(self.changes > 0)
     }
 
+    /// Up to the last change so far.
+    fn until(&self) -> Position {
+        match self.changes.checked_sub(1) {
+            None => Position::end_of(self.head.revision),
+            Some(index) => Position { revision: self.head.revision + 1, index },
+        }
+    }
+
     fn next_position(&mut self) -> Position {
         let position = Position { revision: self.head.revision + 1, index: self.changes };
         self.changes = self.changes.checked_add(1).expect("a command changes fewer than 2^32 keys");
         position
     }
 
-    fn put(&mut self, request: &PutRequest) -> Result<PutResponse, StoreError> {
-        let before = self.view.get(&request.key, self.latest())?;
+    fn put(&mut self, request: &PutRequest) -> Result<Did, StoreError> {
+        let until = self.until();
+        let before = match request.ignore_value {
+            true => self.view.version(&request.key, until)?,
+            false => self.view.version_without_value(&request.key, until)?,
+        };
+        let before = before.and_then(|before| before.live);
         let position = self.next_position();
         let mut live = Live {
             create_revision: position.revision,
@@ -99,55 +119,56 @@ impl Writer<'_> {
             lease: request.lease,
             value: request.value.clone(),
         };
-        if let Some(before) = &before {
+        let is_new = before.is_none();
+        if let Some(before) = before {
             live.create_revision = before.create_revision;
             live.version = before.version + 1;
             if request.ignore_value {
-                live.value = before.value.clone();
+                live.value = before.value;
             }
             if request.ignore_lease {
                 live.lease = before.lease;
             }
         }
         self.view.active.insert(request.key.clone(), Version { position, live: Some(live) });
-        Ok(PutResponse {
-            header: read::revision_header(position.revision),
-            prev_kv: before.filter(|_| request.prev_kv),
-        })
+        let keys = KeyRange::One(request.key.clone());
+        let previous = (request.prev_kv && !is_new).then_some(Previous { keys, until });
+        Ok(Did::Put { revision: position.revision, previous })
     }
 
+    /// `weigh` is asked before anything is deleted whether so many more bytes of a key may be.
     fn delete_range(
         &mut self,
         request: &DeleteRangeRequest,
-    ) -> Result<DeleteRangeResponse, StoreError> {
-        let mut found: Vec<KeyValue> = Vec::new();
-        if let Some(keys) = key_range(&request.key, &request.range_end) {
-            let mut scan = self.view.scan(&keys, self.latest())?;
-            while let Some(mut key_value) = scan.next()? {
-                if !request.prev_kv {
-                    key_value.value.clear();
-                }
-                found.push(key_value);
+        mut weigh: impl FnMut(usize) -> Result<(), KvError>,
+    ) -> Result<Did, KvError> {
+        let until = self.until();
+        let keys = key_range(&request.key, &request.range_end);
+        let mut found = Vec::new();
+        if let Some(keys) = &keys {
+            let mut scan = self.view.scan(keys, until)?;
+            while let Some(key) = scan.next_key()? {
+                weigh(key.len())?;
+                found.push(key);
             }
         }
-        for key_value in &found {
+        let deleted = read::length(found.len());
+        for key in found {
             let version = Version { position: self.next_position(), live: None };
-            self.view.active.insert(key_value.key.clone(), version);
+            self.view.active.insert(key, version);
         }
-        Ok(DeleteRangeResponse {
-            header: read::revision_header(self.latest()),
-            deleted: read::length(found.len()),
-            prev_kvs: if request.prev_kv { found } else { Vec::new() },
-        })
+        let previous = keys.filter(|_| request.prev_kv && deleted > 0);
+        let previous = previous.map(|keys| Previous { keys, until });
+        Ok(Did::DeleteRange { revision: self.latest(), deleted, previous })
     }
 
-    fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, KvError> {
-        let path = path(self.view, self.head.revision, request)?;
+    fn txn(&mut self, request: &TxnRequest) -> Result<Did, KvError> {
+        let path = path(self.view, self.head.revision, request, &mut || Ok(()))?;
         self.check_puts(&path, &mut Vec::new())?;
+        self.check_deletions(&path, &mut 0)?;
         check_ranges(&path, self.head)?;
-        let mut response = self.walk(&path)?;
-        response.header = read::revision_header(self.latest());
-        Ok(response)
+        let txn = self.walk(&path)?;
+        Ok(Did::Txn { revision: self.latest(), txn })
     }
 
     /// Checks the writes of a transaction before the first one is made. `deleted` gathers what the
@@ -175,35 +196,53 @@ impl Writer<'_> {
             return Ok(());
         }
         let gone = deleted.iter().any(|range| range.contains(&request.key));
-        if gone || self.view.get(&request.key, self.head.revision)?.is_none() {
+        let found = self.view.version_without_value(&request.key, self.until())?;
+        if gone || found.and_then(|found| found.live).is_none() {
             return Err(KvError::KeyNotFound);
         }
         Ok(())
     }
 
-    fn walk(&mut self, path: &Path<'_>) -> Result<TxnResponse, StoreError> {
-        let mut responses = Vec::with_capacity(path.steps.len());
+    /// Checks that a transaction does not delete too much, before it deletes anything. What it puts itself
+    /// makes no difference: that came in one request.
+    fn check_deletions(&self, path: &Path<'_>, bytes: &mut usize) -> Result<(), KvError> {
         for step in &path.steps {
-            responses.push(respond(match step {
-                Step::Range(request) => response_op::Response::ResponseRange(read::range(
-                    self.view,
-                    self.latest(),
-                    request,
-                )?),
-                Step::Put(request) => response_op::Response::ResponsePut(self.put(request)?),
+            match step {
                 Step::DeleteRange(request) => {
-                    response_op::Response::ResponseDeleteRange(self.delete_range(request)?)
+                    let keys = key_range(&request.key, &request.range_end);
+                    let Some(keys @ KeyRange::Many { .. }) = keys else { continue };
+                    let mut scan = self.view.scan(&keys, self.until())?;
+                    while let Some(key) = scan.next_key()? {
+                        weigh(bytes, key.len())?;
+                    }
                 }
-                Step::Txn(nested) => response_op::Response::ResponseTxn(self.walk(nested)?),
-            }));
+                Step::Txn(nested) => self.check_deletions(nested, bytes)?,
+                Step::Range(_) | Step::Put(_) => (),
+            }
         }
-        let header = Some(ResponseHeader::default());
-        Ok(TxnResponse { header, succeeded: path.succeeded, responses })
+        Ok(())
+    }
+
+    fn walk(&mut self, path: &Path<'_>) -> Result<DidTxn, KvError> {
+        let mut parts = Vec::with_capacity(path.steps.len());
+        for step in &path.steps {
+            parts.push(match step {
+                Step::Range(request) => {
+                    let (latest, until) = (self.latest(), self.until());
+                    Did::Range { request: (*request).clone(), latest, until }
+                }
+                Step::Put(request) => self.put(request)?,
+                // Weighed before, with all others.
+                Step::DeleteRange(request) => self.delete_range(request, |_| Ok(()))?,
+                Step::Txn(nested) => Did::Txn { revision: 0, txn: self.walk(nested)? },
+            });
+        }
+        Ok(DidTxn { succeeded: path.succeeded, parts })
     }
 
     /// Forbids reading below the revision at once; the tables lose what that makes superfluous
     /// later, in small steps.
-    fn compact(&mut self, request: &CompactionRequest) -> Result<CompactionResponse, KvError> {
+    fn compact(&mut self, request: &CompactionRequest) -> Result<Did, KvError> {
         if request.revision <= self.head.compacted {
             return Err(KvError::Compacted);
         }
@@ -211,8 +250,14 @@ impl Writer<'_> {
             return Err(KvError::FutureRevision);
         }
         self.head.compacted = request.revision;
-        Ok(CompactionResponse { header: read::revision_header(self.head.revision) })
+        Ok(Did::Compact { revision: self.head.revision })
     }
+}
+
+/// Counts a key that is deleted.
+fn weigh(bytes: &mut usize, key_bytes: usize) -> Result<(), KvError> {
+    *bytes += layer::deletion_bytes(key_bytes);
+    if *bytes > DELETED_BYTES_MAX { Err(KvError::DeletesTooMuch) } else { Ok(()) }
 }
 
 /// Answers a transaction that writes nothing.
@@ -220,29 +265,37 @@ pub(super) fn read_only_txn(
     view: &View,
     head: &Head,
     request: &TxnRequest,
+    allowance: &mut Allowance,
 ) -> Result<TxnResponse, KvError> {
-    let path = path(view, head.revision, request)?;
+    let path = path(view, head.revision, request, &mut || allowance.take(0))?;
     check_ranges(&path, head)?;
-    let mut response = walk_reads(view, head, &path)?;
+    let mut response = walk_reads(view, head, &path, allowance)?;
     response.header = read::revision_header(head.revision);
     Ok(response)
 }
 
-fn walk_reads(view: &View, head: &Head, path: &Path<'_>) -> Result<TxnResponse, StoreError> {
+fn walk_reads(
+    view: &View,
+    head: &Head,
+    path: &Path<'_>,
+    allowance: &mut Allowance,
+) -> Result<TxnResponse, KvError> {
     let mut responses = Vec::with_capacity(path.steps.len());
     for step in &path.steps {
         let response = match step {
             Step::Range(request) => {
-                response_op::Response::ResponseRange(read::range(view, head.revision, request)?)
+                let (latest, until) = (head.revision, Position::end_of(head.revision));
+                let found = read::range(view, latest, until, request, allowance)?;
+                response_op::Response::ResponseRange(found)
             }
             Step::Txn(nested) => {
-                response_op::Response::ResponseTxn(walk_reads(view, head, nested)?)
+                response_op::Response::ResponseTxn(walk_reads(view, head, nested, allowance)?)
             }
             Step::Put(_) | Step::DeleteRange(_) => {
                 unreachable!("the transaction was checked to write nothing")
             }
         };
-        responses.push(respond(response));
+        responses.push(ResponseOp { response: Some(response) });
     }
     let header = Some(ResponseHeader::default());
     Ok(TxnResponse { header, succeeded: path.succeeded, responses })
@@ -250,10 +303,15 @@ fn walk_reads(view: &View, head: &Head, path: &Path<'_>) -> Result<TxnResponse, 
 
 /// Decides which way a transaction goes, and those within it that it comes to: all conditions are
 /// about the store as it was before the first write.
-fn path<'t>(view: &View, revision: i64, request: &'t TxnRequest) -> Result<Path<'t>, StoreError> {
+fn path<'t>(
+    view: &View,
+    revision: i64,
+    request: &'t TxnRequest,
+    go_on: &mut dyn FnMut() -> Result<(), KvError>,
+) -> Result<Path<'t>, KvError> {
     let mut succeeded = true;
     for compare in &request.compare {
-        if !read::holds(view, revision, compare)? {
+        if !read::holds(view, revision, compare, go_on)? {
             succeeded = false;
             break;
         }
@@ -264,7 +322,7 @@ fn path<'t>(view: &View, revision: i64, request: &'t TxnRequest) -> Result<Path<
             Request::RequestRange(request) => Ok(Step::Range(request)),
             Request::RequestPut(request) => Ok(Step::Put(request)),
             Request::RequestDeleteRange(request) => Ok(Step::DeleteRange(request)),
-            Request::RequestTxn(nested) => path(view, revision, nested).map(Step::Txn),
+            Request::RequestTxn(nested) => path(view, revision, nested, go_on).map(Step::Txn),
         })
     });
     Ok(Path { succeeded, steps: steps.collect::<Result<_, _>>()? })
@@ -290,8 +348,4 @@ fn check_ranges(path: &Path<'_>, head: &Head) -> Result<(), KvError> {
 /// No lease has been granted, so none can be found.
 fn check_lease(request: &PutRequest) -> Result<(), KvError> {
     if request.lease == 0 { Ok(()) } else { Err(KvError::LeaseNotFound) }
-}
-
-fn respond(response: response_op::Response) -> ResponseOp {
-    ResponseOp { response: Some(response) }
 }

@@ -1,5 +1,6 @@
 //! Tests of the store as its users see it.
 
+mod costs;
 mod durability;
 mod fuzz;
 mod model;
@@ -21,8 +22,8 @@ use paxos_core::{
 };
 
 use super::{
-    Backend, Command, KvError, MemberAttributes, Owner, Reader, Response, Store, StoreSnapshot,
-    disk::Disk, flusher, patient::tests::Small,
+    Answer, Backend, Command, KvError, MemberAttributes, Owner, Reader, Response, Store,
+    StoreSnapshot, disk::Disk, flusher, patient::tests::Small,
 };
 use crate::proto::{
     etcdserverpb::{
@@ -64,6 +65,11 @@ impl Fixture {
         &mut self,
         commands: Vec<Command>,
     ) -> Vec<Result<Response, KvError>> {
+        self.apply_unread(commands).into_iter().map(|answer| answer?.response()).collect()
+    }
+
+    /// Nothing is read yet that is only answered.
+    fn apply_unread(&mut self, commands: Vec<Command>) -> Vec<Result<Answer, KvError>> {
         self.slot = self.slot.next();
         self.store.apply(self.slot, commands)
     }

@@ -397,6 +397,16 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 /// Layers so small that they are flushed every few slots.
 const LIMITS: flusher::Limits = flusher::Limits { layer_bytes: 2000, layer_slots: 9 };
 
+type Unread = Vec<(Result<Answer, KvError>, Result<Response, KvError>)>;
+
+/// An answer is as of its command, whatever has happened since.
+fn read_late(unread: Unread) -> Result<(), TestCaseError> {
+    for (answer, expected) in unread {
+        prop_assert_eq!(answer.and_then(Answer::response), expected);
+    }
+    Ok(())
+}
+
 fn run(steps: Vec<Step>, directory: Option<&Path>) -> Result<(), TestCaseError> {
     let backend = |number: usize| {
         directory.map_or(Backend::Memory, |path| in_file(&path.join(number.to_string())))
@@ -405,13 +415,18 @@ fn run(steps: Vec<Step>, directory: Option<&Path>) -> Result<(), TestCaseError> 
     let mut fixture = Fixture::open(backend(moves), LIMITS);
     let mut model = Model::new();
     let mut log: Vec<Vec<Command>> = Vec::new();
+    // Read as late as can be: as long as this store is there.
+    let mut unread = Vec::new();
     for step in steps {
+        if matches!(step, Step::Crash | Step::Move(_)) {
+            read_late(std::mem::take(&mut unread))?;
+        }
         match step {
             Step::Commands(commands) => {
                 let expected: Vec<_> =
                     commands.iter().map(|command| model.apply(command)).collect();
                 log.push(commands.clone());
-                prop_assert_eq!(fixture.apply_all(commands), expected);
+                unread.extend(fixture.apply_unread(commands).into_iter().zip(expected));
             }
             Step::Read(request) => {
                 let expected = model
@@ -449,6 +464,7 @@ fn run(steps: Vec<Step>, directory: Option<&Path>) -> Result<(), TestCaseError> 
         prop_assert_eq!(reader.revision(), model.revision());
         prop_assert_eq!(reader.compacted_revision(), model.compacted);
     }
+    read_late(unread)?;
     for revision in model.compacted.max(1)..=model.revision() {
         let request = RangeRequest { revision, ..range("\0", "\0") };
         let expected = model.range(model.latest(), model.revision(), &request);
