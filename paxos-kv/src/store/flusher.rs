@@ -9,6 +9,9 @@
 //! There is place for what was under way when the disk was found full, so that reads are not held up by
 //! it; beyond that applying waits, for as long as it takes, or until the store is about to end.
 //!
+//! To clean up can wait: after each step the thread rests for several times as long as that took, so that its
+//! commits leave the disk to the log and to flushes.
+//!
 //! A state that is put in place of another is written by whoever brings it, while the thread rests.
 
 mod restore;
@@ -16,7 +19,7 @@ mod restore;
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use paxos_core::{limits::OUTSTANDING_BYTES_MAX, types::Slot};
@@ -34,6 +37,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Memory of the active layer for what is under way when the disk is found full: what a member's clients may
 /// have proposed without an answer.
 const UNDER_WAY_BYTES: usize = OUTSTANDING_BYTES_MAX;
+
+/// Between two steps of cleaning up: so many times as long as the last one took, and no longer than that.
+const REST_FACTOR: u32 = 3;
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// When a layer is full.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +90,8 @@ struct Progress {
     begun: Slot,
     /// The compacted revision that is being cleaned up for, and where to go on.
     clean: Option<(i64, Position)>,
+    /// No cleaning up before.
+    rests_until: Instant,
     /// The thread is writing.
     busy: bool,
     /// Somebody else writes: the thread leaves the tables alone.
@@ -92,9 +101,12 @@ struct Progress {
 }
 
 impl Progress {
-    fn take_work(&mut self) -> Option<Work> {
+    fn take_work(&mut self, now: Instant) -> Option<Work> {
         if std::mem::take(&mut self.wanted) {
             return Some(Work::Flush);
+        }
+        if now < self.rests_until {
+            return None;
         }
         let compacted = self.extent.head.compacted;
         let start = self.clean.filter(|(target, _)| *target == compacted);
@@ -124,6 +136,7 @@ impl Shared {
             extent,
             begun: extent.head.applied,
             clean: None,
+            rests_until: Instant::now(),
             busy: false,
             paused: false,
             ending: false,
@@ -367,13 +380,20 @@ impl Flusher {
             if progress.stopping || self.inner.disk.failure.get().is_some() {
                 return Work::Stop;
             }
+            let now = Instant::now();
             if !progress.paused
-                && let Some(work) = progress.take_work()
+                && let Some(work) = progress.take_work(now)
             {
                 progress.busy = true;
                 return work;
             }
-            progress = self.inner.work.wait(progress).unwrap_or_else(PoisonError::into_inner);
+            let rest = progress.rests_until.saturating_duration_since(now);
+            let work = &self.inner.work;
+            progress = if rest.is_zero() {
+                work.wait(progress).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                work.wait_timeout(progress, rest).unwrap_or_else(PoisonError::into_inner).0
+            };
         }
     }
 
@@ -398,9 +418,14 @@ impl Flusher {
     }
 
     fn clean(&self, extent: Extent, start: Position) -> Result<(), StoreError> {
+        let began = Instant::now();
         let next = self.inner.disk.clean(start, extent)?;
         let compacted = extent.head.compacted;
-        self.inner.lock_progress().clean = next.map(|position| (compacted, position));
+        let mut progress = self.inner.lock_progress();
+        progress.clean = next.map(|position| (compacted, position));
+        let rest = (began.elapsed() * REST_FACTOR).min(REST_MAX);
+        progress.rests_until = Instant::now() + rest;
+        drop(progress);
         self.inner.publish(|_| ())
     }
 }

@@ -3,12 +3,15 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
 };
 
 use futures::FutureExt;
-use redb::TableDefinition;
+use redb::{StorageBackend, TableDefinition};
 use tempfile::TempDir;
 
 use super::*;
@@ -89,6 +92,69 @@ fn cleaning_up_goes_on_after_a_restart() {
     let after = store.reader.size_in_use();
     assert!(before > 3_000_000 && after < 300, "{before} bytes before, {after} after");
     assert_eq!(store.get("key").map(|found| found.version), Some(60_000));
+}
+
+/// A disk that takes its time, and remembers when it was at work.
+#[derive(Debug, Default)]
+struct Slow {
+    inner: Small,
+    at_work: Arc<Mutex<Vec<(Instant, Instant)>>>,
+}
+
+impl Slow {
+    fn work<R>(&self, operation: impl FnOnce() -> R) -> R {
+        let began = Instant::now();
+        let result = operation();
+        self.at_work.lock().expect("no panic").push((began, Instant::now()));
+        result
+    }
+}
+
+impl StorageBackend for Slow {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.work(|| {
+            thread::sleep(Duration::from_millis(5));
+            self.inner.sync_data()
+        })
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.work(|| self.inner.write(offset, data))
+    }
+}
+
+#[test]
+fn cleaning_up_leaves_the_disk_to_others_most_of_the_time() {
+    let slow = Slow::default();
+    let at_work = slow.at_work.clone();
+    let disk = Disk::on(Box::new(slow), "a slow disk".to_owned(), None, 1 << 20);
+    let limits = flusher::Limits { layer_bytes: 1 << 30, layer_slots: 1 << 20 };
+    let mut store =
+        Fixture::of(flusher::Shared::on(disk.expect("a disk"), limits).expect("a store"));
+    for _ in 0..40_000 {
+        store.put("key", "value");
+    }
+    store.store.flush();
+    store.compact(40_000).expect("a compaction");
+    store.store.flush();
+    let first = at_work.lock().expect("no panic").len();
+    store.store.shared.wait_until_clean();
+    let at_work = &at_work.lock().expect("no panic")[first..];
+    let busy: Duration = at_work.iter().map(|(began, ended)| *ended - *began).sum();
+    let all = at_work[at_work.len() - 1].1 - at_work[0].0;
+    assert!(all > busy * 2, "at work for {busy:?} of {all:?}");
 }
 
 #[test]
@@ -216,7 +282,7 @@ fn a_store_whose_disk_fails_says_so_and_does_nothing_more() {
     );
     store.slot = store.slot.next();
     let answers = store.store.apply(store.slot, vec![Command::Put(put("b", "2"))]);
-    assert_eq!((answers, store.reader.applied()), (Vec::new(), Slot(1)));
+    assert_eq!((answers.len(), store.reader.applied()), (0, Slot(1)));
     let told = store.store.monitor().failed().now_or_never().expect("it has failed");
     assert_eq!(told.to_string(), failure);
 }
