@@ -9,6 +9,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
+    port::RefusedPeer,
     replica::{Replica, Status},
     types::{Ballot, Instant, NodeId},
 };
@@ -32,10 +33,19 @@ impl Leadership {
 pub(super) struct Board {
     status: Arc<Mutex<Status>>,
     leadership: watch::Sender<Leadership>,
+    refusals: watch::Sender<Vec<RefusedPeer>>,
     /// What `status` holds.
     shown: Status,
     /// To be compared with it.
     latest: Status,
+}
+
+/// What stands between a node and a leader.
+pub(super) struct Isolation {
+    /// How many peers.
+    pub(super) refused: usize,
+    /// Which, and why.
+    pub(super) reason: String,
 }
 
 /// The handles' side.
@@ -43,6 +53,7 @@ pub(super) struct Board {
 pub(super) struct View {
     status: Arc<Mutex<Status>>,
     leadership: watch::Receiver<Leadership>,
+    refusals: watch::Receiver<Vec<RefusedPeer>>,
     /// The origin of the replica's clock.
     origin: tokio::time::Instant,
 }
@@ -62,7 +73,7 @@ fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
 fn copy(from: &Status, to: &mut Status) {
     let mut peers = mem::take(&mut to.peers);
     peers.clone_from(&from.peers);
-    *to = Status { peers, ..*from };
+    *to = Status { peers, refusals: Vec::new(), ..*from };
 }
 
 impl Board {
@@ -71,8 +82,40 @@ impl Board {
         let shown = replica.status(end_of_time());
         let (sender, leadership) = watch::channel(Leadership::of(&shown));
         let status = Arc::new(Mutex::new(shown.clone()));
-        let view = View { status: Arc::clone(&status), leadership, origin };
-        (Board { status, leadership: sender, latest: shown.clone(), shown }, view)
+        let (refusals_sender, refusals) = watch::channel(Vec::new());
+        let view = View { status: Arc::clone(&status), leadership, refusals, origin };
+        let board = Board {
+            status,
+            leadership: sender,
+            refusals: refusals_sender,
+            latest: shown.clone(),
+            shown,
+        };
+        (board, view)
+    }
+
+    /// Tells of a change in who is refused.
+    pub(super) fn refused(&mut self, standing: Vec<RefusedPeer>) {
+        self.refusals.send_if_modified(|shown| {
+            let has_changed = *shown != standing;
+            *shown = standing;
+            has_changed
+        });
+    }
+
+    /// Why no leader may be known: the peers that refuse this node or that it refuses, in words. None if there
+    /// is a leader.
+    pub(super) fn isolation(&self) -> Option<Isolation> {
+        if self.shown.leader.is_some() {
+            return None;
+        }
+        let refusals = self.refusals.borrow();
+        if refusals.is_empty() {
+            return None;
+        }
+        let each =
+            refusals.iter().map(|RefusedPeer { peer, reason }| format!("node {peer}: {reason}"));
+        Some(Isolation { refused: refusals.len(), reason: each.collect::<Vec<_>>().join("; ") })
     }
 
     /// Shows what has changed in a turn, and tells of a change of leadership.
@@ -102,7 +145,12 @@ impl View {
         for peer in &mut status.peers {
             peer.silent_for = peer.silent_for.saturating_sub(ahead);
         }
+        status.refusals.clone_from(&self.refusals.borrow());
         status
+    }
+
+    pub(super) fn refusals(&self) -> watch::Receiver<Vec<RefusedPeer>> {
+        self.refusals.clone()
     }
 
     pub(super) fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -18,7 +18,7 @@ use tokio::{sync::mpsc, time::Sleep};
 
 use super::{
     applier::Position,
-    board::Board,
+    board::{Board, Isolation},
     desk::{Desk, Lent},
     error::{NodeError, ProposeError, ReadError},
     inbox::{self, RefusalLog},
@@ -271,8 +271,12 @@ impl<S: StateMachine> Driver<S> {
             Event::Refused { peer, reason } => {
                 let now = self.now();
                 self.refusals.refused(now, peer, &reason);
+                self.wiring.board.refused(self.wiring.transport.refusals());
             }
-            Event::Admitted { peer } => tracing::info!(%peer, "a peer is no longer refused"),
+            Event::Admitted { peer } => {
+                tracing::info!(%peer, "a peer is no longer refused");
+                self.wiring.board.refused(self.wiring.transport.refusals());
+            }
         }
         0
     }
@@ -320,12 +324,22 @@ impl<S: StateMachine> Driver<S> {
     fn take_requests(&mut self, now: Instant) {
         // Even if nothing has come in but the time.
         self.is_stirred = true;
-        while let Some(number) = self.reads.expire(now) {
+        let board = &self.wiring.board;
+        let late = || match board.isolation() {
+            Some(Isolation { reason, .. }) => ReadError::Refused { reason },
+            None => ReadError::Timeout,
+        };
+        while let Some(number) = self.reads.expire(now, late) {
             self.inputs.push(Input::<S>::GiveUpRead { number });
         }
         self.wiring.machine.expire(now);
         let mut arrived = mem::take(&mut self.arrived);
         let mut taken = 0;
+        if let Some(Isolation { refused, reason }) = self.wiring.board.isolation()
+            && refused == self.wiring.peers.len()
+        {
+            taken += refuse_all(&mut arrived, &reason);
+        }
         for request in arrived.drain(..) {
             match request {
                 Request::Propose(submission) => taken += self.take_submission(now, submission),
@@ -412,7 +426,10 @@ impl<S: StateMachine> Driver<S> {
         for (Waiter { reply, is_named }, outcome) in self.wiring.replica.answers() {
             let answer = match outcome {
                 Outcome::Refused(refusal) => Err(refusal.into()),
-                Outcome::Unknown => Err(ProposeError::UnknownOutcome),
+                Outcome::Unknown => Err(match self.wiring.board.isolation() {
+                    Some(Isolation { reason, .. }) => ProposeError::Refused { reason },
+                    None => ProposeError::UnknownOutcome,
+                }),
                 Outcome::Applied { slot, index } => {
                     while responses.pop_front_if(|responses| responses.slot() < slot).is_some() {}
                     let responses = responses.front_mut().filter(|r| r.slot() == slot);
@@ -428,6 +445,30 @@ impl<S: StateMachine> Driver<S> {
         responses.clear();
         Ok(())
     }
+}
+
+/// Refuses what only a leader could serve, since all peers are refused, for this reason; returns what it took of
+/// the budget.
+fn refuse_all<S: StateMachine>(arrived: &mut Vec<Request<S>>, reason: &str) -> usize {
+    let mut taken = 0;
+    let mut refuse = |Submission { command, reply, .. }: Submission<S::Response>| {
+        taken += cost(&command);
+        drop(reply.send(Err(ProposeError::Refused { reason: reason.to_owned() })));
+    };
+    let needs_leader = |request: &mut Request<S>| {
+        matches!(request, Request::Propose(_) | Request::ProposeBatch(_) | Request::Read { .. })
+    };
+    for request in arrived.extract_if(.., needs_leader) {
+        match request {
+            Request::Propose(submission) => refuse(submission),
+            Request::ProposeBatch(submissions) => submissions.into_iter().for_each(&mut refuse),
+            Request::Read { task, .. } => {
+                task.refuse(ReadError::Refused { reason: reason.to_owned() });
+            }
+            Request::ReadLocal { .. } | Request::ShutDown => unreachable!("needs no leader"),
+        }
+    }
+    taken
 }
 
 /// Why a task has the driver no longer.

@@ -138,6 +138,14 @@ pub enum ProposeError {
          it again under a request id of your own"
     )]
     UnknownOutcome,
+    /// No leader is known, and peers refuse this node or are refused by it. Given at once if all of them are, and
+    /// when the time is over otherwise; what becomes of the command is then as unknown as after
+    /// [`UnknownOutcome`](ProposeError::UnknownOutcome). See [`Status::refusals`](crate::replica::Status::refusals).
+    #[error("no leader is known, and peers refuse this node or are refused by it: {reason}")]
+    Refused {
+        /// Who, why, and what to do.
+        reason: String,
+    },
     /// A command with this request id has had its effect before; its response is no longer known.
     #[error("a command with this request id has been applied before")]
     AlreadyApplied,
@@ -199,6 +207,13 @@ pub enum ReadError {
          locally"
     )]
     Timeout,
+    /// No leader is known, and peers refuse this node or are refused by it. Given at once if all of them are, and
+    /// when the time is over otherwise.
+    #[error("no leader is known, and peers refuse this node or are refused by it: {reason}")]
+    Refused {
+        /// Who, why, and what to do.
+        reason: String,
+    },
     /// Too much waits already.
     #[error("too many reads are waiting: try again later")]
     Busy,

@@ -13,7 +13,7 @@ use super::{
     request::{Budget, Request, Submission, cost},
 };
 use crate::{
-    port::{Codec, StateMachine},
+    port::{Codec, RefusedPeer, StateMachine},
     replica::Status,
     types::{Identity, RequestId},
 };
@@ -28,7 +28,7 @@ use crate::{
 ///   [`linearize`](Node::linearize), [`linearize_within`](Node::linearize_within),
 ///   [`read_local`](Node::read_local).
 /// - State: [`status`](Node::status), [`leadership`](Node::leadership),
-///   [`identity`](Node::identity).
+///   [`refusals`](Node::refusals), [`identity`](Node::identity).
 /// - The end: [`shutdown`](Node::shutdown), [`stopped`](Node::stopped). When the last handle is
 ///   dropped the node shuts down too.
 pub struct Node<S: StateMachine> {
@@ -175,6 +175,13 @@ impl<S: StateMachine> Node<S> {
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.shared.view.leadership()
+    }
+
+    /// The peers that refuse this node or that it refuses, and why: another cluster, a wiped disk, a certificate
+    /// that is not believed. The receiver is told of changes only.
+    #[must_use]
+    pub fn refusals(&self) -> watch::Receiver<Vec<RefusedPeer>> {
+        self.shared.view.refusals()
     }
 
     /// Cluster, node and data directory.

@@ -65,12 +65,16 @@ impl<S> Reads<S> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Ends a wait whose time has come; returns the read's number.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<u64> {
+    /// Ends a wait whose time has come, with that error; returns the read's number.
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        error: impl FnOnce() -> ReadError,
+    ) -> Option<u64> {
         self.next_deadline().filter(|&deadline| deadline <= now)?;
         let (_, number) = self.deadlines.pop_first()?;
         let read = self.waiting.remove(&number)?;
-        read.task.refuse(ReadError::Timeout);
+        read.task.refuse(error());
         Some(number)
     }
 }
@@ -143,15 +147,19 @@ mod tests {
         (Read::new(Arc::new(Told(told)), Instant::ZERO, timeout), hears)
     }
 
+    fn timeout() -> ReadError {
+        ReadError::Timeout
+    }
+
     #[test]
     fn a_wait_ends_at_its_deadline_and_no_other_with_it() {
         let mut reads = Reads::new();
         let ((first, early), (second, late)) = (read(SECOND), read(2 * SECOND));
         assert_eq!((reads.add(first), reads.add(second)), (1, 2));
-        assert_eq!(reads.expire(Instant::ZERO), None);
+        assert_eq!(reads.expire(Instant::ZERO, timeout), None);
         assert_eq!(reads.next_deadline(), Some(Instant::ZERO.after(SECOND)));
         let now = Instant::ZERO.after(SECOND);
-        assert_eq!((reads.expire(now), reads.expire(now)), (Some(1), None));
+        assert_eq!((reads.expire(now, timeout), reads.expire(now, timeout)), (Some(1), None));
         assert_eq!(early.try_recv(), Ok(Some(ReadError::Timeout)));
         assert!(reads.take(1).is_none());
         reads.take(2).expect("it waits").task.run(&());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Proposing, Replica};
+use crate::port::RefusedPeer;
 use crate::types::{Ballot, Instant, NodeId, Slot};
 
 /// What a replica is doing about leadership.
@@ -57,6 +58,9 @@ pub struct Status {
     /// The log has commands of a later life of this node: its data directory was put back from an older copy
     /// and may have forgotten votes that others count on. Replace the member.
     pub is_older_copy: bool,
+    /// The peers that refuse this node or that it refuses, and why, in order of their ids. A node knows them from
+    /// its transport; a replica by itself knows of none.
+    pub refusals: Vec<RefusedPeer>,
     /// The others, as far as a leader knows them; empty on a follower.
     pub peers: Vec<PeerStatus>,
 }
@@ -111,6 +115,7 @@ impl<W> Replica<W> {
             is_disk_behind: false,
             is_disk_full: false,
             is_older_copy: false,
+            refusals: Vec::new(),
             peers: Vec::new(),
         };
         self.update_status(&mut status, now);

@@ -44,6 +44,7 @@ pub(super) fn propose_status(error: &ProposeError) -> Status {
         // The node names its requests itself, so an id that is refused is one whose session was
         // forgotten while the request was under way: its outcome is unknown, as after a timeout.
         ProposeError::UnknownOutcome
+        | ProposeError::Refused { .. }
         | ProposeError::AlreadyApplied
         | ProposeError::Expired
         | ProposeError::IdUsed
@@ -58,7 +59,7 @@ pub(super) fn propose_status(error: &ProposeError) -> Status {
 /// The status for a read that was not confirmed.
 pub(super) fn read_status(error: &ReadError) -> Status {
     match error {
-        ReadError::Timeout => timed_out(),
+        ReadError::Timeout | ReadError::Refused { .. } => timed_out(),
         ReadError::Busy => too_many_requests(),
         ReadError::WithinStateMachine => Status::internal(format!("etcdserver: {error}")),
         ReadError::Stopped(_) => stopped(),
