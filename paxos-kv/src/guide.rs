@@ -89,13 +89,20 @@
 //! |---|---|
 //! | `GET /readyz` on the client port | 200: this member serves, with a quorum; give it clients only then |
 //! | `GET /livez` | 200: the process works, with a quorum or without; restart it if not |
+//! | `GET /readyz/serializable_read`, `/readyz?exclude=linearizable_read` | the same without a quorum, at once |
 //! | `GET /health` | as etcd's |
+//! | `GET /metrics` | for Prometheus, under etcd's names where it has the same |
+//! | `--listen-metrics-urls` | where all of these are served too, with connections that clients cannot take |
 //! | `paxos-kv status --cluster` | for each member: the leader it knows, the highest slot chosen and applied, the size of its store |
 //! | the log, `there is no leader` | requests wait; more than a few seconds of it are an outage |
 //! | the log, `a checkpoint` | the log up to `floor` is deleted; a line every ten seconds at most while there are changes |
 //! | the log, `fetches a state`, `sends a state` | a member has missed more than the others' logs have, and gets what they hold; a line every five seconds says how far it is, `a state has been fetched` or `sent` that all has passed, `the state machine has taken over a state` that it is in place |
 //! | the log, `no space left` | the member takes no writes until there is room, and goes on by itself then |
 //! | the log, anything with `replace` | the member has lost or damaged what it must not forget, and has stopped; the line says what to do |
+//!
+//! A unit of systemd may say `Type=notify`: a member is ready once it is part of a quorum, asks for more time
+//! while there is none, and says when it stops. `LimitNOFILE=` has to be 200 at least; what is above 150 is
+//! what clients get.
 //!
 //! A member whose applied slot stays behind the chosen one is slow, mostly at its disk. Sizes grow with
 //! history: compact it (`etcdctl compaction REVISION`); the room is used again by itself, and

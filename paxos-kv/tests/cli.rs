@@ -4,6 +4,10 @@
 mod outputs;
 #[path = "common/ports.rs"]
 mod ports;
+#[path = "common/probe.rs"]
+mod probe;
+#[path = "cli/supervisors.rs"]
+mod supervisors;
 
 use std::{
     io::{BufRead, BufReader, Read},

@@ -224,6 +224,14 @@ async fn etcdctl_works_over_quic() {
     etcdctl::exercise(&cluster.endpoints());
 }
 
+/// The tests of `cli` ask this server the same.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs etcd: `cargo test -p paxos-kv --test end_to_end -- --ignored`"]
+async fn a_real_etcd_answers_probes() {
+    let etcd = etcdctl::RealEtcd::start().await;
+    common::probe::exercise(etcd.client_port);
+}
+
 /// A command line for etcd starts this server, or is refused with a reason.
 #[test]
 #[ignore = "needs etcd: `cargo test -p paxos-kv --test end_to_end -- --ignored`"]

@@ -54,6 +54,18 @@ struct Shared {
     reads: Reads,
 }
 
+/// What a store holds, in numbers.
+pub(crate) struct Sizes {
+    /// Its file, in bytes.
+    pub(crate) bytes: u64,
+    /// What of that is in use.
+    pub(crate) in_use: u64,
+    /// The newest revision.
+    pub(crate) revision: i64,
+    /// What history begins at.
+    pub(crate) compacted: i64,
+}
+
 impl Context {
     pub(crate) fn new(
         node: Node<Store>,
@@ -95,6 +107,17 @@ impl Context {
     /// Whether a disk of this member is full, that of the log or that of the state.
     pub(crate) fn lacks_room(&self) -> bool {
         self.shared.store.lacks_room() || self.shared.node.status().is_disk_full
+    }
+
+    /// What the local store holds, in numbers.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let reader = self.reader();
+        Sizes {
+            bytes: reader.size_bytes(),
+            in_use: reader.size_in_use(),
+            revision: reader.revision(),
+            compacted: reader.compacted_revision(),
+        }
     }
 
     /// Returns once this member has applied everything that was acknowledged before.

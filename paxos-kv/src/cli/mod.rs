@@ -13,6 +13,7 @@ mod output;
 mod process;
 mod serve;
 mod snapshot;
+mod supervisor;
 mod txn;
 
 use std::process::ExitCode;

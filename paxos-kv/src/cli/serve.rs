@@ -8,6 +8,7 @@ use super::{
     client::CommandError,
     log::{self, Log},
     process::{self, Ending, Signals},
+    supervisor,
 };
 use crate::server::{
     Server,
@@ -57,7 +58,9 @@ async fn serve(config: ServerConfig) -> Result<Ending, CommandError> {
     tokio::select! {
         stopped = server.stopped() => return Ok(stopped.map(|()| Ending::Orderly)?),
         name = signals.next() => tracing::info!(signal = name, "stopping"),
+        never = supervisor::attend(&server) => match never {},
     }
+    supervisor::stopping();
     tokio::select! {
         stopped = server.shutdown() => Ok(stopped.map(|()| Ending::Orderly)?),
         // Whoever asks twice does not want to wait.

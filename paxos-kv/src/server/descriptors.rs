@@ -11,6 +11,9 @@ use super::ServerError;
 /// way to every member, its files, and a probe or two.
 const RESERVE: usize = 150;
 
+/// Connections at once of those who look after the server. They come out of what it keeps for itself.
+pub(super) const PROBES_MAX: usize = 16;
+
 /// Fewer connections of clients than this are not worth a server.
 const CLIENTS_MIN: usize = 50;
 

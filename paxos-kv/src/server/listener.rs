@@ -15,7 +15,7 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, lookup_host},
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    sync::OwnedSemaphorePermit,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use super::{
     ServerError,
     config::Url,
     connection::{self, Patience},
+    connections::Connections,
     throttle::Throttle,
 };
 
@@ -88,8 +89,7 @@ pub(super) struct Acceptor {
     router: Router,
     concurrent_streams_max: u32,
     patience: Patience,
-    connections_max: usize,
-    places: Arc<Semaphore>,
+    connections: Connections,
     /// One line at a time about connections that have to wait.
     lines: Arc<Throttle>,
     /// No more connections, no more requests on those there are.
@@ -101,7 +101,7 @@ pub(super) struct Acceptor {
 impl Acceptor {
     pub(super) fn new(
         router: Router,
-        connections_max: usize,
+        connections: Connections,
         concurrent_streams_max: u32,
         patience: Patience,
     ) -> Acceptor {
@@ -112,8 +112,7 @@ impl Acceptor {
             router,
             concurrent_streams_max,
             patience,
-            connections_max,
-            places: Arc::new(Semaphore::new(connections_max)),
+            connections,
             lines: Arc::new(Throttle::new(LINE_INTERVAL)),
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -146,17 +145,17 @@ impl Acceptor {
 
     /// A place for one more connection, once there is one; `None` when the server stops.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => return Some(place),
-            Err(TryAcquireError::NoPermits) if self.lines.passes() => tracing::warn!(
-                connections = self.connections_max,
+        if let Some(place) = self.connections.try_place() {
+            return Some(place);
+        }
+        if self.lines.passes() {
+            tracing::warn!(
+                connections = self.connections.max(),
                 "all places for clients are taken, new ones wait: the limit of open files (ulimit -n) \
                  allows no more"
-            ),
-            Err(_) => {}
+            );
         }
-        let place = Arc::clone(&self.places).acquire_owned();
-        self.drain.run_until_cancelled(place).await?.ok()
+        self.drain.run_until_cancelled(self.connections.place()).await?.ok()
     }
 
     /// Serves one connection; gives its place back at the end.
@@ -198,8 +197,7 @@ impl Acceptor {
     /// Takes no more requests, waits for those under way for a moment, and closes everything.
     pub(super) async fn stop(&self) {
         self.drain.cancel();
-        let all = u32::try_from(self.connections_max).expect("the limit of connections is lower");
-        if timeout(GRACE_PERIOD, self.places.acquire_many(all)).await.is_err() {
+        if timeout(GRACE_PERIOD, self.connections.ended()).await.is_err() {
             tracing::info!("requests under way are cut off");
         }
         self.abort();

@@ -3,6 +3,7 @@
 mod checkpoints;
 pub mod config;
 mod connection;
+mod connections;
 pub(crate) mod descriptors;
 mod error;
 mod http;
@@ -16,10 +17,13 @@ use std::net::SocketAddr;
 
 use paxos_core::node::{Leadership, Node};
 use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 
 use self::{
     config::{ServerConfig, Url},
     connection::Patience,
+    connections::Connections,
+    http::Shared,
     listener::Acceptor,
 };
 use crate::{
@@ -39,7 +43,11 @@ pub struct Server {
     node: Node<Store>,
     store: Monitor,
     acceptor: Acceptor,
+    /// For whoever looks after this member: it has places when clients have taken all of theirs.
+    probe_acceptor: Acceptor,
     client_urls: Vec<Url>,
+    metrics_urls: Vec<Url>,
+    joined: CancellationToken,
 }
 
 impl Server {
@@ -52,30 +60,34 @@ impl Server {
     /// If a port is in use, the data belongs to somebody else or cannot be read, or the settings
     /// make no sense.
     pub async fn start(config: ServerConfig) -> Result<Server, ServerError> {
-        let connections_max = descriptors::for_clients(config.servers_in_process)?;
-        let mut listeners = Vec::with_capacity(config.listen_client_urls.len());
-        for url in &config.listen_client_urls {
-            listeners.push((listener::bind(url).await?, url.clone()));
-        }
-        let client_urls = listeners.iter().map(bound_url).collect::<Result<Vec<_>, _>>()?;
+        let connections = Connections::new(descriptors::for_clients(config.servers_in_process)?);
+        let clients = bind(&config.listen_client_urls).await?;
+        let probes = bind(&config.listen_metrics_urls).await?;
+        let client_urls = clients.iter().map(bound_url).collect::<Result<Vec<_>, _>>()?;
+        let metrics_urls = probes.iter().map(bound_url).collect::<Result<Vec<_>, _>>()?;
         let (node, reader, store) = node::start(&config).await?;
         let (cluster, limits) = (config.cluster.clone(), config.limits);
         let context = Context::new(node.clone(), reader, store.clone(), cluster, limits);
-        let router = api::routes(&context)
-            .await
-            .merge(http::routes(context.clone()))
-            .fallback(http::unknown);
-        let patience = Patience::default();
-        let acceptor =
-            Acceptor::new(router, connections_max, config.concurrent_streams_max, patience);
-        for (listener, _) in listeners {
+        let shared = Shared { context: context.clone(), connections: connections.clone() };
+        let router =
+            api::routes(&context).await.merge(http::routes(shared.clone())).fallback(http::unknown);
+        let streams_max = config.concurrent_streams_max;
+        let acceptor = Acceptor::new(router, connections, streams_max, Patience::default());
+        let router = http::probes(shared).fallback(http::unknown);
+        let places = Connections::new(descriptors::PROBES_MAX);
+        let probe_acceptor = Acceptor::new(router, places, streams_max, Patience::default());
+        for (listener, _) in clients {
             tokio::spawn(acceptor.clone().run(listener));
+        }
+        for (listener, _) in probes {
+            tokio::spawn(probe_acceptor.clone().run(listener));
         }
         let advertised = match config.advertise_client_urls.is_empty() {
             true => client_urls.clone(),
             false => config.advertise_client_urls.clone(),
         };
-        let published = publish::run(context, config.name.clone(), advertised);
+        let joined = CancellationToken::new();
+        let published = publish::run(context, config.name.clone(), advertised, joined.clone());
         tokio::spawn(acceptor.stopping().run_until_cancelled_owned(published));
         let told = checkpoints::run(node.clone());
         tokio::spawn(acceptor.stopping().run_until_cancelled_owned(told));
@@ -89,13 +101,25 @@ impl Server {
         );
         // Only now, so that the two lines always come in this order.
         tokio::spawn(log_leadership(node.clone(), config.clone()));
-        Ok(Server { node, store, acceptor, client_urls })
+        Ok(Server { node, store, acceptor, probe_acceptor, client_urls, metrics_urls, joined })
     }
 
     /// Where clients are served, with the ports that the system has chosen.
     #[must_use]
     pub fn client_urls(&self) -> &[Url] {
         &self.client_urls
+    }
+
+    /// Where health and metrics are served beside that, with the ports that the system has chosen.
+    #[must_use]
+    pub fn metrics_urls(&self) -> &[Url] {
+        &self.metrics_urls
+    }
+
+    /// Returns once this member is part of a cluster that works: a quorum knows where its clients connect.
+    /// Cancel safe.
+    pub async fn joined(&self) {
+        self.joined.cancelled().await;
     }
 
     /// The node, to read its status or to propose commands past the API.
@@ -117,7 +141,7 @@ impl Server {
     ///
     /// If the node had failed, or fails on the way.
     pub async fn shutdown(&self) -> Result<(), ServerError> {
-        self.acceptor.stop().await;
+        tokio::join!(self.acceptor.stop(), self.probe_acceptor.stop());
         self.store.stop_waiting();
         self.node.shutdown().await?;
         tracing::info!("stopped");
@@ -141,8 +165,18 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.acceptor.abort();
+        self.probe_acceptor.abort();
         self.store.stop_waiting();
     }
+}
+
+/// A socket for each URL.
+async fn bind(urls: &[Url]) -> Result<Vec<(TcpListener, Url)>, ServerError> {
+    let mut listeners = Vec::with_capacity(urls.len());
+    for url in urls {
+        listeners.push((listener::bind(url).await?, url.clone()));
+    }
+    Ok(listeners)
 }
 
 /// The URL of a socket, with the port that it really has.

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::config::Url;
 use crate::{
     api::Context,
@@ -14,8 +16,13 @@ use crate::{
 /// Between two attempts.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Publishes: tries until it has worked once, or the node is gone.
-pub(super) async fn run(context: Context, name: String, client_urls: Vec<Url>) {
+/// Publishes: tries until it has worked once, and says so, or the node is gone.
+pub(super) async fn run(
+    context: Context,
+    name: String,
+    client_urls: Vec<Url>,
+    joined: CancellationToken,
+) {
     let member_id = context.node().identity().node.0;
     let client_urls = client_urls.iter().map(ToString::to_string).collect();
     let attributes = MemberAttributes { member_id, name, client_urls };
@@ -25,7 +32,7 @@ pub(super) async fn run(context: Context, name: String, client_urls: Vec<Url>) {
             return;
         }
         match publish(&context, &attributes).await {
-            Ok(()) => return,
+            Ok(()) => return joined.cancel(),
             Err(reason) => tracing::debug!(reason, "this member is not published yet"),
         }
         tokio::time::sleep(RETRY_INTERVAL).await;

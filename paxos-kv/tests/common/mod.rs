@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod etcdctl;
 pub(crate) mod frames;
 pub(crate) mod ports;
+pub(crate) mod probe;
 pub(crate) mod workload;
 
 use std::{

@@ -77,6 +77,8 @@ pub struct ServerConfig {
     pub storage: StorageKind,
     /// Where clients are served. Port 0 lets the system choose.
     pub listen_client_urls: Vec<Url>,
+    /// Where health and metrics are served, beside `listen_client_urls`. Port 0 lets the system choose.
+    pub listen_metrics_urls: Vec<Url>,
     /// Where clients reach this member, as the others are told. Empty for where it listens.
     pub advertise_client_urls: Vec<Url>,
     /// Where the other members connect.
@@ -179,6 +181,7 @@ impl ServerConfig {
             existing: false,
             storage: StorageKind::Redb,
             listen_client_urls: vec![Url::new("http", "127.0.0.1", 0)],
+            listen_metrics_urls: Vec::new(),
             advertise_client_urls: Vec::new(),
             listen_peer_url,
             peer_transport: PeerTransport::Tcp,
@@ -227,6 +230,7 @@ impl ServerConfig {
                 &[("redb", StorageKind::Redb), ("memory", StorageKind::Memory)],
             )?,
             listen_client_urls: listen_client_urls(given)?,
+            listen_metrics_urls: plain_urls(given, "listen-metrics-urls")?.unwrap_or_default(),
             advertise_client_urls: advertise_client_urls(given)?,
             heartbeat_interval: milliseconds(given, "heartbeat-interval")?,
             election_timeout: milliseconds(given, "election-timeout")?,
@@ -278,6 +282,7 @@ impl ServerConfig {
     fn check_listeners(&self, given: &Given) -> Result<(), ConfigError> {
         let mut listeners: Vec<(&'static str, &Url)> =
             self.listen_client_urls.iter().map(|url| ("listen-client-urls", url)).collect();
+        listeners.extend(self.listen_metrics_urls.iter().map(|url| ("listen-metrics-urls", url)));
         // QUIC has ports of its own.
         if !matches!(self.peer_transport, PeerTransport::Quic(_)) {
             listeners.push(("listen-peer-urls", &self.listen_peer_url));
@@ -320,19 +325,22 @@ fn directories(given: &Given, name: &str) -> (PathBuf, PathBuf) {
 }
 
 fn listen_client_urls(given: &Given) -> Result<Vec<Url>, ConfigError> {
-    let name = "listen-client-urls";
-    let Some(_) = given.text(name) else { return Ok(vec![Url::new("http", "localhost", 2379)]) };
+    let given = plain_urls(given, "listen-client-urls")?;
+    Ok(given.unwrap_or_else(|| vec![Url::new("http", "localhost", 2379)]))
+}
+
+/// The URLs of a setting for clients, if it was given.
+fn plain_urls(given: &Given, name: &'static str) -> Result<Option<Vec<Url>>, ConfigError> {
+    let Some(_) = given.text(name) else { return Ok(None) };
     let urls = urls(given, name)?;
-    for url in &urls {
-        if url.scheme() != "http" {
-            return Err(ConfigError::Contradiction(format!(
-                "{}: clients are served on http:// only, not on {url}; put a proxy that \
-                 terminates TLS in front if they need it",
-                given.named(name),
-            )));
-        }
+    match urls.iter().find(|url| url.scheme() != "http") {
+        None => Ok(Some(urls)),
+        Some(url) => Err(ConfigError::Contradiction(format!(
+            "{}: clients are served on http:// only, not on {url}; put a proxy that terminates TLS in \
+             front if they need it",
+            given.named(name),
+        ))),
     }
-    Ok(urls)
 }
 
 /// What clients are told; nothing for where this member listens.

@@ -23,7 +23,7 @@ const LONG: Duration = Duration::from_secs(20);
 async fn serve(connections_max: usize) -> (Acceptor, SocketAddr) {
     let router =
         Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() }));
-    let acceptor = Acceptor::new(router, connections_max, 100, PATIENCE);
+    let acceptor = Acceptor::new(router, Connections::new(connections_max), 100, PATIENCE);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("it has one");
     tokio::spawn(acceptor.clone().run(listener));
@@ -84,7 +84,7 @@ async fn an_idle_client_that_answers_stays() {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
     let mut channel = endpoint.connect().await.expect("it listens");
     sleep(5 * (PATIENCE.introduction + PATIENCE.ping_interval + PATIENCE.ping_timeout)).await;
-    assert_eq!(acceptor.places.available_permits(), 0, "the connection has ended");
+    assert_eq!(acceptor.connections.count(), 1, "the connection has ended");
     let request = http::Request::post(format!("http://{address}/"));
     let request = request.body(tonic::body::Body::empty()).expect("a request");
     let response = channel.ready().await.expect("it is there");
