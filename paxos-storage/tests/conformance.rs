@@ -44,7 +44,7 @@ impl Disk for MemoryDisk {
 
 fn assert_complete(report: &Report) {
     assert_eq!(report.skipped, [""; 0]);
-    assert_eq!(report.passed.len(), 25);
+    assert_eq!(report.passed.len(), 26);
 }
 
 #[tokio::test]
@@ -87,8 +87,8 @@ async fn redb_keeps_the_contract_in_a_directory() {
         move || RedbStorage::open(directory.path().join("data"))
     })
     .await;
-    assert_eq!(report.passed.len() + report.skipped.len(), 25);
-    assert_eq!(report.passed.len(), 17, "{report:?}");
+    assert_eq!(report.passed.len() + report.skipped.len(), 26);
+    assert_eq!(report.passed.len(), 18, "{report:?}");
 }
 
 /// Storages that break their contract, for the suite to notice.
@@ -112,6 +112,10 @@ mod broken {
         KeepsRecords,
         /// A checkpoint takes effect with a write of its own.
         InstallsByItself,
+        /// Memberships take effect with a write of their own.
+        WritesMembershipsByThemselves,
+        /// No memberships are not written.
+        KeepsMembershipsForNone,
         /// A state that is gone reads as the one that took its place.
         ReadsWhateverIsThere,
     }
@@ -149,7 +153,23 @@ mod broken {
                         write => write,
                     }
                 }
-                Flaw::ReadsWhateverIsThere => storage.write(batch),
+                Flaw::WritesMembershipsByThemselves if batch.memberships.is_some() => {
+                    let memberships = batch.memberships.clone();
+                    let first = WriteBatch { memberships, ..WriteBatch::default() };
+                    match storage.write(first) {
+                        Write::Done(Ok(())) => {
+                            storage.write(WriteBatch { memberships: None, ..batch })
+                        }
+                        write => write,
+                    }
+                }
+                Flaw::KeepsMembershipsForNone => {
+                    let memberships = batch.memberships.clone().filter(|it| !it.is_empty());
+                    storage.write(WriteBatch { memberships, ..batch })
+                }
+                Flaw::WritesMembershipsByThemselves | Flaw::ReadsWhateverIsThere => {
+                    storage.write(batch)
+                }
             }
         }
 
@@ -206,6 +226,20 @@ mod broken {
     async fn a_checkpoint_that_takes_effect_by_itself_is_noticed() {
         let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::InstallsByItself);
         let _ = conformance::a_state_is_installed_whole_or_not_at_all(new_disk).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "2 (atomic)")]
+    async fn memberships_that_take_effect_by_themselves_are_noticed() {
+        let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::WritesMembershipsByThemselves);
+        let _ = conformance::writes_are_atomic(new_disk).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "4, for memberships")]
+    async fn memberships_that_outlive_their_replacement_are_noticed() {
+        let new_disk = || BrokenDisk(MemoryStorage::new(), Flaw::KeepsMembershipsForNone);
+        let _ = conformance::the_last_memberships_win(new_disk).await;
     }
 
     #[tokio::test]

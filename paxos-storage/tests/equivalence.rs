@@ -17,7 +17,7 @@ use support::SimulatedDisk;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Write(WriteBatch),
+    Write(Box<WriteBatch>),
     Read { first: u64, last: u64, bytes_max: usize },
     Restart,
 }
@@ -52,6 +52,7 @@ prop_compose! {
         records in prop::collection::vec((1..=SLOTS, ballots(), values()), 0..8),
         checkpoint in prop::option::of((0..9u64, prop::collection::vec(any::<u8>(), 0..40))),
         peers in prop::collection::btree_map(1..5u64, 1..9u64, 0..3),
+        memberships in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
     ) -> WriteBatch {
         WriteBatch {
             promised,
@@ -66,6 +67,7 @@ prop_compose! {
                 state: None,
             }),
             peers: peers.into_iter().map(|(node, store)| (NodeId(node), StoreId(store))).collect(),
+            memberships: memberships.map(Bytes::from),
             ..WriteBatch::default()
         }
     }
@@ -73,7 +75,7 @@ prop_compose! {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => batches().prop_map(Step::Write),
+        4 => batches().prop_map(|batch| Step::Write(Box::new(batch))),
         2 => (0..=SLOTS + 1, 0..=SLOTS + 1, 0..2000usize)
             .prop_map(|(first, last, bytes_max)| Step::Read { first, last, bytes_max }),
         1 => Just(Step::Restart),
@@ -105,8 +107,8 @@ async fn run(steps: Vec<Step>) {
     for step in steps.into_iter().chain([Step::Restart]) {
         match step {
             Step::Write(batch) => {
-                memory.write(batch.clone()).await.expect("a write");
-                redb.write(batch).await.expect("a write");
+                memory.write(WriteBatch::clone(&batch)).await.expect("a write");
+                redb.write(*batch).await.expect("a write");
             }
             Step::Read { first, last, bytes_max } => {
                 let slots = Slot(first)..=Slot(last);

@@ -35,11 +35,16 @@ const CLUSTER: ClusterId = ClusterId(0x00c1_0571);
 const NODE: NodeId = NodeId(3);
 
 /// The format that this version writes.
-const PRESENT: u32 = 4;
+const PRESENT: u32 = 5;
+/// The first format that has memberships.
+const WITH_MEMBERSHIPS: u32 = 5;
 
 /// Each format, and the name of the store in its file.
-const FORMATS: [(u32, StoreId); 2] =
-    [(3, StoreId(9_161_663_868_345_930_295)), (4, StoreId(8_262_881_611_195_971_781))];
+const FORMATS: [(u32, StoreId); 3] = [
+    (3, StoreId(9_161_663_868_345_930_295)),
+    (4, StoreId(8_262_881_611_195_971_781)),
+    (5, StoreId(3_292_857_503_420_010_965)),
+];
 
 fn golden(format: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/format-{format}.redb"))
@@ -70,9 +75,9 @@ fn chunk(slot: u64, offset: u64, byte: u8, bytes: usize) -> StateChunk {
     StateChunk { slot: Slot(slot), offset, bytes: Bytes::from(vec![byte; bytes]) }
 }
 
-/// What is in every file: records, twice in some slots, a watermark, a checkpoint with its state and
-/// one without, a floor, a state that is not finished, and peers.
-fn written() -> Vec<WriteBatch> {
+/// What is in the file of a format: records, twice in some slots, a watermark, a checkpoint with its
+/// state and one without, a floor, a state that is not finished, peers, and memberships where there are any.
+fn written(format: u32) -> Vec<WriteBatch> {
     let summary = StateSummary { bytes: 5000, hash: 0x57a7e };
     let checkpoint = |slot, state| Checkpoint {
         at: Watermark { slot: Slot(slot), hash: 0xcafe + slot },
@@ -90,6 +95,8 @@ fn written() -> Vec<WriteBatch> {
             promised: Some(ballot(9)),
             chosen: Some(Watermark { slot: Slot(8), hash: 0x8888 }),
             records: vec![record(11, 9), record(14, 9)],
+            memberships: (format >= WITH_MEMBERSHIPS)
+                .then(|| Bytes::from_static(b"the memberships")),
             checkpoint: Some(checkpoint(2, None)),
             ..WriteBatch::default()
         },
@@ -113,6 +120,7 @@ fn more() -> Vec<WriteBatch> {
             records: vec![record(13, 12), record(14, 12)],
             state: vec![chunk(7, 100, 4, 50)],
             peers: [(NodeId(4), StoreId(104))].into(),
+            memberships: Some(Bytes::from_static(b"other memberships")),
             ..WriteBatch::default()
         },
         WriteBatch {
@@ -170,7 +178,7 @@ async fn write_all(storage: &RedbStorage, batches: &[WriteBatch]) {
 async fn make(format: u32) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (storage, recovered) = open(directory.path(), &Image::default()).await;
-    write_all(&storage, &written()).await;
+    write_all(&storage, &written(format)).await;
     storage.close().await;
     fs::create_dir_all(golden(format).parent().expect("in a directory")).expect("a directory");
     fs::copy(directory.path().join("log.redb"), golden(format)).expect("a file");
@@ -185,7 +193,7 @@ async fn the_log_of_every_format_is_opened_and_goes_on() {
     for (format, store) in FORMATS {
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::copy(golden(format), directory.path().join("log.redb")).expect("the file");
-        let mut batches = written();
+        let mut batches = written(format);
         let (storage, recovered) = open(directory.path(), &image_of(&batches)).await;
         assert_eq!(recovered.identity.store, store, "format {format}");
         let first = recovered.incarnation;
@@ -206,39 +214,44 @@ async fn the_log_of_every_format_is_opened_and_goes_on() {
 /// A power cut after any operation of the first start leaves the earlier format or the present one.
 #[tokio::test]
 async fn a_power_cut_while_the_format_is_changed_loses_nothing() {
-    let (before, image) = (fs::read(golden(3)).expect("the file"), image_of(&written()));
-    let mut cuts = 0;
-    for operations in 0.. {
-        let disk = SimulatedDisk::holding(&before);
-        disk.inject(Fault::PowerCutDuringWrite { operations });
-        let started = disk.storage().recover(CLUSTER, NODE).await;
-        disk.inject(Fault::PowerCut);
-        let recovered = check(&disk.storage(), &image).await;
-        assert!(recovered.incarnation > 1, "after {operations} operations");
-        if let Ok(started) = started {
-            assert!(
-                recovered.incarnation > started.incarnation,
-                "a start that has succeeded counts"
-            );
-            break;
+    for format in [3, 4] {
+        let (before, image) =
+            (fs::read(golden(format)).expect("the file"), image_of(&written(format)));
+        let mut cuts = 0;
+        for operations in 0.. {
+            let disk = SimulatedDisk::holding(&before);
+            disk.inject(Fault::PowerCutDuringWrite { operations });
+            let started = disk.storage().recover(CLUSTER, NODE).await;
+            disk.inject(Fault::PowerCut);
+            let recovered = check(&disk.storage(), &image).await;
+            assert!(recovered.incarnation > 1, "after {operations} operations");
+            if let Ok(started) = started {
+                assert!(
+                    recovered.incarnation > started.incarnation,
+                    "a start that has succeeded counts"
+                );
+                break;
+            }
+            cuts += 1;
         }
-        cuts += 1;
+        assert!(cuts > 5, "{cuts} power cuts during the first start on format {format}");
     }
-    assert!(cuts > 5, "{cuts} power cuts during the first start");
 }
 
 /// Both formats have to have room side by side.
 #[tokio::test]
 async fn a_change_of_the_format_waits_until_there_is_room() {
-    let disk = SimulatedDisk::holding(&fs::read(golden(3)).expect("the file"));
-    disk.inject(Fault::Full(true));
-    let storage = disk.storage();
-    for _ in 0..2 {
-        let full = storage.recover(CLUSTER, NODE).await;
-        assert!(matches!(full, Err(StorageError::Full { .. })), "{full:?}");
+    for format in [3, 4] {
+        let disk = SimulatedDisk::holding(&fs::read(golden(format)).expect("the file"));
+        disk.inject(Fault::Full(true));
+        let storage = disk.storage();
+        for _ in 0..2 {
+            let full = storage.recover(CLUSTER, NODE).await;
+            assert!(matches!(full, Err(StorageError::Full { .. })), "{full:?}");
+        }
+        disk.inject(Fault::Full(false));
+        check(&storage, &image_of(&written(format))).await;
     }
-    disk.inject(Fault::Full(false));
-    check(&storage, &image_of(&written())).await;
 }
 
 /// What a change of the format would otherwise make whole again.

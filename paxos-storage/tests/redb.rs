@@ -15,7 +15,7 @@ use paxos_storage::{
     RedbStorage,
     conformance::{Disk, Fault},
 };
-use redb::TableDefinition;
+use redb::{ReadableTable, TableDefinition};
 use support::{RECORDS, SimulatedDisk};
 
 const CLUSTER: ClusterId = ClusterId(1);
@@ -36,6 +36,7 @@ fn some_batch() -> WriteBatch {
             state: None,
         }),
         peers: [(NodeId(2), StoreId(22))].into(),
+        memberships: Some(Bytes::from_static(b"memberships")),
         ..WriteBatch::default()
     }
 }
@@ -237,8 +238,8 @@ async fn files_that_hold_no_state_are_damage_and_never_a_fresh_start() {
 #[tokio::test]
 async fn another_format_is_refused_by_number() {
     for (format, refusal) in [
-        (9, StorageError::NewerFormat { found: 9, known: 4 }),
-        (5, StorageError::NewerFormat { found: 5, known: 4 }),
+        (9, StorageError::NewerFormat { found: 9, known: 5 }),
+        (6, StorageError::NewerFormat { found: 6, known: 5 }),
         (2, StorageError::OlderFormat { found: 2, known: 3 }),
         (1, StorageError::OlderFormat { found: 1, known: 3 }),
     ] {
@@ -294,6 +295,48 @@ async fn missing_or_foreign_entries_are_damage() {
     });
     let error = recover(directory.path()).await.expect_err("no log");
     assert!(error.to_string().contains("records"), "{error}");
+}
+
+#[tokio::test]
+async fn unreadable_memberships_are_an_error() {
+    const MEMBERSHIPS: TableDefinition<u32, &[u8]> = TableDefinition::new("memberships");
+    type Damage = fn(&mut Vec<u8>);
+    let damage: [(&str, Damage); 6] = [
+        ("no bytes", Vec::clear),
+        ("half a checksum", |row| row.truncate(2)),
+        ("a checksum alone", |row| row.truncate(4)),
+        ("cut short", |row| row.truncate(row.len() - 1)),
+        ("a bit of the checksum", |row| row[1] ^= 4),
+        ("the last bit", |row| *row.last_mut().expect("some bytes") ^= 0x80),
+    ];
+    for (what, damage) in damage {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fill(directory.path()).await;
+        edit(directory.path(), |transaction| {
+            let mut memberships = transaction.open_table(MEMBERSHIPS).expect("a table");
+            let mut row = memberships.get(0).expect("a look-up").expect("a row").value().to_vec();
+            damage(&mut row);
+            memberships.insert(0, &row[..]).expect("an insertion");
+        });
+        expect_no_memberships(directory.path(), what).await;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fill(directory.path()).await;
+    edit(directory.path(), |transaction| {
+        let mut memberships = transaction.open_table(MEMBERSHIPS).expect("a table");
+        memberships.remove(0).expect("a removal").expect("a row");
+    });
+    expect_no_memberships(directory.path(), "no row").await;
+    edit(directory.path(), |transaction| {
+        assert_eq!(transaction.delete_table(MEMBERSHIPS).ok(), Some(true))
+    });
+    expect_no_memberships(directory.path(), "no table").await;
+}
+
+async fn expect_no_memberships(directory: &Path, what: &str) {
+    let error = recover(directory).await.expect_err(what);
+    assert!(matches!(error, StorageError::Damaged { .. }), "{what}: {error:?}");
+    assert!(error.to_string().contains("memberships"), "{what}: {error}");
 }
 
 /// The bytes of a storage with some contents that was closed properly.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::{Checkpoint, Recovered, States, WriteBatch};
 use crate::{
     message::{Record, Watermark},
@@ -26,6 +28,8 @@ pub struct Image {
     pub floor: Slot,
     /// The data directories of the peers met so far.
     pub peers: BTreeMap<NodeId, StoreId>,
+    /// The memberships that govern slots above the checkpoint, encoded by the replica.
+    pub memberships: Bytes,
 }
 
 impl Image {
@@ -52,6 +56,9 @@ impl Image {
             self.records = self.records.split_off(&floor.next());
         }
         self.peers.extend(&batch.peers);
+        if let Some(memberships) = &batch.memberships {
+            self.memberships = memberships.clone();
+        }
     }
 
     /// What a node finds that starts from this.
@@ -69,13 +76,13 @@ impl Image {
             checkpoint: self.checkpoint.clone(),
             unfinished: self.states.unfinished(&self.checkpoint),
             peers: self.peers.clone(),
+            memberships: self.memberships.clone(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
@@ -86,11 +93,13 @@ mod tests {
 
     /// What a node may do next, by the rules of a [`WriteBatch`].
     fn batches() -> impl Strategy<Value = Vec<WriteBatch>> {
-        let step = (0..8u8, 1..4u64, any::<bool>());
+        let memberships = prop::option::of(prop::collection::vec(any::<u8>(), 0..3));
+        let step = (0..8u8, 1..4u64, any::<bool>(), memberships);
         prop::collection::vec(step, 1..40).prop_map(|steps| {
             let (mut batches, mut image) = (Vec::new(), Image::default());
-            for (kind, number, is_kept) in steps {
-                let mut batch = WriteBatch::default();
+            for (kind, number, is_kept, memberships) in steps {
+                let memberships = memberships.map(Bytes::from);
+                let mut batch = WriteBatch { memberships, ..WriteBatch::default() };
                 let (marked, floor) = (image.checkpoint.at.slot, image.floor);
                 let unfinished = image.states.unfinished(&image.checkpoint);
                 let slot = marked.plus(number);

@@ -23,13 +23,14 @@ use crate::{
 ///    whatever order the [`Write`]s are polled, and even if they are dropped; if one is there after
 ///    a crash, so is every earlier one that was not refused.
 /// 4. **Last record wins.** A record replaces an earlier one of the same slot; promise, watermark,
-///    checkpoint and floor replace the earlier ones; peers are added to.
+///    checkpoint, floor and memberships replace the earlier ones; peers are added to.
 /// 5. **Read your writes.** [`read`](Storage::read) and [`read_state`](Storage::read_state) see every
 ///    batch whose `write` has ended.
-/// 6. **Unreadable is an error, never empty.** A record, promise, identity, checkpoint or piece of a
-///    state that was written and cannot be read back is [`StorageError::Damaged`]. Only an unfinished
-///    last batch, which was never acknowledged, is dropped silently; an implementation that cannot
-///    tell it from a finished one which has decayed since says so in its documentation.
+/// 6. **Unreadable is an error, never empty.** A record, promise, identity, checkpoint, piece of a
+///    state or list of memberships that was written and cannot be read back is
+///    [`StorageError::Damaged`]. Only an unfinished last batch, which was never acknowledged, is
+///    dropped silently; an implementation that cannot tell it from a finished one which has decayed
+///    since says so in its documentation.
 /// 7. **Bound to one node.** [`recover`](Storage::recover) refuses a directory of another cluster
 ///    or node; opening refuses a directory that another process has open.
 /// 8. **Failure is final.** After a `write` has ended with [`WriteError::Failed`], every later
@@ -120,6 +121,9 @@ pub struct Recovered {
     pub unfinished: Option<(Slot, u64)>,
     /// The data directories of the peers met so far.
     pub peers: BTreeMap<NodeId, StoreId>,
+    /// The memberships that govern slots above the checkpoint, as the replica encoded them when they were
+    /// last written; empty if they never were.
+    pub memberships: Bytes,
 }
 
 impl Recovered {

@@ -114,6 +114,9 @@ pub struct WriteBatch {
     pub floor: Option<Slot>,
     /// Data directories of peers met for the first time.
     pub peers: BTreeMap<NodeId, StoreId>,
+    /// The memberships that govern slots above the checkpoint, as of the chosen watermark, encoded by the
+    /// replica; replaces the earlier ones.
+    pub memberships: Option<Bytes>,
 }
 
 impl WriteBatch {
@@ -127,6 +130,7 @@ impl WriteBatch {
             && self.checkpoint.is_none()
             && self.floor.is_none()
             && self.peers.is_empty()
+            && self.memberships.is_none()
     }
 
     /// Appends a later batch, so that one write carries both.
@@ -142,6 +146,7 @@ impl WriteBatch {
         self.checkpoint = later.checkpoint.or(self.checkpoint.take());
         self.floor = later.floor.or(self.floor);
         self.peers.extend(later.peers);
+        self.memberships = later.memberships.or(self.memberships.take());
     }
 }
 

@@ -242,6 +242,9 @@ pub(super) fn write_batch(batch: &WriteBatch) -> String {
     for peer in batch.peers.keys() {
         parts.push(format!("peer {peer}"));
     }
+    if let Some(memberships) = &batch.memberships {
+        parts.push(format!("memberships, {} bytes", memberships.len()));
+    }
     parts.join(", ")
 }
 

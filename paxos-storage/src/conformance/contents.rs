@@ -1,5 +1,6 @@
 //! What is written is what is found: guarantees 1 and 3 to 5, and the limits of a read.
 
+use bytes::Bytes;
 use paxos_core::{
     message::{Record, Watermark},
     port::WriteBatch,
@@ -8,7 +9,7 @@ use paxos_core::{
 
 use super::{
     CLUSTER, Disk, NODE, Outcome, ballot, checkpoint, expect_state, full_batch, image_after,
-    log_of, read_all, record, records, restart, start, value,
+    log_of, memberships, read_all, record, records, restart, start, value,
 };
 
 /// A new storage promises nothing, has no log and bears the names it was given.
@@ -92,6 +93,31 @@ pub async fn the_last_record_wins<D: Disk>(new_disk: impl Fn() -> D) -> Outcome 
     assert_eq!(read, [record(2, 2), noop], "4 (last record wins) across batches");
     let (_storage, recovered) = restart(&disk, storage).await;
     expect_state(&recovered, &[&twice, &again], "4 (last record wins) across a restart");
+    Outcome::Passed
+}
+
+/// Guarantee 4, for memberships: those of the last batch that has any, even if these are none.
+pub async fn the_last_memberships_win<D: Disk>(new_disk: impl Fn() -> D) -> Outcome {
+    let disk = new_disk();
+    let (mut storage, recovered) = start(&disk).await;
+    assert_eq!(recovered.memberships, Bytes::new(), "a new storage has no memberships");
+    let long = memberships(2, 9000);
+    let of = |memberships| WriteBatch { memberships, ..WriteBatch::default() };
+    let other = WriteBatch { memberships: None, ..full_batch(1, 1) };
+    for (batch, expected) in [
+        (of(Some(memberships(1, 60))), &memberships(1, 60)),
+        (other, &memberships(1, 60)),
+        (of(Some(long.clone())), &long),
+        (WriteBatch::default(), &long),
+        (of(Some(memberships(3, 1))), &memberships(3, 1)),
+        (of(Some(Bytes::new())), &Bytes::new()),
+        (of(Some(memberships(4, 60))), &memberships(4, 60)),
+    ] {
+        storage.write(batch.clone()).await.expect("a write");
+        let (again, recovered) = restart(&disk, storage).await;
+        storage = again;
+        assert!(recovered.memberships == *expected, "4, for memberships, after {batch:?}");
+    }
     Outcome::Passed
 }
 

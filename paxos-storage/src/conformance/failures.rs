@@ -9,8 +9,8 @@ use paxos_core::{
 };
 
 use super::{
-    CLUSTER, Disk, Fault, NODE, OPERATIONS_MAX, Outcome, expect_state, full_batch, holds, read_all,
-    record, records, restart, start,
+    CLUSTER, Disk, Fault, NODE, OPERATIONS_MAX, Outcome, expect_state, full_batch, holds,
+    memberships, read_all, record, records, restart, start,
 };
 
 /// Guarantee 1 against a power cut instead of a proper end.
@@ -135,8 +135,13 @@ pub async fn a_full_disk_is_survived<D: Disk>(new_disk: impl Fn() -> D) -> Outco
     let (storage, _) = start(&disk).await;
     let (first, second, third) = (full_batch(1, 1), full_batch(11, 2), full_batch(21, 3));
     storage.write(first.clone()).await.expect("a write");
-    // The first batch refused is written in the end; of the other one nothing may be left.
-    for (refused, written) in [(&second, &second), (&full_batch(16, 4), &third)] {
+    let of_memberships =
+        WriteBatch { memberships: Some(memberships(9, 60)), ..WriteBatch::default() };
+    let fourth = WriteBatch { memberships: None, ..full_batch(31, 4) };
+    // The first batch refused is written in the end; of the others nothing may be left.
+    for (refused, written) in
+        [(&second, &second), (&full_batch(16, 4), &third), (&of_memberships, &fourth)]
+    {
         if !disk.inject(Fault::Full(true)) {
             return Outcome::Skipped;
         }
@@ -165,7 +170,7 @@ pub async fn a_full_disk_is_survived<D: Disk>(new_disk: impl Fn() -> D) -> Outco
     );
     disk.inject(Fault::Full(false));
     let (_storage, recovered) = restart(&disk, storage).await;
-    expect_state(&recovered, &[&first, &second, &third], "9 (full)");
+    expect_state(&recovered, &[&first, &second, &third, &fourth], "9 (full)");
     Outcome::Passed
 }
 

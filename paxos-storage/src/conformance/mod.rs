@@ -45,7 +45,7 @@ use paxos_core::{
 pub use contents::{
     compacted_records_are_gone, everything_survives_a_restart, large_values_survive,
     many_records_survive, reads_are_cut_off_by_bytes, reads_see_every_write, starts_empty,
-    the_last_record_wins, writes_take_effect_in_order,
+    the_last_memberships_win, the_last_record_wins, writes_take_effect_in_order,
 };
 pub use failures::{
     a_damaged_record_is_an_error, a_failed_sync_is_final, a_full_disk_is_survived,
@@ -155,6 +155,7 @@ pub async fn check<D: Disk>(new_disk: impl Fn() -> D) -> Report {
         everything_survives_a_restart,
         writes_take_effect_in_order,
         the_last_record_wins,
+        the_last_memberships_win,
         reads_see_every_write,
         reads_are_cut_off_by_bytes,
         large_values_survive,
@@ -234,6 +235,11 @@ fn chunk(slot: u64, offset: u64, seed: u64, bytes: usize) -> StateChunk {
     StateChunk { slot: Slot(slot), offset, bytes }
 }
 
+/// Memberships, as the replica might encode them, that differ for every `seed`.
+fn memberships(seed: u64, bytes: usize) -> Bytes {
+    value(seed, bytes).encoded().slice(..bytes)
+}
+
 /// A batch that changes everything there is, with ten records. Those before them go.
 fn full_batch(first: u64, seed: u64) -> WriteBatch {
     let state = Some(StateSummary { bytes: 700, hash: seed });
@@ -251,6 +257,7 @@ fn full_batch(first: u64, seed: u64) -> WriteBatch {
         checkpoint: Some(Checkpoint { state, ..checkpoint(slot, seed, 5000) }),
         floor: Some(Slot(first - 1)),
         peers: [(NodeId(100 + seed), StoreId(seed))].into(),
+        memberships: Some(memberships(seed, 60)),
     }
 }
 

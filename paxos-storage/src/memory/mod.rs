@@ -105,6 +105,7 @@ struct Image {
     checkpoint: Checkpoint,
     states: States,
     peers: BTreeMap<NodeId, StoreId>,
+    memberships: Bytes,
     records: Records,
 }
 
@@ -342,8 +343,8 @@ impl State {
         }
         image.incarnation += 1;
         let (incarnation, promised, chosen) = (image.incarnation, image.promised, image.chosen);
-        let (floor, checkpoint, peers) =
-            (image.floor, image.checkpoint.clone(), image.peers.clone());
+        let (floor, checkpoint) = (image.floor, image.checkpoint.clone());
+        let (peers, memberships) = (image.peers.clone(), image.memberships.clone());
         let unfinished = image.states.unfinished(&checkpoint);
         let missing = floor.next().through(chosen.slot).find(|slot| !image.records.contains(*slot));
         if let Some(slot) = missing {
@@ -361,6 +362,7 @@ impl State {
             checkpoint,
             unfinished,
             peers,
+            memberships,
         })
     }
 
@@ -373,6 +375,9 @@ impl State {
         image.checkpoint =
             batch.checkpoint.unwrap_or_else(|| std::mem::take(&mut image.checkpoint));
         image.peers.extend(batch.peers);
+        if let Some(memberships) = batch.memberships {
+            image.memberships = memberships;
+        }
         for Record { slot, ballot, value } in batch.records {
             self.damaged.remove(&slot);
             image.records.insert(slot, ballot, value);
@@ -423,6 +428,7 @@ impl Image {
             checkpoint: Checkpoint::default(),
             states: States::default(),
             peers: BTreeMap::new(),
+            memberships: Bytes::new(),
             records: Records::default(),
         }
     }

@@ -7,8 +7,8 @@
 //! | records | group, slot | a [record](super::record)                                |
 //! | peers   | node        | store id                                                 |
 //!
-//! The [checkpoint](super::checkpoint) and its state have tables of their own. What belongs to the
-//! directory has no group: a node is the same in all of them.
+//! The [checkpoint](super::checkpoint), its state and the [memberships](super::memberships) have tables
+//! of their own. What belongs to the directory has no group: a node is the same in all of them.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
@@ -29,14 +29,14 @@ use super::{
     backend::{Faults, Watched, explain},
     checkpoint::{self, Problem},
     group::{GroupState, LogId},
-    migration, record,
+    memberships, migration, record,
     source::{Opened, Source},
 };
 
 /// Format of the tables. A higher one is refused.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// The first format that is understood still: it is brought to the present one at the start.
-const FORMAT_MIN: u32 = migration::FORMAT;
+const FORMAT_MIN: u32 = migration::FORMAT_MIN;
 /// Pages that redb keeps in memory: the upper levels of the tables and the tail of the log. What
 /// lies further back is read once, by a peer that lags, and the operating system caches it too.
 const CACHE_BYTES: usize = 32 << 20;
@@ -112,7 +112,7 @@ impl OpenDatabase {
             let format = self.format(&meta)?;
             self.check_identity(&meta, node)?;
             if format < FORMAT {
-                self.of_tables(migration::run(self.log, &transaction, &mut meta))?;
+                self.of_tables(migration::run(format, self.log, &transaction, &mut meta))?;
                 self.redb(meta.insert(KEY_FORMAT, &FORMAT.to_le_bytes()[..]))?;
                 tracing::info!(path = self.path, format, "the log is of format {FORMAT} now");
             }
@@ -137,6 +137,7 @@ impl OpenDatabase {
         }
         self.redb(transaction.open_table(RECORDS))?;
         self.of_tables(checkpoint::initialise(transaction))?;
+        self.of_tables(memberships::write(self.log, transaction, &[]))?;
         self.redb(transaction.open_table(PEERS))?;
         let store = StoreId(fastrand::u64(1..));
         let identity = Identity { cluster: self.log.cluster, node, store };
@@ -210,6 +211,7 @@ impl OpenDatabase {
             checkpoint,
             unfinished,
             peers: known,
+            memberships: self.of_tables(memberships::read(self.log, &transaction))?,
         })
     }
 
@@ -269,6 +271,9 @@ impl OpenDatabase {
                 self.redb(peers.insert(peer.0, store.0))?;
             }
         }
+        if let Some(memberships) = &batch.memberships {
+            self.of_tables(memberships::write(self.log, &transaction, memberships))?;
+        }
         self.redb(transaction.commit())
     }
 
@@ -296,6 +301,11 @@ impl OpenDatabase {
             if self.redb(peers.get(peer.0))?.is_none_or(|found| found.value() != store.0) {
                 return Ok(false);
             }
+        }
+        if let Some(expected) = &batch.memberships
+            && self.of_tables(memberships::read(self.log, &transaction))? != *expected
+        {
+            return Ok(false);
         }
         self.of_tables(checkpoint::contains(self.log, &transaction, batch))
     }

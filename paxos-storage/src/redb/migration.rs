@@ -1,4 +1,6 @@
-//! From format 3, which knew of no groups, to the present one.
+//! From earlier formats to the present one.
+//!
+//! Format 4 had no memberships: it gets a row that holds none. Format 3 knew of no groups besides:
 //!
 //! | table      | key          | value                                                            |
 //! |------------|--------------|------------------------------------------------------------------|
@@ -23,18 +25,33 @@ use super::{
     checkpoint::{self, CHECKPOINTS, CHECKSUM_BYTES, PIECES, Problem},
     database::{GROUPS, RECORDS, encode},
     group::{GroupState, LogId},
+    memberships,
     record::{self, CHECKSUM, HEADER_BYTES},
 };
 
-/// The format that is understood here.
-pub(super) const FORMAT: u32 = 3;
+/// The first format that is understood here.
+pub(super) const FORMAT_MIN: u32 = WITHOUT_GROUPS;
+
+const WITHOUT_GROUPS: u32 = 3;
 
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 const CHECKPOINT: TableDefinition<u64, &[u8]> = TableDefinition::new("checkpoint");
 const STATES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("states");
 
-/// Moves everything to where it lies now.
+/// Moves everything to where it lies now, and adds what `format` did not have.
 pub(super) fn run(
+    format: u32,
+    log: LogId,
+    transaction: &WriteTransaction,
+    meta: &mut Table<&str, &[u8]>,
+) -> Result<(), Problem> {
+    if format == WITHOUT_GROUPS {
+        move_into_group(log, transaction, meta)?;
+    }
+    memberships::write(log, transaction, &[])
+}
+
+fn move_into_group(
     log: LogId,
     transaction: &WriteTransaction,
     meta: &mut Table<&str, &[u8]>,

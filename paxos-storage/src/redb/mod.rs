@@ -24,6 +24,7 @@ mod database;
 mod directory;
 mod group;
 mod lock;
+mod memberships;
 mod migration;
 mod record;
 mod source;

@@ -29,7 +29,7 @@ type Reply<T, E = StorageError> = oneshot::Sender<Result<T, E>>;
 
 enum WriterJob {
     Recover { cluster: ClusterId, node: NodeId, reply: Reply<Recovered> },
-    Write { batch: WriteBatch, reply: Reply<(), WriteError> },
+    Write { batch: Box<WriteBatch>, reply: Reply<(), WriteError> },
     Close { reply: Reply<()> },
 }
 
@@ -81,6 +81,7 @@ impl Workers {
     }
 
     pub(super) fn write(&self, batch: WriteBatch) -> Write {
+        let batch = Box::new(batch);
         Write::under_way(self.writer.ask(|reply| WriterJob::Write { batch, reply }))
     }
 
@@ -227,12 +228,10 @@ impl Writer {
         Ok(recovered)
     }
 
-    fn write(&mut self, batch: WriteBatch) -> Result<(), WriteError> {
+    fn write(&mut self, batch: Box<WriteBatch>) -> Result<(), WriteError> {
         match self.try_write(&batch) {
             Ok(()) => Ok(()),
-            Err(StorageError::Full { path }) => {
-                Err(WriteError::Full { path, batch: Box::new(batch) })
-            }
+            Err(StorageError::Full { path }) => Err(WriteError::Full { path, batch }),
             Err(error) => Err(error.into()),
         }
     }
@@ -317,7 +316,8 @@ impl Drop for Writer {
 fn size(batch: &WriteBatch) -> usize {
     let records: usize = batch.records.iter().map(|record| record.value.encoded_len()).sum();
     let state: usize = batch.state.iter().map(|chunk| chunk.bytes.len()).sum();
-    records + state + batch.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.sessions.len())
+    let sessions = batch.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.sessions.len());
+    records + state + sessions + batch.memberships.as_ref().map_or(0, Bytes::len)
 }
 
 fn database<'a>(
@@ -361,11 +361,11 @@ mod tests {
         let room = directory.path().join("room");
         fs::create_dir(&room).expect("a directory");
         for _ in 0..2 {
-            let refused = writer.write(batch.clone());
+            let refused = writer.write(Box::new(batch.clone()));
             let Err(WriteError::Full { batch: back, .. }) = refused else { panic!("{refused:?}") };
             assert_eq!(*back, batch);
         }
         fs::remove_dir(&room).expect("it is empty");
-        assert!(writer.write(batch).is_ok(), "the log itself was never at fault");
+        assert!(writer.write(Box::new(batch)).is_ok(), "the log itself was never at fault");
     }
 }

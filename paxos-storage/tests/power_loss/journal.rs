@@ -68,6 +68,7 @@ enum Entry {
         checkpoint: Option<(Watermark, Vec<u8>, Option<StateSummary>)>,
         floor: Option<Slot>,
         peers: Vec<(NodeId, StoreId)>,
+        memberships: Option<Vec<u8>>,
     },
     Closed,
 }
@@ -156,11 +157,21 @@ impl Entry {
             checkpoint: batch.checkpoint.as_ref().map(|it| (it.at, it.sessions.to_vec(), it.state)),
             floor: batch.floor,
             peers: batch.peers.iter().map(|(peer, store)| (*peer, *store)).collect(),
+            memberships: batch.memberships.as_ref().map(|it| it.to_vec()),
         }
     }
 
     fn into_batch(self, flaw: Flaw) -> Result<WriteBatch, StorageError> {
-        let Entry::Batch { promised, chosen, records, state, checkpoint, floor, peers } = self
+        let Entry::Batch {
+            promised,
+            chosen,
+            records,
+            state,
+            checkpoint,
+            floor,
+            peers,
+            memberships,
+        } = self
         else {
             return Ok(WriteBatch::default());
         };
@@ -182,7 +193,8 @@ impl Entry {
         let records = records.into_iter().map(record).filter(readable).collect::<Result<_, _>>()?;
         let state = state.into_iter().map(chunk).collect();
         let peers = peers.into_iter().collect();
-        Ok(WriteBatch { promised, chosen, records, state, checkpoint, floor, peers })
+        let memberships = memberships.map(Bytes::from);
+        Ok(WriteBatch { promised, chosen, records, state, checkpoint, floor, peers, memberships })
     }
 }
 

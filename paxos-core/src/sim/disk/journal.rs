@@ -49,6 +49,7 @@ struct Body {
     checkpoint: Option<(Watermark, Bytes, Option<StateSummary>)>,
     floor: Option<Slot>,
     peers: BTreeMap<NodeId, StoreId>,
+    memberships: Option<Bytes>,
 }
 
 impl Body {
@@ -69,6 +70,7 @@ impl Body {
             checkpoint: batch.checkpoint.as_ref().map(checkpoint),
             floor: batch.floor,
             peers: batch.peers.clone(),
+            memberships: batch.memberships.clone(),
         }
     }
 
@@ -92,6 +94,7 @@ impl Body {
             }),
             floor: self.floor,
             peers: self.peers,
+            memberships: self.memberships,
         })
     }
 }

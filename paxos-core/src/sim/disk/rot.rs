@@ -16,7 +16,7 @@ const CHECKSUM_BYTES: usize = 8;
 /// Something on a disk with a checksum of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sim) enum Place {
-    /// The promise, the watermark, the session table and the names of the peers' disks.
+    /// The promise, the watermark, the session table, the names of the peers' disks and the memberships.
     State,
     /// The record of a slot.
     Record(Slot),
@@ -68,14 +68,23 @@ impl Rot {
     pub(super) fn is_repaired_by(&self, batch: &WriteBatch) -> bool {
         let is_rewritten = match self.place {
             Place::State => {
-                let WriteBatch { promised, chosen, records: _, checkpoint, floor, state, peers } =
-                    batch;
+                let WriteBatch {
+                    promised,
+                    chosen,
+                    records: _,
+                    checkpoint,
+                    floor,
+                    state,
+                    peers,
+                    memberships,
+                } = batch;
                 promised.is_some()
                     || chosen.is_some()
                     || checkpoint.is_some()
                     || floor.is_some()
                     || !state.is_empty()
                     || !peers.is_empty()
+                    || memberships.is_some()
             }
             Place::Record(slot) => batch.records.iter().any(|record| record.slot == slot),
         };
@@ -99,11 +108,12 @@ impl Rot {
 
 /// What stands at a place: its checksum and what it is of.
 fn sealed(image: &Image, place: Place) -> Vec<u8> {
-    let Image { promised, chosen, records, floor, states: _, checkpoint, peers } = image;
+    let Image { promised, chosen, records, floor, states: _, checkpoint, peers, memberships } =
+        image;
     let content = match place {
         Place::State => {
             let Checkpoint { at, sessions, state } = checkpoint;
-            let state = (promised, chosen, floor, at, sessions, state, peers);
+            let state = (promised, chosen, floor, at, sessions, state, peers, memberships);
             postcard::to_stdvec(&state)
         }
         Place::Record(slot) => {
@@ -125,13 +135,17 @@ fn is_sound(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::types::{Ballot, NodeId, Value};
 
     fn image() -> Image {
         let ballot = Ballot { round: 3, node: NodeId(1) };
         let record = Record { slot: Slot(7), ballot, value: Value::Noop };
-        Image { promised: ballot, records: [(Slot(7), record)].into(), ..Image::default() }
+        let memberships = Bytes::from_static(b"memberships");
+        let records = [(Slot(7), record)].into();
+        Image { promised: ballot, records, memberships, ..Image::default() }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) enum Note {
     /// A recovery has ended, with so many batches found.
     Recovered { batches: usize, incarnation: u64, store: StoreId },
     /// A write has begun.
-    Writing(WriteBatch),
+    Writing(Box<WriteBatch>),
     /// It was acknowledged.
     Written,
 }
@@ -41,7 +41,7 @@ impl Known {
                 self.incarnation = *incarnation;
                 self.store = Some(*store);
             }
-            Note::Writing(batch) => self.batches.push(batch.clone()),
+            Note::Writing(batch) => self.batches.push(WriteBatch::clone(batch)),
             Note::Written => self.acknowledged = self.batches.len(),
         }
     }

@@ -104,7 +104,7 @@ where
                 storage = self.start_again().await;
                 continue;
             }
-            self.note(Note::Writing(batch.clone()));
+            self.note(Note::Writing(Box::new(batch.clone())));
             if storage.write(batch.clone()).await.is_ok() {
                 self.note(Note::Written);
                 continue;
@@ -130,7 +130,7 @@ where
     }
 
     pub(super) async fn write(&mut self, storage: &S, batch: WriteBatch) {
-        self.note(Note::Writing(batch.clone()));
+        self.note(Note::Writing(Box::new(batch.clone())));
         storage.write(batch).await.expect("1: a write with power");
         self.note(Note::Written);
     }

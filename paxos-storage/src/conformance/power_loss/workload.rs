@@ -8,7 +8,7 @@ use paxos_core::{
     types::{NodeId, Slot, StoreId},
 };
 
-use super::super::{ballot, checkpoint, chunk, full_batch, value};
+use super::super::{ballot, checkpoint, chunk, full_batch, memberships, value};
 
 /// Batches as a node writes them, no two states after them alike: the first changes everything
 /// there is, the others a random part of it. Records come in order of slots, those above the
@@ -55,6 +55,9 @@ pub(super) fn batches(seed: u64, count: usize) -> Vec<WriteBatch> {
         }
         if random.u8(..4) == 0 {
             batch.peers = BTreeMap::from([(NodeId(100 + round), StoreId(round))]);
+        }
+        if random.u8(..4) == 0 {
+            batch.memberships = Some(memberships(round, [0, 60, 600][random.usize(..3)]));
         }
         if batch.is_empty() {
             batch.promised = Some(ballot(round));
