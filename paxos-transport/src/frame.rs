@@ -24,7 +24,7 @@ use paxos_core::{
     message::{Message, MessageError},
 };
 
-pub(crate) use self::reader::{Frame, Frames, read_one};
+pub(crate) use self::reader::{Frame, Frames, Room, read_one};
 
 /// Length, group and checksum.
 pub(crate) const PREFIX_BYTES: usize = 12;
@@ -266,6 +266,39 @@ pub(crate) mod tests {
         bytes
     }
 
+    /// As much room as anybody wants.
+    struct Plenty;
+
+    impl Room for Plenty {
+        async fn make(&mut self, _: usize) {}
+    }
+
+    /// None, and what was asked for.
+    #[derive(Default)]
+    struct NoRoom(Option<usize>);
+
+    impl Room for NoRoom {
+        async fn make(&mut self, bytes: usize) {
+            self.0 = Some(bytes);
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_frame_gets_memory_only_when_there_is_room() {
+        let mut frames = Frames::new(limits::MESSAGE_BYTES_MAX);
+        let bytes = joined(&[poll(1), accept(10 << 20)]);
+        let (mut stream, mut room) = (&bytes[..], NoRoom::default());
+        let first = frames.read(&mut stream, &mut room).await.expect("sound");
+        assert_eq!((first.map(Message::decode), room.0), (Some(Ok(poll(1))), None));
+        let second = Box::pin(frames.read(&mut stream, &mut room));
+        let asks = futures::poll!(second);
+        assert!(asks.is_pending(), "there is no room");
+        let length = joined(&[accept(10 << 20)]).len() - PREFIX_BYTES;
+        assert_eq!(room.0, Some(length));
+        assert!(frames.buffer.capacity() <= 2 * CHUNK_BYTES, "{}", frames.buffer.capacity());
+    }
+
     /// What a reader makes of `bytes` when they come in pieces of at most `piece`.
     async fn read_all(bytes: &[u8], piece: usize) -> Result<Vec<Message>, FrameError> {
         let mut frames = Frames::new(limits::MESSAGE_BYTES_MAX);
@@ -276,7 +309,7 @@ pub(crate) mod tests {
         };
         let read = async move {
             let mut messages = Vec::new();
-            while let Some(frame) = frames.read(&mut far).await? {
+            while let Some(frame) = frames.read(&mut far, &mut Plenty).await? {
                 messages.push(Message::decode(frame)?);
             }
             Ok(messages)

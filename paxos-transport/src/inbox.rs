@@ -5,18 +5,27 @@
 //! under the lock that is taken anyhow. Each side takes it once for all the messages it has, and
 //! whoever waits is woken once.
 
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod room;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
-use paxos_core::{message::Message, port::Event, types::NodeId};
+use paxos_core::{
+    message::{Lane, Message},
+    port::Event,
+    types::NodeId,
+};
 #[cfg(any(feature = "tcp", feature = "quic"))]
 use tokio::sync::Notify;
 #[cfg(feature = "memory")]
 use tokio::time::Instant;
 
+#[cfg(any(feature = "tcp", feature = "quic"))]
+pub(crate) use self::room::Reservation;
 use crate::{
     budget::{fits, weight},
     delayed::Delayed,
@@ -41,8 +50,8 @@ struct Queues {
     news: VecDeque<Event>,
     /// One queue per lane, most urgent first.
     lanes: [VecDeque<Letter>; 3],
-    /// Bytes in each lane, and on their way into it, by sender.
-    waiting: BTreeMap<NodeId, [usize; 3]>,
+    /// How full each lane is, by sender.
+    waiting: BTreeMap<NodeId, [Level; 3]>,
     /// Messages still on their way.
     delayed: Delayed<Letter>,
     /// Whoever waits for something to come in.
@@ -50,6 +59,33 @@ struct Queues {
     /// Somebody waits for room.
     #[cfg(any(feature = "tcp", feature = "quic"))]
     is_cramped: bool,
+    /// How often somebody has stood in line for it.
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    turns: u64,
+}
+
+#[derive(Debug, Default)]
+struct Level {
+    /// Bytes in the lane, or on their way into it.
+    bytes: usize,
+    /// Those who wait for room for a large message, first come, first served.
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    line: VecDeque<u64>,
+}
+
+impl Level {
+    /// Makes room for `bytes`, if there is any.
+    fn take(&mut self, bytes: usize, lane: Lane) -> bool {
+        let is_room = fits(self.bytes, bytes, lane);
+        if is_room {
+            self.add(bytes);
+        }
+        is_room
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
 }
 
 #[derive(Debug)]
@@ -60,14 +96,21 @@ struct Letter {
 }
 
 impl Queues {
+    fn level(&mut self, from: NodeId, lane: Lane) -> &mut Level {
+        &mut self.waiting.entry(from).or_default()[lane as usize]
+    }
+
     /// The message as a letter, its bytes counted, or itself if there is no room for it.
     fn admit(&mut self, from: NodeId, message: Message) -> Result<Letter, Message> {
         let (lane, bytes) = (message.lane(), weight(&message));
-        let waiting = &mut self.waiting.entry(from).or_default()[lane as usize];
-        if !fits(*waiting, bytes, lane) {
+        let level = self.level(from, lane);
+        #[cfg(any(feature = "tcp", feature = "quic"))]
+        if !level.line.is_empty() {
             return Err(message);
         }
-        *waiting += bytes;
+        if !level.take(bytes, lane) {
+            return Err(message);
+        }
         Ok(Letter { from, message, bytes })
     }
 
@@ -95,6 +138,14 @@ impl Queues {
         count
     }
 
+    #[cfg(any(feature = "tcp", feature = "quic"))]
+    fn give_back(&mut self, from: NodeId, lane: Lane, bytes: usize) {
+        // Nothing is counted any longer once all is over.
+        if !self.closed {
+            self.level(from, lane).bytes -= bytes;
+        }
+    }
+
     fn take_letters(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
         let Queues { lanes, waiting, .. } = self;
         let mut left = limit;
@@ -107,8 +158,8 @@ impl Queues {
             // Of one sender's messages in a row, all bytes are given back together.
             let (mut sender, mut freed) = (NodeId::default(), 0);
             let mut give_back = |sender, freed| {
-                if let Some(waiting) = waiting.get_mut(&sender) {
-                    waiting[lane] -= freed;
+                if let Some(levels) = waiting.get_mut(&sender) {
+                    levels[lane].bytes -= freed;
                 }
             };
             for Letter { from, message, bytes } in letters.drain(..count) {
@@ -158,9 +209,16 @@ impl Inbox {
         }
     }
 
-    /// Puts all of `messages` in, in order, as soon as there is room for each.
+    /// Puts all of `messages` in, in order, as soon as there is room for each; for the first there may
+    /// be some already.
     #[cfg(any(feature = "tcp", feature = "quic"))]
-    pub(crate) async fn deliver(&self, from: NodeId, messages: &mut VecDeque<Message>) {
+    pub(crate) async fn deliver(
+        &self,
+        from: NodeId,
+        messages: &mut VecDeque<Message>,
+        reservation: Option<Reservation>,
+    ) {
+        let _held = reservation.and_then(|reservation| self.redeem(reservation, messages));
         while !messages.is_empty() {
             // Before looking, so that no room is missed.
             let room = self.room.notified();

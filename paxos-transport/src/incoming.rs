@@ -81,7 +81,7 @@ async fn serve<W: Wire>(shared: Arc<Shared<W>>, pending: W::Pending, place: Plac
         ended.cancel();
     }
     shared.reached(peer);
-    let sink = Sink::new(shared.inbox.clone(), peer, ended.clone());
+    let sink = Sink::new(shared.inbox.clone(), (peer, lane), ended.clone());
     let received = tokio::select! {
         biased;
         () = ended.cancelled() => Ok(()),

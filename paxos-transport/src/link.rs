@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     address::Address,
-    frame::{Batch, FrameError, Frames},
-    inbox::Inbox,
+    frame::{Batch, FrameError, Frames, Room},
+    inbox::{Inbox, Reservation},
 };
 
 /// Listens, and dials.
@@ -77,13 +77,18 @@ pub(crate) trait Link: Send + 'static {
 pub(crate) struct Sink {
     inbox: Arc<Inbox>,
     from: NodeId,
+    lane: Lane,
     ended: CancellationToken,
 }
 
 impl Sink {
-    /// For messages of `from`, until `ended`.
-    pub(crate) fn new(inbox: Arc<Inbox>, from: NodeId, ended: CancellationToken) -> Sink {
-        Sink { inbox, from, ended }
+    /// For messages of `from`, in a lane, until `ended`.
+    pub(crate) fn new(
+        inbox: Arc<Inbox>,
+        (from, lane): (NodeId, Lane),
+        ended: CancellationToken,
+    ) -> Sink {
+        Sink { inbox, from, lane, ended }
     }
 
     /// Delivers the messages of a stream until it ends, all that come together at once. While the
@@ -95,12 +100,13 @@ impl Sink {
         let mut frames = Frames::new(paxos_core::limits::MESSAGE_BYTES_MAX);
         let mut messages = VecDeque::new();
         loop {
-            let more = read(&mut frames, stream, &mut messages).await;
+            let mut place = Place { sink: self, reservation: None };
+            let more = read(&mut frames, stream, &mut place, &mut messages).await;
             if self.ended.is_cancelled() {
                 return Ok(());
             }
             // Those before a bad one count.
-            self.inbox.deliver(self.from, &mut messages).await;
+            self.inbox.deliver(self.from, &mut messages, place.reservation).await;
             if !more? {
                 return Ok(());
             }
@@ -108,17 +114,85 @@ impl Sink {
     }
 }
 
-/// Waits for a message and takes those that have come with it; `false` where the stream ends.
+/// Where the next large message is going to be.
+struct Place<'a> {
+    sink: &'a Sink,
+    reservation: Option<Reservation>,
+}
+
+impl Room for Place<'_> {
+    async fn make(&mut self, bytes: usize) {
+        let Sink { inbox, from, lane, .. } = self.sink;
+        self.reservation = Some(inbox.reserve(*from, *lane, bytes).await);
+    }
+}
+
+/// Waits for a message and takes those that have come with it, behind it; `false` where the stream
+/// ends. Only the first may be large.
 async fn read(
     frames: &mut Frames,
     stream: &mut (impl AsyncRead + Unpin),
+    place: &mut Place<'_>,
     messages: &mut VecDeque<Message>,
 ) -> Result<bool, FrameError> {
-    let mut next = frames.read(stream).await?;
+    let mut next = frames.read(stream, place).await?;
     let more = next.is_some();
     while let Some(frame) = next {
         messages.push_back(Message::decode(frame)?);
         next = frames.next()?;
     }
     Ok(more)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Buf;
+    use paxos_core::port::Event;
+    use tokio::{io::AsyncWriteExt, task::JoinSet};
+
+    use super::*;
+    use crate::frame::tests::{accept, batch};
+
+    /// However many streams a peer begins, on whatever connections.
+    #[tokio::test]
+    async fn what_streams_hold_of_messages_is_bounded_and_all_arrive() {
+        const STREAMS: usize = 12;
+        const BYTES: usize = 15 << 20;
+        let inbox = Arc::new(Inbox::default());
+        let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
+        let go_on = CancellationToken::new();
+        let (taken_in, mut level) = tokio::sync::watch::channel(0);
+        for _ in 0..STREAMS {
+            let from = (NodeId(2), Lane::Log);
+            let sink = Sink::new(inbox.clone(), from, CancellationToken::new());
+            let (mut near, mut far) = tokio::io::duplex(64 << 10);
+            readers.spawn(async move { sink.drain(&mut far).await });
+            let (go_on, taken_in) = (go_on.clone(), taken_in.clone());
+            writers.spawn(async move {
+                let mut bytes = batch(&[accept(BYTES)]);
+                let mut piece = bytes.copy_to_bytes(BYTES - 1);
+                while piece.has_remaining() {
+                    let written = near.write_buf(&mut piece).await.expect("it is read");
+                    taken_in.send_modify(|level| *level += written);
+                }
+                go_on.cancelled().await;
+                near.write_all_buf(&mut bytes).await.expect("it is read");
+            });
+        }
+        let of_two = 2 * (BYTES - 1);
+        level.wait_for(|taken_in| *taken_in >= of_two).await.expect("nobody has hung up");
+        // Beyond that, what streams read at once.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let taken_in = *level.borrow();
+        assert!(taken_in <= of_two + STREAMS * (256 << 10), "{taken_in}");
+        go_on.cancel();
+        let mut events = Vec::new();
+        while events.len() < STREAMS {
+            std::future::poll_fn(|cx| inbox.poll_recv(cx, &mut events, STREAMS)).await;
+        }
+        let whole = |event: &Event| matches!(event, Event::Message { message, .. } if *message == accept(BYTES));
+        assert!(events.iter().all(whole));
+    }
 }

@@ -12,6 +12,12 @@ pub(super) const CHUNK_BYTES: usize = 64 << 10;
 /// Frames from here on are slices of what was read; shorter ones are copies.
 const SLICE_BYTES_MIN: usize = CHUNK_BYTES / 4;
 
+/// Where large messages are put, in memory.
+pub(crate) trait Room {
+    /// Waits for room for `bytes`.
+    fn make(&mut self, bytes: usize) -> impl Future<Output = ()> + Send;
+}
+
 /// Takes a stream apart into frames.
 #[derive(Debug)]
 pub(crate) struct Frames {
@@ -25,20 +31,37 @@ impl Frames {
         Frames { buffer: BytesMut::new(), bytes_max }
     }
 
-    /// The next frame of `stream`, without its prefix; `None` where the stream ends between two.
-    /// Not cancel safe.
+    /// The next frame of `stream`, without its prefix; `None` where the stream ends between two. Before a
+    /// frame is read that is larger than what is read at once anyhow, `room` is asked for it. Not
+    /// cancel safe.
     pub(crate) async fn read(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
+        room: &mut impl Room,
     ) -> Result<Option<Bytes>, FrameError> {
+        let mut has_room = false;
         loop {
             if let Some(frame) = self.next()? {
                 return Ok(Some(frame));
+            }
+            match self.length().filter(|length| PREFIX_BYTES + length > CHUNK_BYTES) {
+                None => self.buffer.reserve(CHUNK_BYTES),
+                Some(length) if !has_room => {
+                    room.make(length).await;
+                    has_room = true;
+                    self.buffer.reserve(PREFIX_BYTES + length - self.buffer.len());
+                }
+                Some(_) => {}
             }
             if stream.read_buf(&mut self.buffer).await? == 0 {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(FrameError::Truncated) };
             }
         }
+    }
+
+    /// The length of the message that the next frame is of.
+    fn length(&self) -> Option<usize> {
+        self.buffer.first_chunk::<4>().map(|length| u32::from_le_bytes(*length) as usize)
     }
 
     /// Takes in what somebody else has read.
@@ -47,19 +70,13 @@ impl Frames {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next frame of what has been read, and room for more if there is none.
+    /// The next frame of what has been read, if it is there as a whole.
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some(length) = self.buffer.first_chunk::<4>() else {
-            self.buffer.reserve(CHUNK_BYTES);
-            return Ok(None);
-        };
-        let length = u32::from_le_bytes(*length) as usize;
+        let Some(length) = self.length() else { return Ok(None) };
         if length > self.bytes_max {
             return Err(FrameError::TooLarge { length, bytes_max: self.bytes_max });
         }
-        let missing = (PREFIX_BYTES + length).saturating_sub(self.buffer.len());
-        if missing > 0 {
-            self.buffer.reserve(missing);
+        if self.buffer.len() < PREFIX_BYTES + length {
             return Ok(None);
         }
         let stored = self.buffer.split_to(PREFIX_BYTES);

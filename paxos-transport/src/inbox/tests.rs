@@ -45,7 +45,7 @@ fn put(inbox: &Inbox, from: NodeId, messages: impl IntoIterator<Item = Message>)
 }
 
 fn waiting(inbox: &Inbox) -> usize {
-    inbox.queues().waiting.values().flatten().sum()
+    inbox.queues().waiting.values().flatten().map(|level| level.bytes).sum()
 }
 
 #[test]
@@ -86,8 +86,62 @@ async fn whoever_finds_no_room_waits_for_it() {
             poll_fn(|cx| inbox.poll_recv(cx, &mut events, 2)).await;
         }
     };
-    tokio::join!(inbox.deliver(SENDER, &mut messages), receive);
+    tokio::join!(inbox.deliver(SENDER, &mut messages, None), receive);
     assert!(messages.is_empty());
+    assert_eq!(waiting(&inbox), 0);
+}
+
+/// Polls once.
+#[cfg(any(feature = "tcp", feature = "quic"))]
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Across all connections, which know nothing of each other.
+#[cfg(any(feature = "tcp", feature = "quic"))]
+#[tokio::test]
+async fn what_is_being_read_counts_and_stands_in_line() {
+    const LARGE: usize = 16 << 20;
+    let inbox = Arc::new(Inbox::default());
+    let reserve = |bytes| Box::pin(inbox.reserve(SENDER, Lane::Log, bytes));
+    let first = reserve(LARGE).await;
+    let second = reserve(LARGE).await;
+    assert_eq!(waiting(&inbox), 2 * LARGE);
+    let (mut third, mut fourth) = (reserve(LARGE), reserve(1));
+    assert!(poll_once(&mut third).is_pending(), "no room");
+    assert!(poll_once(&mut fourth).is_pending(), "behind the third");
+    assert_eq!(put(&inbox, SENDER, [propose(1)]), 1, "so is what is small");
+    assert_eq!(put(&inbox, NodeId(3), [propose(1)]), 0, "another sender");
+    drop(second);
+    assert!(poll_once(&mut fourth).is_pending(), "behind the third");
+    let Poll::Ready(third) = poll_once(&mut third) else { panic!("there is room") };
+    assert!(poll_once(&mut fourth).is_pending(), "no room");
+    let mut read = [propose(LARGE - 1000), propose(1)].into();
+    assert!(inbox.redeem(first, &mut read).is_none());
+    assert_eq!(read.len(), 1, "for one alone");
+    assert_eq!(taken(&inbox, 9).len(), 2);
+    let Poll::Ready(fourth) = poll_once(&mut fourth) else { panic!("there is room") };
+    assert_eq!(put(&inbox, SENDER, [propose(1)]), 0, "nobody stands in line");
+    let held = inbox.redeem(third, &mut [poll(1)].into()).expect("not for another lane");
+    drop((held, fourth));
+    taken(&inbox, 9);
+    assert_eq!(waiting(&inbox), 0);
+}
+
+#[cfg(any(feature = "tcp", feature = "quic"))]
+#[tokio::test]
+async fn whoever_leaves_the_line_or_finds_it_closed_holds_nobody_up() {
+    let inbox = Arc::new(Inbox::default());
+    let reserve = |bytes| Box::pin(inbox.reserve(SENDER, Lane::Log, bytes));
+    let whole = reserve(32 << 20).await;
+    let (mut second, mut third) = (reserve(32 << 20), reserve(1));
+    assert!(poll_once(&mut second).is_pending() && poll_once(&mut third).is_pending());
+    drop((whole, second));
+    let third = third.await;
+    let mut last = reserve(32 << 20);
+    assert!(poll_once(&mut last).is_pending());
+    inbox.close();
+    drop((last.await, third));
     assert_eq!(waiting(&inbox), 0);
 }
 
@@ -120,7 +174,7 @@ async fn a_closed_inbox_keeps_nothing() {
     inbox.close();
     inbox.report(Event::Met { peer: SENDER, store: StoreId(1) });
     #[cfg(any(feature = "tcp", feature = "quic"))]
-    inbox.deliver(SENDER, &mut [poll(2)].into()).await;
+    inbox.deliver(SENDER, &mut [poll(2)].into(), None).await;
     #[cfg(feature = "memory")]
     inbox.offer(SENDER, [poll(3)].into_iter());
     let mut events = Vec::new();
