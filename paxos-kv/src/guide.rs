@@ -83,6 +83,17 @@
 //! A database that was copied out of the directory of a stopped etcd (`member/snap/db`) has no checksum:
 //! it takes `--skip-hash-check`.
 //!
+//! # Disks
+//!
+//! - **A full disk**, of the log or of the state, makes a member refuse writes (`mvcc: database space exceeded`)
+//!   and serve reads. It shows as the alarm `NOSPACE`, in `status` and in `GET /health`, and clears itself as soon as
+//!   there is room: there is nothing to disarm.
+//! - **A disk that returns something else than was written** is noticed: the log is checked at a start, the state
+//!   whenever something of it is read. The member ends with exit code 1 and names the file and the place. Do not
+//!   start it on that data again: replace it as a new member.
+//! - The state of an earlier version, which had no checksums, is checked and written again at the first start,
+//!   which takes as much room once more, for as long as that lasts.
+//!
 //! # What to watch
 //!
 //! | where | what it says |
@@ -94,6 +105,8 @@
 //! | `GET /metrics` | for Prometheus, under etcd's names where it has the same |
 //! | `--listen-metrics-urls` | where all of these are served too, with connections that clients cannot take |
 //! | `paxos-kv status --cluster` | for each member: the leader it knows, the highest slot chosen and applied, the size of its store |
+//! | `etcdctl alarm list` | `NOSPACE`: a disk of that member is full |
+//! | the log, `is damaged` | a disk has lost what was on it: replace the member, and the disk |
 //! | the log, `there is no leader` | requests wait; more than a few seconds of it are an outage |
 //! | the log, `a checkpoint` | the log up to `floor` is deleted; a line every ten seconds at most while there are changes |
 //! | the log, `fetches a state`, `sends a state` | a member has missed more than the others' logs have, and gets what they hold; a line every five seconds says how far it is, `a state has been fetched` or `sent` that all has passed, `the state machine has taken over a state` that it is in place |

@@ -8,8 +8,8 @@ use std::{
 use paxos_core::types::Slot;
 
 use super::{
-    Head, KvError, MemberAttributes, RequestLimits, allowance::Allowance, flusher::Inner, read,
-    validate, version::Position, view::View, write,
+    Head, KvError, MemberAttributes, RequestLimits, StoreError, allowance::Allowance,
+    flusher::Inner, read, validate, version::Position, view::View, write,
 };
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 
@@ -42,7 +42,14 @@ impl Reader {
         let (view, head) = self.now();
         read::check_revision(request, &head)?;
         let until = Position::end_of(head.revision);
-        read::range(&view, head.revision, until, request, allowance)
+        let found = read::range(&view, head.revision, until, request, allowance);
+        found.inspect_err(|error| {
+            if let KvError::Store(StoreError::Damaged { .. }) = error {
+                let (key, range_end) =
+                    (request.key.escape_ascii(), request.range_end.escape_ascii());
+                tracing::error!(%key, %range_end, "the damage was met when these keys were read");
+            }
+        })
     }
 
     /// Whether a read of this one key is answered without a look at a disk: the key is so new that it is not in

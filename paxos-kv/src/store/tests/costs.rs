@@ -1,5 +1,7 @@
 //! What a command costs: who reads what, and how much one may change.
 
+use paxos_core::port::Codec;
+
 use super::*;
 use crate::proto::etcdserverpb::range_request::SortOrder;
 
@@ -50,4 +52,52 @@ fn a_deletion_of_too_much_is_refused_before_anything_is_changed() {
     assert_eq!((store.get("a"), store.reader.revision()), (None, 101));
     assert_eq!(store.delete("000", "050"), 50);
     assert_eq!(store.delete("\0", "\0"), 50);
+}
+
+type Shape<'a> = Box<dyn Fn(usize) -> Command + 'a>;
+
+/// What is stored of a request does not hold on to the rest of it, and takes up what it is said to.
+#[test]
+fn a_large_request_that_stores_little_takes_up_little() {
+    const REQUESTS: usize = 40;
+    let large = || "x".repeat(1_400_000);
+    let with = TargetUnion::Value(large().into());
+    let condition = || compare("k", CompareTarget::Value, CompareResult::NotEqual, with.clone());
+    let txn = |success| TxnRequest { compare: vec![condition()], ..always(success) };
+    let shapes: [(&str, Shape<'_>); 4] = [
+        ("a value", Box::new(|_| Command::Txn(txn(vec![put_operation("k", "v")])))),
+        ("a key", Box::new(|n| Command::Txn(txn(vec![put_operation(&format!("k{n}"), "")])))),
+        (
+            "a deletion",
+            Box::new(|n| {
+                let n = format!("k{n}");
+                Command::Txn(txn(vec![put_operation("l", ""), delete_operation(&n, "")]))
+            }),
+        ),
+        (
+            "a read",
+            Box::new(|n| {
+                let read = range_operation(range(&large(), &large()));
+                Command::Txn(always(vec![put_operation(&format!("m{n}"), "v"), read]))
+            }),
+        ),
+    ];
+    let mut store = Fixture::new();
+    store.put("k", "a value that is another one");
+    for (what, shape) in shapes {
+        let before = store.reader.size_in_use();
+        let encoded: Vec<_> = (0..REQUESTS)
+            .map(|number| Codec::encode(&shape(number)).expect("it encodes"))
+            .collect();
+        let kept = allocation_counter::measure(|| {
+            for encoded in &encoded {
+                let command = <Command as Codec>::decode(encoded).expect("a command");
+                drop(store.apply_unread(vec![command]));
+            }
+        });
+        let kept = u64::try_from(kept.bytes_current).expect("it is still there");
+        let counted = store.reader.size_in_use() - before;
+        assert!(kept < 40_000, "{what}: {kept} bytes of {REQUESTS} requests");
+        assert!(kept < counted * 2 && counted < kept * 2, "{what}: {kept}, {counted} counted");
+    }
 }

@@ -143,8 +143,8 @@ fn cleaning_up_leaves_the_disk_to_others_most_of_the_time() {
     let limits = flusher::Limits { layer_bytes: 1 << 30, layer_slots: 1 << 20 };
     let mut store =
         Fixture::of(flusher::Shared::on(disk.expect("a disk"), limits).expect("a store"));
-    for _ in 0..40_000 {
-        store.put("key", "value");
+    for _ in 0..400 {
+        store.apply_all(vec![Command::Put(put("key", "value")); 100]);
     }
     store.store.flush();
     store.compact(40_000).expect("a compaction");
