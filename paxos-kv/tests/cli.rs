@@ -10,12 +10,14 @@ mod probe;
 mod supervisors;
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    ffi::OsStr,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::ffi::OsStrExt,
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -222,6 +224,99 @@ fn a_client_that_reaches_nobody_says_so() {
     assert!(error.contains("is no condition"), "{error}");
     let error = refusal(&["status", "--endpoints", &nobody], 1);
     assert_eq!(error, "paxos-kv: 1 of 1 endpoints failed");
+}
+
+/// The system takes connections for a process that stands still.
+#[test]
+fn an_endpoint_that_stands_still_is_passed_over() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let single = Single::new(directory.path());
+    let server = Running::start(program(&single.arguments(&[])));
+    server.line_with("the cluster has a leader");
+    let still = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let still = still.local_addr().expect("it has one").to_string();
+    let both = format!("{still},{}", single.endpoint());
+    let passed_over = |arguments: &[&str]| {
+        let began = Instant::now();
+        stdout(&[arguments, &["--endpoints", &both]].concat());
+        assert!(began.elapsed() < Duration::from_secs(5), "{arguments:?}: {:?}", began.elapsed());
+    };
+    // Only who writes is told that something may have happened.
+    let given_up = |arguments: &[&str], writes: bool| {
+        let error = refusal(&[arguments, &["--timeout", "1", "--endpoints", &still]].concat(), 1);
+        assert!(error.contains("no answer in time"), "{error}");
+        let remark = "the write may or may not have happened";
+        assert_eq!(error.ends_with(remark), writes, "{error}");
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| passed_over(&["put", "k", "v"]));
+        scope.spawn(|| passed_over(&["get", "k", "--keys-only"]));
+        scope.spawn(|| passed_over(&["member", "list"]));
+        scope.spawn(|| given_up(&["get", "k"], false));
+        scope.spawn(|| given_up(&["txn", "--then", "get k"], false));
+        scope.spawn(|| given_up(&["put", "k", "w"], true));
+        scope.spawn(|| given_up(&["del", "k"], true));
+        scope.spawn(|| given_up(&["txn", "--then", "put k w"], true));
+    });
+
+    // All are asked at once.
+    let began = Instant::now();
+    let several = format!("{still},{still},{still},{}", single.endpoint());
+    let status = run(&["status", "--timeout", "1", "--endpoints", &several]);
+    assert!(began.elapsed() < Duration::from_millis(2900), "{:?}", began.elapsed());
+    let shown = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(
+        shown.contains("this one") && shown.matches("no answer in time").count() == 3,
+        "{shown}"
+    );
+    server.end(Signal::SIGTERM);
+}
+
+#[test]
+fn an_endpoint_without_a_leader_is_the_last_choice() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let single = Single::new(&directory.path().join("single"));
+    let mut lonely = Single::new(&directory.path().join("lonely"));
+    let peer = lonely.arguments[4].split_once('=').expect("a flag and its value").1;
+    let nobody = ports::free_port();
+    let cluster = format!("--initial-cluster=default={peer},other=http://127.0.0.1:{nobody}");
+    lonely.arguments.push(cluster);
+    let servers = [&single, &lonely].map(|one| Running::start(program(&one.arguments(&[]))));
+    servers[0].line_with("the cluster has a leader");
+    servers[1].line_with("ready to serve client requests");
+    let both = format!("{},{}", lonely.endpoint(), single.endpoint());
+    assert_eq!(stdout(&["put", "k", "v", "--endpoints", &both]), "OK, revision 2\n");
+    let nobody_else = format!("127.0.0.1:{nobody},{}", lonely.endpoint());
+    let stale = stdout(&["get", "k", "--serializable", "--endpoints", &nobody_else]);
+    assert!(stale.starts_with("no key to show"), "{stale}");
+}
+
+#[test]
+fn keys_and_values_may_be_any_bytes_and_values_come_from_standard_input() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let single = Single::new(directory.path());
+    let server = Running::start(program(&single.arguments(&[])));
+    server.line_with("the cluster has a leader");
+    let endpoint = single.endpoint();
+    let key = OsStr::from_bytes(b"\xff\xfe");
+    let client = |command: &str, more: &[&OsStr], input: &[u8]| {
+        let mut client = program(&[command, "--endpoints", &endpoint]);
+        client.args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut client = client.spawn().expect("it runs");
+        client.stdin.take().expect("it is piped").write_all(input).expect("it reads");
+        client.wait_with_output().expect("it ends")
+    };
+    let value = b"\0\xff\n";
+    assert!(client("put", &[key], value).status.success());
+    let found = client("get", &[key, OsStr::new("--print-value-only")], b"").stdout;
+    assert_eq!(found, [&value[..], b"\n"].concat());
+    let condition = b"value(\"\\xff\\xfe\") = \"\\x00\\xff\\n\"\n\nput \xff\xfe \xfd\n";
+    let done = String::from_utf8(client("txn", &[], condition).stdout).expect("text");
+    assert!(done.starts_with("SUCCESS"), "{done}");
+    assert_eq!(client("get", &[key, OsStr::new("--print-value-only")], b"").stdout, b"\xfd\n");
+    let nothing = client("put", &[key], b"");
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("there is no value"));
+    server.end(Signal::SIGTERM);
 }
 
 #[test]

@@ -1,10 +1,16 @@
 //! The arguments of the client commands, and the requests they stand for.
 
-use std::time::Duration;
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, Read},
+    os::unix::ffi::OsStrExt,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
+use super::client::CommandError;
 use crate::proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest,
     range_request::{SortOrder, SortTarget},
@@ -38,6 +44,14 @@ impl ClientOptions {
     }
 }
 
+/// Standard input beyond this is no value: no server takes a larger one.
+const VALUE_BYTES_MAX: u64 = 64 << 20;
+
+/// A key or a value as it was given, whatever its bytes.
+fn bytes(argument: &OsStr) -> Bytes {
+    Bytes::copy_from_slice(argument.as_bytes())
+}
+
 /// How the result is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
@@ -51,9 +65,9 @@ pub(super) enum Output {
 #[derive(Clone, Debug, Args)]
 struct Selection {
     /// The key, or the first one of a range.
-    key: String,
+    key: OsString,
     /// The end of the range, not included.
-    range_end: Option<String>,
+    range_end: Option<OsString>,
     /// All keys that begin with KEY; with an empty KEY, all keys.
     #[arg(long, conflicts_with_all = ["range_end", "from_key"])]
     prefix: bool,
@@ -66,7 +80,7 @@ impl Selection {
     /// Key and range end as the API wants them.
     fn range(&self) -> (Bytes, Bytes) {
         let all = Bytes::from_static(b"\0");
-        let key = Bytes::from(self.key.clone());
+        let key = bytes(&self.key);
         match () {
             () if (self.prefix || self.from_key) && key.is_empty() => (all.clone(), all),
             () if self.from_key => (key, all),
@@ -74,7 +88,7 @@ impl Selection {
                 let end = end_of_prefix(&key);
                 (key, end)
             }
-            () => (key, Bytes::from(self.range_end.clone().unwrap_or_default())),
+            () => (key, self.range_end.as_deref().map(bytes).unwrap_or_default()),
         }
     }
 }
@@ -174,23 +188,48 @@ impl GetArguments {
 #[derive(Clone, Debug, Args)]
 pub(super) struct PutArguments {
     /// The key.
-    key: String,
-    /// Its new value.
-    value: String,
+    key: OsString,
+    /// Its new value; from standard input if it is left out.
+    value: Option<OsString>,
     /// Show what the key held before.
     #[arg(long)]
     prev_kv: bool,
 }
 
 impl PutArguments {
-    /// The request they stand for.
-    pub(super) fn request(&self) -> PutRequest {
-        PutRequest {
-            key: Bytes::from(self.key.clone()),
-            value: Bytes::from(self.value.clone()),
-            prev_kv: self.prev_kv,
-            ..PutRequest::default()
-        }
+    /// The request they stand for; the value is read from standard input if there is none.
+    pub(super) fn request(&self) -> Result<PutRequest, CommandError> {
+        self.request_with(&mut io::stdin().lock())
+    }
+
+    fn request_with(&self, input: &mut impl Read) -> Result<PutRequest, CommandError> {
+        let failed =
+            |error| CommandError::Io("read the value from standard input".to_owned(), error);
+        let value = match self.value() {
+            Some(value) => value,
+            None => {
+                let mut value = Vec::new();
+                input.take(VALUE_BYTES_MAX + 1).read_to_end(&mut value).map_err(failed)?;
+                match value.len() as u64 {
+                    0 => return Err(CommandError::NoValue),
+                    length if length > VALUE_BYTES_MAX => {
+                        return Err(failed(io::Error::other("it is larger than any server takes")));
+                    }
+                    _ => value.into(),
+                }
+            }
+        };
+        Ok(self.request_of(value))
+    }
+
+    /// The value, if it was given.
+    pub(super) fn value(&self) -> Option<Bytes> {
+        self.value.as_deref().map(bytes)
+    }
+
+    /// The request with this value.
+    pub(super) fn request_of(&self, value: Bytes) -> PutRequest {
+        PutRequest { key: bytes(&self.key), value, prev_kv: self.prev_kv, ..PutRequest::default() }
     }
 }
 
@@ -217,7 +256,7 @@ mod tests {
     use super::*;
 
     fn range(key: &str, prefix: bool, from_key: bool) -> (Bytes, Bytes) {
-        Selection { key: key.to_owned(), range_end: None, prefix, from_key }.range()
+        Selection { key: key.into(), range_end: None, prefix, from_key }.range()
     }
 
     #[test]
@@ -228,6 +267,18 @@ mod tests {
         assert_eq!(range("k", false, true), (bytes(b"k"), bytes(b"\0")));
         assert_eq!(range("", true, false), (bytes(b"\0"), bytes(b"\0")));
         assert_eq!(range("", false, true), (bytes(b"\0"), bytes(b"\0")));
+    }
+
+    #[test]
+    fn a_value_that_is_left_out_is_read_as_it_is() {
+        let put = |value: Option<&str>, input: &[u8]| {
+            let value = value.map(OsString::from);
+            let arguments = PutArguments { key: "k".into(), value, prev_kv: false };
+            arguments.request_with(&mut &input[..]).map(|put| put.value)
+        };
+        assert_eq!(put(Some(""), b"unread").expect("it is given"), "");
+        assert_eq!(put(None, b"\xff\0\n").expect("it is read"), &b"\xff\0\n"[..]);
+        assert!(matches!(put(None, b""), Err(CommandError::NoValue)));
     }
 
     #[test]

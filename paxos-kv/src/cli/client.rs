@@ -2,9 +2,14 @@
 
 use std::{future::Future, time::Duration};
 
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::sleep;
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
 use super::{arguments::ClientOptions, txn::TxnError};
@@ -18,6 +23,9 @@ use crate::{
 /// How long one endpoint has to take the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long one endpoint has to answer before the next one is asked as well.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Why a command failed, in one line.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CommandError {
@@ -27,12 +35,20 @@ pub(super) enum CommandError {
     /// No endpoint takes connections.
     #[error("no endpoint answers ({0}): start a server, or name others with --endpoints")]
     Unreachable(String),
-    /// The server refused the request.
+    /// The server refused the request, or did not answer it.
     #[error("{endpoint}: {}", describe(.status))]
     Status {
         /// Who refused.
         endpoint: String,
         /// What it said.
+        status: Box<Status>,
+    },
+    /// The same of a write of which nobody knows whether it happened.
+    #[error("{endpoint}: {}: the write may or may not have happened", describe(.status))]
+    UnknownOutcome {
+        /// Who was asked.
+        endpoint: String,
+        /// What it said, if anything.
         status: Box<Status>,
     },
     /// Some endpoints did not answer; those that did have been shown.
@@ -43,6 +59,11 @@ pub(super) enum CommandError {
         /// How many were asked.
         all: usize,
     },
+    /// A put without a value.
+    #[error(
+        "there is no value, neither behind the key nor on standard input: for an empty one write ''"
+    )]
+    NoValue,
     /// A transaction that cannot be understood.
     #[error(transparent)]
     Txn(#[from] TxnError),
@@ -75,12 +96,17 @@ pub(super) fn describe(status: &Status) -> String {
     match status.code() {
         // What tonic makes of the deadline of the client itself.
         Code::DeadlineExceeded | Code::Cancelled => {
-            "no answer in time: a write may or may not have happened; see `paxos-kv status`"
-                .to_owned()
+            "no answer in time; see `paxos-kv status`".to_owned()
         }
         code if message.is_empty() => format!("the server answered {code:?}"),
         _ => message.to_owned(),
     }
+}
+
+/// Whether the server has said this, and not the connection to it.
+fn is_of_server(status: &Status) -> bool {
+    let is_own = matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled);
+    std::error::Error::source(status).is_none() && !is_own
 }
 
 /// Runs a client command to its end.
@@ -102,17 +128,57 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects to the first of the endpoints that takes it. Nothing has been sent to the others,
-    /// so nothing happens twice.
+    /// Connects to the first of the endpoints that answers, or to one that has no leader if all others are
+    /// silent. No request has been sent to any, so nothing happens twice.
     pub(super) async fn connect(options: &ClientOptions) -> Result<Client, CommandError> {
+        if let [only] = &options.endpoints[..] {
+            return Client::connect_to(only, options.timeout()).await;
+        }
+        let mut endpoints = options.endpoints.iter();
+        let mut attempts = FuturesUnordered::new();
         let mut reasons = Vec::new();
-        for endpoint in &options.endpoints {
-            match Client::connect_to(endpoint, options.timeout()).await {
-                Err(CommandError::Unreachable(reason)) => reasons.push(reason),
-                result => return result,
+        let mut without_leader = None;
+        loop {
+            let next = endpoints.next();
+            attempts.extend(next.map(|endpoint| Client::answering(endpoint, options.timeout())));
+            let is_last = endpoints.len() == 0;
+            let patience = async {
+                match is_last && without_leader.is_none() {
+                    true => std::future::pending().await,
+                    false => sleep(ANSWER_PATIENCE).await,
+                }
+            };
+            tokio::select! {
+                Some(answered) = attempts.next() => match answered {
+                    Ok((client, true)) => return Ok(client),
+                    Ok((client, false)) => without_leader = without_leader.or(Some(client)),
+                    Err(CommandError::Unreachable(reason)) => reasons.push(reason),
+                    Err(error) => return Err(error),
+                },
+                () = patience => if is_last { break },
+            }
+            if is_last && attempts.is_empty() {
+                break;
             }
         }
-        Err(CommandError::Unreachable(reasons.join("; ")))
+        without_leader.ok_or_else(|| CommandError::Unreachable(reasons.join("; ")))
+    }
+
+    /// Connects to one endpoint and waits until it answers: a process that stands still takes connections
+    /// all the same. Says whether it knows a leader.
+    async fn answering(endpoint: &str, timeout: Duration) -> Result<(Client, bool), CommandError> {
+        let client = Client::connect_to(endpoint, timeout).await?;
+        let request = client.request(HealthCheckRequest::default());
+        let serves = match HealthClient::new(client.channel.clone()).check(request).await {
+            Ok(response) => response.into_inner().status() != ServingStatus::NotServing,
+            // It is there, though it has no such service or does not tell everybody.
+            Err(status) if is_of_server(&status) => true,
+            Err(status) => {
+                let reason = format!("{endpoint}: {}", describe(&status));
+                return Err(CommandError::Unreachable(reason));
+            }
+        };
+        Ok((client, serves))
     }
 
     /// Connects to one endpoint.
@@ -148,6 +214,22 @@ impl Client {
     /// What the server said, as the error of the command.
     pub(super) fn failure(&self, status: Status) -> CommandError {
         CommandError::Status { endpoint: self.endpoint.clone(), status: Box::new(status) }
+    }
+
+    /// The same for a write.
+    pub(super) fn write_failure(&self, status: Status) -> CommandError {
+        let is_unknown = match status.code() {
+            Code::DeadlineExceeded | Code::Cancelled => true,
+            Code::Unavailable => !is_of_server(&status) || status.message().contains("timed out"),
+            _ => !is_of_server(&status),
+        };
+        match is_unknown {
+            true => CommandError::UnknownOutcome {
+                endpoint: self.endpoint.clone(),
+                status: Box::new(status),
+            },
+            false => self.failure(status),
+        }
     }
 
     /// The service for keys.

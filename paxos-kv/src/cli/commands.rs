@@ -1,5 +1,7 @@
 //! The client commands.
 
+use futures::future::join_all;
+
 use super::{
     arguments::{ClientOptions, DelArguments, GetArguments, Output, PutArguments},
     client::{Client, CommandError, describe},
@@ -7,7 +9,10 @@ use super::{
     output,
     txn::TxnArguments,
 };
-use crate::proto::etcdserverpb::{MemberListRequest, StatusRequest, StatusResponse};
+use crate::{
+    proto::etcdserverpb::{MemberListRequest, StatusRequest, StatusResponse},
+    store::validate::is_read_only,
+};
 
 type Done = Result<(), CommandError>;
 
@@ -32,10 +37,11 @@ pub(super) async fn get(options: &ClientOptions, arguments: &GetArguments) -> Do
 }
 
 pub(super) async fn put(options: &ClientOptions, arguments: &PutArguments) -> Done {
+    let put = arguments.request()?;
     let client = Client::connect(options).await?;
-    let request = client.request(arguments.request());
+    let request = client.request(put);
     let result = client.kv().put(request).await;
-    let response = result.map_err(|status| client.failure(status))?.into_inner();
+    let response = result.map_err(|status| client.write_failure(status))?.into_inner();
     match options.output {
         Output::Json => print(&output::put_json(&response).to_string()),
         Output::Table => print(&output::put_table(&response)),
@@ -46,7 +52,7 @@ pub(super) async fn del(options: &ClientOptions, arguments: &DelArguments) -> Do
     let client = Client::connect(options).await?;
     let request = client.request(arguments.request());
     let result = client.kv().delete_range(request).await;
-    let response = result.map_err(|status| client.failure(status))?.into_inner();
+    let response = result.map_err(|status| client.write_failure(status))?.into_inner();
     match options.output {
         Output::Json => print(&output::delete_json(&response).to_string()),
         Output::Table => print(&output::delete_table(&response)),
@@ -56,9 +62,14 @@ pub(super) async fn del(options: &ClientOptions, arguments: &DelArguments) -> Do
 pub(super) async fn txn(options: &ClientOptions, arguments: &TxnArguments) -> Done {
     let txn = arguments.request()?;
     let client = Client::connect(options).await?;
+    let reads_only = is_read_only(&txn);
     let request = client.request(txn);
     let result = client.kv().txn(request).await;
-    let response = result.map_err(|status| client.failure(status))?.into_inner();
+    let failure = |status| match reads_only {
+        true => client.failure(status),
+        false => client.write_failure(status),
+    };
+    let response = result.map_err(failure)?.into_inner();
     match options.output {
         Output::Json => print(&output::txn_json(&response).to_string()),
         Output::Table => print(&output::txn_table(&response)),
@@ -81,15 +92,15 @@ pub(super) async fn status(options: &ClientOptions, cluster: bool) -> Done {
         true => endpoints_of_cluster(options).await?,
         false => options.endpoints.clone(),
     };
-    let mut answers = Vec::with_capacity(endpoints.len());
-    for endpoint in endpoints {
+    let answers = endpoints.into_iter().map(|endpoint| async {
         let answer = status_of(&endpoint, options).await.map_err(|error| match error {
             CommandError::Status { status, .. } => describe(&status),
             CommandError::Unreachable(reason) => reason,
             error => error.to_string(),
         });
-        answers.push((endpoint, answer));
-    }
+        (endpoint, answer)
+    });
+    let answers = join_all(answers).await;
     match options.output {
         Output::Json => print(&output::statuses_json(&answers).to_string())?,
         Output::Table => print(&output::statuses_table(&answers))?,

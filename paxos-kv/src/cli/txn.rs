@@ -3,10 +3,14 @@
 //! A condition is `target("key") operator "value"`, as in `mod("k") > "3"`; an operation is the
 //! command line of `get`, `put` or `del`.
 
-use std::io::Read;
+use std::{
+    ffi::OsString,
+    io::Read,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+};
 
 use bytes::Bytes;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use super::arguments::{DelArguments, GetArguments, PutArguments};
 use crate::proto::etcdserverpb::{
@@ -28,13 +32,13 @@ operation per line, an empty line after each list.
 pub(super) struct TxnArguments {
     /// A condition: value, version, create, mod or lease of a key, =, !=, < or >, and a value.
     #[arg(long = "if", value_name = "CONDITION")]
-    conditions: Vec<String>,
+    conditions: Vec<OsString>,
     /// An operation to do if all conditions hold.
     #[arg(long = "then", value_name = "OPERATION")]
-    success: Vec<String>,
+    success: Vec<OsString>,
     /// An operation to do otherwise.
     #[arg(long = "else", value_name = "OPERATION")]
-    failure: Vec<String>,
+    failure: Vec<OsString>,
 }
 
 /// A transaction that cannot be understood.
@@ -59,11 +63,13 @@ impl TxnArguments {
     pub(super) fn request(&self) -> Result<TxnRequest, TxnError> {
         let lists = [&self.conditions, &self.success, &self.failure];
         if lists.iter().any(|list| !list.is_empty()) {
-            return transaction(&self.conditions, &self.success, &self.failure);
+            return transaction(
+                lists.map(|list| list.iter().map(|text| text.as_bytes()).collect()),
+            );
         }
-        let mut text = String::new();
+        let mut text = Vec::new();
         let mut input = std::io::stdin().lock().take(INPUT_BYTES_MAX as u64 + 1);
-        input.read_to_string(&mut text).map_err(|error| TxnError::Input(error.to_string()))?;
+        input.read_to_end(&mut text).map_err(|error| TxnError::Input(error.to_string()))?;
         if text.len() > INPUT_BYTES_MAX {
             return Err(TxnError::Input(format!("it exceeds {INPUT_BYTES_MAX} bytes")));
         }
@@ -72,60 +78,67 @@ impl TxnArguments {
 }
 
 /// Three lists of lines with an empty line between them.
-fn parse(text: &str) -> Result<TxnRequest, TxnError> {
+fn parse(text: &[u8]) -> Result<TxnRequest, TxnError> {
     let mut lists = [Vec::new(), Vec::new(), Vec::new()];
     let mut current = 0;
-    for line in text.lines() {
-        if line.trim().is_empty() {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    for line in text.split(|&byte| byte == b'\n') {
+        if line.trim_ascii().is_empty() {
             current += 1;
         } else if let Some(list) = lists.get_mut(current) {
-            list.push(line.to_owned());
+            list.push(line);
         } else {
+            let line = shown(line);
             return Err(TxnError::Input(format!("{line:?} follows after the three lists")));
         }
     }
-    let [conditions, success, failure] = lists;
-    transaction(&conditions, &success, &failure)
+    transaction(lists)
 }
 
-fn transaction(
-    conditions: &[String],
-    success: &[String],
-    failure: &[String],
-) -> Result<TxnRequest, TxnError> {
+/// For messages.
+fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
+}
+
+fn transaction(lists: [Vec<&[u8]>; 3]) -> Result<TxnRequest, TxnError> {
+    let [conditions, success, failure] = lists;
     Ok(TxnRequest {
-        compare: conditions.iter().map(|text| condition(text)).collect::<Result<_, _>>()?,
-        success: success.iter().map(|text| operation(text)).collect::<Result<_, _>>()?,
-        failure: failure.iter().map(|text| operation(text)).collect::<Result<_, _>>()?,
+        compare: conditions.into_iter().map(condition).collect::<Result<_, _>>()?,
+        success: success.into_iter().map(operation).collect::<Result<_, _>>()?,
+        failure: failure.into_iter().map(operation).collect::<Result<_, _>>()?,
     })
 }
 
-fn condition(text: &str) -> Result<Compare, TxnError> {
-    let malformed = || TxnError::Condition(text.to_owned());
-    let (target, rest) = text.trim().split_once('(').ok_or_else(malformed)?;
-    let (key, rest) = word(rest, &[')']).ok_or_else(malformed)?;
-    let rest = rest.trim_start().strip_prefix(')').ok_or_else(malformed)?.trim_start();
-    let operators = [
-        ("!=", CompareResult::NotEqual),
-        ("=", CompareResult::Equal),
-        ("<", CompareResult::Less),
-        (">", CompareResult::Greater),
+fn condition(text: &[u8]) -> Result<Compare, TxnError> {
+    let malformed = || TxnError::Condition(shown(text));
+    let bracket = text.iter().position(|&byte| byte == b'(').ok_or_else(malformed)?;
+    let (target, rest) = (text[..bracket].trim_ascii(), &text[bracket + 1..]);
+    let (key, rest) = word(rest, b")").ok_or_else(malformed)?;
+    let rest = rest.trim_ascii_start().strip_prefix(b")").ok_or_else(malformed)?.trim_ascii_start();
+    let operators: [(&[u8], _); 4] = [
+        (b"!=", CompareResult::NotEqual),
+        (b"=", CompareResult::Equal),
+        (b"<", CompareResult::Less),
+        (b">", CompareResult::Greater),
     ];
     let (rest, result) = operators
         .into_iter()
         .find_map(|(sign, result)| Some((rest.strip_prefix(sign)?, result)))
         .ok_or_else(malformed)?;
-    let (value, rest) = word(rest, &[]).ok_or_else(malformed)?;
-    if !rest.trim().is_empty() {
+    let (value, rest) = word(rest, b"").ok_or_else(malformed)?;
+    if !rest.trim_ascii().is_empty() {
         return Err(malformed());
     }
-    let number = || value.parse::<i64>().map_err(|_| TxnError::Number(text.to_owned()));
-    let (target, target_union) = match target.trim() {
-        "value" | "val" => (CompareTarget::Value, TargetUnion::Value(Bytes::from(value.clone()))),
-        "version" | "ver" => (CompareTarget::Version, TargetUnion::Version(number()?)),
-        "create" | "c" => (CompareTarget::Create, TargetUnion::CreateRevision(number()?)),
-        "mod" | "m" => (CompareTarget::Mod, TargetUnion::ModRevision(number()?)),
-        "lease" => (CompareTarget::Lease, TargetUnion::Lease(number()?)),
+    let number = || {
+        let value = std::str::from_utf8(&value).ok().and_then(|value| value.parse::<i64>().ok());
+        value.ok_or_else(|| TxnError::Number(shown(text)))
+    };
+    let (target, target_union) = match target {
+        b"value" | b"val" => (CompareTarget::Value, TargetUnion::Value(Bytes::from(value.clone()))),
+        b"version" | b"ver" => (CompareTarget::Version, TargetUnion::Version(number()?)),
+        b"create" | b"c" => (CompareTarget::Create, TargetUnion::CreateRevision(number()?)),
+        b"mod" | b"m" => (CompareTarget::Mod, TargetUnion::ModRevision(number()?)),
+        b"lease" => (CompareTarget::Lease, TargetUnion::Lease(number()?)),
         _ => return Err(malformed()),
     };
     Ok(Compare {
@@ -139,27 +152,36 @@ fn condition(text: &str) -> Result<Compare, TxnError> {
 
 /// The word at the start, in double quotes with backslash escapes or bare up to a blank or one of
 /// `ends`, and what follows it.
-fn word<'a>(text: &'a str, ends: &[char]) -> Option<(String, &'a str)> {
-    let text = text.trim_start();
-    let Some(quoted) = text.strip_prefix('"') else {
-        let is_end = |character: char| character.is_whitespace() || ends.contains(&character);
-        let end = text.find(is_end).unwrap_or(text.len());
-        return (end > 0).then(|| (text[..end].to_owned(), &text[end..]));
+fn word<'a>(text: &'a [u8], ends: &[u8]) -> Option<(Vec<u8>, &'a [u8])> {
+    let text = text.trim_ascii_start();
+    let Some(mut rest) = text.strip_prefix(b"\"") else {
+        let is_end = |byte: &u8| byte.is_ascii_whitespace() || ends.contains(byte);
+        let end = text.iter().position(is_end).unwrap_or(text.len());
+        return (end > 0).then(|| (text[..end].to_vec(), &text[end..]));
     };
-    let mut result = String::new();
-    let mut characters = quoted.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return Some((result, &quoted[at + 1..])),
-            '\\' => result.push(match characters.next()?.1 {
-                'n' => '\n',
-                't' => '\t',
-                other => other,
-            }),
+    let mut result = Vec::new();
+    loop {
+        let (&byte, after) = rest.split_first()?;
+        rest = after;
+        match byte {
+            b'"' => return Some((result, rest)),
+            b'\\' => {
+                let (&escaped, after) = rest.split_first()?;
+                rest = after;
+                result.push(match escaped {
+                    b'n' => b'\n',
+                    b't' => b'\t',
+                    b'x' => {
+                        let (digits, after) = rest.split_at_checked(2)?;
+                        rest = after;
+                        u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?
+                    }
+                    other => other,
+                });
+            }
             other => result.push(other),
         }
     }
-    None
 }
 
 /// A line of a transaction, parsed as a command line.
@@ -177,17 +199,26 @@ enum Operation {
     Del(DelArguments),
 }
 
-fn operation(text: &str) -> Result<RequestOp, TxnError> {
-    let malformed = |reason: &str| TxnError::Operation(text.to_owned(), reason.to_owned());
-    let words = shlex::split(text).ok_or_else(|| malformed("a quote is not closed"))?;
+fn operation(text: &[u8]) -> Result<RequestOp, TxnError> {
+    let malformed = |reason: &str| TxnError::Operation(shown(text), reason.to_owned());
+    let words = shlex::bytes::split(text).ok_or_else(|| malformed("a quote is not closed"))?;
+    let words = words.into_iter().map(OsString::from_vec);
     let line = OperationLine::try_parse_from(words).map_err(|error| {
         let text = error.to_string();
-        let reason = text.lines().next().unwrap_or_default();
-        malformed(reason.trim_start_matches("error: "))
+        let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        match error.kind() {
+            ErrorKind::UnknownArgument => malformed(&format!(
+                "{reason}: write -- before a key or value that begins with a dash, as in put -- key -1"
+            )),
+            _ => malformed(reason),
+        }
     })?;
     let request = match line.operation {
         Operation::Get(arguments) => Request::RequestRange(arguments.request()),
-        Operation::Put(arguments) => Request::RequestPut(arguments.request()),
+        Operation::Put(arguments) => {
+            let value = arguments.value().ok_or_else(|| malformed("it has no value"))?;
+            Request::RequestPut(arguments.request_of(value))
+        }
         Operation::Del(arguments) => Request::RequestDeleteRange(arguments.request()),
     };
     Ok(RequestOp { request: Some(request) })
@@ -199,15 +230,29 @@ mod tests {
 
     #[test]
     fn a_condition_names_target_key_operator_and_value() {
-        let compare = condition(r#"mod("my key") > "3""#).expect("it is one");
+        let compare = condition(br#"mod("my key") > "3""#).expect("it is one");
         assert_eq!(compare.key, Bytes::from_static(b"my key"));
         assert_eq!(compare.target, i32::from(CompareTarget::Mod));
         assert_eq!(compare.result, i32::from(CompareResult::Greater));
         assert_eq!(compare.target_union, Some(TargetUnion::ModRevision(3)));
-        let compare = condition(r#"value(k)!="a \"b\"""#).expect("it is one");
+        let compare = condition(br#"value(k)!="a \"b\"""#).expect("it is one");
         assert_eq!(compare.result, i32::from(CompareResult::NotEqual));
         let expected = TargetUnion::Value(Bytes::from_static(b"a \"b\""));
         assert_eq!(compare.target_union, Some(expected));
+    }
+
+    #[test]
+    fn keys_and_values_may_be_any_bytes() {
+        let compare = condition(b"value(\"\xff\\x00\\xfe\") = \"\xf0\"").expect("it is one");
+        assert_eq!(compare.key, &b"\xff\0\xfe"[..]);
+        assert_eq!(compare.target_union, Some(TargetUnion::Value(Bytes::from_static(b"\xf0"))));
+        assert!(condition(b"value(\"\\x0\") = 1").is_err());
+        let Some(Request::RequestPut(put)) =
+            operation(b"put \xff '\xfe'").expect("it is one").request
+        else {
+            panic!("it is a put");
+        };
+        assert_eq!((&put.key[..], &put.value[..]), (&b"\xff"[..], &b"\xfe"[..]));
     }
 
     #[test]
@@ -215,27 +260,35 @@ mod tests {
         for text in
             ["", "k = 1", "mod(k) 3", "mod(k = 3", "size(k) = 3", "mod(\"k) = 3", "mod(k) = 3 4"]
         {
-            assert!(matches!(condition(text), Err(TxnError::Condition(_))), "{text}");
+            assert!(matches!(condition(text.as_bytes()), Err(TxnError::Condition(_))), "{text}");
         }
-        assert!(matches!(condition("mod(k) = x"), Err(TxnError::Number(_))));
+        for target in ["mod", "version", "create", "lease"] {
+            for value in ["x", "\"\"", "1.5", "694d71ddacfda227", "99999999999999999999"] {
+                let text = format!("{target}(k) = {value}");
+                assert!(matches!(condition(text.as_bytes()), Err(TxnError::Number(_))), "{text}");
+            }
+        }
     }
 
     #[test]
     fn three_lists_are_read_with_empty_lines_between_them() {
-        let txn = parse("create(k) = 0\n\nput k 'a b'\nget k --prefix\n\ndel k\n").expect("fine");
+        let txn = parse(b"create(k) = 0\n\nput k 'a b'\nget k --prefix\n\ndel k\n").expect("fine");
         assert_eq!((txn.compare.len(), txn.success.len(), txn.failure.len()), (1, 2, 1));
         let Some(Request::RequestPut(put)) = &txn.success[0].request else {
             panic!("the first one is a put");
         };
         assert_eq!(put.value, Bytes::from_static(b"a b"));
-        assert!(parse("\n\n\nput k v").is_err());
+        assert!(parse(b"\n\n\nput k v").is_err());
     }
 
     #[test]
     fn a_malformed_operation_is_refused_with_the_reason() {
         for text in ["put k", "grab k", "put k 'v", ""] {
-            let error = operation(text).expect_err(text).to_string();
+            let error = operation(text.as_bytes()).expect_err(text).to_string();
             assert!(!error.contains('\n'), "{error}");
         }
+        let error = operation(b"put k -1").expect_err("it is an option").to_string();
+        assert!(error.contains("write -- before") && error.contains("put -- key -1"), "{error}");
+        assert!(operation(b"put -- k -1").is_ok());
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn exercise(port: u16) {
         "etcd_server_id{server_id=\"",
         "etcd_server_proposals_committed_total ",
         "etcd_server_proposals_applied_total ",
-        "etcd_server_proposals_pending 0",
+        "etcd_server_proposals_pending ",
         "etcd_mvcc_db_total_size_in_bytes ",
         "etcd_mvcc_db_total_size_in_use_in_bytes ",
         "etcd_debugging_mvcc_current_revision ",
