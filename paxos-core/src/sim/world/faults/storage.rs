@@ -112,7 +112,7 @@ impl World<'_> {
     /// The whole disk of a node is gone. The node comes back empty, and nobody lets it in.
     ///
     /// Only of a node that all others know: one that has never met it takes it for new, as it
-    /// does in reality (see "The faults" in `docs/PROOF.md`).
+    /// does in reality (see `docs/FAULTS.md`).
     pub(super) fn lose_disk(&mut self, node: usize, rng: &mut fastrand::Rng) -> Checked {
         if !self.may_lose(node) || !self.is_known_to_all(node) {
             return Ok(());
