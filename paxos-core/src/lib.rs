@@ -77,7 +77,7 @@
 )]
 #![cfg_attr(
     feature = "node",
-    doc = "| [`guide`]   | snapshots, states on disk, what a restart replays: for embedders          |"
+    doc = "| [`guide`]   | for embedders: embedding, codecs, retry, states, testing                  |"
 )]
 #![cfg_attr(
     feature = "sim",

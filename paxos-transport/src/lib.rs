@@ -69,6 +69,8 @@ mod frame;
 #[cfg(all(test, any(feature = "tcp", feature = "quic")))]
 mod golden;
 #[cfg(any(feature = "tcp", feature = "quic"))]
+pub mod guide;
+#[cfg(any(feature = "tcp", feature = "quic"))]
 mod handshake;
 #[cfg(any(feature = "memory", feature = "tcp", feature = "quic"))]
 mod inbox;

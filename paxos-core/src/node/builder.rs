@@ -91,8 +91,11 @@ pub struct NodeBuilder {
 }
 
 impl NodeBuilder {
-    /// Names the cluster; the same on every node. By default the name follows from the voters' ids
-    /// and addresses.
+    /// Names the cluster; the same on every node, and for as long as its data lives. Any number that no other
+    /// cluster has which these nodes may come to talk to.
+    ///
+    /// By default it follows from the voters' ids and addresses. A data directory belongs to its cluster, so with
+    /// the default no node can ever move to another address: name the cluster wherever data is to last.
     pub fn cluster_id(mut self, cluster: ClusterId) -> Self {
         self.cluster = Some(cluster);
         self

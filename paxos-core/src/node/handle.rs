@@ -30,7 +30,8 @@ use crate::{
 /// - State: [`status`](Node::status), [`leadership`](Node::leadership),
 ///   [`refusals`](Node::refusals), [`identity`](Node::identity).
 /// - The end: [`shutdown`](Node::shutdown), [`stopped`](Node::stopped). When the last handle is
-///   dropped the node shuts down too.
+///   dropped the node shuts down too; a [`WeakNode`](super::WeakNode) ([`downgrade`](Node::downgrade)) does
+///   not count, and waits for that.
 pub struct Node<S: StateMachine> {
     pub(super) shared: Arc<Shared<S>>,
 }
@@ -144,8 +145,11 @@ impl<S: StateMachine> Node<S> {
     /// Proposes a command under a request id of the embedder's own: proposed again with the same id,
     /// on this node or another, before or after a restart, it has effect once.
     ///
-    /// Sequence numbers of a client ascend from 1; a client's name is none of the cluster's node
-    /// ids.
+    /// Sequence numbers of a client ascend from 1, and may be up to half of
+    /// [`SESSION_WINDOW`](crate::limits::SESSION_WINDOW) (65,536) above the lowest that still waits; what is
+    /// further below the highest is too old. A client's name is none of the cluster's node ids, its epoch is of
+    /// one clock or counter for all clients that come and go: some thousands are remembered. The
+    /// [guide](crate::guide::retry) has the pattern, and one that keeps the response.
     ///
     /// # Errors
     ///
@@ -208,20 +212,14 @@ impl<S: StateMachine> Node<S> {
         self.stopped().await
     }
 
-    /// Returns when the node has stopped.
+    /// Returns when the node has stopped. The handle keeps it from stopping for want of handles meanwhile: to
+    /// wait for that there is [`WeakNode::stopped`](super::WeakNode::stopped).
     ///
     /// # Errors
     ///
     /// The reason, unless it was shut down.
     pub async fn stopped(&self) -> Result<(), NodeError> {
-        if self.shared.key.is_entered() {
-            return Err(NodeError::WithinStateMachine);
-        }
-        let mut ended = self.shared.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(result) => result.clone().unwrap_or(Err(NodeError::RuntimeEnded)),
-            Err(_) => Err(NodeError::RuntimeEnded),
-        }
+        end_of(self.shared.ended.clone(), self.shared.key).await
     }
 
     /// Whoever waits for the node inside its state machine waits for ever.
@@ -283,6 +281,20 @@ impl<S: StateMachine> Node<S> {
     /// Why the node has stopped, once it has.
     pub(super) async fn end_reason(&self) -> NodeError {
         self.stopped().await.err().unwrap_or(NodeError::ShutDown)
+    }
+}
+
+/// How a node has ended, once it has.
+pub(super) async fn end_of(
+    mut ended: watch::Receiver<Ended>,
+    key: NodeKey,
+) -> Result<(), NodeError> {
+    if key.is_entered() {
+        return Err(NodeError::WithinStateMachine);
+    }
+    match ended.wait_for(Option::is_some).await {
+        Ok(result) => result.clone().unwrap_or(Err(NodeError::RuntimeEnded)),
+        Err(_) => Err(NodeError::RuntimeEnded),
     }
 }
 

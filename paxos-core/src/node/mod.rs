@@ -38,6 +38,7 @@ mod request;
 mod states;
 mod submitted;
 mod suspicion;
+mod weak;
 mod writer;
 
 pub use board::Leadership;
@@ -45,3 +46,4 @@ pub use builder::NodeBuilder;
 pub use error::{NodeError, ProposeError, ReadError, StartError};
 pub use handle::Node;
 pub use submitted::Submitted;
+pub use weak::WeakNode;

@@ -73,6 +73,26 @@ async fn a_node_ends_with_its_last_handle() {
     assert_eq!(cluster.entries(1).await, [1]);
 }
 
+/// So whoever watches over it need not keep it running.
+#[tokio::test(start_paused = true)]
+async fn a_weak_handle_does_not_keep_its_node_running() {
+    let mut cluster = Cluster::start(1).await;
+    let node = cluster.nodes.remove(&1).expect("it runs");
+    let weak = node.downgrade();
+    let strong = weak.upgrade().expect("it runs");
+    drop(node);
+    assert_eq!(strong.propose(1).await, Ok(1));
+    let stopped = tokio::spawn({
+        let weak = weak.clone();
+        async move { weak.stopped().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!stopped.is_finished());
+    drop(strong);
+    assert_eq!(stopped.await.expect("no panic"), Ok(()));
+    assert!(weak.upgrade().is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_transport_closed_under_the_node_ends_it() {
     let cluster = Cluster::start(1).await;

@@ -47,6 +47,9 @@ use self::{source::Source, worker::Workers};
 /// A storage in a redb database.
 ///
 /// Dropping it waits for the work under way, one sync at most, and releases the directory.
+///
+/// It works in real time: under a paused clock of tokio (`start_paused`) every deadline passes before the first sync
+/// is done, and all proposals of its node end with an unknown outcome. There, take a `MemoryStorage`.
 pub struct RedbStorage {
     path: String,
     workers: Workers,
