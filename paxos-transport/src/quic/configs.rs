@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use paxos_core::port::TransportError;
+use paxos_core::{message::Lane, port::TransportError};
 use quinn::{
-    ClientConfig, ServerConfig, TransportConfig,
+    ClientConfig, Connection, ServerConfig, TransportConfig,
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
 
@@ -27,8 +27,13 @@ const STREAMS_MAX: u32 = 128;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
-/// Connections that have come in and wait to be looked at.
+/// Bytes under way at once before the other side is known: a handshake is shorter.
+const STRANGER_WINDOW_BYTES: u32 = 16 << 10;
+
+/// Connections that have come in and wait to be looked at, and what they may send meanwhile, each and all.
 const INCOMING_MAX: usize = 256;
+const INCOMING_BYTES_MAX: u64 = 16 << 10;
+const ALL_INCOMING_BYTES_MAX: u64 = 4 << 20;
 
 /// What a round trip is taken for before it has been measured: a guess for one data centre, since
 /// a wrong one costs a packet sent twice, and a high one a slow start after a loss.
@@ -84,13 +89,21 @@ impl Configs {
     }
 }
 
+/// Lets a peer that is known send as much as it may.
+pub(super) fn welcome(connection: &Connection, lane: Lane) {
+    connection.set_receive_window(CONNECTION_WINDOW_BYTES.into());
+    if lane == Lane::Log {
+        connection.set_max_concurrent_uni_streams(STREAMS_MAX.into());
+    }
+}
+
 fn make(from: Arc<tls::Configs>) -> Result<Made, NoInitialCipherSuite> {
     let mut transport = TransportConfig::default();
     transport
-        .max_concurrent_uni_streams(STREAMS_MAX.into())
+        .max_concurrent_uni_streams(0u8.into())
         .max_concurrent_bidi_streams(1u8.into())
         .stream_receive_window(STREAM_WINDOW_BYTES.into())
-        .receive_window(CONNECTION_WINDOW_BYTES.into())
+        .receive_window(STRANGER_WINDOW_BYTES.into())
         .send_window(CONNECTION_WINDOW_BYTES.into())
         .datagram_receive_buffer_size(None)
         .initial_rtt(ROUND_TRIP_GUESS)
@@ -99,7 +112,12 @@ fn make(from: Arc<tls::Configs>) -> Result<Made, NoInitialCipherSuite> {
     let transport = Arc::new(transport);
     let crypto = QuicServerConfig::try_from(from.server.clone())?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-    server.transport_config(transport.clone()).max_incoming(INCOMING_MAX).migration(false);
+    server
+        .transport_config(transport.clone())
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BYTES_MAX)
+        .incoming_buffer_size_total(ALL_INCOMING_BYTES_MAX)
+        .migration(false);
     let crypto = QuicClientConfig::try_from(from.client.clone())?;
     let mut client = ClientConfig::new(Arc::new(crypto));
     client.transport_config(transport);

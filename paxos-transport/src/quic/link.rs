@@ -12,6 +12,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::configs;
 use crate::{
     frame::{Batch, FrameError},
     link::{Link, Sink},
@@ -94,6 +95,7 @@ impl Link for QuicLink {
     }
 
     async fn receive(mut self, lane: Lane, sink: Sink) -> Result<(), FrameError> {
+        configs::welcome(&self.connection, lane);
         if lane != Lane::Log {
             return sink.drain(&mut self.recv).await;
         }

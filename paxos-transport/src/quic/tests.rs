@@ -54,6 +54,21 @@ async fn nodes_of_both_families_reach_each_other() {
     }
 }
 
+/// Who has not said who he is may send a handshake, and no more.
+#[tokio::test]
+async fn strangers_begin_no_stream_beside_that_of_the_handshake() {
+    let [node] = <[_; 1]>::try_from(started(&["127.0.0.1:0"]).await).expect("one");
+    let configs = Configs::new(Tls::self_signed().expect("a certificate")).expect("they work");
+    let endpoint = Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()).expect("a port");
+    let client = configs.client().await.expect("they work");
+    let connecting = endpoint.connect_with(client, node.local_addr(), "127.0.0.1");
+    let stranger = connecting.expect("an address").await.expect("anybody may connect");
+    let (mut stream, _recv) = stranger.open_bi().await.expect("that of the handshake");
+    stream.write_all(b"paxos").await.expect("the beginning of a handshake");
+    let moment = Duration::from_millis(300);
+    tokio::time::timeout(moment, stranger.open_uni()).await.expect_err("no other stream");
+}
+
 /// Whatever their connections are in the middle of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_are_closed_together_soon_after_the_start_leave_their_ports_free() {

@@ -32,11 +32,15 @@ impl Authority {
     /// Writes the files of a node, with these names in its certificate: `authority.pem`, `node.pem`
     /// and `node.key`.
     fn write(&self, directory: &Path, hosts: &[&str], uris: &[&str]) {
-        let key = KeyPair::generate().expect("a key");
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut node = CertificateParams::new(hosts).expect("good names");
         let uri = |uri: &&str| SanType::URI((*uri).try_into().expect("a good name"));
         node.subject_alt_names.extend(uris.iter().map(uri));
+        self.sign(directory, node);
+    }
+
+    fn sign(&self, directory: &Path, node: CertificateParams) {
+        let key = KeyPair::generate().expect("a key");
         let certificate = node.signed_by(&key, &self.issuer).expect("signs").pem();
         let texts = [("authority", &self.pem), ("node", &certificate)];
         for (name, text) in texts {
@@ -187,6 +191,23 @@ async fn certificates_and_errors_go_by_the_names_of_nodes() {
     for reason in refusals(pair).await {
         let text = "certificate that node right shows is that of urn:paxos:name:left";
         assert!(reason.contains(text), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_has_run_out_gets_the_remedy_for_it() {
+    let authority = Authority::new();
+    let own = authority.files(&HOSTS, &[]);
+    let expired = tempfile::tempdir().expect("a directory");
+    let mut parameters = CertificateParams::new(HOSTS.map(str::to_owned)).expect("good names");
+    parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    authority.sign(expired.path(), parameters);
+    let tls = |directory: &TempDir| Some(load(directory.path()).expect("good files"));
+    for reason in refusals([tcp(tls(&own)).await, tcp(tls(&expired)).await]).await {
+        assert!(reason.contains("renew the certificate"), "{reason}");
+    }
+    for reason in refusals([quic(tls(&own)).await, quic(tls(&expired)).await]).await {
+        assert!(reason.contains("renew the certificate"), "{reason}");
     }
 }
 
