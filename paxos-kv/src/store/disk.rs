@@ -6,37 +6,40 @@
 
 mod owner;
 mod restore;
+mod rows;
+mod tables;
 
 #[cfg(unix)]
 use std::os::unix::fs::OpenOptionsExt;
 use std::{
-    collections::BTreeMap,
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
-use bytes::Bytes;
 use paxos_core::types::Slot;
 use prost::Message;
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageBackend, Table,
-    TableDefinition, WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, StorageBackend, Table, TableDefinition,
+    WriteTransaction,
     backends::{FileBackend, InMemoryBackend},
 };
 
 use super::{
-    Backend, Head, MemberAttributes, StoreError,
+    Backend, Head, StoreError,
     blocks::{Blocks, plain},
     failure::Failure,
     layer::Changes,
     patient::{Patient, Room},
-    version::{self, Position, Version},
+    version::Position,
 };
 
 pub use owner::Owner;
 pub(super) use restore::RestoreError;
+pub(super) use tables::Snapshot;
+
+use rows::Rows;
 
 /// What a key that exists holds: one look-up.
 type CurrentTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -55,8 +58,6 @@ const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
 const FORMAT: i64 = 2;
 /// Pages the database keeps in memory.
 const CACHE_BYTES: usize = 128 << 20;
-/// What a row weighs besides its key and value.
-const ROW_OVERHEAD_BYTES: usize = 16;
 /// Rows of the feed that one call of [`Disk::clean`] deals with: a few ten milliseconds of work.
 const CLEAN_ROWS: usize = 8192;
 
@@ -193,45 +194,23 @@ impl Disk {
         before: Extent,
     ) -> Result<(), StoreError> {
         let writing = self.begin_write()?;
-        let mut bytes = before.bytes;
-        {
-            let fail = |error| StoreError::of(&self.path, error);
-            let mut current = self.table(&writing, CURRENT)?;
-            let mut history = self.table(&writing, HISTORY)?;
-            for (key, versions) in &changes.keys {
-                let (last, earlier) = versions.split_last().expect("a key with a change");
-                let encoded = last.encode();
-                let replaced = if last.live.is_some() {
-                    current.insert(&key[..], &encoded[..])
-                } else {
-                    current.remove(&key[..])
-                };
-                if let Some(replaced) = replaced.map_err(fail)? {
-                    let old = replaced.value();
-                    let at = version::position(old).ok_or_else(|| self.damaged("a record"))?;
-                    history.insert((&key[..], at.revision, at.index), old).map_err(fail)?;
-                }
-                for version in earlier.iter().chain(last.live.is_none().then_some(last)) {
-                    let at = version.position;
-                    let encoded = version.encode();
-                    history
-                        .insert((&key[..], at.revision, at.index), &encoded[..])
-                        .map_err(fail)?;
-                }
-                for version in versions {
-                    bytes += row_bytes(key, version.encoded_len());
-                }
-            }
-            let mut feed = self.table(&writing, FEED)?;
-            for (at, key) in &changes.feed {
-                feed.insert((at.revision, at.index), &key[..]).map_err(fail)?;
-                bytes += row_bytes(key, 0);
-            }
-            let mut members = self.table(&writing, MEMBERS)?;
-            for (id, attributes) in &changes.members {
-                members.insert(id, &attributes.encode_to_vec()[..]).map_err(fail)?;
+        let mut rows = Rows::open(self, &writing, before.bytes)?;
+        for (key, versions) in &changes.keys {
+            let (last, earlier) = versions.split_last().expect("a key with a change");
+            let held = last.live.is_some().then(|| last.encode());
+            rows.supersede(key, held.as_deref())?;
+            for version in earlier.iter().chain(last.live.is_none().then_some(last)) {
+                rows.add_history(key, version.position, &version.encode())?;
             }
         }
+        for (at, key) in &changes.feed {
+            rows.add_feed(*at, key)?;
+        }
+        for (id, attributes) in &changes.members {
+            rows.set_member(*id, &attributes.encode_to_vec())?;
+        }
+        let bytes = rows.bytes();
+        drop(rows);
         self.write_extent(&writing, Extent { head, bytes, cleaned: before.cleaned })?;
         self.write_owner(&writing)?;
         writing.commit().map_err(|error| StoreError::of(&self.path, error))?;
@@ -250,62 +229,21 @@ impl Disk {
     ) -> Result<Option<Position>, StoreError> {
         let compacted = before.head.compacted;
         let writing = self.begin_write()?;
-        let mut after = before;
-        let next;
-        {
-            let fail = |error| StoreError::of(&self.path, error);
-            let mut feed = self.table(&writing, FEED)?;
-            let mut history = self.table(&writing, HISTORY)?;
-            let mut rows = Vec::new();
-            let range = (start.revision, start.index)..=(compacted, u32::MAX);
-            for row in feed.range(range).map_err(fail)?.take(CLEAN_ROWS) {
-                let (at, key) = row.map_err(fail)?;
-                let (revision, index) = at.value();
-                rows.push((Position { revision, index }, Bytes::copy_from_slice(key.value())));
-            }
-            next = rows.last().filter(|_| rows.len() == CLEAN_ROWS).map(|(at, _)| at.after());
-            for (at, key) in rows {
-                after.bytes -= self.remove_replaced(&mut history, &key, at)?;
-                if at.revision < compacted {
-                    feed.remove((at.revision, at.index)).map_err(fail)?;
-                    after.bytes -= row_bytes(&key, 0);
-                }
+        let mut rows = Rows::open(self, &writing, before.bytes)?;
+        let changes = rows.feed(start, compacted, CLEAN_ROWS)?;
+        let next = changes.last().filter(|_| changes.len() == CLEAN_ROWS).map(|(at, _)| at.after());
+        for (at, key) in changes {
+            rows.remove_history(&key, at)?;
+            if at.revision < compacted {
+                rows.remove_feed(at)?;
             }
         }
-        if next.is_none() {
-            after.cleaned = compacted;
-        }
-        self.write_extent(&writing, after)?;
+        let bytes = rows.bytes();
+        drop(rows);
+        let cleaned = if next.is_none() { compacted } else { before.cleaned };
+        self.write_extent(&writing, Extent { bytes, cleaned, ..before })?;
         writing.commit().map_err(|error| StoreError::of(&self.path, error))?;
         Ok(next)
-    }
-
-    /// Removes what `key` held before `at`, and its deletion if that is what happened then. Returns
-    /// how many bytes that was.
-    fn remove_replaced(
-        &self,
-        history: &mut Table<'_, (&'static [u8], i64, u32), &'static [u8]>,
-        key: &[u8],
-        at: Position,
-    ) -> Result<i64, StoreError> {
-        let fail = |error| StoreError::of(&self.path, error);
-        let mut superfluous = Vec::new();
-        for row in history.range((key, 0, 0)..=(key, at.revision, at.index)).map_err(fail)? {
-            let (row_key, row_value) = row.map_err(fail)?;
-            let (_, revision, index) = row_key.value();
-            let position = Position { revision, index };
-            if position < at || version::is_deleted(row_value.value()) {
-                superfluous.push(position);
-            }
-        }
-        let mut bytes = 0;
-        for position in superfluous {
-            let row = (key, position.revision, position.index);
-            if let Some(removed) = history.remove(row).map_err(fail)? {
-                bytes += row_bytes(key, removed.value().len());
-            }
-        }
-        Ok(bytes)
     }
 
     /// The size of the file; none for a database in memory.
@@ -381,81 +319,4 @@ pub(super) fn open_private(file: &Path) -> io::Result<File> {
     #[cfg(unix)]
     options.mode(0o600);
     options.open(file)
-}
-
-fn row_bytes(key: &[u8], value_bytes: usize) -> i64 {
-    i64::try_from(key.len() + value_bytes + ROW_OVERHEAD_BYTES).expect("a row is below 8 EiB")
-}
-
-/// The tables as of one commit.
-pub(super) struct Snapshot {
-    pub(super) current: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    pub(super) history: ReadOnlyTable<(&'static [u8], i64, u32), &'static [u8]>,
-    pub(super) feed: ReadOnlyTable<(i64, u32), &'static [u8]>,
-    pub(super) members: ReadOnlyTable<u64, &'static [u8]>,
-    pub(super) extent: Extent,
-    pub(super) path: String,
-}
-
-impl Snapshot {
-    pub(super) fn damaged(&self, reason: &str) -> StoreError {
-        StoreError::Damaged { path: self.path.clone(), reason: reason.to_owned() }
-    }
-
-    /// What the members have said of themselves.
-    pub(super) fn all_members(&self) -> Result<BTreeMap<u64, MemberAttributes>, StoreError> {
-        let fail = |error| StoreError::of(&self.path, error);
-        let mut members = BTreeMap::new();
-        for row in self.members.iter().map_err(fail)? {
-            let (id, encoded) = row.map_err(fail)?;
-            let attributes = MemberAttributes::decode(encoded.value()).map_err(|error| {
-                let reason = format!("the attributes of member {}: {error}", id.value());
-                StoreError::Damaged { path: self.path.clone(), reason }
-            })?;
-            members.insert(id.value(), attributes);
-        }
-        Ok(members)
-    }
-
-    /// The newest version of `key` up to a position.
-    pub(super) fn get(&self, key: &[u8], until: Position) -> Result<Option<Version>, StoreError> {
-        self.find(key, until, Version::decode)
-    }
-
-    /// The same with an empty value.
-    pub(super) fn get_without_value(
-        &self,
-        key: &[u8],
-        until: Position,
-    ) -> Result<Option<Version>, StoreError> {
-        self.find(key, until, Version::decode_without_value)
-    }
-
-    fn find(
-        &self,
-        key: &[u8],
-        until: Position,
-        decode: fn(&str, &[u8]) -> Result<Version, StoreError>,
-    ) -> Result<Option<Version>, StoreError> {
-        let fail = |error| StoreError::of(&self.path, error);
-        if let Some(row) = self.current.get(key).map_err(fail)? {
-            let at = version::position(row.value());
-            let at = at.ok_or_else(|| self.damaged("a record is cut short"))?;
-            if at <= until {
-                return decode(&self.path, row.value()).map(Some);
-            }
-        }
-        if until >= Position::end_of(self.extent.head.revision) {
-            return Ok(None);
-        }
-        let last = (key, until.revision, until.index);
-        let mut older = self.history.range((key, 0, 0)..=last).map_err(fail)?;
-        match older.next_back() {
-            None => Ok(None),
-            Some(row) => {
-                let (_, value) = row.map_err(fail)?;
-                decode(&self.path, value.value()).map(Some)
-            }
-        }
-    }
 }

@@ -9,7 +9,7 @@ use super::{
         Head, StoreError,
         snapshot::rows::{Row, Rows},
     },
-    CURRENT, Disk, Extent, FEED, HISTORY, MEMBERS, row_bytes,
+    CURRENT, Disk, Extent, FEED, HISTORY, MEMBERS,
 };
 
 /// Why the tables are as they were.
@@ -52,33 +52,17 @@ impl Disk {
         writing.delete_table(HISTORY).map_err(|error| fail(error.into()))?;
         writing.delete_table(FEED).map_err(|error| fail(error.into()))?;
         writing.delete_table(MEMBERS).map_err(|error| fail(error.into()))?;
-        let mut bytes = 0;
-        {
-            let fail = |error| StoreError::of(&self.path, error);
-            let mut current = self.table(&writing, CURRENT)?;
-            let mut history = self.table(&writing, HISTORY)?;
-            let mut feed = self.table(&writing, FEED)?;
-            let mut members = self.table(&writing, MEMBERS)?;
-            while let Some(row) = rows.next()? {
-                match row {
-                    Row::Current { key, version } => {
-                        current.insert(key, version).map_err(fail)?;
-                        bytes += row_bytes(key, version.len());
-                    }
-                    Row::History { key, at, version } => {
-                        history.insert((key, at.revision, at.index), version).map_err(fail)?;
-                        bytes += row_bytes(key, version.len());
-                    }
-                    Row::Feed { at, key } => {
-                        feed.insert((at.revision, at.index), key).map_err(fail)?;
-                        bytes += row_bytes(key, 0);
-                    }
-                    Row::Member { id, attributes } => {
-                        members.insert(id, attributes).map_err(fail)?;
-                    }
-                }
+        let mut tables = super::Rows::open(self, &writing, 0)?;
+        while let Some(row) = rows.next()? {
+            match row {
+                Row::Current { key, version } => tables.supersede(key, Some(version))?,
+                Row::History { key, at, version } => tables.add_history(key, at, version)?,
+                Row::Feed { at, key } => tables.add_feed(at, key)?,
+                Row::Member { id, attributes } => tables.set_member(id, attributes)?,
             }
         }
+        let bytes = tables.bytes();
+        drop(tables);
         self.write_extent(&writing, Extent { head, cleaned, bytes })?;
         self.write_owner(&writing)?;
         writing.commit().map_err(|error| fail(error.into()))?;

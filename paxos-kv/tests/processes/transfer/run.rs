@@ -57,6 +57,7 @@ const NARROW: Duration = Duration::from_secs(12);
 /// What members say in their logs.
 const FETCHES: &str = "fetches a state";
 pub(super) const FETCHED: &str = "a state has been fetched";
+pub(super) const TAKEN_OVER: &str = "has taken over a state";
 pub(super) const SENDS: &str = "sends a state";
 
 /// What the clients do.
