@@ -112,7 +112,9 @@ async fn a_server_that_lost_its_data_is_refused_and_the_others_go_on() {
     cluster.kill(follower);
     cluster.wipe(follower);
     cluster.restart(follower);
-    cluster.logged(follower, "has lost its data directory").await;
+    let lost = format!("node {} has lost its data directory", cluster.servers[follower].name);
+    cluster.logged(follower, &lost).await;
+    cluster.logged((follower + 1) % 3, &lost).await;
     cluster.logged((follower + 1) % 3, "replace it as a new member").await;
     let others = [(follower + 1) % 3, (follower + 2) % 3];
     let endpoints = others.map(|index| cluster.servers[index].endpoint());
