@@ -255,6 +255,12 @@ bugs! {
     ///
     /// Ongaro 2014, section 9.6; Cloudflare's outage of 2020.
     PollAlwaysGranted = "a poll is granted although there is a leader",
+    /// While one candidate waits for disks, others are let try, at higher ballots.
+    RivalsGranted = "polls are granted while a promise to a candidate is being written",
+    /// A candidacy is given as long as a fast disk needs.
+    CandidacyImpatient = "a candidacy ends while promises are being written",
+    /// However often a candidacy has failed, the next one is given as much time.
+    PatienceFixed = "a candidate waits and backs off for as long as before",
     /// A leader that reaches nobody stays, and those who hear it do not look for another.
     ///
     /// Howard & Abraham 2020, "Raft does not guarantee liveness in the face of network faults".
@@ -264,6 +270,8 @@ bugs! {
     UselessFollowersCount = "a leader whose followers cannot write does not step down",
     /// A leader whose disk is too far behind to take any work still hears all its followers, who could.
     OverloadedLeaderStays = "a leader whose disk is behind refuses all work and does not step down",
+    /// A leader whose heartbeats pass while its Accepts do not is followed for ever.
+    StalledLeaderStays = "a leader that is heard and gets nothing through does not step down",
     /// What the network has lost stays lost.
     NothingSentAgain = "an Accept is sent only once",
     /// A node waits for the answer to its first request for ever.

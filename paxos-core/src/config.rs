@@ -159,6 +159,11 @@ impl Config {
         }
     }
 
+    /// How long a write may take before the disk is taken to hang.
+    pub(crate) fn disk_patience(&self) -> Duration {
+        limits::DISK_SILENT_TIMEOUTS * self.election_timeout
+    }
+
     /// Checks the settings against each other and against the limits of the protocol.
     ///
     /// # Errors

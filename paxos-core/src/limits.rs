@@ -38,6 +38,23 @@ pub const BALLOT_ROUNDS_AHEAD_MAX: u64 = 1 << 32;
 /// disks that are merely slow should not cost anybody the leadership.
 pub const DISK_SILENT_TIMEOUTS: u32 = 2;
 
+/// Election timeouts for which a candidacy goes on without a sign of progress, unless others have failed
+/// before: for disks that do not hang. When a node is asked for its promise, its disk may be at work on
+/// another write, and the promise is the next; one more is for the network.
+pub const CANDIDACY_TIMEOUTS: u32 = 2 * DISK_SILENT_TIMEOUTS + 1;
+
+/// How often a node doubles the time that it gives its candidacies, and that it waits between them: that is
+/// for disks that take 16 election timeouts for a write.
+pub const CANDIDACY_DOUBLINGS_MAX: u32 = 3;
+
+/// Election timeouts without anything chosen after which a leader makes room for another, unless it has done
+/// so in vain before: what reaches a follower becomes its vote in two writes at most, and one more is for
+/// the network. Then it leaves as many to the others, who notice its silence after one or one and a half.
+pub const STALL_TIMEOUTS: u32 = 2 * DISK_SILENT_TIMEOUTS + 1;
+
+/// How often a leader doubles that: if nobody gets anything through, leaders hardly change any more.
+pub const STALL_DOUBLINGS_MAX: u32 = 5;
+
 /// Records and session tables on their way to the disk, in bytes. Beyond it, which is by what one more
 /// message brings at most, proposals are refused as `Busy` and messages with values passed over, until
 /// half of it is left. It is more than a leader may have undecided ([`WINDOW_BYTES_MAX`]), so that only

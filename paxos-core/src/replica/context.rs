@@ -20,6 +20,12 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Whether a promise, or this node's own ballot, is being written, by a disk that does anything.
+    pub(super) fn writes_promise(&self) -> bool {
+        let is_at_work = self.out.disk_silent_for(self.now) < self.config.disk_patience();
+        self.out.is_promising() && is_at_work
+    }
+
     /// Sends `message` to every other voter.
     pub(super) fn broadcast(&mut self, message: Message) {
         self.out.broadcast(message);

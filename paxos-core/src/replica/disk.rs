@@ -30,9 +30,8 @@ impl<W> Replica<W> {
 
     /// Whether this node can make anything durable, as far as it knows.
     pub(super) fn can_write(&self, now: Instant) -> bool {
-        let patience = limits::DISK_SILENT_TIMEOUTS * self.config.election_timeout;
         !self.disk_full
-            && self.out.disk_silent_for(now) < patience
+            && self.out.disk_silent_for(now) < self.config.disk_patience()
             && self.is_behind_at_most(limits::DISK_BEHIND_TIMEOUTS, now)
     }
 

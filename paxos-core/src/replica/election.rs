@@ -9,10 +9,17 @@
 //! could not become durable: a candidate that only such nodes reach would disturb the leader of
 //! those that can write, and never be elected.
 
-use super::{context::Context, origin::Target, tally::Voters};
+use std::time::Duration;
+
+use super::{
+    candidacy::{Candidacies, Patience},
+    context::Context,
+    origin::Target,
+    tally::Voters,
+};
 use crate::{
     limits,
-    message::{Message, Poll, PollReply},
+    message::{Message, Poll, PollReply, Prepare},
     planted::planted,
     types::{Ballot, Instant, NodeId, Phase, Slot},
 };
@@ -27,6 +34,9 @@ pub(super) struct Election {
     /// When to poll, if nothing comes from a leader.
     timeout_at: Instant,
     poll: Option<Polling>,
+    candidacies: Candidacies,
+    /// Leaderships of this node in a row that have got nothing through in the end.
+    stalls: u32,
     /// A peer that is connected to a leader, which this node is not.
     route: Option<(NodeId, Ballot)>,
     /// The highest ballot known: the next one has to be above.
@@ -60,6 +70,8 @@ impl Election {
             grants_from,
             timeout_at,
             poll: None,
+            candidacies: Candidacies::default(),
+            stalls: 0,
             route: None,
             highest: if planted!(BallotReused) { Ballot::ZERO } else { promised },
         }
@@ -117,20 +129,74 @@ impl Election {
             self.leader = Some((ballot, cx.now));
             self.timeout_at = cx.jittered(cx.config.election_timeout);
             self.poll = None;
+            self.candidacies.on_leader();
             self.route = None;
         }
+    }
+
+    /// This node promises a ballot, its own perhaps, or the next page of that promise: it leaves the
+    /// candidate time.
+    pub(super) fn on_prepare(&mut self, prepare: &Prepare, cx: &mut Context<'_>) {
+        if self.candidacies.on_prepare(prepare, cx.now) {
+            self.timeout_at = cx.jittered(cx.config.election_timeout);
+            self.poll = None;
+        }
+    }
+
+    /// What it has promised has been written, and leaves only now.
+    pub(super) fn on_promised(&mut self, cx: &mut Context<'_>) {
+        self.candidacies.on_promised(cx.now);
+        self.timeout_at = cx.jittered(cx.config.election_timeout);
+    }
+
+    /// How long a candidacy of this node goes on without a sign of progress.
+    pub(super) fn patience(&self, cx: &Context<'_>) -> Patience {
+        self.candidacies.patience(cx)
     }
 
     /// This node leads now: it follows nobody.
     pub(super) fn won(&mut self) {
         assert!(self.poll.is_none(), "a poll is over before its candidacy begins");
         self.leader = None;
+        self.candidacies.on_leader();
         self.route = None;
     }
 
-    /// This node has led, or tried to, and does no more; it waits a random while.
+    /// This node has led, or has not been granted its poll; it waits a random while.
     pub(super) fn back_off(&mut self, cx: &mut Context<'_>) {
-        let delay = cx.config.election_timeout / 4;
+        self.pause(cx.config.election_timeout / 4, cx);
+    }
+
+    /// This node has tried to lead in vain. It waits the longer, the more often it has.
+    pub(super) fn on_candidacy_failed(&mut self, cx: &mut Context<'_>) {
+        self.candidacies.on_failed();
+        self.pause(self.candidacies.pause(cx), cx);
+    }
+
+    /// How long this node, which has led and got on for a while, goes on leading without getting anything
+    /// through.
+    pub(super) fn stall_patience(&self, got_on_for: Duration, cx: &Context<'_>) -> Duration {
+        if planted!(StalledLeaderStays) {
+            return Duration::MAX;
+        }
+        stall_timeouts(cx)
+            * (1 << self.stalls_before(got_on_for, cx).min(limits::STALL_DOUBLINGS_MAX))
+    }
+
+    /// This node has led and gets nothing through any more, after it had got on for a while. It leaves the
+    /// others the time for an election, and gives itself more time if it soon leads again: then none of them
+    /// can be elected, or do better.
+    pub(super) fn on_stalled(&mut self, got_on_for: Duration, cx: &mut Context<'_>) {
+        self.stalls = self.stalls_before(got_on_for, cx).saturating_add(1);
+        self.timeout_at = cx.jittered(stall_timeouts(cx));
+    }
+
+    /// How many leaderships have stalled that count, now that one has got on for a while.
+    fn stalls_before(&self, got_on_for: Duration, cx: &Context<'_>) -> u32 {
+        if got_on_for > stall_timeouts(cx) { 0 } else { self.stalls }
+    }
+
+    fn pause(&mut self, delay: Duration, cx: &mut Context<'_>) {
         self.timeout_at = cx.now.after(delay + delay.mul_f64(cx.rng.f64() * 2.0));
         self.poll = None;
     }
@@ -152,9 +218,10 @@ impl Election {
         };
         let leader = leading.or(self.leader.filter(is_alive).map(|(ballot, _)| ballot));
         let knows = self.leader.is_some() || cx.now >= self.grants_from;
+        let is_free = leader.is_none() && !self.candidacies.has_rival(from, cx);
         let reply = PollReply {
             number: poll.number,
-            granted: leader.is_none() && knows && promises || planted!(PollAlwaysGranted),
+            granted: is_free && knows && promises || planted!(PollAlwaysGranted),
             promised: self.highest,
             leader,
             chosen,
@@ -214,6 +281,10 @@ impl Election {
         if self.poll.is_some() || cx.now < self.timeout_at {
             return None;
         }
+        if self.candidacies.has_rival(cx.config.id, cx) {
+            self.timeout_at = cx.jittered(cx.config.election_timeout);
+            return None;
+        }
         self.leader = None;
         self.route = None;
         *numbers += 1;
@@ -233,4 +304,9 @@ impl Election {
     pub(super) fn next_deadline(&self) -> Instant {
         self.poll.as_ref().map_or(self.timeout_at, |poll| poll.expires_at)
     }
+}
+
+/// How long a leader goes on without getting anything through, and leaves others to be elected then.
+fn stall_timeouts(cx: &Context<'_>) -> Duration {
+    limits::STALL_TIMEOUTS * cx.config.election_timeout
 }

@@ -6,6 +6,10 @@
 //! whose own disk is too far behind for it to take any work, if others may be enough without it. Where
 //! none can, it stays, for the sake of reads.
 //!
+//! And so does one that is heard and gets nothing through, say because a path has come to lose what is
+//! large: what it has proposed is not chosen, although as many as it takes can write. As long as they cannot,
+//! or have to catch up first, that is no fault of the leader's.
+//!
 //! A round of heartbeats that a quorum has answered confirms that no higher ballot had been promised
 //! by a quorum when the round began.
 
@@ -189,6 +193,19 @@ impl Followers {
         let are_too_few = writers < phase_two && !planted!(UselessFollowersCount);
         let refuses_work = !leader_takes_work && !planted!(OverloadedLeaderStays);
         (are_too_few || refuses_work) && may_write >= phase_one.max(phase_two)
+    }
+
+    /// Whether enough of those that the leader hears could vote for `slot`, itself included: their disks
+    /// bring writes to their end, and they are not so far behind that they have to catch up first.
+    pub(super) fn can_choose(&self, slot: Slot, leader_can_write: bool, cx: &Context<'_>) -> bool {
+        let membership = cx.memberships.governing(slot);
+        let ahead_max = limits::LOG_AHEAD_WINDOWS * membership.window();
+        let could_vote = |peer: &&Follower| {
+            let is_heard = cx.now.since(peer.heard_at) < cx.config.election_timeout;
+            is_heard && peer.can_write && slot.0 <= peer.chosen.0.saturating_add(ahead_max)
+        };
+        let voters = self.peers.iter().filter(could_vote).count() + usize::from(leader_can_write);
+        voters >= membership.quorum_size(Phase::Two)
     }
 
     pub(super) fn status(&self, now: Instant) -> impl Iterator<Item = PeerStatus> {

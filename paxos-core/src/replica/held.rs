@@ -152,6 +152,11 @@ impl Held {
         self.phase_one.retain(|(_, _, message)| !matches!(message, AfterPersist::Prepare(_)));
     }
 
+    /// Whether any promise or Prepare waits.
+    pub(super) fn has_phase_one(&self) -> bool {
+        !self.phase_one.is_empty()
+    }
+
     /// The next promise or Prepare that waits for nothing more, with who gets it.
     #[inline]
     pub(super) fn next_of_phase_one(

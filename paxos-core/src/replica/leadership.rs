@@ -1,5 +1,7 @@
 //! Beginning and ending to lead, as deadlines pass and others come up.
 
+use std::time::Duration;
+
 use super::{Proposing, Replica, context::Context, recovery::Preparing, surroundings};
 use crate::{
     limits,
@@ -34,7 +36,13 @@ impl<W> Replica<W> {
                     self.step_down(now);
                     return;
                 }
-                leading.tick(&self.learner, cx);
+                let can_choose = |slot, cx: &Context<'_>| followers.can_choose(slot, can_write, cx);
+                leading.tick(can_choose, &self.learner, cx);
+                let got_on_for = leading.got_on_for();
+                if leading.stuck_for(now) >= self.election.stall_patience(got_on_for, cx) {
+                    self.make_room(now, got_on_for);
+                    return;
+                }
                 if followers.next_beat() <= now {
                     leading.beat(followers, &self.learner, cx);
                 }
@@ -61,20 +69,38 @@ impl<W> Replica<W> {
         );
         let from = self.learner.chosen().slot.next();
         let cx = &mut surroundings!(self, now);
+        let patience = self.election.patience(cx);
         self.acceptor.promise_own(ballot, cx.out);
         self.election.note_ballot(ballot);
-        self.proposing = Proposing::Preparing(Preparing::begin(ballot, from, cx));
+        self.proposing = Proposing::Preparing(Preparing::begin(ballot, from, patience, cx));
     }
 
     /// Stops proposing. What waits for a slot is forgotten here; its origins send it again.
     pub(super) fn step_down(&mut self, now: Instant) {
-        if !matches!(self.proposing, Proposing::Not) {
-            self.proposing = Proposing::Not;
-            self.out.withdraw_prepares();
-            self.queue.clear();
-            self.reader.on_deposed();
-            self.election.back_off(&mut surroundings!(self, now));
+        let before = std::mem::replace(&mut self.proposing, Proposing::Not);
+        if matches!(before, Proposing::Not) {
+            return;
         }
+        self.out.withdraw_prepares();
+        self.queue.clear();
+        self.reader.on_deposed();
+        let cx = &mut surroundings!(self, now);
+        match before {
+            Proposing::Preparing(_) => self.election.on_candidacy_failed(cx),
+            _ => self.election.back_off(cx),
+        }
+    }
+
+    /// This leader gets nothing chosen any more, after it had got on for a while, and is heard by enough others
+    /// that could vote.
+    fn make_room(&mut self, now: Instant, got_on_for: Duration) {
+        tracing::warn!(
+            node = %self.config.id,
+            "what this leader proposes is not chosen although it is heard by enough others that could vote: \
+             it makes room for one with better links"
+        );
+        self.step_down(now);
+        self.election.on_stalled(got_on_for, &mut surroundings!(self, now));
     }
 
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {

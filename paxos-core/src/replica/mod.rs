@@ -13,6 +13,7 @@
 //! | `announcer` | who gets the chosen watermark, and when |
 //! | `learner` | what is chosen, and in-order delivery |
 //! | `election`, `leadership` | polling before a ballot; beginning and ending to lead |
+//! | `candidacy` | how much time a candidacy is given |
 //! | `followers` | the leader's rounds of heartbeats, and stepping down |
 //! | `reader` | linearizable reads |
 //! | `catchup`, `fetch` | pulling missed slots, or the state that they led to |
@@ -31,6 +32,7 @@
 mod acceptor;
 mod announcer;
 mod backlog;
+mod candidacy;
 mod catchup;
 mod checkpoint;
 mod context;

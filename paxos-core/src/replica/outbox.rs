@@ -44,6 +44,15 @@ pub(super) struct Outbox {
     watermark_written: Watermark,
 }
 
+/// What the end of a write has let go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Released {
+    /// A promise or a Prepare has left.
+    pub(super) has_promised: bool,
+    /// The disk was behind and has caught up.
+    pub(super) has_caught_up: bool,
+}
+
 impl Outbox {
     pub(super) fn new(config: &Config, watermark_written: Watermark) -> Outbox {
         Outbox {
@@ -205,22 +214,28 @@ impl Outbox {
         if self.persisted < self.issued { now.since(self.disk_moved_at) } else { Duration::ZERO }
     }
 
-    /// Takes note that writes up to `id` are durable and releases what waited for them. Says whether
-    /// the disk was behind and has caught up.
+    /// Whether a promise waits for the disk, or a Prepare: this node's promise to itself.
+    pub(super) fn is_promising(&self) -> bool {
+        self.held.has_phase_one()
+    }
+
+    /// Takes note that writes up to `id` are durable and releases what waited for them.
     #[inline]
-    pub(super) fn on_persisted(&mut self, id: WriteId, now: Instant) -> bool {
+    pub(super) fn on_persisted(&mut self, id: WriteId, now: Instant) -> Released {
         assert!(id <= self.issued, "write {id:?} was never issued, only up to {:?}", self.issued);
         if id > self.persisted {
             self.persisted = id;
             self.disk_moved_at = now;
         }
+        let mut has_promised = false;
         while let Some((to, message)) = self.held.next_of_phase_one(self.persisted) {
             self.release(to, message);
+            has_promised = true;
         }
         while let Some(votes) = self.held.next_votes(self.persisted) {
             self.release_votes(votes);
         }
-        self.backlog.on_persisted(id)
+        Released { has_promised, has_caught_up: self.backlog.on_persisted(id) }
     }
 
     fn release(&mut self, to: NodeId, message: AfterPersist) {

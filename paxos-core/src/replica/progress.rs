@@ -23,10 +23,13 @@ impl<W> Replica<W> {
     /// Writes up to `id` are durable. The answers that have waited for that leave; more follows only
     /// if the disk was behind and has caught up, or the next page of missing slots has waited for it.
     pub(super) fn on_persisted(&mut self, now: Instant, id: WriteId) {
-        let has_caught_up = self.out.on_persisted(id, now);
+        let released = self.out.on_persisted(id, now);
+        if released.has_promised {
+            self.election.on_promised(&mut surroundings!(self, now));
+        }
         let floor = self.acceptor.log().floor();
         let is_waited_for = self.catchup.is_flowing() || self.checkpoints.waits_for_disk(floor);
-        self.more_follows |= has_caught_up || is_waited_for;
+        self.more_follows |= released.has_caught_up || is_waited_for;
     }
 
     /// The state machine has applied every slot up to `slot`, and up to `durable` so that it survives

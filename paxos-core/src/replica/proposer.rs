@@ -8,7 +8,7 @@
 //!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order. It
 //!   is bounded in bytes besides, and nothing is proposed while the own disk is behind.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     acceptor::{Acceptor, Judgement},
@@ -48,6 +48,11 @@ pub(super) struct Leading {
     overtaken: Slot,
     /// When to look for votes that are overdue.
     check_at: Instant,
+    /// When it began to lead.
+    began: Instant,
+    /// Since when none of the slots in flight has been chosen, although enough of those that it hears
+    /// could vote.
+    stuck_since: Instant,
     /// Who gets the watermark, and when.
     announcer: Announcer,
 }
@@ -86,6 +91,8 @@ impl Leading {
             bytes_in_flight: 0,
             overtaken: chosen,
             check_at: cx.now.after(cx.config.retransmit_timeout),
+            began: cx.now,
+            stuck_since: cx.now,
             announcer: Announcer::default(),
         }
     }
@@ -130,7 +137,7 @@ impl Leading {
     ) {
         let chosen = learner.chosen().slot;
         while let Some(slot) = self.in_flight.first().filter(|&slot| slot <= chosen) {
-            self.land(slot);
+            self.land(slot, cx.now);
         }
         self.next = self.next.max(chosen.next());
         self.overtaken = self.overtaken.max(chosen);
@@ -164,9 +171,10 @@ impl Leading {
     }
 
     /// The slot is not in flight any more.
-    fn land(&mut self, slot: Slot) {
+    fn land(&mut self, slot: Slot, now: Instant) {
         if let Some(in_flight) = self.in_flight.remove(slot) {
             self.bytes_in_flight -= in_flight.value.encoded_len();
+            self.stuck_since = now;
         }
         assert_eq!(self.in_flight.is_empty(), self.bytes_in_flight == 0, "each value has bytes");
     }
@@ -186,6 +194,9 @@ impl Leading {
         self.announcer.on_announced(chosen.slot);
         let judgement = acceptor.accept(cx.config.id, accept, chosen.slot, cx);
         assert_eq!(judgement, Judgement::Current, "a leader's own promise is its ballot");
+        if self.in_flight.is_empty() {
+            self.stuck_since = cx.now;
+        }
         self.bytes_in_flight += value.encoded_len();
         let (votes, lacked_by) = (Tally::new(), Voters::default());
         let before =
@@ -201,6 +212,7 @@ impl Leading {
         accepted: &Accepted,
         memberships: &Memberships,
         learner: &mut Learner,
+        now: Instant,
     ) -> bool {
         if accepted.ballot != self.ballot && !planted!(VoteOfAnotherBallot) {
             return false;
@@ -213,7 +225,7 @@ impl Leading {
             if let Some(in_flight) = self.in_flight.get_mut(slot)
                 && let Some(quorum) = in_flight.votes.add(from, memberships.governing(slot))
             {
-                self.land(slot);
+                self.land(slot, now);
                 self.overtaken = self.overtaken.max(slot);
                 learner.on_chosen(&Chosen::by(&quorum, slot));
                 are_chosen = true;
@@ -222,13 +234,22 @@ impl Leading {
         are_chosen
     }
 
-    /// Sends Accepts again whose votes are overdue.
+    /// Sends Accepts again whose votes are overdue. `can_choose` says whether enough of those that the
+    /// leader hears could vote for a slot.
     #[inline]
-    pub(super) fn tick(&mut self, learner: &Learner, cx: &mut Context<'_>) {
+    pub(super) fn tick(
+        &mut self,
+        can_choose: impl FnOnce(Slot, &Context<'_>) -> bool,
+        learner: &Learner,
+        cx: &mut Context<'_>,
+    ) {
         if cx.now < self.check_at {
             return;
         }
         self.check_at = cx.now.after(cx.config.retransmit_timeout);
+        if self.in_flight.first().is_some_and(|first| !can_choose(first, cx)) {
+            self.stuck_since = cx.now;
+        }
         let overdue =
             |in_flight: &InFlight| in_flight.sent_at.after(cx.config.retransmit_timeout) <= cx.now;
         let in_flight = self.in_flight.from(Slot::ZERO);
@@ -243,6 +264,18 @@ impl Leading {
             }
             self.overtaken = self.overtaken.max(slot);
         }
+    }
+
+    /// For how long it has got nothing chosen although there was something to choose, and enough of those
+    /// that it hears could vote: what it says does not reach them.
+    #[inline]
+    pub(super) fn stuck_for(&self, now: Instant) -> Duration {
+        if self.in_flight.is_empty() { Duration::ZERO } else { now.since(self.stuck_since) }
+    }
+
+    /// For how long it had led before that.
+    pub(super) fn got_on_for(&self) -> Duration {
+        self.stuck_since.since(self.began)
     }
 
     /// A peer has accepted nothing above `highest_accepted` although everything sent before

@@ -16,6 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use super::{
+    candidacy::Patience,
     context::Context,
     held::AfterPersist,
     tally::{Quorum, Tally},
@@ -42,7 +43,8 @@ pub(super) struct Preparing {
     reported: BTreeMap<Slot, (Ballot, Value)>,
     /// When to send Prepare again.
     resend_at: Instant,
-    /// When to give up.
+    patience: Patience,
+    /// When to give up, unless there is progress before.
     expires_at: Instant,
 }
 
@@ -78,7 +80,12 @@ impl Reported {
 
 impl Preparing {
     /// Begins a candidacy for the slots from `from` on.
-    pub(super) fn begin(ballot: Ballot, from: Slot, cx: &mut Context<'_>) -> Preparing {
+    pub(super) fn begin(
+        ballot: Ballot,
+        from: Slot,
+        patience: Patience,
+        cx: &mut Context<'_>,
+    ) -> Preparing {
         let mut preparing = Preparing {
             ballot,
             from,
@@ -87,7 +94,8 @@ impl Preparing {
             adopted: from.previous(),
             reported: BTreeMap::new(),
             resend_at: cx.now.after(cx.config.retransmit_timeout),
-            expires_at: cx.now.after(cx.config.election_timeout),
+            patience,
+            expires_at: cx.now.after(patience.0),
         };
         for voter in cx.memberships.current().voters() {
             preparing.pages.insert(voter, from);
@@ -162,13 +170,13 @@ impl Preparing {
             tracing::warn!(node = %cx.config.id, %acceptor, ballot = %self.ballot, "a malformed promise");
             return PhaseOne::Waiting;
         }
+        self.expires_at = cx.now.after(self.patience.0);
         let next = self.next_page(&promise, cx.memberships.governing(self.from));
         if next.is_none_or(|next| next > promise.from) {
             self.take_in(promise, adopt, cx);
         }
         if let Some(next) = next {
             self.pages.insert(acceptor, next);
-            self.expires_at = cx.now.after(cx.config.election_timeout);
             self.request(acceptor, cx);
             return PhaseOne::Waiting;
         }

@@ -142,6 +142,9 @@ impl<W> Replica<W> {
         self.yield_to(now, prepare.ballot);
         let chosen = self.learner.chosen().slot;
         let page = self.acceptor.prepare(from, &prepare, chosen, &mut surroundings!(self, now));
+        if page != Page::Refused {
+            self.election.on_prepare(&prepare, &mut surroundings!(self, now));
+        }
         if page == Page::OnDisk {
             self.read_log(Purpose::Promise(from, prepare));
         }
@@ -219,7 +222,7 @@ impl<W> Replica<W> {
         if accepted.ballot == leading.ballot() {
             followers.on_answer(from, now);
         }
-        leading.on_accepted(from, accepted, &self.memberships, &mut self.learner)
+        leading.on_accepted(from, accepted, &self.memberships, &mut self.learner, now)
     }
 
     fn on_reject(&mut self, now: Instant, reject: &Reject) {

@@ -29,7 +29,9 @@ mod passing_on;
 mod pulling;
 mod reads;
 mod serving;
+mod slow_disks;
 mod slow_pieces;
+mod stalled;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -67,6 +69,12 @@ struct Cluster {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Nodes whose disks bring no write to its end.
     hanging: BTreeSet<NodeId>,
+    /// Nodes whose Accepts are lost, say because they are too large for a path.
+    in_vain: BTreeSet<NodeId>,
+    /// How long a write takes; what comes meanwhile is one write behind it.
+    sync: Duration,
+    /// When the write under way ends, which it is, and the last that waits behind it.
+    writing: BTreeMap<NodeId, (Instant, WriteId, WriteId)>,
     sent: Vec<Message>,
 }
 
@@ -104,6 +112,9 @@ impl Cluster {
             in_transit: VecDeque::new(),
             cut: BTreeSet::new(),
             hanging: BTreeSet::new(),
+            in_vain: BTreeSet::new(),
+            sync: Duration::ZERO,
+            writing: BTreeMap::new(),
             sent: Vec::new(),
         }
     }
@@ -124,15 +135,34 @@ impl Cluster {
         if let Some((id, _)) = effects.persist.take()
             && !self.hanging.contains(&node)
         {
-            self.step(node.0, Input::Persisted(id));
+            self.write(node, id);
         }
         effects
+    }
+
+    fn write(&mut self, node: NodeId, id: WriteId) {
+        if self.sync.is_zero() {
+            self.step(node.0, Input::Persisted(id));
+        } else {
+            let idle = (self.now.after(self.sync), id, id);
+            self.writing.entry(node).or_insert(idle).2 = id;
+        }
+    }
+
+    /// The write under way ends; the next one begins.
+    fn written(&mut self, node: NodeId) {
+        let (ended, id, last) = self.writing.remove(&node).expect("a write under way");
+        if last > id {
+            self.writing.insert(node, (ended.after(self.sync), last, last));
+        }
+        self.step(node.0, Input::Persisted(id));
     }
 
     /// Delivers messages until none is left.
     fn settle(&mut self) {
         while let Some((from, to, message)) = self.in_transit.pop_front() {
-            if !self.cut.contains(&(from, to)) {
+            let is_lost = matches!(message, Message::Accept(_)) && self.in_vain.contains(&from);
+            if !is_lost && !self.cut.contains(&(from, to)) {
                 self.step(to.0, Input::Message { from, message });
             }
         }
@@ -142,15 +172,24 @@ impl Cluster {
     fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
         self.settle();
-        while let Some((deadline, node)) = self
-            .replicas
-            .iter()
-            .filter_map(|(&id, replica)| Some((replica.next_deadline()?, id)))
-            .min()
-            && deadline <= end
-        {
-            self.now = self.now.max(deadline);
-            self.step(node.0, Input::Tick);
+        loop {
+            let deadlines = self.replicas.iter();
+            let deadlines =
+                deadlines.filter_map(|(&id, replica)| Some((replica.next_deadline()?, id)));
+            let tick = deadlines.min().filter(|(at, _)| *at <= end);
+            let writes = self.writing.iter().map(|(&id, &(at, ..))| (at, id));
+            let written = writes.min().filter(|(at, _)| *at <= end);
+            match (written, tick) {
+                (Some((at, node)), tick) if tick.is_none_or(|(deadline, _)| at <= deadline) => {
+                    self.now = self.now.max(at);
+                    self.written(node);
+                }
+                (_, Some((deadline, node))) => {
+                    self.now = self.now.max(deadline);
+                    self.step(node.0, Input::Tick);
+                }
+                (_, None) => break,
+            }
             self.settle();
         }
         self.now = end;

@@ -10,6 +10,16 @@ use crate::{
 /// leader that all follow loses its links (Ng, Haridi & Carbone, EuroSys 2023).
 const TIMEOUTS_TO_RECOVER: u32 = 4;
 
+/// Election timeouts that a write takes at most where candidates have to learn by failing how patient they
+/// have to be.
+const SLOWEST_TIMEOUTS: u32 = 8 * limits::DISK_SILENT_TIMEOUTS;
+
+/// Writes of the longest that it takes, beside the election timeouts to notice that nobody leads: until a
+/// command is done where all disks are slow, and until somebody is elected where they are as slow as can be,
+/// by candidates that fail at first.
+const WRITES_TO_RECOVER: u32 = 4;
+const WRITES_TO_BE_LED: u32 = 14;
+
 /// As many nodes as a quorum of either phase takes.
 pub(super) fn quorum(membership: &Membership) -> usize {
     membership.quorum_size(Phase::One).max(membership.quorum_size(Phase::Two))
@@ -46,6 +56,14 @@ pub(super) enum Ending {
     HungDisks,
     /// The leader's disk does nothing, and so much waits for it that the leader takes no more work.
     Overload,
+    /// The leader is cut off, and each write of the others takes up to two election timeouts.
+    SlowDisks,
+    /// As above, and takes so long for a while that every disk counts as one that hangs.
+    SlowestDisks,
+    /// Of what the leader says, only what is small arrives.
+    SmallPaths,
+    /// Of what the leader says, only what is urgent arrives: it is heard, and gets nothing through.
+    HeardInVain,
 }
 
 impl Ending {
@@ -57,7 +75,7 @@ impl Ending {
         let center = core[0];
         core.truncate(rng.usize(quorum..=nodes));
         core.sort_unstable();
-        match rng.u8(..14) {
+        match rng.u8(..18) {
             0 => Ending::Core(core),
             1 => Ending::Survivors(core),
             2..=4 => Ending::Fringe(core),
@@ -69,6 +87,10 @@ impl Ending {
             10 if nodes > 2 => Ending::HalfLink,
             11 if nodes > 2 && quorum < nodes => Ending::HungDisks,
             12 if nodes > 2 && quorum < nodes => Ending::Overload,
+            13 if nodes > 2 && quorum < nodes => Ending::SlowDisks,
+            14 if nodes > 2 && quorum < nodes => Ending::SlowestDisks,
+            15 if nodes > 2 && quorum < nodes => Ending::SmallPaths,
+            16 if nodes > 2 && quorum < nodes => Ending::HeardInVain,
             _ => Ending::Healed,
         }
     }
@@ -110,6 +132,10 @@ impl Ending {
             Ending::HalfLink => Occurrence::EndedWithHalfLink,
             Ending::HungDisks => Occurrence::EndedWithHungDisks,
             Ending::Overload => Occurrence::EndedOverloaded,
+            Ending::SlowDisks => Occurrence::EndedWithSlowDisks,
+            Ending::SlowestDisks => Occurrence::EndedWithSlowestDisks,
+            Ending::SmallPaths => Occurrence::EndedWithSmallPaths,
+            Ending::HeardInVain => Occurrence::EndedHeardInVain,
         }
     }
 
@@ -123,7 +149,25 @@ impl Ending {
             // That a disk hangs is known by its silence alone.
             Ending::HungDisks => Some(limits::DISK_SILENT_TIMEOUTS + TIMEOUTS_TO_RECOVER),
             Ending::Overload => Some(limits::DISK_BEHIND_TIMEOUTS + 1 + TIMEOUTS_TO_RECOVER),
+            Ending::SlowDisks => {
+                Some(TIMEOUTS_TO_RECOVER + WRITES_TO_RECOVER * self.write_timeouts())
+            }
+            Ending::SlowestDisks => {
+                Some(TIMEOUTS_TO_RECOVER + WRITES_TO_BE_LED * self.write_timeouts())
+            }
+            Ending::SmallPaths | Ending::HeardInVain => {
+                Some(limits::STALL_TIMEOUTS + TIMEOUTS_TO_RECOVER)
+            }
             _ => None,
+        }
+    }
+
+    /// How many election timeouts a write takes at most, rounded up.
+    pub(super) fn write_timeouts(&self) -> u32 {
+        match self {
+            Ending::SlowDisks => limits::DISK_SILENT_TIMEOUTS,
+            Ending::SlowestDisks => SLOWEST_TIMEOUTS,
+            _ => 1,
         }
     }
 
@@ -141,6 +185,8 @@ impl Ending {
 pub(super) struct Remains {
     /// The links that work.
     pub(super) links: Links,
+    /// Who leads, if it is an ending that begins with a leader.
+    pub(super) leader: usize,
     /// A node that is connected to a quorum, and has to have its command done in time.
     pub(super) center: usize,
     /// The nodes that have to get everything done.
@@ -193,11 +239,17 @@ impl Remains {
                 let is_left = |from, to| leader != if is_heard { to } else { from };
                 (Links::of(nodes, is_left), follower, but_leader)
             }
-            Ending::Overload => (Links::all(nodes), follower, but_leader),
+            Ending::Overload | Ending::SmallPaths | Ending::HeardInVain => {
+                (Links::all(nodes), follower, but_leader)
+            }
+            Ending::SlowDisks | Ending::SlowestDisks => {
+                let is_left = |from, to| from != leader && to != leader;
+                (Links::of(nodes, is_left), follower, but_leader)
+            }
             Ending::HungDisks => return Remains::with_hung_disks(membership, nodes, leader, rng),
         };
         let hung = if *ending == Ending::Overload { vec![leader] } else { Vec::new() };
-        Remains { links, center, demanded, hung }
+        Remains { links, leader, center, demanded, hung }
     }
 
     /// What leaves the leader as many that answer as it needs, fewer of which can write, itself
@@ -223,7 +275,13 @@ impl Remains {
             !(from == leader && unheard.contains(&to) || to == leader && unheard.contains(&from))
         };
         let links = Links::of(nodes, is_left);
-        Remains { links, center: writers[rng.usize(..writers.len())], demanded: writers, hung }
+        Remains {
+            links,
+            leader,
+            center: writers[rng.usize(..writers.len())],
+            demanded: writers,
+            hung,
+        }
     }
 }
 

@@ -44,6 +44,8 @@ faults! {
     Weaken = "weaken",
     /// Links or uplinks have little bandwidth.
     Throttle = "throttle",
+    /// Links let pass only what is small, or only what is urgent.
+    Sieve = "sieve",
     /// Machines crash, between two steps or within one, and lose what was not durable, sector by
     /// sector.
     Crash = "crash",
@@ -88,6 +90,7 @@ impl Fault {
             | Fault::Cut
             | Fault::Weaken
             | Fault::Throttle
+            | Fault::Sieve
             | Fault::Crash
             | Fault::SlowDisk
             | Fault::FullDisk
@@ -130,6 +133,7 @@ impl Fault {
             ],
             Fault::Weaken => &[O::LostOnFlakyLink, O::HeldUpOnSlowLink],
             Fault::Throttle => &[O::QueuedOnNarrowLink, O::LostOnNarrowLink],
+            Fault::Sieve => &[O::LostForSize, O::LostForLane],
             Fault::Crash => &[
                 O::CrashedBeforeWriting,
                 O::CrashedBeforeSending,
@@ -138,7 +142,7 @@ impl Fault {
                 O::CrashedInWrite,
                 O::CrashedAtStart,
             ],
-            Fault::SlowDisk => &[O::SlowedDisk],
+            Fault::SlowDisk => &[O::SlowedDisk, O::SlowedDisks],
             Fault::FullDisk => &[O::FilledDisk],
             Fault::HangingDisk => &[O::HungDisk],
             Fault::FailedWrite => &[O::WriteFailed],

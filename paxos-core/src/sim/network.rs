@@ -12,12 +12,15 @@ use super::{
     topology::Links,
 };
 use crate::{
-    message::{Encoded, Message},
+    message::{Encoded, Lane, Message},
     types::StoreId,
 };
 
 /// Old messages kept to come again.
 const MEMORY_MESSAGES_MAX: usize = 128;
+
+/// What is large in a simulated cluster, in bytes: most commands, but no heartbeat.
+pub(super) const LARGE_BYTES: usize = 40;
 
 /// A message on its way.
 #[derive(Clone, Debug)]
@@ -41,6 +44,11 @@ pub(super) enum Trouble {
     /// So many bytes pass in a second, one message behind the other; if it is the sender's uplink
     /// that is narrow, its other links wait for it too.
     Narrow { bytes_per_second: f64, is_uplink: bool },
+    /// Messages larger than so many bytes are lost, as on a path that has come to carry smaller packets
+    /// and does not say so.
+    LosesLarge(usize),
+    /// Nothing passes but the lane of what is urgent.
+    ControlOnly,
 }
 
 /// A link that does not work as it should.
@@ -229,6 +237,18 @@ impl Network {
                     return None;
                 }
                 Trouble::Flaky(_) => {}
+                Trouble::LosesLarge(bytes_max) => {
+                    if parcel.message.encode().len() > bytes_max {
+                        seen.add(Occurrence::LostForSize);
+                        return None;
+                    }
+                }
+                Trouble::ControlOnly => {
+                    if parcel.message.lane() != Lane::Control {
+                        seen.add(Occurrence::LostForLane);
+                        return None;
+                    }
+                }
                 Trouble::Slow(longer) => {
                     seen.add(Occurrence::HeldUpOnSlowLink);
                     left += longer.mul_f64(rng.f64());

@@ -70,6 +70,14 @@ occurrences! {
     QueuedOnNarrowLink = "messages queued on narrow links",
     /// Too many messages waited to pass.
     LostOnNarrowLink = "messages lost on narrow links",
+    /// Some links let only small messages pass for a while.
+    MadeSmall = "links that lose what is large",
+    /// Some links let only one lane pass for a while.
+    MadeUrgent = "links that lose what is not urgent",
+    /// A message was too large for its link.
+    LostForSize = "messages lost for their size",
+    /// A message was not urgent enough for its link.
+    LostForLane = "messages lost for their lane",
     /// A node crashed.
     Crashed = "crashes",
     /// A node crashed before the write that a step asked for was handed to its disk.
@@ -98,6 +106,8 @@ occurrences! {
     Restarted = "restarts",
     /// A disk was slow for a while.
     SlowedDisk = "slow disks",
+    /// All disks were slow for a while, some needing longer for a write than an election timeout.
+    SlowedDisks = "clusters of slow disks",
     /// A disk was full for a while.
     FilledDisk = "full disks",
     /// A disk did nothing for a while.
@@ -164,6 +174,14 @@ occurrences! {
     EndedWithHungDisks = "endings with hung disks",
     /// It began with a leader whose disk was behind and did nothing.
     EndedOverloaded = "endings with an overloaded leader",
+    /// It began with disks that took up to two election timeouts for every write, and no leader.
+    EndedWithSlowDisks = "endings with slow disks",
+    /// As above, with disks that took longer.
+    EndedWithSlowestDisks = "endings with the slowest disks",
+    /// It began with a leader from which only what is small passed.
+    EndedWithSmallPaths = "endings with a leader whose paths lose what is large",
+    /// It began with a leader from which only what is urgent passed.
+    EndedHeardInVain = "endings with a leader that is heard in vain",
     /// A fault outside the core stayed to the end.
     LeftBroken = "faults left for good",
     /// A node polled the others before a ballot.

@@ -97,9 +97,12 @@ impl Plan {
             membership,
             config,
         };
-        if plan.ending == Ending::Overload {
-            let bytes_max = &mut plan.config.backlog_bytes_max;
-            *bytes_max = BACKLOG_BYTES_TO_OVERLOAD_MAX.min(*bytes_max);
+        let bytes_max = &mut plan.config.backlog_bytes_max;
+        match plan.ending {
+            Ending::Overload => *bytes_max = BACKLOG_BYTES_TO_OVERLOAD_MAX.min(*bytes_max),
+            // A disk that is merely slow must not be behind for that.
+            Ending::SlowDisks => *bytes_max = limits::BACKLOG_BYTES_MAX,
+            _ => {}
         }
         // Drawn last: without them a plan is what it would be if they did not exist.
         let faults = Fault::ALL.iter().copied().filter(|fault| fault.is_final());
@@ -175,6 +178,12 @@ impl Plan {
     /// How long a write takes.
     pub(super) fn disk_latency(&self, rng: &mut fastrand::Rng) -> Duration {
         between(rng, self.disk_latency)
+    }
+
+    /// How many times as slow a disk is whose writes take so long at most.
+    pub(super) fn disk_slowness(&self, longest: Duration) -> u32 {
+        let times = longest.as_nanos() / self.disk_latency.1.as_nanos().max(1);
+        u32::try_from(times).expect("no disk is that fast")
     }
 
     /// How long the state machine takes.

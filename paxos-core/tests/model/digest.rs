@@ -2,15 +2,16 @@
 //!
 //! A replica is told apart from another by its `Debug` output, which has a fixed order, without what
 //! decides nothing here: instants, since no step depends on how much time has passed (see
-//! [`node`](super::node)), the random numbers, which only jitter timeouts, the settings, and how
-//! much waits for a disk, which is never too much here.
+//! [`node`](super::node)), the random numbers, which only jitter timeouts, the settings, how much
+//! waits for a disk, which is never too much here, and how much time a candidacy is given.
 
 use std::fmt::{self, Write};
 
 use xxhash_rust::xxh3::Xxh3;
 
 /// Types of which only the name counts.
-const MASKED: &[&str] = &["Instant", "Rng", "Config", "Membership", "LogReadId", "Backlog"];
+const MASKED: &[&str] =
+    &["Instant", "Rng", "Config", "Membership", "LogReadId", "Backlog", "Candidacies", "Patience"];
 
 /// Hashes what is written to it, without the contents of masked types.
 struct Digest {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::{
     config::Config,
@@ -19,6 +21,7 @@ fn a_page_that_nobody_sends_is_passed_over() {
         adopted: Slot(2),
         reported: BTreeMap::new(),
         resend_at: Instant::ZERO,
+        patience: Patience(Duration::ZERO),
         expires_at: Instant::ZERO,
     };
     let is_sound = |from, slots: &[u64], next: Option<u64>, chosen| {
@@ -107,7 +110,7 @@ impl Candidate {
             out: &mut out,
             rng: &mut fastrand::Rng::with_seed(1),
         };
-        let preparing = Preparing::begin(BALLOT, Slot(1), cx);
+        let preparing = Preparing::begin(BALLOT, Slot(1), Patience(limits::ELECTION_TIMEOUT), cx);
         Candidate { preparing, config, memberships, out, adopted: Vec::new() }
     }
 

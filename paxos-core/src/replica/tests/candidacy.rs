@@ -15,11 +15,89 @@ fn a_candidate_asks_those_again_that_do_not_answer() {
     assert_eq!(prepares(&alone.wait(timeout - Duration::from_millis(1))), []);
     assert_eq!(prepares(&alone.wait(Duration::from_millis(1))), [(2, 1), (3, 1)]);
     assert_eq!(alone.deadline(), timeout);
-    alone.wait(timeout);
-    alone.wait(timeout);
-    assert_eq!(alone.deadline(), limits::ELECTION_TIMEOUT - 3 * timeout, "then it gives up");
-    alone.wait(alone.deadline());
+    let patience = limits::CANDIDACY_TIMEOUTS * limits::ELECTION_TIMEOUT;
+    while alone.now < Instant::ZERO.after(patience) {
+        assert_eq!(alone.role(), Role::Preparing);
+        alone.wait(alone.deadline());
+    }
+    while alone.role() == Role::Preparing {
+        assert!(alone.now < Instant::ZERO.after(patience + SECOND), "then it gives up");
+        alone.wait(alone.deadline());
+    }
+}
+
+/// Each that fails doubles what the next one is given: disks may be slower than any that it is made for.
+#[test]
+fn a_candidate_is_given_more_time_each_time_that_it_has_failed() {
+    let mut alone = Alone::new(|_, _| {});
+    let patience = limits::CANDIDACY_TIMEOUTS * limits::ELECTION_TIMEOUT;
+    for doublings in [0, 1, 2, 3, 3] {
+        alone.prepare();
+        let began = alone.now;
+        while alone.role() == Role::Preparing {
+            alone.wait(alone.deadline());
+        }
+        assert_eq!(alone.now.since(began), patience * (1 << doublings));
+        let pause = limits::ELECTION_TIMEOUT / 4 * (1 << doublings);
+        assert!((pause..=3 * pause).contains(&alone.deadline()) || doublings == 3);
+    }
+}
+
+fn polled(alone: &mut Alone, from: u64) -> bool {
+    let effects = alone.hear(from, Message::Poll(Poll { number: 1, chosen: Slot::ZERO }));
+    let [Message::PollReply(reply)] = &sent_to(&effects, from)[..] else { panic!("{effects:?}") };
+    reply.granted
+}
+
+fn prepare(ballot: Ballot, from: u64) -> Message {
+    Message::Prepare(Prepare { ballot, from: Slot(from) })
+}
+
+#[test]
+fn a_candidate_is_given_the_time_to_have_its_promise_written_and_received() {
+    let timeout = limits::ELECTION_TIMEOUT;
+    let mut alone = Alone::new(|_, _| {});
+    alone.hear(2, prepare(ballot(1), 1));
+    alone.wait(timeout + timeout / 2);
+    assert!(!polled(&mut alone, 3) && !polled(&mut alone, 2), "the promise is being written");
+    assert_eq!(alone.role(), Role::Follower, "nor does it poll itself");
+    alone.persist();
+    alone.wait(timeout - Duration::from_millis(1));
+    assert!(!polled(&mut alone, 3), "the promise is on its way");
+    assert!(polled(&mut alone, 2), "the candidate has given up");
     assert_eq!(alone.role(), Role::Follower);
+    alone.wait(Duration::from_millis(1));
+    assert!(polled(&mut alone, 3), "it may have died");
+    alone.wait(timeout / 2);
+    assert_eq!(alone.role(), Role::Polling);
+}
+
+#[test]
+fn a_candidate_that_asks_for_the_next_page_is_given_as_much_time_again() {
+    let mut alone = Alone::new(|_, _| {});
+    for page in 1..=9 {
+        alone.hear(2, prepare(ballot(1), page));
+        alone.persist();
+        alone.wait(limits::ELECTION_TIMEOUT - Duration::from_millis(1));
+        assert!(!polled(&mut alone, 3), "page {page}");
+        assert_eq!(alone.role(), Role::Follower, "page {page}");
+        alone.hear(2, prepare(ballot(1), page));
+    }
+    alone.wait(Duration::from_millis(1));
+    assert!(polled(&mut alone, 3), "what it asks for again is nothing new");
+}
+
+/// Through its peers it may find a leader that it does not hear.
+#[test]
+fn a_node_whose_disk_hangs_over_a_promise_polls_all_the_same() {
+    let mut alone = Alone::new(|_, _| {});
+    alone.hear(2, prepare(ballot(1), 1));
+    let hanging = limits::DISK_SILENT_TIMEOUTS * limits::ELECTION_TIMEOUT;
+    while alone.role() == Role::Follower {
+        assert!(alone.now <= Instant::ZERO.after(2 * hanging));
+        alone.wait(alone.deadline());
+    }
+    assert!(alone.now >= Instant::ZERO.after(hanging));
 }
 
 /// Its Prepare would only depose whoever has been elected meanwhile.

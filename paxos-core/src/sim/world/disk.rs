@@ -19,6 +19,8 @@ impl World<'_> {
         let station = &mut self.stations[node];
         let rng = &mut station.rng;
         let batches_max = if rng.bool() { usize::MAX } else { rng.usize(1..3) };
+        // As the real writer does: all that waits is one write.
+        let batches_max = if station.disk_slowness > 1 { usize::MAX } else { batches_max };
         let Some(life) = station.host.incarnation() else { return };
         if station.host.disk.begin(batches_max) {
             let latency = self.plan.disk_latency(&mut station.rng) * station.disk_slowness;

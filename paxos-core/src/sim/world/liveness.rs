@@ -11,8 +11,9 @@ use crate::{
         agenda::Happening,
         check::{Check, Violation, ensure},
         ending::{Ending, Remains},
-        network::Trouble,
+        network::{LARGE_BYTES, Trouble},
         occurrence::Occurrence,
+        station::DRIFT_MAX,
         topology::Links,
         workload::Action,
     },
@@ -71,7 +72,11 @@ impl World<'_> {
             self.leave_behind(remains.center, leader)?;
         }
         self.leave_broken(&ending, &remains, rng)?;
-        let first = self.get_on(&ending, remains.center)?;
+        let first = match ending {
+            Ending::SlowestDisks => self.be_led(&ending)?,
+            _ => self.get_on(&ending, remains.center)?,
+        };
+        let elected = self.ballot_of(&self.leaders());
         for &node in &remains.demanded {
             self.wish(node)?;
         }
@@ -79,6 +84,11 @@ impl World<'_> {
         // A Prepare from before the end of the faults may depose a leader, and has then arrived.
         self.run_until(self.now.max(ended + self.plan.latency_max()))?;
         self.finish(&remains.demanded)?;
+        let leads = self.ballot_of(&self.leaders());
+        ensure!(
+            leads == elected || ending != Ending::SlowDisks,
+            "slow disks cost {elected:?} the leadership, and {leads:?} leads"
+        );
         self.stay_calm()?;
         // A message from long ago may have begun something new.
         self.finish(&remains.demanded)?;
@@ -163,6 +173,14 @@ impl World<'_> {
             Ending::Fringe(_) => self.fray(&others, rng),
             _ => self.network.trouble(&others, Trouble::Cut, || Duration::MAX),
         }
+        match ending {
+            Ending::SlowDisks | Ending::SlowestDisks => self.slow_all(ending.write_timeouts()),
+            Ending::SmallPaths => {
+                self.weigh_down(remains.leader, Trouble::LosesLarge(LARGE_BYTES));
+            }
+            Ending::HeardInVain => self.weigh_down(remains.leader, Trouble::ControlOnly),
+            _ => {}
+        }
         for &node in &remains.hung {
             self.stations[node].disk_hangs_until = Duration::MAX;
             if *ending == Ending::Overload {
@@ -181,6 +199,19 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// From now on every write takes up to so many election timeouts, as the fastest clock has it.
+    fn slow_all(&mut self, timeouts: u32) {
+        let longest = (self.plan.election_timeout() * timeouts).mul_f64(1.0 - DRIFT_MAX);
+        let slowness = self.plan.disk_slowness(longest);
+        self.stations.iter_mut().for_each(|station| station.disk_slowness = slowness);
+    }
+
+    /// All links from a node are in trouble.
+    fn weigh_down(&mut self, node: usize, trouble: Trouble) {
+        let links = Links::of(self.plan.nodes, |from, _| from == node);
+        self.network.trouble(&links, trouble, || Duration::MAX);
     }
 
     /// Gives a node, whose disk does nothing, more to write than may wait for that.
@@ -271,13 +302,30 @@ impl World<'_> {
         ))
     }
 
+    /// Waits until somebody leads, although every disk counts as one that hangs; then the disks recover.
+    fn be_led(&mut self, ending: &Ending) -> Result<Duration, Violation> {
+        let timeouts_max = ending.timeouts_to_recover().unwrap_or(TIMEOUTS_TO_GET_ON);
+        let began = self.now;
+        self.run_until(began + self.plan.election_timeout() * 2)?;
+        while self.leaders().is_empty() {
+            ensure!(
+                self.now < began + self.plan.election_timeout() * timeouts_max,
+                "{timeouts_max} election timeouts after its leader has gone the cluster has no other"
+            );
+            self.run_until(self.now + self.plan.election_timeout() / STEPS_PER_TIMEOUT)?;
+        }
+        let first = self.now - began;
+        self.stations.iter_mut().for_each(|station| station.disk_slowness = 1);
+        Ok(first)
+    }
+
     /// Waits until nothing waits at these nodes; returns how many election timeouts in a row went by
     /// without progress, at most.
     fn finish(&mut self, demanded: &[usize]) -> Result<u32, Violation> {
         let (mut idle, mut longest) = (0, 0);
         while let Some(reason) = self.unfinished(demanded) {
             ensure!(
-                idle < TIMEOUTS_TO_FINISH,
+                idle < TIMEOUTS_TO_FINISH * self.plan.ending.write_timeouts(),
                 "{idle} election timeouts in a row without faults or progress ({:?}): {reason}",
                 self.plan.ending
             );

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::sim::{
-    network::Trouble,
+    network::{LARGE_BYTES, Trouble},
     occurrence::Occurrence,
     topology::{Links, Shape},
     world::World,
@@ -60,6 +60,24 @@ impl World<'_> {
         let bytes = f64::from(1 << rng.u32(10..18));
         let bytes_per_second = bytes / self.plan.election_timeout().as_secs_f64();
         self.impair(&links, Trouble::Narrow { bytes_per_second, is_uplink }, rng);
+    }
+
+    /// Makes links lose what is large, or what is not urgent.
+    pub(super) fn sieve(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        let links = if rng.bool() {
+            Links::of(self.plan.nodes, |from, _| from == node)
+        } else {
+            let shape = rng.choice(Shape::PARTIAL).expect("there are some");
+            shape.draw(self.plan.nodes, node, rng).others()
+        };
+        let trouble = if rng.bool() {
+            self.seen.add(Occurrence::MadeSmall);
+            Trouble::LosesLarge(LARGE_BYTES << rng.u32(..4))
+        } else {
+            self.seen.add(Occurrence::MadeUrgent);
+            Trouble::ControlOnly
+        };
+        self.impair(&links, trouble, rng);
     }
 
     /// These links get into trouble, beside those that are in it already or in their place.

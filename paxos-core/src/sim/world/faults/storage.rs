@@ -23,7 +23,29 @@ use crate::{
 };
 
 impl World<'_> {
-    pub(super) fn slow_disk(&mut self, node: usize, rng: &mut fastrand::Rng) {
+    /// The disk of one node is slow for a while, or those of all nodes are.
+    pub(super) fn slow_disks(&mut self, node: usize, rng: &mut fastrand::Rng) {
+        if rng.u8(..4) == 0 {
+            self.slow_all_disks(rng);
+        } else {
+            self.slow_disk(node, rng);
+        }
+    }
+
+    fn slow_all_disks(&mut self, rng: &mut fastrand::Rng) {
+        self.seen.add(Occurrence::SlowedDisks);
+        let longest = self.plan.election_timeout().mul_f64(2.0 * rng.f64());
+        self.trace.note(self.now, [13, longest.as_nanos() as u64, 0], || {
+            format!("every disk takes up to {longest:?} for a write")
+        });
+        let at = self.now + self.while_lasting(rng) + self.while_lasting(rng);
+        for node in 0..self.plan.nodes {
+            self.stations[node].disk_slowness = self.plan.disk_slowness(longest).max(1);
+            self.agenda.plan(at, Happening::DiskRecovers { node });
+        }
+    }
+
+    fn slow_disk(&mut self, node: usize, rng: &mut fastrand::Rng) {
         self.seen.add(Occurrence::SlowedDisk);
         let slowness = rng.u32(5..200);
         self.stations[node].disk_slowness = slowness;
