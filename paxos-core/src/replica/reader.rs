@@ -221,7 +221,7 @@ impl Reader {
         if is_idle && self.wants_round(followers.round()) {
             leading.beat(followers, learner, cx);
         }
-        self.on_confirmed(followers.confirmed_round(cx), cx);
+        self.on_confirmed(followers.confirmed_round(cx), learner.chosen().slot, cx);
     }
 
     /// Whether a read waits for a round that has not begun.
@@ -229,9 +229,13 @@ impl Reader {
         self.confirming.back().is_some_and(|&(needed, _, _)| needed > round)
     }
 
-    /// A quorum has answered `round`: serves what waited for it or an earlier one.
-    fn on_confirmed(&mut self, round: u64, cx: &mut Context<'_>) {
-        let is_due = |read: &mut (u64, _, _)| read.0 <= round || planted!(ReadUnconfirmed);
+    /// A quorum has answered `round`: serves what waited for it or an earlier one. An index that phase 1 has
+    /// recovered is told only once it is chosen: if another leader comes before, the slot may stay empty for
+    /// as long as nobody proposes, and who waited for it would wait as long.
+    fn on_confirmed(&mut self, round: u64, chosen: Slot, cx: &mut Context<'_>) {
+        let is_due = |&mut (needed, index, _): &mut (u64, Slot, Reading)| {
+            (needed <= round || planted!(ReadUnconfirmed)) && index <= chosen
+        };
         while let Some((_, index, reading)) = self.confirming.pop_front_if(is_due) {
             match reading {
                 Reading::Own(number) => self.indexed.entry(index).or_default().push(number),

@@ -1,6 +1,10 @@
 //! Linearizable reads in a cluster: confirmed, begun anew after a change of leaders, given up.
 
-use super::*;
+use super::{
+    alone::{Alone, accepted, heartbeat_reply, promise, request, sent_to, value},
+    *,
+};
+use crate::message::ReadRequest;
 
 #[test]
 fn reads_are_confirmed_on_every_node() {
@@ -30,6 +34,26 @@ fn a_read_of_a_deposed_leader_waits_for_the_new_one() {
     cluster.run(2 * SECOND);
     assert_eq!(cluster.reads_ready[&NodeId(old)], [1]);
     assert_eq!(cluster.applied(old), ["new"]);
+}
+
+/// Another leader may come before that, and leave the slot empty for as long as nobody proposes.
+#[test]
+fn an_index_that_a_leader_has_recovered_is_told_once_it_is_chosen() {
+    let mut alone = Alone::new(|_, _| {});
+    let ballot = alone.prepare();
+    let vote = Ballot { round: 0, node: NodeId(3) };
+    let record = Record { slot: Slot(1), ballot: vote, value: value(1, 1) };
+    alone.hear(2, promise(ballot, vec![record]));
+    alone.persist();
+    let client = request(2, 1).client;
+    alone.hear(2, Message::Read(ReadRequest { client, number: 1, hops: 0 }));
+    let is_told = |effects: &Effects| {
+        sent_to(effects, 2).iter().any(|message| matches!(message, Message::ReadReply(_)))
+    };
+    for round in 1..=3 {
+        assert!(!is_told(&alone.hear(2, heartbeat_reply(ballot, round, 1))), "round {round}");
+    }
+    assert!(is_told(&alone.hear(2, accepted(ballot, 1))));
 }
 
 /// Clients give up and ask again, faster than a leader without a quorum finds out that it has none.
