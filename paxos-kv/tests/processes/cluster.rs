@@ -27,6 +27,7 @@ use tokio::{
 };
 
 use super::{
+    company::DESCRIPTORS_MAX,
     faults::effect,
     network::Network,
     options::{Setup, Transport},
@@ -47,6 +48,15 @@ const DISK_FULL: &str = "the disk is full";
 
 /// What a server says when its tables wait for room.
 const TABLES_WAIT: &str = "no space left: changes wait";
+
+/// What a server says of its log, once there is room again.
+const LINES_DROPPED: &str = "lines of the log could not be written";
+
+/// What a server says when it has no place for another client.
+const CLIENTS_WAIT: &str = "all places for clients are taken";
+
+/// The directory of all logs in that of a run.
+const LOGS: &str = "logs";
 
 /// What a server says at its end if there was no room.
 const NO_ROOM: &str = "no space left";
@@ -79,6 +89,8 @@ pub(crate) struct Cluster {
     flags: Vec<String>,
     setup: Setup,
     directory: PathBuf,
+    /// What all servers log to.
+    log_disk: Option<Tmpfs>,
     /// Servers that ended because there was no room.
     ended_without_room: u64,
     _proxies: JoinSet<()>,
@@ -104,6 +116,9 @@ impl Cluster {
                 started_without_room: false,
             });
         }
+        fs::create_dir(directory.join(LOGS))?;
+        let log_disk =
+            setup.small_disks.then(|| Tmpfs::mount(&directory.join(LOGS))).transpose()?;
         // A copy, so that a build in between does not exchange what is started again.
         fs::copy(program(), directory.join(PROGRAM))?;
         let network = Arc::new(Network::new(setup.nodes));
@@ -116,6 +131,7 @@ impl Cluster {
             flags,
             setup,
             directory,
+            log_disk,
             ended_without_room: 0,
             _proxies: proxies,
         };
@@ -142,18 +158,17 @@ impl Cluster {
         fs::read_to_string(log(&self.directory, self.name(index)))
     }
 
-    /// What full disks have led to since the beginning, each with its name.
-    pub(crate) fn disk_effects(&self) -> io::Result<[(&'static str, u64); 3]> {
-        let (mut full, mut waits) = (0, 0);
-        for index in 0..self.servers.len() {
-            let log = self.log(index)?;
-            full += log.matches(DISK_FULL).count() as u64;
-            waits += log.matches(TABLES_WAIT).count() as u64;
-        }
+    /// What servers have said of full disks and crowds since the beginning, each with its name.
+    pub(crate) fn log_effects(&self) -> io::Result<[(&'static str, u64); 5]> {
+        let logs = (0..self.servers.len()).map(|index| self.log(index));
+        let logs = logs.collect::<io::Result<Vec<_>>>()?;
+        let said = |text| logs.iter().map(|log| log.matches(text).count() as u64).sum();
         Ok([
-            (effect::DISKS_FOUND_FULL, full),
-            (effect::TABLES_WAITED, waits),
+            (effect::DISKS_FOUND_FULL, said(DISK_FULL)),
+            (effect::TABLES_WAITED, said(TABLES_WAIT)),
             (effect::ENDED_WITHOUT_ROOM, self.ended_without_room),
+            (effect::LINES_DROPPED, said(LINES_DROPPED)),
+            (effect::CLIENTS_WAITED, said(CLIENTS_WAIT)),
         ])
     }
 
@@ -179,8 +194,11 @@ impl Cluster {
             let log =
                 File::options().create(true).append(true).open(log(&self.directory, &server.name));
             let client_url = format!("http://{}", local(server.client_port));
-            let mut command = Command::new(self.directory.join(PROGRAM));
-            command.arg("serve");
+            let mut command = Command::new("/bin/sh");
+            command
+                .args(["-c", &format!("ulimit -n {DESCRIPTORS_MAX} && exec \"$0\" \"$@\"")])
+                .arg(self.directory.join(PROGRAM))
+                .arg("serve");
             if self.setup.logs_elsewhere {
                 command.arg("--wal-dir").arg(self.directory.join(format!("{}.wal", server.name)));
             }
@@ -246,9 +264,15 @@ impl Cluster {
         self.servers[index].disk.as_mut().map_or(Ok(()), Tmpfs::fill)
     }
 
+    /// Fills the disk that all servers log to.
+    pub(crate) fn fill_logs(&mut self) -> io::Result<()> {
+        self.log_disk.as_mut().map_or(Ok(()), Tmpfs::fill)
+    }
+
     /// Makes room on all disks.
     pub(crate) fn make_room(&mut self) -> io::Result<()> {
         let disks = self.servers.iter_mut().filter_map(|server| server.disk.as_mut());
+        let disks = disks.chain(self.log_disk.as_mut());
         disks.filter(|disk| disk.is_full).try_for_each(Tmpfs::make_room)
     }
 
@@ -324,10 +348,14 @@ impl Cluster {
 
     /// Copies what is on a disk in memory to a directory beside it, before it is gone.
     pub(crate) fn keep_small_disks(&mut self) -> io::Result<()> {
-        for index in self.with_small_disk() {
+        let mut disks = self.with_small_disk();
+        for &index in &disks {
             self.kill(index)?;
-            let from = self.directory.join(self.name(index));
-            let to = self.directory.join(format!("{}.kept", self.name(index)));
+        }
+        let names = disks.drain(..).map(|index| self.name(index).to_owned());
+        for name in names.chain(self.log_disk.is_some().then(|| LOGS.to_owned())) {
+            let from = self.directory.join(&name);
+            let to = self.directory.join(format!("{name}.kept"));
             let copied = Command::new("cp").arg("-a").args([&from, &to]).status()?;
             if !copied.success() {
                 return Err(io::Error::other(format!("{} cannot be copied", from.display())));
@@ -354,7 +382,7 @@ fn program() -> PathBuf {
 }
 
 fn log(directory: &Path, name: &str) -> PathBuf {
-    directory.join(format!("{name}.log"))
+    directory.join(LOGS).join(format!("{name}.log"))
 }
 
 fn pid(child: &Child) -> Pid {
@@ -371,6 +399,8 @@ fn flags(setup: &Setup, servers: &[Server]) -> Vec<String> {
     let election_ms = setup.election_timeout.as_millis();
     vec![
         flag("initial-cluster", initial_cluster(setup, servers)),
+        // A line for each connection of a client that ends: something to write when there is no room.
+        flag("log-level", "info,paxos_core::node::board=warn,paxos_kv::server=debug".to_owned()),
         flag("election-timeout", election_ms.to_string()),
         flag("heartbeat-interval", (election_ms / 10).to_string()),
         flag("snapshot-count", setup.checkpoint_slots.to_string()),

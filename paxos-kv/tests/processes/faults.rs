@@ -26,6 +26,9 @@ pub(crate) mod effect {
     pub(crate) const DISKS_FOUND_FULL: &str = "disks found full";
     pub(crate) const TABLES_WAITED: &str = "tables waited for room";
     pub(crate) const ENDED_WITHOUT_ROOM: &str = "servers ended without room";
+    pub(crate) const LINES_DROPPED: &str = "gaps in logs without room";
+    pub(crate) const CLIENTS_WAITED: &str = "crowds that had to wait";
+    pub(crate) const ANSWERED_BESIDE: &str = "reads answered beside cancelled requests";
 }
 
 /// One kind of fault.
@@ -79,6 +82,14 @@ pub(crate) enum Fault {
     FillDisks,
     /// A process is killed while its disk is full.
     FillAndKill,
+    /// The disk that all servers log to is full, and there is much to log.
+    FillLog,
+    /// Clients come in numbers and say nothing.
+    SilentClients,
+    /// Clients take every place there is, and a process that is killed has to come back all the same.
+    CrowdAndKill,
+    /// Clients take back almost everything that they ask for.
+    CancellingClients,
 }
 
 use Fault::*;
@@ -103,7 +114,7 @@ const NETWORK: [Fault; 15] = [
 ];
 
 /// Faults of processes and their disks.
-const PROCESS: [Fault; 9] = [
+const PROCESS: [Fault; 13] = [
     KillOne,
     KillMajority,
     KillAll,
@@ -113,6 +124,10 @@ const PROCESS: [Fault; 9] = [
     FillDisk,
     FillDisks,
     FillAndKill,
+    FillLog,
+    SilentClients,
+    CrowdAndKill,
+    CancellingClients,
 ];
 
 impl Fault {
@@ -124,7 +139,7 @@ impl Fault {
         match self {
             Duplication | Reordering => setup.transport == Transport::Quic,
             Sever => setup.transport == Transport::Tcp,
-            FillDisk | FillDisks | FillAndKill => setup.small_disks,
+            FillDisk | FillDisks | FillAndKill | FillLog => setup.small_disks,
             _ => true,
         }
     }
@@ -154,7 +169,11 @@ impl Fault {
             Sever => &[effect::SEVERED],
             FillDisk | FillDisks => &[effect::DISKS_FOUND_FULL],
             FillAndKill => &[effect::DISKS_FOUND_FULL, effect::ENDED_WITHOUT_ROOM],
-            KillOne | KillMajority | KillAll | FreezeOne | FreezeMajority | FreezeAndKill => &[],
+            FillLog => &[effect::LINES_DROPPED],
+            CrowdAndKill => &[effect::CLIENTS_WAITED],
+            CancellingClients => &[effect::ANSWERED_BESIDE],
+            KillOne | KillMajority | KillAll | FreezeOne | FreezeMajority | FreezeAndKill
+            | SilentClients => &[],
         }
     }
 

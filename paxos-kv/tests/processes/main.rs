@@ -21,9 +21,12 @@
 mod api;
 mod clients;
 mod cluster;
+mod company;
 mod doctored;
 mod ending;
 mod faults;
+#[path = "../common/frames.rs"]
+mod frames;
 #[path = "../common/history.rs"]
 mod history;
 mod linearizability;

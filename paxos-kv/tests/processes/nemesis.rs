@@ -11,7 +11,8 @@ use tonic::transport::Channel;
 
 use super::{
     cluster::Cluster,
-    faults::{Fault, Schedule, Step},
+    company::Company,
+    faults::{Fault, Schedule, Step, effect},
     progress::Progress,
     wire::status,
 };
@@ -43,6 +44,7 @@ pub(crate) struct Nemesis {
     pub(crate) log: Vec<String>,
     /// The process fault that is under way, and the servers in its order.
     process_fault: Option<(Fault, Vec<usize>)>,
+    company: Company,
 }
 
 impl Nemesis {
@@ -55,6 +57,7 @@ impl Nemesis {
             effects_before: BTreeMap::new(),
             log: Vec::new(),
             process_fault: None,
+            company: Company::default(),
         }
     }
 
@@ -73,6 +76,9 @@ impl Nemesis {
         self.start = Instant::now();
         for moment in moments(schedule) {
             self.wait_until(moment.at, cluster, progress).await?;
+            if !moment.begins && !moment.step.fault.is_of_network() {
+                self.company.leave().await?;
+            }
             let changed = match moment.begins {
                 true => self.begin(moment.step, cluster).await,
                 false => self.end(moment.step.fault, cluster),
@@ -116,7 +122,7 @@ impl Nemesis {
             order.swap(0, place);
         }
         self.note(fault, &order, cluster);
-        self.effects_before.insert(fault, effects_like_those_of(fault, cluster)?);
+        self.effects_before.insert(fault, self.effects_like_those_of(fault, cluster)?);
         *self.counts.entry(fault).or_default() += 1;
         if fault.is_of_network() {
             begin_network_fault(fault, &order, mask, cluster);
@@ -141,6 +147,20 @@ impl Nemesis {
                     cluster.restart_all()?;
                 }
             }
+            Fault::FillLog => {
+                cluster.fill_logs()?;
+                // Each is a line, once it has ended.
+                self.company.fall_silent(&cluster.endpoints()).await;
+                self.company.go_home();
+            }
+            Fault::SilentClients => self.company.fall_silent(&cluster.endpoints()).await,
+            Fault::CrowdAndKill => {
+                self.company.crowd(&cluster.endpoints()).await;
+                cluster.kill(order[0])?;
+                // It has to find its peers while clients hold all that they can hold.
+                cluster.restart_all()?;
+            }
+            Fault::CancellingClients => self.company.cancel(&cluster.endpoints()),
             _ => unreachable!("the others are faults of the network"),
         }
         self.process_fault = Some((fault, order));
@@ -149,7 +169,7 @@ impl Nemesis {
 
     fn end(&mut self, fault: Fault, cluster: &mut Cluster) -> io::Result<()> {
         let before = self.effects_before.remove(&fault).expect("it has begun");
-        let effects = effects_like_those_of(fault, cluster)? - before;
+        let effects = self.effects_like_those_of(fault, cluster)? - before;
         *self.consequences.entry(fault).or_default() += effects;
         if fault.is_of_network() {
             cluster.network.heal();
@@ -165,6 +185,25 @@ impl Nemesis {
         cluster.thaw_all()?;
         cluster.make_room()?;
         cluster.restart_all()
+    }
+
+    /// What has come of the clients that nobody wants.
+    pub(crate) fn company_effects(&self) -> [(&'static str, u64); 1] {
+        [(effect::ANSWERED_BESIDE, self.company.answered())]
+    }
+
+    /// Effects of the kinds that a fault has. On its track no other fault happens meanwhile, and the
+    /// other track has other kinds.
+    fn effects_like_those_of(&self, fault: Fault, cluster: &Cluster) -> io::Result<u64> {
+        if fault.effects().is_empty() {
+            return Ok(0);
+        }
+        let effects = match fault.is_of_network() {
+            true => cluster.network.effects.list().to_vec(),
+            false => [&cluster.log_effects()?[..], &self.company_effects()].concat(),
+        };
+        let alike = effects.iter().filter(|(effect, _)| fault.effects().contains(effect));
+        Ok(alike.map(|(_, count)| count).sum())
     }
 
     /// Who leads, as far as somebody says so who can be asked.
@@ -184,20 +223,6 @@ impl Nemesis {
         let seconds = self.start.elapsed().as_secs_f64();
         self.log.push(format!("{seconds:8.3} s  {fault}: {}", names.join(" ")));
     }
-}
-
-/// Effects of the kinds that a fault has. On its track no other fault happens meanwhile, and the
-/// other track has other kinds.
-fn effects_like_those_of(fault: Fault, cluster: &Cluster) -> io::Result<u64> {
-    if fault.effects().is_empty() {
-        return Ok(0);
-    }
-    let effects = match fault.is_of_network() {
-        true => cluster.network.effects.list().to_vec(),
-        false => cluster.disk_effects()?.to_vec(),
-    };
-    let alike = effects.iter().filter(|(effect, _)| fault.effects().contains(effect));
-    Ok(alike.map(|(_, count)| count).sum())
 }
 
 fn begin_network_fault(fault: Fault, order: &[usize], mask: u64, cluster: &Cluster) {

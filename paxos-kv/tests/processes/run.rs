@@ -203,8 +203,9 @@ async fn attempt(
     evidence.history.extend(reads);
     end(cluster).await?;
     nobody_panicked(setup, cluster)?;
-    let disk_effects = cluster.disk_effects().map_err(|error| error.to_string())?;
-    let effects = cluster.network.effects.list().into_iter().chain(disk_effects).collect();
+    let log_effects = cluster.log_effects().map_err(|error| error.to_string())?;
+    let effects = cluster.network.effects.list().into_iter().chain(log_effects);
+    let effects = effects.chain(nemesis.company_effects()).collect();
     let began = Instant::now();
     witness::check(&evidence.history)?;
     linearizability::check(&evidence.history)?;
