@@ -20,7 +20,9 @@ use crate::proto::{
 
 const READS: &str = "what reads has a view";
 
-/// See the module. Dropped unread, it has cost next to nothing.
+/// What a command did. What is only answered of it, ranges and previous values, is read by whoever asks for the
+/// [`response`](Answer::response), and is as of the command, however late that is. Dropped unread, it has cost next
+/// to nothing.
 pub struct Answer {
     did: Did,
     /// Where it reads; nowhere if it has to read nothing.

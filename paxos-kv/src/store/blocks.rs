@@ -19,6 +19,8 @@
 //! block: redb writes to blocks that nothing durable refers to, syncs, and then writes the head that refers to
 //! them (two-phase commits, which [`disk`](super::disk) asks for). The head alone is written in its place.
 
+#[cfg(test)]
+mod fuzz;
 mod head;
 pub(super) mod plain;
 #[cfg(test)]

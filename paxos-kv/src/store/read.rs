@@ -57,10 +57,13 @@ pub(super) fn range(
     // As in etcd, only an explicit order looks at all keys: without one, a target other than the
     // key sorts the first ones, one more than the limit.
     let whole = request.sort_order != SortOrder::None as i32 || has_filters(request);
-    while let Some(mut found) = scan.next()? {
+    let without_values = request.keys_only && request.sort_target() != SortTarget::Value;
+    while let Some(mut found) =
+        if without_values { scan.next_without_value()? } else { scan.next()? }
+    {
         response.count += 1;
         if passes(request, &found) {
-            if request.keys_only && request.sort_target() != SortTarget::Value {
+            if without_values {
                 found.value = Bytes::new();
             }
             allowance.take(size(&found))?;
@@ -153,7 +156,10 @@ pub(super) fn holds(
     let mut any = false;
     if let Some(keys) = key_range(&compare.key, &compare.range_end) {
         let mut scan = view.scan(&keys, Position::end_of(revision))?;
-        while let Some(found) = scan.next()? {
+        let is_about_values = compare.target == CompareTarget::Value as i32;
+        while let Some(found) =
+            if is_about_values { scan.next()? } else { scan.next_without_value()? }
+        {
             go_on()?;
             any = true;
             if !holds_for(compare, &found) {

@@ -206,6 +206,18 @@ pub(super) enum Scan {
 impl Scan {
     /// The next key.
     pub(super) fn next(&mut self) -> Result<Option<KeyValue>, StoreError> {
+        self.next_by(Version::decode)
+    }
+
+    /// The next key; its value, if the tables have it, is left out.
+    pub(super) fn next_without_value(&mut self) -> Result<Option<KeyValue>, StoreError> {
+        self.next_by(Version::decode_without_value)
+    }
+
+    fn next_by(
+        &mut self,
+        decode: fn(&str, &[u8]) -> Result<Version, StoreError>,
+    ) -> Result<Option<KeyValue>, StoreError> {
         match self {
             Scan::One(found) => Ok(found.take()),
             Scan::Many(merge) => match merge.next()? {
@@ -213,7 +225,7 @@ impl Scan {
                 Some(entry) => {
                     let version = match entry.held {
                         Held::Memory(version) => version,
-                        Held::Disk(held) => Version::decode(&merge.disk.path, held.value())?,
+                        Held::Disk(held) => decode(&merge.disk.path, held.value())?,
                     };
                     Ok(version.into_key_value(entry.key))
                 }

@@ -32,7 +32,7 @@ pub(in crate::store) fn open_tables(file: &std::path::Path) -> Database {
 
 /// A disk in memory that several look at.
 #[derive(Clone, Debug, Default)]
-struct Shared(Arc<InMemoryBackend>);
+pub(super) struct Shared(pub(super) Arc<InMemoryBackend>);
 
 impl StorageBackend for Shared {
     fn len(&self) -> io::Result<u64> {
