@@ -27,6 +27,8 @@ pub(crate) enum Dialler {
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     peers: BTreeMap<(NodeId, Dialler), Told>,
+    /// Peers that this node has found where they have to be, and that let it in.
+    reached: BTreeSet<NodeId>,
     strangers: Option<Told>,
 }
 
@@ -43,6 +45,12 @@ impl Told {
 }
 
 impl Refusals {
+    /// Whether it is a peer that is refused, and not somebody who says that he is one: this node has reached the
+    /// peer, and anybody can say so.
+    pub(crate) fn concerns(&self, peer: NodeId, dialler: Dialler) -> bool {
+        dialler == Dialler::ThisNode || !self.reached.contains(&peer)
+    }
+
     /// Takes note of a refusal and says whether it has to be told: the same one was not, just now.
     pub(crate) fn add(&mut self, peer: Option<NodeId>, dialler: Dialler, reason: &str) -> bool {
         let at = Instant::now();
@@ -57,18 +65,28 @@ impl Refusals {
         let recent = self.of(peer).find(|last| last.is_recent(reason, at)).cloned();
         let is_news = recent.is_none();
         self.peers.insert((peer, dialler), recent.unwrap_or(told));
+        if dialler == Dialler::ThisNode {
+            self.reached.remove(&peer);
+        }
         is_news
     }
 
-    /// Takes note that a peer was let in; says whether it was refused until now and is no longer.
+    /// Takes note that a peer was let in, or that it lets this node in; says whether it was refused until now
+    /// and is no longer.
     pub(crate) fn remove(&mut self, peer: NodeId, dialler: Dialler) -> bool {
-        self.peers.remove(&(peer, dialler)).is_some() && self.of(peer).next().is_none()
+        let mut was_refused = self.peers.remove(&(peer, Dialler::Peer)).is_some();
+        if dialler == Dialler::ThisNode {
+            was_refused |= self.peers.remove(&(peer, Dialler::ThisNode)).is_some();
+            self.reached.insert(peer);
+        }
+        was_refused && self.of(peer).next().is_none()
     }
 
     /// Forgets those who are not among `peers`.
     pub(crate) fn retain(&mut self, peers: impl Iterator<Item = NodeId>) {
         let peers: BTreeSet<NodeId> = peers.collect();
         self.peers.retain(|(peer, _), _| peers.contains(peer));
+        self.reached.retain(|peer| peers.contains(peer));
     }
 
     /// Each peer once: with what was found when this node dialled it, if it was refused then.
@@ -99,19 +117,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_stands_until_both_directions_are_well() {
+    async fn a_refusal_stands_until_the_peer_is_reached() {
         let mut refusals = Refusals::default();
         assert!(refusals.add(Some(PEER), Dialler::Peer, "a"));
         assert!(!refusals.add(Some(PEER), Dialler::ThisNode, "a"), "told already");
         assert!(refusals.add(Some(PEER), Dialler::ThisNode, "b"), "another reason");
         assert!(refusals.add(Some(NodeId(1)), Dialler::Peer, "c"));
         assert_eq!(standing(&refusals), "1: c. 2: b. ", "what dialling has found comes first");
-        assert!(!refusals.remove(PEER, Dialler::ThisNode), "the other direction is refused");
-        assert_eq!(standing(&refusals), "1: c. 2: a. ");
-        assert!(refusals.remove(PEER, Dialler::Peer));
-        assert!(!refusals.remove(PEER, Dialler::Peer), "it was not refused");
+        assert!(!refusals.remove(PEER, Dialler::Peer), "it refuses this node");
+        assert_eq!(standing(&refusals), "1: c. 2: b. ");
+        assert!(refusals.concerns(PEER, Dialler::Peer));
+        assert!(refusals.remove(PEER, Dialler::ThisNode));
+        assert!(!refusals.remove(PEER, Dialler::ThisNode), "it was not refused");
+        assert!(!refusals.concerns(PEER, Dialler::Peer), "somebody else says that he is it");
+        assert!(refusals.add(Some(PEER), Dialler::ThisNode, "d"));
+        assert!(refusals.concerns(PEER, Dialler::Peer), "it is not reached any longer");
         refusals.retain([PEER].into_iter());
-        assert_eq!(standing(&refusals), "");
+        assert_eq!(standing(&refusals), "2: d. ");
     }
 
     #[tokio::test(start_paused = true)]

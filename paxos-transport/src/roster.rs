@@ -191,10 +191,11 @@ impl Roster {
     }
 
     /// Takes note that `other` is refused, or refuses this node, and reports it unless that has just
-    /// been done. Of nodes that are no peers only the last refusal is remembered.
+    /// been done. Of those who are no peers only the last refusal is remembered.
     pub(crate) fn refuse(&self, other: Option<NodeId>, dialler: Dialler, reason: &str) {
         let mut inner = self.inner();
         let peer = other.filter(|other| inner.peers.contains_key(other));
+        let peer = peer.filter(|peer| inner.refusals.concerns(*peer, dialler));
         if !inner.refusals.add(peer, dialler, reason) {
             return;
         }
@@ -314,18 +315,21 @@ mod tests {
     async fn a_refusal_is_reported_when_it_comes_and_when_it_is_over() {
         let (roster, inbox) = roster(&[peer(2, None)]);
         let two = NodeId(2);
-        roster.welcome(two, Dialler::ThisNode);
+        roster.welcome(two, Dialler::Peer);
         for (other, reason) in [(Some(NodeId(9)), "a"), (None, "a"), (Some(two), "a"), (None, "b")]
         {
             roster.refuse(other, Dialler::Peer, reason);
         }
         let reason = "a".to_owned();
         assert_eq!(roster.refusals(), [RefusedPeer { peer: two, reason }], "of peers alone");
-        roster.welcome(two, Dialler::Peer);
+        roster.welcome(two, Dialler::ThisNode);
         assert_eq!(roster.refusals(), []);
+        roster.refuse(Some(two), Dialler::Peer, "c");
+        assert_eq!(roster.refusals(), [], "anybody can say that he is a peer");
         let report = |peer, reason: &str| Event::Refused { peer, reason: reason.to_owned() };
         let admitted = Event::Admitted { peer: two };
-        for event in [report(None, "a"), report(Some(two), "a"), report(None, "b"), admitted] {
+        let (first, second) = (report(None, "a"), report(Some(two), "a"));
+        for event in [first, second, report(None, "b"), admitted, report(None, "c")] {
             assert_eq!(next(&inbox), Some(event));
         }
         assert_eq!(next(&inbox), None);
