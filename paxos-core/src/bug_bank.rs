@@ -182,6 +182,8 @@ bugs! {
     SessionsAheadOfState = "the session table is saved ahead of the state machine",
     /// A node counts its requests from one in every life, and the table does not tell lives apart.
     EpochIgnored = "requests of a node's earlier life pass for those of this one",
+    /// What a node proposes under a name that a later life of it has used is taken for what that has proposed.
+    OlderCopyUnnoticed = "a node whose directory was put back goes on under a name that a later life has used",
     /// A command that is sent again is another command.
     RetryUnderNewId = "a retry gets a request id of its own",
     /// What lies below the newest request counts as settled, although some still wait.

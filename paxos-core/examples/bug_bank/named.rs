@@ -1,11 +1,14 @@
-//! Bugs of what the simulator does without, the node and logs that are damaged unnoticed: each is caught
-//! by a test of its own.
+//! Bugs of what the simulator does without, the node and logs that are damaged or put back unnoticed: each is
+//! caught by a test of its own.
 
 use std::{env, path::PathBuf, process::Command};
 
 use paxos_core::bug_bank::{Bug, VARIABLE};
 
 const DIVERGED: &str = "replica::tests::divergence::whoever_agrees_with_a_quorum_goes_on_and_whoever_differs_from_one_stops";
+
+const RENAMED: &str =
+    "replica::tests::older_copy::what_it_has_proposed_goes_again_under_a_name_that_nobody_has_used";
 
 /// The test that catches a bug, and cargo's arguments for the program with it; `None` if the simulator has
 /// to catch it.
@@ -19,6 +22,7 @@ pub(super) fn test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str
         Bug::StateDivergedIgnored => {
             (node, "digests::the_one_that_does_something_else_stops_and_the_others_go_on")
         }
+        Bug::OlderCopyUnnoticed => (&["--lib"], RENAMED),
         Bug::WhoeverHearsStops => (&["--lib"], DIVERGED),
         _ => return None,
     })

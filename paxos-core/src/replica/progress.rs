@@ -187,7 +187,7 @@ impl<W> Replica<W> {
                  proposed after it, and votes that others count on may be forgotten; replace this member"
             );
         }
-        if epoch > own {
+        if epoch > own && !planted!(OlderCopyUnnoticed) {
             let step = self.rng.u64(1..=limits::INCARNATION_STEP_MAX);
             self.origin.go_by(epoch.saturating_add(step));
         }
