@@ -1,6 +1,6 @@
 //! The end of a node: whatever the cause, everything is closed and everybody told.
 
-use std::{any::Any, future::Future, sync::Arc, time::Duration};
+use std::{any::Any, future::Future, sync::Arc, thread, time::Duration};
 
 use futures::future::select_all;
 use tokio::{
@@ -74,7 +74,14 @@ pub(super) async fn supervise(parts: Parts, ended: watch::Sender<Ended>) {
     }
     ending.wait("its transport", parts.transport.close()).await;
     ending.wait("its storage", parts.storage.close()).await;
-    let result = joined("driver", result).flatten().and(ending.end());
+    let (result, ended_whole) = (joined("driver", result).flatten(), ending.end());
+    let is_left = |result| matches!(result, &Err(NodeError::Unfinished { .. }));
+    if [&result, &ended_whole].into_iter().any(is_left) {
+        // To drop what has not come to its end may mean to wait for it.
+        let Parts { transport, storage, .. } = parts;
+        drop(thread::spawn(move || drop((transport, storage))));
+    }
+    let result = result.and(ended_whole);
     match &result {
         Ok(()) => tracing::info!("the node has stopped"),
         Err(reason) => tracing::error!(%reason, "the node has stopped"),

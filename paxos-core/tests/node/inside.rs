@@ -2,7 +2,8 @@
 //! On threads and a clock that are real, since nothing else blocks.
 
 use std::{
-    io,
+    future, io,
+    ops::RangeInclusive,
     pin::pin,
     sync::{Arc, Mutex, OnceLock, mpsc},
     task::{Context, Poll, Wake, Waker},
@@ -10,11 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use paxos_core::{
     Node,
+    message::Record,
     node::{NodeBuilder, NodeError, ProposeError, ReadError},
-    port::StateMachine,
-    types::{Membership, Slot},
+    port::{Recovered, StateMachine, Storage, StorageError, Write, WriteBatch},
+    types::{ClusterId, Membership, NodeId, Slot},
 };
 use paxos_storage::MemoryStorage;
 use paxos_transport::MemoryNetwork;
@@ -223,4 +227,67 @@ async fn a_node_ends_without_a_disk_that_does_not_come_back() {
     assert!(ended.to_string().contains("end the process"), "{ended}");
     assert_eq!(proposed, Err(ProposeError::Stopped(ended)));
     disk.release_writes();
+}
+
+/// A disk that does not come back when it is closed or dropped.
+struct HangingDisk {
+    disk: MemoryStorage,
+    gate: Mutex<mpsc::Receiver<()>>,
+}
+
+#[async_trait]
+impl Storage for HangingDisk {
+    async fn recover(&self, cluster: ClusterId, node: NodeId) -> Result<Recovered, StorageError> {
+        self.disk.recover(cluster, node).await
+    }
+
+    fn write(&self, batch: WriteBatch) -> Write {
+        self.disk.write(batch)
+    }
+
+    async fn read(
+        &self,
+        slots: RangeInclusive<Slot>,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, StorageError> {
+        self.disk.read(slots, bytes_max).await
+    }
+
+    async fn read_state(
+        &self,
+        slot: Slot,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        self.disk.read_state(slot, offset, bytes_max).await
+    }
+
+    async fn close(&self) {
+        future::pending().await
+    }
+}
+
+impl Drop for HangingDisk {
+    fn drop(&mut self) {
+        // As one that waits for its thread, which waits for the disk.
+        self.gate.get_mut().expect("no panic").recv().expect("it is let go in the end");
+    }
+}
+
+/// On one thread, which has better things to do than to wait for it.
+#[tokio::test]
+async fn a_disk_that_hangs_when_it_is_let_go_of_holds_up_nobody() {
+    let (let_go, gate) = mpsc::channel();
+    let disk = HangingDisk { disk: MemoryStorage::new(), gate: Mutex::new(gate) };
+    let node = Node::builder(1, Membership::new([(1, "a")]).expect("a membership"))
+        .storage(disk)
+        .transport(MemoryNetwork::new(1).bind("a"))
+        .shutdown_timeout(SHORT);
+    let node = start(node, |_, _| String::new()).await;
+    node.propose(1).await.expect("a response");
+    let ended = node.shutdown().await;
+    assert!(matches!(&ended, Err(NodeError::Unfinished { left, .. }) if left == "its storage"));
+    drop(node);
+    tokio::time::sleep(SHORT).await;
+    let_go.send(()).expect("somebody waits for it, elsewhere");
 }
