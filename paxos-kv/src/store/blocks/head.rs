@@ -94,7 +94,8 @@ impl Head {
     ) -> io::Result<()> {
         let place = place(offset, data.len())?;
         if !self.is_other_durable {
-            inner.sync_data()?;
+            // Whatever it is for: a sync that has failed is not tried again, as a write is.
+            inner.sync_data().map_err(|error| io::Error::other(format!("sync: {error}")))?;
             self.is_other_durable = true;
         }
         if !self.is_written {

@@ -16,6 +16,7 @@ use redb::{
 use super::{
     super::{
         disk::{Disk, open_private},
+        patient::{is_full, tests::Small},
         tests::{Fixture, in_file},
         *,
     },
@@ -205,6 +206,21 @@ fn one_copy_of_the_head_is_enough_and_none_is_damage() {
     disk.write(0, &label(FORMAT + 1)).expect("in memory");
     let text = disk.blocks().len().expect_err("it is too new").to_string();
     assert!(text.contains("has format 2, this version knows up to 1"), "{text}");
+}
+
+#[test]
+fn a_sync_of_the_head_that_fails_is_no_write_to_be_tried_again() {
+    let small = Small::default();
+    let blocks = || Blocks::on(Box::new(small.clone()), "here".to_owned());
+    let first = blocks();
+    first.set_len(9 * BLOCK).expect("room");
+    first.write(0, b"first").expect("room");
+    first.sync_data().expect("in memory");
+    let second = blocks();
+    second.len().expect("a length");
+    small.is_full.store(true, Ordering::SeqCst);
+    let error = second.write(0, b"second").expect_err("what was read may be on no disk");
+    assert_eq!((error.kind(), is_full(&error)), (io::ErrorKind::Other, false), "{error}");
 }
 
 /// A store of which next to nothing stays in memory.
