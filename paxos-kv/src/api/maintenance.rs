@@ -39,12 +39,20 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        match AlarmAction::try_from(request.into_inner().action) {
-            // An alarm lasts as long as its reason: it clears itself, and nobody else can.
-            Ok(AlarmAction::Get | AlarmAction::Deactivate) => {
-                let header = Some(self.context.header(self.context.reader().revision()));
-                Ok(Response::new(AlarmResponse { header, alarms: self.alarms() }))
+        let AlarmRequest { action, alarm, .. } = request.into_inner();
+        let answer = |alarms| {
+            let header = Some(self.context.header(self.context.reader().revision()));
+            Ok(Response::new(AlarmResponse { header, alarms }))
+        };
+        match AlarmAction::try_from(action) {
+            Ok(AlarmAction::Get) => {
+                let mut alarms = self.alarms();
+                alarms.retain(|raised| alarm == AlarmType::None as i32 || alarm == raised.alarm);
+                answer(alarms)
             }
+            // An alarm lasts as long as its reason: it clears itself, and nobody else can. So none is listed as
+            // cleared.
+            Ok(AlarmAction::Deactivate) => answer(Vec::new()),
             Ok(AlarmAction::Activate) => {
                 Err(Status::unimplemented("etcdserver: alarms cannot be raised by clients"))
             }

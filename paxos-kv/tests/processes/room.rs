@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use paxos_kv::proto::etcdserverpb::{
-    AlarmRequest, PutRequest, RangeRequest, StatusRequest, kv_client::KvClient,
-    maintenance_client::MaintenanceClient,
+    AlarmRequest, AlarmType, PutRequest, RangeRequest, StatusRequest, alarm_request::AlarmAction,
+    kv_client::KvClient, maintenance_client::MaintenanceClient,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -150,6 +150,13 @@ impl Run {
             let status = maintenance.status(StatusRequest {}).await.map_err(failed)?.into_inner();
             let member = status.header.map_or(0, |header| header.member_id);
             let expected = format!("memberID:{member} alarm:NOSPACE ");
+            let disarm = AlarmRequest { action: AlarmAction::Deactivate.into(), ..<_>::default() };
+            let disarmed = maintenance.alarm(disarm).await.map_err(failed)?.into_inner().alarms;
+            let corrupt = AlarmRequest { alarm: AlarmType::Corrupt.into(), ..<_>::default() };
+            let others = maintenance.alarm(corrupt).await.map_err(failed)?.into_inner().alarms;
+            if !disarmed.is_empty() || !others.is_empty() {
+                return Err(format!("{server}: {disarmed:?} disarmed, others: {others:?}"));
+            }
             let alarms = maintenance.alarm(AlarmRequest::default()).await.map_err(failed)?;
             let alarms = alarms.into_inner().alarms;
             let health = self.health(server).await.map_err(|error| error.to_string())?;
