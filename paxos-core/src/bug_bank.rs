@@ -200,6 +200,27 @@ bugs! {
     /// Whoever waits for a command that is chosen waits for the state machine, however long it takes.
     DeadlineEndsAtDelivery = "a deadline does not hold while the state machine works",
 
+    // Memberships.
+
+    /// Votes are counted by the membership that the leader knows last, whatever the slot.
+    MembershipOfAnotherSlot = "the newest membership decides every slot",
+    /// A membership governs from the next slot on, at which others may be proposing by the old one.
+    ///
+    /// Lamport 2001, section 3: α.
+    WindowShortened = "a membership governs from the next slot on",
+    /// Changes that two leaders began have effect both.
+    TwoChangesOnTheirWay = "a change has effect although one before it does not govern yet",
+    /// A leader goes on with the promises of those who voted before.
+    PromisesOfOldQuorumAlone = "a leader proposes by a membership of which no quorum has promised",
+    /// A leader that has been removed goes on.
+    RemovedLeaderGoesOn = "a leader goes on at slots at which it does not vote",
+    /// Whoever has been removed goes on polling, and is listened to.
+    RemovedNodeHeard = "a node that has been removed is listened to",
+    /// A restart goes on with the members that the node was started with first.
+    MembershipForgotten = "the membership is forgotten on restart",
+    /// A member that gets everything and counts for nothing is counted.
+    LearnerCounted = "a learner's vote is counted",
+
     // Checkpoints.
 
     /// A checkpoint is the state of the application, and no more.

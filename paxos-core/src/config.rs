@@ -10,10 +10,15 @@ use crate::{
 /// The settings of one replica. The defaults stand, with their reasons, in [`limits`].
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// This node; a voter of the membership.
+    /// This node.
     pub id: NodeId,
-    /// Who votes. The same on every node.
+    /// Who begins the cluster, this node included. The same on every node, and of interest only at the very first
+    /// start: what becomes of it later is in the log. Of a node that [joins](Config::joins), the members that
+    /// it can ask.
     pub membership: Membership,
+    /// The node has nothing, and is going to be made a member of a cluster that exists. It waits until it
+    /// hears from that.
+    pub joins: bool,
     /// Decides every random choice of the replica.
     pub seed: u64,
     /// Between two heartbeats of a leader.
@@ -71,7 +76,10 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The node is not part of the cluster.
-    #[error("node {0} is no voter of the cluster: add it to the membership or correct its id")]
+    #[error(
+        "node {0} is no voter of the cluster: add it to the membership, correct its id, or have it join if the \
+         cluster exists already"
+    )]
     NotAVoter(NodeId),
     /// A follower would miss its leader between two heartbeats.
     #[error(
@@ -116,6 +124,7 @@ impl Config {
         Config {
             id,
             membership,
+            joins: false,
             seed: id.0,
             heartbeat_interval: limits::HEARTBEAT_INTERVAL,
             election_timeout: limits::ELECTION_TIMEOUT,
@@ -164,13 +173,18 @@ impl Config {
         limits::DISK_SILENT_TIMEOUTS * self.election_timeout
     }
 
+    /// The membership that a node begins with: a node that joins has no say in it, whoever is named.
+    pub(crate) fn first_membership(&self) -> Membership {
+        if self.joins { self.membership.without(self.id) } else { self.membership.clone() }
+    }
+
     /// Checks the settings against each other and against the limits of the protocol.
     ///
     /// # Errors
     ///
     /// The first contradiction found.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.membership.is_voter(self.id) {
+        if !self.joins && !self.membership.is_voter(self.id) {
             return Err(ConfigError::NotAVoter(self.id));
         }
         let (election, heartbeat) = (self.election_timeout, self.heartbeat_interval);

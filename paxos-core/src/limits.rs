@@ -11,6 +11,9 @@ use crate::types::Membership;
 /// Voters of a cluster. Beyond nine, every command costs more and survives hardly more.
 pub const VOTERS_MAX: usize = 9;
 
+/// How many ids of former members are remembered, so that none is used twice.
+pub const REMOVED_KEPT: usize = 4096;
+
 /// Slots undecided at once, by default: deep enough to fill a slow link with batches, small enough
 /// that a new leader recovers them in one round trip.
 pub const WINDOW_SLOTS_DEFAULT: u64 = 64;

@@ -10,13 +10,15 @@
 
 mod codec;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 pub use codec::{Encoded, MessageError};
 
 use crate::{
     port::StateSummary,
-    types::{Ballot, ClientId, Slot, Value},
+    types::{Ballot, ClientId, Membership, NodeId, Slot, Value},
 };
 
 /// What two replicas say to each other.
@@ -62,6 +64,12 @@ pub enum Message<V = Value> {
     ReadReply(ReadReply),
     /// A node that has applied a slot at which all say what their state is then, to all.
     StateDigest(StateDigest),
+    /// A node with a change of the membership, to the leader.
+    Reconfigure(Reconfigure),
+    /// The leader's answer to a [`Message::Reconfigure`] that it does not carry out.
+    ChangeRefused(ChangeRefused),
+    /// A node that knows that the receiver has been removed from the cluster, to it.
+    Removed(Removed),
 }
 
 /// Which of a peer's lanes a message takes, so that bulk never delays a heartbeat.
@@ -244,6 +252,43 @@ pub struct StateDigest {
     pub digest: u64,
 }
 
+/// See [`Message::Reconfigure`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reconfigure {
+    /// What is to be the next one.
+    pub membership: Arc<Membership>,
+}
+
+/// See [`Message::ChangeRefused`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeRefused {
+    /// The version of the membership that was asked for.
+    pub version: u64,
+    /// Why not.
+    pub reason: NotReady,
+}
+
+/// Why a cluster could not go on with another membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum NotReady {
+    /// Whoever is made a voter has to have what has been chosen.
+    #[error("node {0} has not caught up: wait until it has, and try again")]
+    Behind(NodeId),
+    /// Too few would be able to decide anything.
+    #[error(
+        "too few of the voters that this would leave answer and have caught up to be a quorum: start or replace \
+         the others first"
+    )]
+    NoQuorum,
+}
+
+/// See [`Message::Removed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// The newest version that the sender knows.
+    pub version: u64,
+}
+
 /// See [`Message::Pull`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
@@ -314,6 +359,8 @@ pub struct StateEnd {
     pub summary: StateSummary,
     /// The session table as of the state's slot.
     pub sessions: bytes::Bytes,
+    /// The memberships that govern slots above the state's, encoded by the replica.
+    pub memberships: bytes::Bytes,
 }
 
 /// Commands of one client in ascending order. See [`Message::Propose`].
@@ -365,6 +412,9 @@ impl<V> Message<V> {
             | Message::Compare(_)
             | Message::Compared(_)
             | Message::StateDigest(_)
+            | Message::Reconfigure(_)
+            | Message::ChangeRefused(_)
+            | Message::Removed(_)
             | Message::Read(_)
             | Message::ReadReply(_) => Lane::Control,
             Message::Accept(_)
@@ -428,6 +478,9 @@ impl<V> Message<V> {
             Message::Read(m) => Message::Read(m),
             Message::ReadReply(m) => Message::ReadReply(m),
             Message::StateDigest(m) => Message::StateDigest(m),
+            Message::Reconfigure(m) => Message::Reconfigure(m),
+            Message::ChangeRefused(m) => Message::ChangeRefused(m),
+            Message::Removed(m) => Message::Removed(m),
         })
     }
 }

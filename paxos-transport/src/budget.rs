@@ -29,6 +29,9 @@ pub(crate) fn fits(waiting: usize, bytes: usize, lane: Lane) -> bool {
 /// What `message` takes in memory while it waits, in bytes, without encoding it.
 pub(crate) fn weight(message: &Message) -> usize {
     let variable = match message {
+        Message::Reconfigure(asked) => {
+            asked.membership.members().map(|(_, member)| 128 + member.address.len()).sum()
+        }
         Message::Accept(accept) => accept.value.encoded_len(),
         Message::Promise(promise) => {
             promise.records.iter().map(|record| 64 + record.value.encoded_len()).sum()
@@ -51,6 +54,8 @@ pub(crate) fn weight(message: &Message) -> usize {
         | Message::Compare(_)
         | Message::Compared(_)
         | Message::StateDigest(_)
+        | Message::ChangeRefused(_)
+        | Message::Removed(_)
         | Message::Pull(_)
         | Message::PullState(_)
         | Message::Read(_)

@@ -7,17 +7,21 @@
 //! UPDATE_FORMATS=1 cargo test -p paxos-transport --lib golden
 //! ```
 
-use std::{env, fmt::Write, fs, path::PathBuf};
+use std::{env, fmt::Write, fs, path::PathBuf, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use paxos_core::{
     message::{
-        Accept, Accepted, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply, Message, Poll,
-        PollReply, Prepare, Promise, Propose, Pull, PullState, Pulled, PulledState, ReadReply,
-        ReadRequest, Record, Reject, StateDigest, StateEnd, Watermark,
+        Accept, Accepted, ChangeRefused, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply,
+        Message, NotReady, Poll, PollReply, Prepare, Promise, Propose, Pull, PullState, Pulled,
+        PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject, Removed, StateDigest,
+        StateEnd, Watermark,
     },
     port::StateSummary,
-    types::{Ballot, BatchBuilder, ClientId, NodeId, RequestId, Slot, Value},
+    types::{
+        Ballot, BatchBuilder, Change, ClientId, MemberRole, Membership, NodeId, Reconfiguration,
+        RequestId, Slot, Value,
+    },
 };
 
 use crate::{
@@ -40,6 +44,13 @@ fn value() -> Value {
         builder.push(id, 299, Bytes::from(format!("command {sequence}")));
     }
     Value::Batch(builder.build().expect("two commands"))
+}
+
+/// Of three voters and a learner.
+fn membership() -> Membership {
+    let three = Membership::new([(1, "a:1"), (2, "b:2"), (3, "c:3")]).expect("three voters");
+    let (node, address) = (NodeId(4), "d:4".to_owned());
+    three.changed(&Change::Add { node, address, role: MemberRole::Learner }).expect("a fourth")
 }
 
 /// One of each kind.
@@ -101,6 +112,7 @@ fn messages() -> Vec<Message> {
             end: Some(Box::new(StateEnd {
                 summary: StateSummary { bytes: 136, hash: 0xfedc_ba98_7654_3210 },
                 sessions: Bytes::from_static(b"sessions"),
+                memberships: Bytes::from_static(b"memberships"),
             })),
         }),
         Message::Propose(Propose {
@@ -112,6 +124,9 @@ fn messages() -> Vec<Message> {
         Message::Read(ReadRequest { client: client(), number, hops }),
         Message::ReadReply(ReadReply { client: client(), number, index: chosen }),
         Message::StateDigest(StateDigest { slot: chosen, digest: watermark.hash }),
+        Message::Reconfigure(Reconfigure { membership: Arc::new(membership()) }),
+        Message::ChangeRefused(ChangeRefused { version: 3, reason: NotReady::Behind(NodeId(4)) }),
+        Message::Removed(Removed { version: 3 }),
     ]
 }
 
@@ -138,6 +153,9 @@ fn name(message: &Message) -> &'static str {
         Message::Read(_) => "read",
         Message::ReadReply(_) => "read-reply",
         Message::StateDigest(_) => "state-digest",
+        Message::Reconfigure(_) => "reconfigure",
+        Message::ChangeRefused(_) => "change-refused",
+        Message::Removed(_) => "removed",
     }
 }
 

@@ -1,21 +1,27 @@
 //! Messages of every kind, as a script decides.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Script, Usual};
 use crate::{
     message::{
-        Accept, Accepted, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply, Message, Poll,
-        PollReply, Prepare, Promise, Propose, Pull, PullState, Pulled, PulledState, ReadReply,
-        ReadRequest, Record, Reject, StateDigest, StateEnd, Watermark,
+        Accept, Accepted, ChangeRefused, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply,
+        Message, NotReady, Poll, PollReply, Prepare, Promise, Propose, Pull, PullState, Pulled,
+        PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject, Removed, StateDigest,
+        StateEnd, Watermark,
     },
     port::StateSummary,
-    types::{BatchBuilder, ClientId, RequestId, Value},
+    types::{
+        BatchBuilder, Change, ClientId, MemberRole, Membership, NodeId, Reconfiguration, RequestId,
+        Value,
+    },
 };
 
 /// A message. It need not make sense, but its encoding is one of the format.
 pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
-    match script.below(20) {
+    match script.below(23) {
         0 => Message::Poll(Poll { number: number(script, usual), chosen: script.slot(usual) }),
         1 => Message::PollReply(PollReply {
             number: number(script, usual),
@@ -86,6 +92,12 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             slot: script.slot(usual),
             hash: script.number(&usual.hashes),
         }),
+        20 => Message::Reconfigure(Reconfigure { membership: membership(script) }),
+        21 => Message::ChangeRefused(ChangeRefused {
+            version: script.number(&[0, 1]),
+            reason: NotReady::NoQuorum,
+        }),
+        22 => Message::Removed(Removed { version: script.number(&[0, 1]) }),
         19 => Message::StateDigest(StateDigest {
             slot: script.slot(usual),
             digest: script.number(&usual.hashes),
@@ -116,7 +128,7 @@ fn state_piece(script: &mut Script<'_>, usual: &Usual) -> PulledState {
     let end = script.flag().then(|| {
         let summary =
             StateSummary { bytes: script.number(&[3]), hash: script.number(&usual.hashes) };
-        Box::new(StateEnd { summary, sessions: command(script) })
+        Box::new(StateEnd { summary, sessions: command(script), memberships: command(script) })
     });
     PulledState {
         number: number(script, usual),
@@ -128,8 +140,28 @@ fn state_piece(script: &mut Script<'_>, usual: &Usual) -> PulledState {
     }
 }
 
-/// A noop or a batch.
+/// A membership of three nodes, or four.
+fn membership(script: &mut Script<'_>) -> Arc<Membership> {
+    let mut membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three voters");
+    for _ in 0..script.below(3) {
+        let node = NodeId(script.number(&[1, 2, 3, 4]));
+        let role = if script.flag() { MemberRole::Voter } else { MemberRole::Learner };
+        let change = match script.below(4) {
+            0 => Change::Window(script.number(&[1, 8])),
+            1 => Change::Add { node, address: String::new(), role },
+            2 => Change::Remove { node },
+            _ => Change::Role { node, role },
+        };
+        membership = membership.changed(&change).unwrap_or(membership);
+    }
+    Arc::new(membership)
+}
+
+/// A noop, a batch or a change of the membership.
 pub(crate) fn value(script: &mut Script<'_>) -> Value {
+    if script.below(16) == 0 {
+        return Value::Reconfigure(Reconfiguration::new(membership(script)));
+    }
     let mut builder = BatchBuilder::default();
     for _ in 0..script.below(5) {
         // A builder takes what its caller has checked, and so much is checked by all callers.

@@ -73,7 +73,8 @@ fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
 fn copy(from: &Status, to: &mut Status) {
     let mut peers = mem::take(&mut to.peers);
     peers.clone_from(&from.peers);
-    *to = Status { peers, refusals: Vec::new(), ..*from };
+    let membership = Arc::clone(&from.membership);
+    *to = Status { peers, membership, refusals: Vec::new(), ..*from };
 }
 
 impl Board {

@@ -37,9 +37,12 @@ impl Announcer {
     pub(super) fn on_chosen(&mut self, batch: &Batch, cx: &Context<'_>) {
         for run in batch.runs() {
             let node = NodeId(run.client.name);
-            if !cx.memberships.is_voter(node) {
+            if node == cx.config.id || self.waiting.contains(&node) {
+                continue;
+            }
+            if !cx.memberships.peers().contains(&node) {
                 self.anybody_waits = true;
-            } else if node != cx.config.id && !self.waiting.contains(&node) {
+            } else {
                 self.waiting.push(node);
             }
         }

@@ -25,6 +25,9 @@ use crate::{
     types::{Ballot, Instant, NodeId, Slot, Value},
 };
 
+/// How many peers are remembered: those of two memberships.
+const PEERS_KEPT: usize = 2 * limits::VOTERS_MAX;
+
 /// What this node misses and whom it asks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Catchup {
@@ -76,9 +79,11 @@ impl Catchup {
     /// `peer` knows every slot up to `chosen` to be chosen.
     #[inline]
     pub(super) fn on_peer(&mut self, peer: NodeId, chosen: Slot) {
-        match self.peers.iter_mut().find(|(known, _)| *known == peer) {
-            Some((_, known)) => *known = chosen.max(*known),
-            None => self.peers.push((peer, chosen)),
+        let known = self.peers.iter_mut().find(|(known, _)| *known == peer);
+        if let Some((_, known)) = known {
+            *known = chosen.max(*known);
+        } else if self.peers.len() < PEERS_KEPT {
+            self.peers.push((peer, chosen));
         }
         self.target = self.target.max(chosen);
     }
@@ -160,7 +165,10 @@ impl Catchup {
         let has_slot = |peer: &NodeId| {
             self.peers.iter().any(|(known, chosen)| known == peer && *chosen >= slot)
         };
-        let peers = cx.memberships.current().peers_of(cx.config.id);
+        // Who is no member that this node knows may be one all the same: it has to catch up to learn of it.
+        let known = self.peers.iter().map(|(known, _)| *known);
+        let known = known.filter(|known| !cx.memberships.peers().contains(known));
+        let peers = cx.memberships.peers().iter().copied().chain(known);
         let mut able = peers.filter(|peer| self.unanswered || has_slot(peer));
         let first = able.next()?;
         let after = |peer: &NodeId| Some(*peer) > self.last_asked && !planted!(OnePeerAsked);

@@ -26,7 +26,7 @@ impl Context<'_> {
         self.out.is_promising() && is_at_work
     }
 
-    /// Sends `message` to every other voter.
+    /// Sends `message` to every other node that is talked to.
     pub(super) fn broadcast(&mut self, message: Message) {
         self.out.broadcast(message);
     }
@@ -34,7 +34,7 @@ impl Context<'_> {
     /// Another way to `leader`, whose link may work in one direction only: by one of the others in
     /// turn, which passes on what it gets.
     pub(super) fn another_way(&self, leader: NodeId, turn: &mut usize) -> Option<NodeId> {
-        let peers = self.memberships.current().peers_of(self.config.id);
+        let peers = self.memberships.peers().iter().copied();
         let others: Vec<_> = peers.filter(|&peer| peer != leader).collect();
         *turn = turn.wrapping_add(1);
         others.get(turn.checked_rem(others.len())?).copied().filter(|_| !planted!(NoIndirectWay))

@@ -37,6 +37,11 @@ impl Digests {
         said.push_back(digest);
     }
 
+    /// Nobody else has a say any more.
+    fn keep(&mut self, is_member: impl Fn(NodeId) -> bool) {
+        self.said.retain(|node, _| is_member(*node));
+    }
+
     /// What `node` has said last of the state after `slot`.
     fn of(&self, node: NodeId, slot: Slot) -> Option<u64> {
         let said = self.said.get(&node)?;
@@ -44,10 +49,10 @@ impl Digests {
     }
 
     /// What is known of the state of `node` after `slot`; `None` if it is not known itself.
-    fn finding(&self, node: NodeId, slot: Slot, voters: usize) -> Option<Finding> {
+    fn finding(&self, node: NodeId, slot: Slot, members: usize) -> Option<Finding> {
         let own = self.of(node, slot)?;
         let said = self.said.keys().filter_map(|&node| self.of(node, slot));
-        Some(finding(own, said, voters))
+        Some(finding(own, said, members))
     }
 
     /// How many are kept.
@@ -75,6 +80,10 @@ impl<W> Replica<W> {
     /// The digest of a node's state after a slot.
     pub(super) fn on_digest(&mut self, from: NodeId, digest: StateDigest) {
         let StateDigest { slot, .. } = digest;
+        if !self.memberships.newest().is_member(from) {
+            return;
+        }
+        self.digests.keep(|node| self.memberships.newest().is_member(node));
         self.digests.on_said(from, digest);
         let own = self.digests.of(self.config.id, slot);
         if own.is_some_and(|own| own != digest.digest) {
@@ -83,8 +92,8 @@ impl<W> Replica<W> {
                 "the states after the same slot differ; whoever differs from a quorum stops"
             );
         }
-        let voters = self.memberships.current().voters().count();
-        match self.digests.finding(self.config.id, slot, voters) {
+        let members = self.memberships.newest().members().count();
+        match self.digests.finding(self.config.id, slot, members) {
             Some(Finding::Wrong) if !planted!(StateDivergedIgnored) => {
                 self.out.halt(Some(Halt::StateDiverged { slot }));
             }

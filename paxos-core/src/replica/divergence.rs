@@ -67,20 +67,27 @@ impl Doubt {
     }
 }
 
-/// What it means for a node with the hash `own` that so many voters have these, its own among them.
-pub(super) fn finding(own: u64, said: impl Iterator<Item = u64> + Clone, voters: usize) -> Finding {
+/// What it means for a node with the hash `own` that these are what some of so many members have.
+pub(super) fn finding(
+    own: u64,
+    said: impl Iterator<Item = u64> + Clone,
+    members: usize,
+) -> Finding {
     let of = |hash: u64| said.clone().filter(|said| *said == hash).count();
     let Some(most) = said.clone().max_by_key(|hash| of(*hash)) else { return Finding::Open };
-    if of(most) > voters / 2 {
+    if of(most) > members / 2 {
         return if most == own { Finding::Right } else { Finding::Wrong };
     }
-    if said.count() == voters { Finding::Wrong } else { Finding::Open }
+    if said.count() == members { Finding::Wrong } else { Finding::Open }
 }
 
 impl<W> Replica<W> {
     /// Takes note of a difference, unless one is being looked into.
     pub(super) fn differs(&mut self, now: Instant, difference: Option<Difference>) {
         let Some(difference) = difference else { return };
+        if !self.memberships.newest().is_member(difference.from) {
+            return;
+        }
         if planted!(WhoeverHearsStops) {
             return self.out.halt(Some(Halt::Diverged { slot: difference.own.slot }));
         }
@@ -106,7 +113,9 @@ impl<W> Replica<W> {
 
     /// Another node says what it has.
     pub(super) fn on_compared(&mut self, from: NodeId, compared: &Compared) {
-        if let Some(doubt) = self.doubt.as_mut().filter(|doubt| doubt.own.slot == compared.slot) {
+        let is_member = self.memberships.newest().is_member(from);
+        let doubt = self.doubt.as_mut().filter(|doubt| doubt.own.slot == compared.slot);
+        if let Some(doubt) = doubt.filter(|_| is_member) {
             doubt.on_said(from, compared.hash);
             self.judge_doubt();
         }
@@ -114,7 +123,7 @@ impl<W> Replica<W> {
 
     fn judge_doubt(&mut self) {
         let Some(doubt) = &self.doubt else { return };
-        match doubt.finding(self.memberships.current().voters().count()) {
+        match doubt.finding(self.memberships.newest().members().count()) {
             Finding::Open => {}
             Finding::Right => self.doubt = None,
             Finding::Wrong => self.out.halt(Some(Halt::Diverged { slot: doubt.own.slot })),

@@ -1,14 +1,17 @@
 //! What goes into a replica and what comes out.
 
-use std::ops::{Range, RangeInclusive};
+use std::{
+    ops::{Range, RangeInclusive},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
-    message::{Message, Record, StateDigest},
+    message::{Message, NotReady, Record, StateDigest},
     port::WriteBatch,
-    types::{Instant, NodeId, RequestId, Slot, Value},
+    types::{Change, ChangeError, Instant, Membership, NodeId, Peer, RequestId, Slot, Value},
 };
 
 /// A command of this node's own, and who waits for what becomes of it.
@@ -75,6 +78,15 @@ pub enum Input<W> {
     },
     /// The answer to [`Task::Digest`], if the state machine gives one.
     Digested(StateDigest),
+    /// A change of the membership is asked for. What becomes of it is in [`Effects::changes`].
+    Change {
+        /// Its name, for the answer.
+        number: u64,
+        /// The change.
+        change: Change,
+        /// Until when to try.
+        deadline: Instant,
+    },
     /// The disk is full, or has room again. While it is full the replica does not lead and takes
     /// no proposals.
     DiskFull(bool),
@@ -123,7 +135,8 @@ pub struct SnapshotId(pub u64);
 /// `tasks` before `reads_ready`.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
-    /// Messages that may leave now, each to every other voter.
+    /// Messages that may leave now, each to every other node that is talked to: see
+    /// [`peers`](Effects::peers).
     pub broadcast: Vec<Message>,
     /// Messages that may leave now, each to one node.
     pub send: Vec<(NodeId, Message)>,
@@ -142,6 +155,10 @@ pub struct Effects {
     pub reads_ready: Vec<u64>,
     /// Reads that were not taken because too many wait.
     pub reads_refused: Vec<u64>,
+    /// What has become of changes of the membership.
+    pub changes: Vec<(u64, ChangeOutcome)>,
+    /// From now on [`broadcast`](Effects::broadcast) goes to these nodes, and they are where this says.
+    pub peers: Option<Vec<Peer>>,
     /// The replica must not go on, and the step has no other effect.
     pub halt: Option<Halt>,
 }
@@ -163,6 +180,8 @@ impl Effects {
         swap(&mut self.tasks, &mut made.tasks);
         swap(&mut self.reads_ready, &mut made.reads_ready);
         swap(&mut self.reads_refused, &mut made.reads_refused);
+        swap(&mut self.changes, &mut made.changes);
+        self.peers = made.peers.take();
         // The rest is made when the step is over.
         (self.persist, self.halt) = (None, None);
     }
@@ -292,6 +311,29 @@ pub enum Refusal {
     Expired,
 }
 
+/// What has become of a change of the membership: the one that governs the next slot now.
+pub type ChangeOutcome = Result<Arc<Membership>, ChangeRefusal>;
+
+/// Why a change of the membership was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeRefusal {
+    /// It makes no sense.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// One change at a time.
+    #[error("another change of the membership is under way: try again when it is over")]
+    Busy,
+    /// Another change was chosen in place of this one.
+    #[error("another change of the membership came first: look at what it is now, and try again")]
+    Overtaken,
+    /// The cluster could not go on with it.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// Its time is over. It may have been made, or may still be.
+    #[error("it is not known whether the change was made: look at the membership")]
+    Unknown,
+}
+
 /// Why a replica must not go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
@@ -305,6 +347,9 @@ pub enum Halt {
         /// The watermark at which the hashes differ.
         slot: Slot,
     },
+    /// This node is no member of the cluster any more.
+    #[error("this node has been removed from the cluster: its data is of no use any more")]
+    Removed,
     /// This node has another state than a quorum of the others after the same slots, or no quorum has one
     /// and the same.
     #[error(

@@ -11,11 +11,12 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::{
     candidacy::{Candidacies, Patience},
     context::Context,
     origin::Target,
-    tally::Voters,
 };
 use crate::{
     limits,
@@ -23,6 +24,9 @@ use crate::{
     planted::planted,
     types::{Ballot, Instant, NodeId, Phase, Slot},
 };
+
+/// Who cannot reach a quorum of either phase cannot lead.
+const BOTH: [Phase; 2] = [Phase::One, Phase::Two];
 
 /// The election as a follower sees it.
 #[derive(Clone, Debug)]
@@ -46,7 +50,7 @@ pub(super) struct Election {
 #[derive(Clone, Debug)]
 struct Polling {
     number: u64,
-    granted: Voters,
+    granted: SmallVec<[NodeId; limits::VOTERS_MAX]>,
     expires_at: Instant,
 }
 
@@ -55,7 +59,7 @@ impl Election {
     /// soon; later it waits for a leader that may be alive. It has promised `promised`, and may have
     /// used that ballot itself.
     pub(super) fn begin(first_life: bool, promised: Ballot, cx: &mut Context<'_>) -> Election {
-        let alone = cx.memberships.current().voters().count() == 1;
+        let alone = cx.memberships.are_quorum(&BOTH, |node| node == cx.config.id);
         let timeout_at = if alone {
             cx.now
         } else if first_life {
@@ -154,6 +158,13 @@ impl Election {
         self.candidacies.patience(cx)
     }
 
+    /// The leader votes no more, and leaves it to those who do to find another: nobody has to wait until it
+    /// has been silent for long.
+    pub(super) fn on_leader_left(&mut self, cx: &mut Context<'_>) {
+        self.leader = None;
+        self.timeout_at = cx.jittered(cx.config.heartbeat_interval);
+    }
+
     /// This node leads now: it follows nobody.
     pub(super) fn won(&mut self) {
         assert!(self.poll.is_none(), "a poll is over before its candidacy begins");
@@ -230,7 +241,7 @@ impl Election {
     }
 
     /// Takes in an answer; returns the ballot to prepare once enough have granted the poll: a
-    /// quorum of either phase, for who cannot reach both cannot lead.
+    /// quorum of either phase, of every membership in force.
     pub(super) fn on_poll_reply(
         &mut self,
         from: NodeId,
@@ -245,21 +256,26 @@ impl Election {
         if !reply.granted {
             return None;
         }
-        poll.granted.insert(from, cx.memberships.current());
+        if !poll.granted.contains(&from) {
+            poll.granted.push(from);
+        }
         self.granted(cx)
     }
 
     fn granted(&mut self, cx: &Context<'_>) -> Option<Ballot> {
-        let membership = cx.memberships.current();
-        let needed = membership.quorum_size(Phase::One).max(membership.quorum_size(Phase::Two));
-        let granted = self.poll.as_ref()?.granted.len();
-        if granted < needed {
+        let granted = &self.poll.as_ref()?.granted;
+        if !cx.memberships.are_quorum(&BOTH, |node| granted.contains(&node)) {
             return None;
         }
         self.poll = None;
+        Some(self.next_ballot(cx))
+    }
+
+    /// A ballot of this node's own, above every one that it knows.
+    pub(super) fn next_ballot(&self, cx: &Context<'_>) -> Ballot {
         let ballot = self.highest.next_of(cx.config.id);
         assert!(ballot > self.highest && ballot.is_proposable(), "above every ballot known");
-        Some(ballot)
+        ballot
     }
 
     /// Polls if it is time to; returns the ballot to prepare if nobody else has to be asked.
@@ -288,12 +304,10 @@ impl Election {
         self.leader = None;
         self.route = None;
         *numbers += 1;
-        let mut granted = Voters::default();
-        let is_voter = granted.insert(cx.config.id, cx.memberships.current());
-        assert!(is_voter, "only a voter may lead");
+        assert!(cx.memberships.may_lead(), "only a voter may lead");
         self.poll = Some(Polling {
             number: *numbers,
-            granted,
+            granted: [cx.config.id].into_iter().collect(),
             expires_at: cx.now.after(cx.config.election_timeout / 4),
         });
         cx.broadcast(Message::Poll(Poll { number: *numbers, chosen }));

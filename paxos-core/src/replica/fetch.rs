@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::{
     context::Context,
     effect::{StateReadId, StateSource},
+    membership::Memberships,
     sessions::SessionTable,
     state_reads::{Purpose, StateReads},
     transfer::{Side, Transfer},
@@ -62,8 +63,14 @@ struct Incoming {
     transfer: Option<Transfer>,
 }
 
-/// A checkpoint that a peer has sent, whole and verified, with its sessions.
-pub(super) type Fetched = (Checkpoint, SessionTable);
+/// A checkpoint that a peer has sent, whole and verified.
+pub(super) struct Fetched {
+    pub(super) checkpoint: Checkpoint,
+    /// Its sessions.
+    pub(super) sessions: SessionTable,
+    /// The memberships that govern slots above it.
+    pub(super) memberships: Memberships,
+}
 
 impl Fetch {
     /// Goes on with what the storage has of a state from before the last restart, if that is still of use.
@@ -229,7 +236,7 @@ impl Fetch {
             cx.out.persist_state(StateChunk { slot: at.slot, offset, bytes });
             transfer.go_on(from, state.stored, cx.now);
         }
-        let StateEnd { summary, sessions } = *end?;
+        let StateEnd { summary, sessions, memberships } = *end?;
         let state = self.state.take()?;
         // Whatever is wrong with it, some peer has another one.
         self.peer = None;
@@ -241,14 +248,16 @@ impl Fetch {
             transfer.end(from, cx.now);
         }
         let checkpoint = Checkpoint { at, sessions, state: Some(summary) };
-        let (membership, bytes_max) = (cx.memberships.current(), cx.config.sessions_bytes_max);
-        match SessionTable::restore(&checkpoint, membership, bytes_max) {
-            Ok(sessions) => Some((checkpoint, sessions)),
-            Err(error) => {
-                tracing::warn!(%from, %error, "a checkpoint that makes no sense");
-                None
-            }
+        let memberships = Memberships::decode(cx.config.id, at.slot, &memberships);
+        let fetched = memberships.and_then(|memberships| {
+            let (newest, bytes_max) = (memberships.newest(), cx.config.sessions_bytes_max);
+            let sessions = SessionTable::restore(&checkpoint, newest, bytes_max).ok()?;
+            Some(Fetched { checkpoint, sessions, memberships })
+        });
+        if fetched.is_none() {
+            tracing::warn!(%from, slot = %at.slot, "a checkpoint that makes no sense");
         }
+        fetched
     }
 }
 

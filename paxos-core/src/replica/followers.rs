@@ -13,7 +13,7 @@
 //! A round of heartbeats that a quorum has answered confirms that no higher ballot had been promised
 //! by a quorum when the round began.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::context::Context;
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     message::{Heartbeat, HeartbeatReply, Message, Watermark},
     planted::planted,
     replica::PeerStatus,
-    types::{Ballot, Instant, NodeId, Phase, Slot, earliest},
+    types::{Ballot, Instant, Membership, NodeId, Phase, Slot, earliest},
 };
 
 /// Rounds whose start is remembered: more than are ever unanswered within an election timeout.
@@ -36,7 +36,7 @@ pub(super) struct Followers {
     next_beat: Instant,
     /// The quorum holds until then, if not longer: answers that came meanwhile are looked at then.
     holds_until: Option<Instant>,
-    /// Those of the membership, in order.
+    /// All that are talked to, in order.
     peers: Vec<Follower>,
 }
 
@@ -51,26 +51,37 @@ struct Follower {
     can_write: bool,
 }
 
+impl Follower {
+    fn new(id: NodeId, now: Instant) -> Follower {
+        let (chosen, highest_accepted) = (Slot::ZERO, Slot::ZERO);
+        Follower { id, heard_at: now, round: 0, chosen, highest_accepted, can_write: true }
+    }
+}
+
 impl Followers {
     pub(super) fn begin(cx: &Context<'_>) -> Followers {
-        let follower = |id| Follower {
-            id,
-            heard_at: cx.now,
-            round: 0,
-            chosen: Slot::ZERO,
-            highest_accepted: Slot::ZERO,
-            can_write: true,
-        };
-        let peers = cx.memberships.current().peers_of(cx.config.id);
         let mut followers = Followers {
             round: 0,
             started: VecDeque::new(),
             next_beat: cx.now,
             holds_until: None,
-            peers: peers.map(follower).collect(),
+            peers: Vec::new(),
         };
-        followers.holds_until = followers.quorum_lost_at(cx);
+        followers.on_membership(cx);
         followers
+    }
+
+    /// Others are talked to, or other votes count.
+    pub(super) fn on_membership(&mut self, cx: &Context<'_>) {
+        let known = std::mem::take(&mut self.peers);
+        let follower = |&id: &NodeId| {
+            let known = known.iter().find(|peer| peer.id == id);
+            known.cloned().unwrap_or_else(|| Follower::new(id, cx.now))
+        };
+        self.peers = cx.memberships.peers().iter().map(follower).collect();
+        self.holds_until = self.quorum_lost_at(cx);
+        // Those that are new have to hear of their leader at once.
+        self.next_beat = cx.now;
     }
 
     /// The round begun last.
@@ -129,14 +140,27 @@ impl Followers {
     }
 
     /// The latest round that a quorum has answered, or a later one; this node answers each.
+    ///
+    /// Of every membership in force: whoever has been elected since without any of these knows a slot chosen
+    /// that this leader does not, and only from this leader.
     pub(super) fn confirmed_round(&self, cx: &Context<'_>) -> u64 {
-        let needed = cx.memberships.current().quorum_size(Phase::Two);
-        let needed = if planted!(ReadQuorumMinusOne) { needed.max(2) - 1 } else { needed };
-        let peers = self.peers.iter().map(|peer| peer.round);
-        let confirmed = nth_highest(needed, peers.chain([self.round]));
-        let confirmed = confirmed.expect("a quorum is no larger than the cluster");
+        let by = |membership: &Arc<Membership>| {
+            let needed = membership.quorum_size(Phase::Two);
+            let needed = if planted!(ReadQuorumMinusOne) { needed.max(2) - 1 } else { needed };
+            let own = membership.is_voter(cx.config.id).then_some(self.round);
+            nth_highest(needed, self.voters(membership).map(|peer| peer.round).chain(own))
+        };
+        // Whoever has been added just now has not been heard yet.
+        let confirmed =
+            cx.memberships.in_force().map(|membership| by(membership).unwrap_or_default());
+        let confirmed = confirmed.min().expect("one governs the next slot");
         assert!(confirmed <= self.round, "a round is answered once it has begun");
         confirmed
+    }
+
+    /// The peers that vote in a membership.
+    fn voters(&self, membership: &Membership) -> impl Iterator<Item = &Follower> {
+        self.peers.iter().filter(|peer| membership.is_voter(peer.id))
     }
 
     /// When the leader will have lost its quorum, if nobody is heard: an election timeout after
@@ -145,8 +169,12 @@ impl Followers {
         if planted!(QuorumLossIgnored) {
             return None;
         }
-        let peers_needed = cx.memberships.current().quorum_size(Phase::Two) - 1;
-        let heard_at = nth_highest(peers_needed, self.peers.iter().map(|peer| peer.heard_at))?;
+        let by = |membership: &Arc<Membership>| {
+            let own = usize::from(membership.is_voter(cx.config.id));
+            let needed = membership.quorum_size(Phase::Two) - own;
+            nth_highest(needed, self.voters(membership).map(|peer| peer.heard_at))
+        };
+        let heard_at = cx.memberships.in_force().filter_map(by).min()?;
         Some(heard_at.after(cx.config.election_timeout))
     }
 
@@ -165,6 +193,21 @@ impl Followers {
         earliest([Some(self.next_beat), self.holds_until])
     }
 
+    /// Whether a peer answers and has all but what may be in flight.
+    pub(super) fn keeps_up(
+        &self,
+        id: NodeId,
+        chosen: Slot,
+        ahead_max: u64,
+        cx: &Context<'_>,
+    ) -> bool {
+        self.peers.iter().find(|peer| peer.id == id).is_some_and(|peer| {
+            peer.round > 0
+                && cx.now.since(peer.heard_at) < cx.config.election_timeout
+                && peer.chosen.plus(ahead_max) >= chosen
+        })
+    }
+
     /// Whether too few of those that the leader hears can write, itself included, or it takes no work
     /// itself, although others could be enough to lead. Those that it hears are a quorum.
     #[inline]
@@ -179,15 +222,29 @@ impl Followers {
         if can_all_write || planted!(QuorumLossIgnored) {
             return false;
         }
+        let can = |membership: &Arc<Membership>| {
+            self.can_replace(membership, leader_can_write, leader_takes_work, cx)
+        };
+        cx.memberships.in_force().any(can)
+    }
+
+    /// As above, as far as the quorums of one membership go.
+    fn can_replace(
+        &self,
+        membership: &Membership,
+        leader_can_write: bool,
+        leader_takes_work: bool,
+        cx: &Context<'_>,
+    ) -> bool {
         let is_heard = |peer: &&Follower| cx.now.since(peer.heard_at) < cx.config.election_timeout;
-        let heard = self.peers.iter().filter(is_heard).map(|peer| peer.can_write);
-        let (mut writers, mut may_write) = (0, self.peers.len() + 1);
-        for can_write in heard.chain([leader_can_write]) {
+        let heard = self.voters(membership).filter(is_heard).map(|peer| peer.can_write);
+        let own = membership.is_voter(cx.config.id).then_some(leader_can_write);
+        let (mut writers, mut may_write) = (0, membership.voters().count());
+        for can_write in heard.chain(own) {
             writers += usize::from(can_write);
             may_write -= usize::from(!can_write);
         }
         assert!(writers <= may_write, "who writes may write");
-        let membership = cx.memberships.current();
         let [phase_one, phase_two] =
             [Phase::One, Phase::Two].map(|phase| membership.quorum_size(phase));
         let are_too_few = writers < phase_two && !planted!(UselessFollowersCount);

@@ -155,7 +155,12 @@ impl Rig {
                 let (at, stamp) = (Watermark { slot: Slot(1000), hash: 7 }, 1);
                 let mut sent = StateHasher::default();
                 sent.update(&bytes);
-                let end = StateEnd { summary: sent.summary(), sessions: Bytes::new() };
+                let first = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three voters");
+                let end = StateEnd {
+                    summary: sent.summary(),
+                    sessions: Bytes::new(),
+                    memberships: super::membership::Memberships::new(SELF, first).encode(),
+                };
                 let end = (pull.offset == 0 && script.flag()).then(|| Box::new(end));
                 let PullState { number, offset, .. } = pull;
                 Message::PulledState(PulledState { number, at, stamp, offset, bytes, end })

@@ -37,7 +37,7 @@ impl<W> Replica<W> {
         assert_eq!(prefix, chosen.0 - on_disk.0, "a chosen slot is missing from the log");
         if let Proposing::Leading(leading, _) = &self.proposing {
             assert_eq!(leading.ballot(), promised, "a leader's own promise is its ballot");
-            let window = self.memberships.current().window();
+            let window = self.memberships.window_max();
             assert!(
                 leading.next() <= chosen.plus(window + 1) && leading.in_flight() as u64 <= window,
                 "invariant 10: proposed up to {} with {chosen} chosen and a window of {window}",
@@ -54,7 +54,7 @@ impl<W> Replica<W> {
                 preparing.keeps_undecided_alone(),
                 "invariant 11: a candidate keeps values that it has adopted"
             );
-            (reported.1, reported.2) = preparing.kept(self.memberships.current());
+            (reported.1, reported.2) = preparing.kept();
         }
         for (what, used, max) in self.bounds().into_iter().chain([reported]) {
             assert!(used <= max, "invariant 11: {used} {what}, at most {max}");

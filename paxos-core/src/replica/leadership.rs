@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Proposing, Replica, context::Context, recovery::Preparing, surroundings};
+use super::{Halt, Proposing, Replica, context::Context, recovery::Preparing, surroundings};
 use crate::{
     limits,
+    message::{ChosenUpTo, Message},
     types::{Ballot, Instant, earliest},
 };
 
@@ -16,7 +17,7 @@ impl<W> Replica<W> {
             (self.can_write(now), self.is_behind_at_most(limits::DISK_BEHIND_TIMEOUTS + 1, now));
         let cx = &mut surroundings!(self, now);
         match &mut self.proposing {
-            Proposing::Not if self.disk_full => {}
+            Proposing::Not if self.disk_full || !cx.memberships.may_lead() => {}
             Proposing::Not => {
                 let chosen = self.learner.chosen().slot;
                 if let Some(ballot) = self.election.tick(&mut self.numbers, chosen, cx) {
@@ -75,6 +76,53 @@ impl<W> Replica<W> {
         self.proposing = Proposing::Preparing(Preparing::begin(ballot, from, patience, cx));
     }
 
+    /// Takes over what has changed about who votes and who is talked to.
+    #[inline]
+    pub(super) fn keep_membership(&mut self, now: Instant) {
+        if let Some(checkpoint) = self.checkpoints.newest(&self.out) {
+            self.memberships.forget(checkpoint.at.slot);
+        }
+        if let Some(encoded) = self.memberships.take_unwritten() {
+            self.out.persist_memberships(encoded);
+        }
+        if let Some(peers) = self.memberships.take_peers() {
+            self.out.effects().peers = Some(peers);
+            let cx = &mut surroundings!(self, now);
+            if let Proposing::Leading(_, followers) = &mut self.proposing {
+                followers.on_membership(cx);
+            }
+            self.more_follows = true;
+        }
+        self.leave_if_removed(now);
+    }
+
+    /// A leader whose promises do not cover the membership that governs the next slot gathers others, at a
+    /// ballot of its own again; one that does not vote there leaves that to those who do. Neither does a node
+    /// go on that is no member any more.
+    fn leave_if_removed(&mut self, now: Instant) {
+        let cx = &mut surroundings!(self, now);
+        if let Proposing::Leading(leading, _) = &self.proposing
+            && leading.is_at_its_end(cx)
+        {
+            let chosen = self.learner.chosen();
+            cx.broadcast(Message::Chosen(ChosenUpTo { ballot: leading.ballot(), chosen }));
+            let may_lead = cx.memberships.may_lead();
+            let ballot = self.election.next_ballot(cx);
+            tracing::info!(node = %self.config.id, may_lead, "the membership has changed");
+            self.step_down(now);
+            if may_lead {
+                self.campaign(now, ballot);
+            }
+        }
+        if self.memberships.has_left(self.election.leader().map(|ballot| ballot.node)) {
+            self.election.on_leader_left(&mut surroundings!(self, now));
+        }
+        let applied = self.learner.applied();
+        if self.memberships.is_removed_after(applied) {
+            self.out.halt(Some(Halt::Removed));
+        }
+    }
+
     /// Stops proposing. What waits for a slot is forgotten here; its origins send it again.
     pub(super) fn step_down(&mut self, now: Instant) {
         let before = std::mem::replace(&mut self.proposing, Proposing::Not);
@@ -106,7 +154,7 @@ impl<W> Replica<W> {
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
         let config = &self.config;
         let proposing = match &self.proposing {
-            Proposing::Not if self.disk_full => None,
+            Proposing::Not if self.disk_full || !self.memberships.may_lead() => None,
             Proposing::Not => Some(self.election.next_deadline()),
             Proposing::Preparing(preparing) => Some(preparing.next_deadline()),
             Proposing::Leading(leading, followers) => {
@@ -118,6 +166,7 @@ impl<W> Replica<W> {
         let origin = self.origin.next_deadline(config);
         let reader = self.reader.next_deadline(config);
         let serving = self.serving.next_deadline(config);
-        earliest([proposing, catchup, origin, reader, serving])
+        let changes = self.changes.next_deadline();
+        earliest([proposing, catchup, origin, reader, serving, changes])
     }
 }

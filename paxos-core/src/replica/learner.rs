@@ -14,7 +14,8 @@ use std::collections::VecDeque;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
-    acceptor::Acceptor, effect::Delivery, sessions::SessionTable, slots::Slots, tally::Chosen,
+    acceptor::Acceptor, effect::Delivery, membership::Memberships, sessions::SessionTable,
+    slots::Slots, tally::Chosen,
 };
 use crate::{
     limits,
@@ -130,7 +131,13 @@ impl Learner {
     }
 
     /// Moves the watermark over every slot that is now known to be chosen.
-    pub(super) fn advance(&mut self, acceptor: &Acceptor) -> Option<Difference> {
+    ///
+    /// A membership that is chosen on the way counts from then on.
+    pub(super) fn advance(
+        &mut self,
+        acceptor: &Acceptor,
+        memberships: &mut Memberships,
+    ) -> Option<Difference> {
         let (leader_ballot, leader_watermark) = self.leader_watermark;
         let before = self.chosen;
         loop {
@@ -142,6 +149,9 @@ impl Learner {
                 break;
             }
             self.chosen = Watermark { slot, hash: chain(self.chosen.hash, slot, value) };
+            if let Value::Reconfigure(change) = value {
+                memberships.on_chosen(slot, change.membership());
+            }
             if self.hashes.len() == limits::CHAIN_HASHES_KEPT {
                 self.hashes.pop_front();
             }
@@ -150,6 +160,7 @@ impl Learner {
         if self.chosen == before {
             return None;
         }
+        memberships.advance(self.chosen.slot);
         assert_eq!(self.hashes.back(), Some(&self.chosen), "the last hash is the watermark's");
         assert!(
             self.above.first().is_none_or(|first| first > self.chosen.slot),
@@ -185,14 +196,17 @@ impl Learner {
     }
 
     /// The delivery of `value`, chosen for the next slot.
-    pub(super) fn deliver(&mut self, value: Value) -> Delivery {
+    pub(super) fn deliver(&mut self, value: Value, memberships: &Memberships) -> Delivery {
         let slot = self.delivered().next();
         assert!(slot <= self.chosen.slot, "slot {slot} is not known to be chosen");
         let batch = match &value {
             Value::Batch(batch) => Some(batch),
-            Value::Noop => None,
+            Value::Noop | Value::Reconfigure(_) => None,
         };
         let verdicts = self.sessions.take_in(slot, batch);
+        if let Some(membership) = memberships.chosen_at(slot) {
+            self.sessions.on_membership(membership);
+        }
         self.delivered = Watermark { slot, hash: chain(self.delivered.hash, slot, &value) };
         assert!(
             slot < self.chosen.slot || self.delivered.hash == self.chosen.hash,

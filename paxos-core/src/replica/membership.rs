@@ -1,33 +1,279 @@
 //! Which membership governs which slot.
+//!
+//! Lamport's α (1998, section 3.1; 2001, section 3): a membership that is chosen at slot s governs the slots
+//! from s + α on. As nobody proposes more than α slots ahead of what it knows to be chosen, whoever proposes at
+//! a slot knows by which membership its votes count; and whoever leads holds promises from a phase-1 quorum
+//! of every membership that governs a slot at which it proposes.
+//!
+//! What is chosen has effect only if it follows on the newest membership, by its version, and if that governs
+//! the slot already: so there is at most one change on its way, and one that comes twice, or late, changes
+//! nothing. α is the window of the newest membership before.
 
-use crate::types::{Membership, NodeId, Slot};
+use std::sync::Arc;
 
-/// The memberships of the log. Without reconfiguration there is one, and it governs every slot;
-/// whoever counts votes asks for the slot's own all the same.
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::ReplicaError;
+use crate::{
+    config::Config,
+    planted::planted,
+    port::Recovered,
+    types::{Membership, NodeId, Peer, Phase, Slot},
+};
+
+/// A membership, and when it begins to govern.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Term {
+    /// Where it was chosen.
+    chosen_at: Slot,
+    /// The first slot that it governs.
+    from: Slot,
+    membership: Arc<Membership>,
+}
+
+/// The memberships of the log, as far as anybody may still ask for them.
 #[derive(Clone, Debug)]
 pub(super) struct Memberships {
-    current: Membership,
+    own: NodeId,
+    /// In the order in which they govern; the first one governs everything before the second.
+    terms: Vec<Term>,
+    /// Every slot up to here is known to be chosen.
+    chosen: Slot,
+    /// Every other node that is talked to: see [`peers`](Memberships::peers).
+    peers: Vec<NodeId>,
+    /// They are those of the newest one alone, and stay so until there is another.
+    is_settled: bool,
+    /// They have changed, and nobody has asked for them.
+    peers_are_new: bool,
+    /// There is a membership that the log's database has not got.
+    is_unwritten: bool,
 }
 
 impl Memberships {
-    pub(super) fn new(current: Membership) -> Memberships {
-        Memberships { current }
+    /// Of the node `own`, which has been told the first membership.
+    pub(super) fn new(own: NodeId, first: Membership) -> Memberships {
+        let first = Term { chosen_at: Slot::ZERO, from: Slot::ZERO, membership: Arc::new(first) };
+        Memberships::of(own, vec![first], Slot::ZERO)
+    }
+
+    fn of(own: NodeId, terms: Vec<Term>, chosen: Slot) -> Memberships {
+        let mut memberships = Memberships {
+            own,
+            terms,
+            chosen,
+            peers: Vec::new(),
+            is_settled: false,
+            peers_are_new: false,
+            is_unwritten: true,
+        };
+        memberships.advance(chosen);
+        memberships
+    }
+
+    /// Those that the storage has, or the first one if it has none yet.
+    pub(super) fn recovered(
+        recovered: &Recovered,
+        config: &Config,
+    ) -> Result<Memberships, ReplicaError> {
+        let Recovered { memberships, chosen, .. } = recovered;
+        if memberships.is_empty() || planted!(MembershipForgotten) {
+            return Ok(Memberships::new(config.id, config.first_membership()));
+        }
+        let mut recovered = Memberships::decode(config.id, chosen.slot, memberships)
+            .ok_or(ReplicaError::Memberships)?;
+        recovered.is_unwritten = false;
+        Ok(recovered)
+    }
+
+    /// Those of a state that has been taken over.
+    pub(super) fn install(&mut self, memberships: Memberships) {
+        let peers_are_new = self.peers_are_new || self.peers != memberships.peers;
+        *self = Memberships { peers_are_new, is_unwritten: true, ..memberships };
+    }
+
+    /// As they were when everything up to `chosen` was, from their encoding; `None` if it is none.
+    pub(super) fn decode(own: NodeId, chosen: Slot, encoded: &[u8]) -> Option<Memberships> {
+        let terms: Vec<Term> = postcard::from_bytes(encoded).ok()?;
+        let is_sound = terms.iter().all(|term| term.membership.check().is_ok())
+            && terms
+                .is_sorted_by(|one, next| one.from < next.from && one.chosen_at < next.chosen_at)
+            && terms.last()?.chosen_at <= chosen;
+        is_sound.then(|| Memberships::of(own, terms, chosen))
+    }
+
+    /// All of them, for the log.
+    pub(super) fn encode(&self) -> Bytes {
+        postcard::to_stdvec(&self.terms).expect("plain data encodes").into()
+    }
+
+    /// Those that whoever begins behind `slot` has to know.
+    pub(super) fn as_of(&self, slot: Slot) -> Memberships {
+        let chosen = self.terms.iter().filter(|term| term.chosen_at <= slot);
+        let mut memberships = Memberships::of(self.own, chosen.cloned().collect(), slot);
+        memberships.forget(slot);
+        memberships
+    }
+
+    /// Nobody asks any more for those that govern no slot above `slot`.
+    #[inline]
+    pub(super) fn forget(&mut self, slot: Slot) {
+        if self.terms.len() == 1 {
+            return;
+        }
+        let is_over = |next: &Term| next.from <= slot.next() && next.chosen_at <= slot;
+        let over = self.terms.iter().skip(1).take_while(|next| is_over(next)).count();
+        self.terms.drain(..over);
     }
 
     /// The membership whose quorums decide `slot`.
     #[inline]
-    pub(super) fn governing(&self, _slot: Slot) -> &Membership {
-        &self.current
+    pub(super) fn governing(&self, slot: Slot) -> &Membership {
+        let mut terms = self.terms.iter().rev();
+        let governing = terms.find(|term| term.from <= slot || planted!(MembershipOfAnotherSlot));
+        &governing.unwrap_or(&self.terms[0]).membership
     }
 
-    /// The newest membership: who is talked to, and who leads.
+    /// The newest one, which may not govern yet.
     #[inline]
-    pub(super) fn current(&self) -> &Membership {
-        &self.current
+    pub(super) fn newest(&self) -> &Arc<Membership> {
+        &self.newest_term().membership
     }
 
+    fn newest_term(&self) -> &Term {
+        self.terms.last().expect("there is a first membership")
+    }
+
+    /// The first slot that the newest one governs.
     #[inline]
-    pub(super) fn is_voter(&self, node: NodeId) -> bool {
-        self.current.is_voter(node)
+    pub(super) fn newest_from(&self) -> Slot {
+        self.newest_term().from
+    }
+
+    /// The newest one as of `slot`.
+    pub(super) fn newest_as_of(&self, slot: Slot) -> &Membership {
+        let mut terms = self.terms.iter().rev();
+        let newest = terms.find(|term| term.chosen_at <= slot);
+        &newest.unwrap_or(&self.terms[0]).membership
+    }
+
+    /// The one that was chosen at `slot` and has effect.
+    pub(super) fn chosen_at(&self, slot: Slot) -> Option<&Membership> {
+        let term = self.terms.iter().find(|term| term.chosen_at == slot && slot > Slot::ZERO)?;
+        Some(&term.membership)
+    }
+
+    /// Those that govern slots above the chosen ones.
+    #[inline]
+    pub(super) fn in_force(&self) -> impl Iterator<Item = &Arc<Membership>> + Clone {
+        self.governing_from(self.chosen.next())
+    }
+
+    fn governing_from(&self, slot: Slot) -> impl Iterator<Item = &Arc<Membership>> + Clone {
+        let first = self.terms.iter().rposition(|term| term.from <= slot).unwrap_or_default();
+        self.terms[first..].iter().map(|term| &term.membership)
+    }
+
+    /// A slot up to which everything is chosen holds another membership. Returns whether that has effect.
+    pub(super) fn on_chosen(&mut self, slot: Slot, membership: &Arc<Membership>) -> bool {
+        let newest = self.newest_term();
+        let follows = membership.version() == newest.membership.version() + 1;
+        let is_alone = slot >= newest.from || planted!(TwoChangesOnTheirWay);
+        if !follows || !is_alone {
+            return false;
+        }
+        let window = if planted!(WindowShortened) { 1 } else { newest.membership.window() };
+        let (chosen_at, from) = (slot, slot.plus(window));
+        self.terms.push(Term { chosen_at, from, membership: Arc::clone(membership) });
+        self.is_settled = false;
+        self.is_unwritten = true;
+        // Some may have moved.
+        self.peers_are_new = true;
+        true
+    }
+
+    /// What the log's database is to have from now on, if that is something else.
+    #[inline]
+    pub(super) fn take_unwritten(&mut self) -> Option<Bytes> {
+        std::mem::take(&mut self.is_unwritten).then(|| self.encode())
+    }
+
+    /// The peers and where they are, if they have changed.
+    #[inline]
+    pub(super) fn take_peers(&mut self) -> Option<Vec<Peer>> {
+        std::mem::take(&mut self.peers_are_new).then(|| {
+            let address = |id: NodeId| {
+                let mut newest_first = self.terms.iter().rev();
+                newest_first.find_map(|term| term.membership.address(id)).unwrap_or_default()
+            };
+            let peer = |&id: &NodeId| Peer { id, address: address(id).to_owned(), store: None };
+            self.peers.iter().map(peer).collect()
+        })
+    }
+
+    /// Everything up to `chosen` is chosen.
+    #[inline]
+    pub(super) fn advance(&mut self, chosen: Slot) {
+        self.chosen = chosen;
+        if !self.is_settled {
+            self.find_peers();
+        }
+    }
+
+    fn find_peers(&mut self) {
+        let chosen = self.chosen;
+        let since = Slot(chosen.0.saturating_sub(self.newest().window())).next();
+        self.is_settled = self.newest_from() <= since;
+        let members = self.governing_from(since);
+        let mut peers: Vec<_> = members.flat_map(|members| members.peers_of(self.own)).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        self.peers_are_new |= peers != self.peers;
+        self.peers = peers;
+    }
+
+    /// Every other node that is talked to: the members that govern slots above the chosen ones, and for as
+    /// long as it takes them to hear of it those that did a window before.
+    #[inline]
+    pub(super) fn peers(&self) -> &[NodeId] {
+        &self.peers
+    }
+
+    /// Whether this node may lead: it votes in the newest membership that it knows.
+    #[inline]
+    pub(super) fn may_lead(&self) -> bool {
+        self.newest().is_voter(self.own)
+    }
+
+    /// Whether `node` is known to have been removed, and is not talked to any more.
+    pub(super) fn has_removed(&self, node: NodeId) -> bool {
+        self.newest().has_removed(node) && !self.peers.contains(&node)
+    }
+
+    /// Whether `leader` votes on none of the slots above the chosen ones, since lately.
+    pub(super) fn has_left(&self, leader: Option<NodeId>) -> bool {
+        let governs = self.newest_from() <= self.chosen.next();
+        !self.is_settled && governs && leader.is_some_and(|leader| !self.newest().is_voter(leader))
+    }
+
+    /// Whether this node is no member any more once everything up to `slot` is over.
+    pub(super) fn is_removed_after(&self, slot: Slot) -> bool {
+        self.newest().has_removed(self.own) && self.newest_from() <= slot.next()
+    }
+
+    /// Whether those who satisfy `has` are a quorum of every membership that governs slots above the chosen
+    /// ones.
+    pub(super) fn are_quorum(&self, phases: &[Phase], has: impl Fn(NodeId) -> bool) -> bool {
+        let are_enough = |membership: &Arc<Membership>| {
+            let count = membership.voters().filter(|voter| has(*voter)).count();
+            phases.iter().all(|phase| count >= membership.quorum_size(*phase))
+        };
+        self.in_force().all(are_enough)
+    }
+
+    /// The largest window of those that govern slots above the chosen ones.
+    pub(super) fn window_max(&self) -> u64 {
+        let windows = self.in_force().map(|membership| membership.window());
+        windows.max().expect("one governs the next slot")
     }
 }

@@ -24,6 +24,7 @@
 //! | `origin`, `window` | this node's own commands, from the proposal to the answer |
 //! | `sessions` | at most once |
 //! | `membership` | whose votes count for a slot |
+//! | `changes` | changes of the membership, on their way into the log |
 //! | `outbox`, `held` | nothing leaves before the disk that must not |
 //! | `backlog`, `disk` | when the disk has too much to do; what a node leaves to others then |
 //! | `route` | whose messages count, and which role each concerns |
@@ -34,6 +35,7 @@ mod announcer;
 mod backlog;
 mod candidacy;
 mod catchup;
+mod changes;
 mod checkpoint;
 mod context;
 mod digests;
@@ -73,8 +75,9 @@ mod transfer;
 mod window;
 
 pub use effect::{
-    Delivery, Effects, Halt, Input, LogRead, LogReadId, Outcome, Proposal, Refusal, SnapshotId,
-    StateRead, StateReadId, StateSource, Task, Verdict, Verdicts, WriteId,
+    ChangeOutcome, ChangeRefusal, Delivery, Effects, Halt, Input, LogRead, LogReadId, Outcome,
+    Proposal, Refusal, SnapshotId, StateRead, StateReadId, StateSource, Task, Verdict, Verdicts,
+    WriteId,
 };
 pub use log::LogError;
 pub(crate) use sessions::SessionTable;
@@ -82,11 +85,11 @@ pub use sessions::SessionsError;
 pub use status::{FetchStatus, PeerStatus, Role, Status};
 
 use self::{
-    acceptor::Acceptor, catchup::Catchup, checkpoint::Checkpoints, context::Context,
-    digests::Digests, divergence::Doubt, election::Election, followers::Followers,
-    learner::Learner, log_reads::LogReads, membership::Memberships, origin::Origin, outbox::Outbox,
-    proposer::Leading, queue::Queue, reader::Reader, recovery::Preparing, serving::Serving,
-    state_reads::StateReads,
+    acceptor::Acceptor, catchup::Catchup, changes::Changes, checkpoint::Checkpoints,
+    context::Context, digests::Digests, divergence::Doubt, election::Election,
+    followers::Followers, learner::Learner, log_reads::LogReads, membership::Memberships,
+    origin::Origin, outbox::Outbox, proposer::Leading, queue::Queue, reader::Reader,
+    recovery::Preparing, serving::Serving, state_reads::StateReads,
 };
 use crate::{
     config::{Config, ConfigError},
@@ -129,6 +132,7 @@ pub struct Replica<W> {
     catchup: Catchup,
     checkpoints: Checkpoints,
     serving: Serving,
+    changes: Changes,
     doubt: Option<Doubt>,
     digests: Digests,
     log_reads: LogReads,
@@ -154,6 +158,9 @@ pub enum ReplicaError {
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The recovered memberships are malformed.
+    #[error("the memberships in the log's database make no sense: replace this node")]
+    Memberships,
     /// The recovered session table is malformed.
     #[error(transparent)]
     Sessions(#[from] SessionsError),
@@ -206,12 +213,12 @@ impl<W> Replica<W> {
         config.check()?;
         recovered.floor = if planted!(FloorForgotten) { Slot::ZERO } else { recovered.floor };
         let checkpoints = Checkpoints::recovered(&recovered, durable)?;
+        let memberships = Memberships::recovered(&recovered, &config)?;
         let sessions = SessionTable::restore(
             &recovered.checkpoint,
-            &config.membership,
+            memberships.newest_as_of(recovered.checkpoint.at.slot),
             config.sessions_bytes_max,
         )?;
-        let memberships = Memberships::new(config.membership.clone());
         let mut rng = fastrand::Rng::with_seed(config.seed);
         let mut out = Outbox::new(&config, recovered.chosen);
         let mut cx = Context {
@@ -243,6 +250,7 @@ impl<W> Replica<W> {
             catchup: Catchup::recovered(recovered.unfinished, recovered.chosen.slot),
             checkpoints,
             serving: Serving::default(),
+            changes: Changes::default(),
             doubt: None,
             digests: Digests::default(),
             log_reads: LogReads::default(),
@@ -299,6 +307,7 @@ impl<W> Replica<W> {
             self.take_in_own(now);
         }
         self.go_on(now);
+        self.keep_membership(now);
         self.out.finish(self.learner.chosen(), now, effects);
     }
 
@@ -318,6 +327,9 @@ impl<W> Replica<W> {
             Input::StateRead { id, bytes } => self.on_state_read(now, id, bytes),
             Input::Applied { slot, durable } => self.on_applied(slot, durable),
             Input::Digested(digest) => self.on_digested(now, digest),
+            Input::Change { number, change, deadline } => {
+                self.on_change(now, number, &change, deadline);
+            }
             Input::DiskFull(is_full) => self.on_disk_full(now, is_full),
             Input::Tick => {}
         }

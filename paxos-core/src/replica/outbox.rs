@@ -7,6 +7,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use bytes::Bytes;
+
 use super::{
     Effects, Halt, WriteId,
     backlog::Backlog,
@@ -170,6 +172,11 @@ impl Outbox {
         self.making.checkpoint = Some(checkpoint);
         self.begin_write();
         self.backlog.add(self.last_write, len);
+    }
+
+    /// The memberships as of the watermark. They ride on the same write as that, and never cause one.
+    pub(super) fn persist_memberships(&mut self, encoded: Bytes) {
+        self.making.memberships = Some(encoded);
     }
 
     /// Every record up to `floor` is to go.

@@ -63,6 +63,7 @@ impl<W> Replica<W> {
     /// Whatever follows from what has come in.
     fn progress(&mut self, now: Instant) {
         self.advance(now);
+        self.keep_membership(now);
         self.deliver();
         self.keep_checkpoints(now);
         let target = self.target();
@@ -71,6 +72,7 @@ impl<W> Replica<W> {
         if let Proposing::Leading(leading, _) = &mut self.proposing {
             leading.propose(&mut self.acceptor, &self.learner, &mut self.queue, cx);
         }
+        self.pursue_change(now);
         if !self.reader.is_idle() {
             self.read(now, target);
         }
@@ -107,7 +109,7 @@ impl<W> Replica<W> {
     /// Takes note of what has been chosen.
     fn advance(&mut self, now: Instant) {
         let before = self.learner.chosen().slot;
-        let difference = self.learner.advance(&self.acceptor);
+        let difference = self.learner.advance(&self.acceptor, &mut self.memberships);
         self.differs(now, difference);
         if let Proposing::Leading(leading, _) = &mut self.proposing {
             for slot in before.next().through(self.learner.chosen().slot) {
@@ -151,7 +153,7 @@ impl<W> Replica<W> {
     }
 
     pub(super) fn deliver_value(&mut self, value: Value) {
-        let delivery = self.learner.deliver(value);
+        let delivery = self.learner.deliver(value, &self.memberships);
         if let Value::Batch(batch) = &delivery.value {
             self.origin.on_delivered(delivery.slot, batch, &delivery.verdicts);
             self.queue.on_delivered(batch, &self.config);

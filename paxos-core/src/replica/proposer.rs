@@ -4,11 +4,12 @@
 //!
 //! - One value per slot and ballot: a slot is proposed once, and sent again only with that value.
 //! - Recovered values first, in the order of slots, holes filled with noops; then batches.
+//! - Nothing at a slot of a membership of which no phase-1 quorum has promised.
 //! - **The window** (Lamport 2001, section 3, α): nothing is proposed at slot i unless every slot
 //!   up to i − α is known chosen. Within the window slots are accepted and chosen in any order. It
 //!   is bounded in bytes besides, and nothing is proposed while the own disk is behind.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     acceptor::{Acceptor, Judgement},
@@ -20,12 +21,12 @@ use super::{
     queue::Queue,
     recovery::Reported,
     slots::Slots,
-    tally::{Chosen, Tally, Voters},
+    tally::{Chosen, Promisers, Tally, Voters},
 };
 use crate::{
     message::{Accept, Accepted, Message},
     planted::planted,
-    types::{Ballot, Instant, NodeId, Slot, Value, earliest},
+    types::{Ballot, Instant, Membership, NodeId, Reconfiguration, Slot, Value, earliest},
 };
 
 /// A leadership.
@@ -46,6 +47,10 @@ pub(super) struct Leading {
     /// No slot up to here holds up a command: it is chosen, or one above it is, or it had to be
     /// sent again. Every later one that has been proposed is in flight.
     overtaken: Slot,
+    /// Who has promised the ballot.
+    promisers: Promisers,
+    /// The membership that gets the next free slot.
+    change: Option<Arc<Membership>>,
     /// When to look for votes that are overdue.
     check_at: Instant,
     /// When it began to lead.
@@ -60,7 +65,7 @@ pub(super) struct Leading {
 #[derive(Clone, Debug)]
 struct InFlight {
     value: Value,
-    votes: Tally<Accepted>,
+    votes: Tally,
     /// When it was sent to everyone.
     sent_at: Instant,
     /// Who has shown to lack it, and has got it again for that.
@@ -70,7 +75,7 @@ struct InFlight {
 impl Leading {
     /// Leads at the ballot that a quorum has promised. Every slot up to `chosen` is chosen.
     pub(super) fn begin(reported: Reported, chosen: Slot, cx: &Context<'_>) -> Leading {
-        let Reported { ballot, chosen: reported_chosen, mut values } = reported;
+        let Reported { ballot, chosen: reported_chosen, mut values, promisers } = reported;
         assert!(
             reported_chosen <= chosen,
             "slots up to {reported_chosen} are chosen and were not adopted"
@@ -90,6 +95,8 @@ impl Leading {
             in_flight: Slots::default(),
             bytes_in_flight: 0,
             overtaken: chosen,
+            promisers,
+            change: None,
             check_at: cx.now.after(cx.config.retransmit_timeout),
             began: cx.now,
             stuck_since: cx.now,
@@ -145,21 +152,53 @@ impl Leading {
             cx.memberships.governing(self.next).window() + u64::from(planted!(BeyondWindow));
         let bytes_max = cx.config.window_bytes_max;
         while self.next <= chosen.plus(window)
+            && self.may_propose_at(self.next, cx)
             && (self.bytes_in_flight < bytes_max || planted!(WindowBytesIgnored))
             && cx.out.admit()
         {
             let value = if self.next <= self.recovered_last {
                 let recovered = self.recovered.remove(&self.next);
                 recovered.filter(|_| !planted!(ReportedValueAsHole)).unwrap_or(Value::Noop)
+            } else if let Some(change) = self.change.take() {
+                Value::Reconfigure(Reconfiguration::new(change))
             } else if self.may_cut(queue, cx)
                 && let Some(batch) = queue.cut(learner.sessions(), cx.config)
             {
                 Value::Batch(batch)
+            } else if self.next < cx.memberships.newest_from() {
+                // So that a change takes effect at once.
+                Value::Noop
             } else {
                 break;
             };
             self.propose_value(value, acceptor, learner, cx);
         }
+    }
+
+    /// Whether this leader votes on `slot`, and those who have promised are a phase-1 quorum of whoever votes
+    /// on it.
+    fn may_propose_at(&self, slot: Slot, cx: &Context<'_>) -> bool {
+        let membership = cx.memberships.governing(slot);
+        let is_covered =
+            self.promisers.are_quorum(membership) || planted!(PromisesOfOldQuorumAlone);
+        let is_voter = membership.is_voter(cx.config.id) || planted!(RemovedLeaderGoesOn);
+        is_covered && is_voter
+    }
+
+    /// Whether this leader is at the end of the slots at which it may propose: everything before is chosen.
+    pub(super) fn is_at_its_end(&self, cx: &Context<'_>) -> bool {
+        self.in_flight.is_empty() && !self.may_propose_at(self.next, cx)
+    }
+
+    /// Gives a slot to a membership, as soon as there is one.
+    pub(super) fn change(&mut self, membership: Arc<Membership>) {
+        self.change = Some(membership);
+    }
+
+    /// Whether a membership waits for a slot or is in one that is not known to be chosen.
+    pub(super) fn has_change(&self) -> bool {
+        let is_change = |in_flight: &InFlight| matches!(in_flight.value, Value::Reconfigure(_));
+        self.change.is_some() || self.in_flight.from(Slot::ZERO).any(|(_, slot)| is_change(slot))
     }
 
     /// Adaptive batching: an idle leader proposes at once; the more slots are undecided, the more
@@ -198,7 +237,7 @@ impl Leading {
             self.stuck_since = cx.now;
         }
         self.bytes_in_flight += value.encoded_len();
-        let (votes, lacked_by) = (Tally::new(), Voters::default());
+        let (votes, lacked_by) = (Tally::default(), Voters::default());
         let before =
             self.in_flight.insert(slot, InFlight { value, votes, sent_at: cx.now, lacked_by });
         assert!(before.is_none(), "slot {slot} is proposed once");
@@ -256,7 +295,7 @@ impl Leading {
         let slots: Vec<_> =
             in_flight.filter(|(_, in_flight)| overdue(in_flight)).map(|(slot, _)| slot).collect();
         for slot in slots {
-            for peer in cx.memberships.current().peers_of(cx.config.id) {
+            for &peer in cx.memberships.peers() {
                 self.resend(slot, peer, learner, cx);
             }
             if let Some(in_flight) = self.in_flight.get_mut(slot) {

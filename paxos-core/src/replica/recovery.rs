@@ -9,17 +9,21 @@
 //! that has missed much no more than what is undecided and a page are in memory, and as the next page is
 //! asked for when the last one is durable, no more than a page of each acceptor waits for the disk. What an
 //! acceptor has compacted is chosen too, and has to be fetched before leading.
+//!
+//! While the membership changes, a quorum is one of every membership that governs slots above those that the
+//! candidate knows to be chosen. If it learns of a later one on the way, it may lead all the same; at the slots
+//! of that one it may propose only if those who have promised are a quorum of it too.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     candidacy::Patience,
     context::Context,
     held::AfterPersist,
-    tally::{Quorum, Tally},
+    tally::{Promisers, Quorum},
 };
 use crate::{
     limits,
@@ -36,7 +40,9 @@ pub(super) struct Preparing {
     from: Slot,
     /// Where each acceptor's next page starts.
     pages: BTreeMap<NodeId, Slot>,
-    promises: Tally<Promise>,
+    promisers: Promisers,
+    /// The memberships that governed slots from the first one on when it began.
+    memberships: Vec<Arc<Membership>>,
     /// Every slot from the first one up to here has been adopted, whoever reported it.
     adopted: Slot,
     /// The highest-ballot value reported of each slot above.
@@ -68,13 +74,16 @@ pub(super) struct Reported {
     pub(super) chosen: Slot,
     /// The highest-ballot value of each slot.
     pub(super) values: BTreeMap<Slot, Value>,
+    /// Who has promised.
+    pub(super) promisers: Promisers,
 }
 
 impl Reported {
     fn of(_: Quorum<Promise>, preparing: &mut Preparing) -> Reported {
         let reported = std::mem::take(&mut preparing.reported);
         let values = reported.into_iter().map(|(slot, (_, value))| (slot, value)).collect();
-        Reported { ballot: preparing.ballot, chosen: preparing.adopted, values }
+        let promisers = std::mem::take(&mut preparing.promisers);
+        Reported { ballot: preparing.ballot, chosen: preparing.adopted, values, promisers }
     }
 }
 
@@ -90,18 +99,28 @@ impl Preparing {
             ballot,
             from,
             pages: BTreeMap::new(),
-            promises: Tally::new(),
+            promisers: Promisers::default(),
+            memberships: cx.memberships.in_force().cloned().collect(),
             adopted: from.previous(),
             reported: BTreeMap::new(),
             resend_at: cx.now.after(cx.config.retransmit_timeout),
             patience,
             expires_at: cx.now.after(patience.0),
         };
-        for voter in cx.memberships.current().voters() {
+        for voter in preparing.voters() {
             preparing.pages.insert(voter, from);
             preparing.request(voter, cx);
         }
         preparing
+    }
+
+    /// Whoever counts in any of the memberships.
+    fn voters(&self) -> Vec<NodeId> {
+        let voters = self.memberships.iter().flat_map(|membership| membership.voters());
+        let mut voters: Vec<_> = voters.collect();
+        voters.sort_unstable();
+        voters.dedup();
+        voters
     }
 
     pub(super) fn ballot(&self) -> Ballot {
@@ -130,8 +149,8 @@ impl Preparing {
             return;
         }
         self.resend_at = cx.now.after(cx.config.retransmit_timeout);
-        for voter in cx.memberships.current().voters() {
-            if !self.promises.has_voted(voter, cx.memberships.governing(self.from)) {
+        for voter in self.voters() {
+            if !self.promisers.contains(voter) {
                 self.request(voter, cx);
             }
         }
@@ -139,8 +158,8 @@ impl Preparing {
 
     /// How many values it keeps, and how many it may, whatever its peers say: undecided ones, which an
     /// acceptor can have above its watermark, and what may be chosen of these by now and is not adopted.
-    pub(super) fn kept(&self, membership: &Membership) -> (usize, usize) {
-        let max = ahead_max(membership) + limits::LOG_AHEAD_SLOTS_MAX;
+    pub(super) fn kept(&self) -> (usize, usize) {
+        let max = self.ahead_max() + limits::LOG_AHEAD_SLOTS_MAX;
         (self.reported.len(), usize::try_from(max).expect("windows are small"))
     }
 
@@ -171,7 +190,7 @@ impl Preparing {
             return PhaseOne::Waiting;
         }
         self.expires_at = cx.now.after(self.patience.0);
-        let next = self.next_page(&promise, cx.memberships.governing(self.from));
+        let next = self.next_page(&promise);
         if next.is_none_or(|next| next > promise.from) {
             self.take_in(promise, adopt, cx);
         }
@@ -181,18 +200,24 @@ impl Preparing {
             return PhaseOne::Waiting;
         }
         assert!(self.pages.remove(&acceptor).is_some(), "each promise counts once");
-        match self.promises.add(acceptor, cx.memberships.governing(self.from)) {
+        match self.promisers.add(acceptor, &self.memberships) {
             Some(quorum) => PhaseOne::Elected(Reported::of(quorum, self)),
             None => PhaseOne::Waiting,
         }
     }
 
+    /// How far above its watermark an acceptor has votes: so much can be undecided.
+    fn ahead_max(&self) -> u64 {
+        let windows = self.memberships.iter().map(|membership| membership.window());
+        limits::LOG_AHEAD_WINDOWS * windows.max().expect("one governs the first slot")
+    }
+
     /// Where the page behind this one starts, if there is one. An acceptor that has learned far more since
     /// an earlier page is asked once more for all that has not been adopted: it was reported as votes, or
     /// with votes before it, and is chosen now. So what is not adopted is no more than can be undecided.
-    fn next_page(&self, promise: &Promise, membership: &Membership) -> Option<Slot> {
+    fn next_page(&self, promise: &Promise) -> Option<Slot> {
         let behind = self.adopted.next();
-        if promise.from > behind && promise.chosen > self.adopted.plus(ahead_max(membership)) {
+        if promise.from > behind && promise.chosen > self.adopted.plus(self.ahead_max()) {
             return Some(behind);
         }
         promise.next.filter(|_| !planted!(FirstPageIsAll))
@@ -259,9 +284,4 @@ impl Preparing {
             && next.into_iter().chain(records.last().map(|last| last.slot)).max() <= Some(highest)
             && records.iter().all(is_at_most_ours)
     }
-}
-
-/// How far above its watermark an acceptor has votes: so much can be undecided.
-fn ahead_max(membership: &Membership) -> u64 {
-    limits::LOG_AHEAD_WINDOWS * membership.window()
 }

@@ -5,6 +5,8 @@ use super::{
     acceptor::{Judgement, Page},
     catchup,
     context::Context,
+    effect::Halt,
+    fetch::Fetched,
     followers::Followers,
     log_reads::Purpose,
     origin::Target,
@@ -17,18 +19,26 @@ use crate::{
     limits,
     message::{
         Accept, Accepted, Heartbeat, HeartbeatReply, Message, Prepare, Promise, Propose, Pulled,
-        PulledState, ReadReply, ReadRequest, Reject, Watermark,
+        PulledState, ReadReply, ReadRequest, Reject, Removed, Watermark,
     },
     planted::planted,
     types::{Ballot, Instant, NodeId, RequestId, Slot, Value},
 };
 
 impl<W> Replica<W> {
-    /// A message has come in. Only the other voters have a say; what this node says to itself does not
-    /// come in, so nothing that does is its own.
+    /// A message has come in. What this node says to itself does not come in, so nothing that does is its own.
+    ///
+    /// Anybody may be a member of a membership that this node has yet to learn of, but for those that it knows
+    /// to have been removed: they have no say, and are told if they try to lead.
     pub(super) fn receive(&mut self, now: Instant, from: NodeId, message: Message) {
-        if from != self.config.id && self.memberships.is_voter(from) {
+        if from == self.config.id {
+            return;
+        }
+        if !self.memberships.has_removed(from) || planted!(RemovedNodeHeard) {
             self.on_message(now, from, message);
+        } else if matches!(message, Message::Poll(_) | Message::Prepare(_)) {
+            let version = self.memberships.newest().version();
+            self.out.send(from, Message::Removed(Removed { version }));
         }
     }
 
@@ -90,6 +100,12 @@ impl<W> Replica<W> {
             Message::Compare(compare) => self.on_compare(now, from, compare.at),
             Message::Compared(compared) => self.on_compared(from, &compared),
             Message::StateDigest(digest) => self.on_digest(from, digest),
+            Message::Reconfigure(asked) => self.on_reconfigure(now, from, &asked),
+            Message::ChangeRefused(refused) => self.on_change_refused(now, &refused),
+            Message::Removed(removed) => {
+                let is_newer = removed.version > self.memberships.newest().version();
+                self.out.halt(is_newer.then_some(Halt::Removed));
+            }
             Message::Pull(pull) => {
                 let cx = &mut surroundings!(self, now);
                 if !catchup::serve(from, &pull, &self.learner, &self.acceptor, cx) {
@@ -169,7 +185,7 @@ impl<W> Replica<W> {
                 self.step_down(now);
             }
             PhaseOne::Elected(reported) => {
-                let difference = self.learner.advance(&self.acceptor);
+                let difference = self.learner.advance(&self.acceptor, &mut self.memberships);
                 self.differs(now, difference);
                 let chosen = self.learner.chosen().slot;
                 let cx = &mut surroundings!(self, now);
@@ -209,7 +225,7 @@ impl<W> Replica<W> {
             return;
         }
         if self.follow(now, from, accept.ballot, accept.chosen) {
-            let difference = self.learner.advance(&self.acceptor);
+            let difference = self.learner.advance(&self.acceptor, &mut self.memberships);
             self.differs(now, difference);
             let chosen = self.learner.chosen().slot;
             self.acceptor.accept(from, accept, chosen, &mut surroundings!(self, now));
@@ -279,11 +295,11 @@ impl<W> Replica<W> {
         }
         let cx = &mut surroundings!(self, now);
         self.checkpoints.abandon(&mut self.state_reads, cx.out);
-        if let Some((checkpoint, sessions)) =
-            self.catchup.on_pulled_state(from, piece, &self.learner, cx)
-        {
+        let fetched = self.catchup.on_pulled_state(from, piece, &self.learner, cx);
+        if let Some(Fetched { checkpoint, sessions, memberships }) = fetched {
             tracing::info!(node = %self.config.id, %from, slot = %checkpoint.at.slot, "takes over a state");
             self.learner.install(checkpoint.at, sessions);
+            self.memberships.install(memberships);
             self.origin.on_installed(self.learner.sessions());
             self.notice_life_of_checkpoint();
             self.checkpoints.install(checkpoint, self.acceptor.log_mut(), &mut self.out);
@@ -334,7 +350,7 @@ impl<W> Replica<W> {
         }
         // Not back to itself: that would be the answer to a read of an earlier life, for ever.
         let client = NodeId(reply.client.name);
-        if client != self.config.id && self.memberships.is_voter(client) {
+        if self.memberships.peers().contains(&client) {
             self.out.send(client, Message::ReadReply(reply));
         }
     }

@@ -15,7 +15,6 @@ use super::{
     context::Context,
     effect::{SnapshotId, StateReadId, StateSource},
     learner::Learner,
-    outbox::Outbox,
     state_reads::{Purpose, StateReads},
     transfer::{Side, Transfer},
 };
@@ -61,6 +60,7 @@ struct Frozen {
     snapshot: SnapshotId,
     at: Watermark,
     sessions: Bytes,
+    memberships: Bytes,
     /// Bytes of the log delivered until then.
     delivered_bytes: u64,
     read: StateHasher,
@@ -113,7 +113,7 @@ impl Serving {
         let number = served.number;
         let pulled = match piece {
             Piece::Stored { at, offset } => {
-                stored_piece(number, at, offset, bytes, checkpoints, cx.out)
+                stored_piece(number, at, offset, bytes, checkpoints, cx)
             }
             Piece::Next => served.frozen.as_mut().map(|frozen| {
                 let pulled = frozen.next_piece(number, cx.config.id, bytes);
@@ -243,6 +243,7 @@ impl Served {
                 snapshot,
                 at: learner.delivered_at(),
                 sessions: learner.sessions().encode(),
+                memberships: cx.memberships.as_of(learner.delivered()).encode(),
                 delivered_bytes: checkpoints.delivered_bytes(),
                 read: StateHasher::default(),
                 last: None,
@@ -261,16 +262,20 @@ fn stored_piece(
     offset: u64,
     bytes: Bytes,
     checkpoints: &Checkpoints,
-    out: &Outbox,
+    cx: &Context<'_>,
 ) -> Option<PulledState> {
-    let checkpoint = checkpoints.newest(out).filter(|checkpoint| checkpoint.at == at)?;
+    let checkpoint = checkpoints.newest(cx.out).filter(|checkpoint| checkpoint.at == at)?;
     let summary = checkpoint.state?;
     let is_last = offset + bytes.len() as u64 == summary.bytes;
     if bytes.is_empty() && !is_last {
         return None;
     }
-    let end =
-        is_last.then(|| Box::new(StateEnd { summary, sessions: checkpoint.sessions.clone() }));
+    let end = is_last.then(|| StateEnd {
+        summary,
+        sessions: checkpoint.sessions.clone(),
+        memberships: cx.memberships.as_of(at.slot).encode(),
+    });
+    let end = end.map(Box::new);
     Some(PulledState { number, at, stamp: summary.hash, offset, bytes, end })
 }
 
@@ -295,7 +300,11 @@ impl Frozen {
         self.read.update(&bytes);
         let end = bytes
             .is_empty()
-            .then(|| StateEnd { summary: self.read.summary(), sessions: self.sessions.clone() })
+            .then(|| StateEnd {
+                summary: self.read.summary(),
+                sessions: self.sessions.clone(),
+                memberships: self.memberships.clone(),
+            })
             .map(Box::new);
         // Another snapshot of the same slot may have other bytes.
         let stamp = xxh3_64_with_seed(&self.snapshot.0.to_le_bytes(), node.0);

@@ -113,7 +113,7 @@ impl SessionTable {
         } else {
             postcard::from_bytes(encoded).map_err(|_| malformed.clone())?
         };
-        let nodes = membership.voters().map(|node| node.0).collect();
+        let nodes = names_of(membership);
         let mut table = SessionTable { slot, clients, nodes, bytes: 0 };
         table.bytes = table.others().map(|(_, session)| session.bytes()).sum();
         let is_sound = table.clients.bytes_max == bytes_max
@@ -202,6 +202,13 @@ impl SessionTable {
         verdicts
     }
 
+    /// From here on these nodes' own sessions are never forgotten, and no others.
+    pub(crate) fn on_membership(&mut self, membership: &Membership) {
+        self.nodes = names_of(membership);
+        self.bytes = self.others().map(|(_, session)| session.bytes()).sum();
+        self.make_room();
+    }
+
     fn take_in_run(&mut self, run: &Run, verdicts: &mut Verdicts) {
         let slot = self.slot;
         let mut start = verdicts.last().map_or(0, |(range, _)| range.end);
@@ -249,4 +256,9 @@ impl SessionTable {
         let sessions = self.clients.sessions.iter().map(|(name, session)| (*name, session));
         sessions.filter(|(name, _)| !self.nodes.contains(name))
     }
+}
+
+/// Under these names the members number their own requests.
+fn names_of(membership: &Membership) -> BTreeSet<u64> {
+    membership.members().map(|(id, _)| id.0).collect()
 }

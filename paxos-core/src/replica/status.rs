@@ -1,10 +1,12 @@
 //! What a replica shows of itself.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Proposing, Replica};
-use crate::port::RefusedPeer;
-use crate::types::{Ballot, Instant, NodeId, Slot};
+use crate::{
+    port::RefusedPeer,
+    types::{Ballot, Instant, Membership, NodeId, Slot},
+};
 
 /// What a replica is doing about leadership.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,6 +29,8 @@ pub struct Status {
     pub id: NodeId,
     /// What it is doing.
     pub role: Role,
+    /// The newest membership that it knows.
+    pub membership: Arc<Membership>,
     /// The leader it knows to be alive, itself included.
     pub leader: Option<NodeId>,
     /// The leader's ballot, or else the highest promised.
@@ -100,6 +104,7 @@ impl<W> Replica<W> {
         let mut status = Status {
             id: self.config.id,
             role: Role::Follower,
+            membership: Arc::clone(self.memberships.newest()),
             leader: None,
             ballot: Ballot::ZERO,
             chosen: Slot::ZERO,
@@ -138,6 +143,10 @@ impl<W> Replica<W> {
                 (role, leader.map(|ballot| ballot.node), leader)
             }
         };
+        let newest = self.memberships.newest();
+        if !Arc::ptr_eq(&status.membership, newest) {
+            status.membership = Arc::clone(newest);
+        }
         (status.role, status.leader) = (role, leader);
         status.ballot = ballot.unwrap_or(self.acceptor.promised());
         status.chosen = self.learner.chosen().slot;

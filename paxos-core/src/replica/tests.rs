@@ -5,6 +5,7 @@ mod alone;
 mod backlog;
 mod bad_input;
 mod candidacy;
+mod changing;
 mod checkpoints;
 mod chosen_records;
 mod corpus;

@@ -73,6 +73,8 @@ faults! {
     /// A node misses so much that the others' logs begin behind it, and whoever sends or receives a state
     /// then may crash on the way.
     Oversleep = "oversleep",
+    /// The membership changes: who votes, how votes count, and how far proposals run ahead.
+    Reconfigure = "reconfigure",
     /// Clocks run a little fast or slow.
     Drift = "drift",
     /// Clocks run up to twice as fast or as slow for a while.
@@ -103,6 +105,7 @@ impl Fault {
             | Fault::Pause
             | Fault::Depose
             | Fault::Oversleep
+            | Fault::Reconfigure
             | Fault::Warp
             | Fault::Jump => true,
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {
@@ -153,6 +156,9 @@ impl Fault {
             Fault::Pause => &[O::Paused, O::Stranded],
             Fault::Depose => &[O::Deposed],
             Fault::Oversleep => &[O::Overslept, O::StateInterrupted],
+            Fault::Reconfigure => {
+                &[O::Reconfigured, O::ChangeNotReady, O::ChangeOvertaken, O::ChangeRefused]
+            }
             Fault::Drift => &[O::Drifted],
             Fault::Warp => &[O::Warped],
             Fault::Jump => &[O::Jumped],

@@ -20,8 +20,8 @@ use crate::{
     config::Config,
     message::{Message, Record, StateDigest},
     replica::{
-        self, Delivery, Effects, Halt, LogRead, Outcome, Proposal, Refusal, Replica, Role,
-        SnapshotId, StateRead, StateSource, Status, Task, Verdict,
+        self, ChangeOutcome, Delivery, Effects, Halt, LogRead, Outcome, Proposal, Refusal, Replica,
+        Role, SnapshotId, StateRead, StateSource, Status, Task, Verdict,
     },
     types::{Instant, NodeId, RequestId, Slot, StoreId, Value},
 };
@@ -47,6 +47,8 @@ pub(super) struct Host {
 struct Process {
     replica: Replica<RequestId>,
     incarnation: u64,
+    /// Who gets what goes to everybody.
+    peers: Vec<NodeId>,
     /// Slots up to here are in the state.
     applied: Slot,
     work: VecDeque<Work>,
@@ -90,6 +92,8 @@ pub(super) struct Outgoing {
     /// this life.
     pub(super) answers: Vec<(RequestId, Outcome, Option<Answer>)>,
     pub(super) reads_refused: Vec<u64>,
+    /// What has become of changes of the membership.
+    pub(super) changes: Vec<(u64, ChangeOutcome)>,
     pub(super) halt: Option<Halt>,
 }
 
@@ -154,6 +158,7 @@ impl Host {
         self.process = Some(Process {
             replica,
             incarnation,
+            peers: Vec::new(),
             applied,
             work: VecDeque::new(),
             snapshots: BTreeMap::new(),
@@ -239,8 +244,10 @@ impl Host {
         let mut effects = process.replica.step_all(now, inputs);
         process.replica.check_invariants();
         process.note_answers(now, &new);
-        let peers: Vec<_> = self.config.membership.peers_of(self.id).collect();
-        effects.address(peers.into_iter());
+        if let Some(peers) = &effects.peers {
+            process.peers = peers.iter().map(|peer| peer.id).collect();
+        }
+        effects.address(process.peers.iter().copied());
         effects
     }
 
@@ -256,6 +263,8 @@ impl Host {
             tasks,
             reads_ready,
             reads_refused,
+            changes,
+            peers: _,
             halt,
         } = effects;
         debug_assert!(broadcast.is_empty(), "`step` has addressed each message");
@@ -278,7 +287,7 @@ impl Host {
                 process.work.push_back(Work::Serve(reads_ready));
             }
         }
-        Outgoing { send, log_reads, state_reads, answers, reads_refused, halt }
+        Outgoing { send, log_reads, state_reads, answers, reads_refused, changes, halt }
     }
 
     /// Lets the state machine do the next `count_max` things in order; then it reports to the

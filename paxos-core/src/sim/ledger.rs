@@ -2,7 +2,10 @@
 //! phase-2 quorum of acceptors has durably accepted it at one ballot. Whatever a replica says,
 //! writes or delivers is held against that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -24,8 +27,8 @@ const CHECK: Check = Check::Log;
 /// The onlooker's knowledge of the log.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// Promises that let a leader propose, and votes that choose.
-    quorums: (usize, usize),
+    /// The memberships that have effect, and the first slot that each governs.
+    memberships: Vec<(Slot, Arc<Membership>)>,
     /// What each node has durably promised.
     promised: BTreeMap<NodeId, Ballot>,
     /// What was proposed: one value per slot and ballot.
@@ -49,9 +52,8 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Nothing is proposed yet.
     pub(super) fn new(membership: &Membership, sessions_bytes_max: usize) -> Ledger {
-        let quorums = (membership.quorum_size(Phase::One), membership.quorum_size(Phase::Two));
         Ledger {
-            quorums,
+            memberships: vec![(Slot::ZERO, Arc::new(membership.clone()))],
             promised: BTreeMap::new(),
             proposals: BTreeMap::new(),
             asked: BTreeSet::new(),
@@ -63,6 +65,33 @@ impl Ledger {
             sessions: SessionTable::restore(&Checkpoint::default(), membership, sessions_bytes_max)
                 .expect("an empty table"),
             session_digests: BTreeMap::new(),
+        }
+    }
+
+    /// The membership that was chosen last.
+    pub(super) fn newest_membership(&self) -> &Arc<Membership> {
+        &self.memberships.last().expect("there is a first one").1
+    }
+
+    /// The membership of a version.
+    pub(super) fn membership(&self, version: u64) -> Option<&Arc<Membership>> {
+        self.memberships.get(usize::try_from(version).ok()?).map(|(_, membership)| membership)
+    }
+
+    /// The membership that decides a slot: what is chosen a window before it is known by the time that
+    /// anybody proposes there.
+    fn governing(&self, slot: Slot) -> &Membership {
+        let mut newest_first = self.memberships.iter().rev();
+        &newest_first.find(|(from, _)| *from <= slot).expect("the first one governs slot 0").1
+    }
+
+    /// A membership is chosen: it governs a window later, if it follows on one that governs already.
+    fn note_membership(&mut self, slot: Slot, next: &Arc<Membership>) {
+        let (from, newest) = self.memberships.last().expect("there is a first one");
+        if next.version() == newest.version() + 1 && *from <= slot {
+            let from = slot.plus(newest.window());
+            self.memberships.push((from, Arc::clone(next)));
+            self.sessions.on_membership(next);
         }
     }
 
@@ -123,6 +152,9 @@ impl Ledger {
             // A new leader's read index may be a slot that it has yet to see chosen.
             Message::ReadReply(_)
             | Message::StateDigest(_)
+            | Message::Reconfigure(_)
+            | Message::ChangeRefused(_)
+            | Message::Removed(_)
             | Message::Pull(_)
             | Message::PullState(_)
             | Message::Propose(_)
@@ -145,10 +177,17 @@ impl Ledger {
             disk.promised >= ballot,
             "node {from} proposes at ballot {ballot}, which its own acceptor has not durably promised"
         );
-        let promises = self.promised.values().filter(|&&promised| promised >= ballot).count();
+        let membership = self.governing(slot);
+        let has_promised =
+            |voter: &NodeId| self.promised.get(voter).is_some_and(|promised| *promised >= ballot);
+        let promises = membership.voters().filter(has_promised).count();
         ensure!(
-            promises >= self.quorums.0,
-            "node {from} proposes at ballot {ballot} with the promises of {promises}"
+            promises >= membership.quorum_size(Phase::One),
+            "node {from} proposes at ballot {ballot} in slot {slot} with the promises of {promises} of its voters"
+        );
+        ensure!(
+            membership.is_voter(from),
+            "node {from} proposes in slot {slot}, where it does not vote"
         );
         self.told_watermark(from, accept.chosen)?;
         if !self.asked.insert((slot, ballot, to)) {
@@ -371,9 +410,10 @@ impl Ledger {
         seen: &mut Occurrences,
     ) -> Result<(), Violation> {
         self.propose(slot, ballot, value, seen)?;
-        let votes = self.votes.entry((slot, ballot)).or_default();
-        votes.insert(node);
-        if votes.len() < self.quorums.1 {
+        self.votes.entry((slot, ballot)).or_default().insert(node);
+        let (membership, votes) = (self.governing(slot), &self.votes[&(slot, ballot)]);
+        let count = votes.iter().filter(|voter| membership.is_voter(**voter)).count();
+        if count < membership.quorum_size(Phase::Two) {
             return Ok(());
         }
         let known = self.chosen.get(&slot);
@@ -404,12 +444,16 @@ impl Ledger {
         self.chosen.insert(slot, (ballot, value.clone()));
         while let Some((_, value)) = self.chosen.get(&self.prefix.next()) {
             self.prefix = self.prefix.next();
-            let batch = match value {
-                Value::Batch(batch) => Some(batch),
-                Value::Noop => None,
+            let (batch, membership) = match value {
+                Value::Batch(batch) => (Some(batch), None),
+                Value::Noop => (None, None),
+                Value::Reconfigure(change) => (None, Some(Arc::clone(change.membership()))),
             };
             let (bytes, epoch) = (self.sessions.bytes(), self.sessions.forgotten_epoch());
             self.sessions.take_in(self.prefix, batch);
+            if let Some(membership) = membership {
+                self.note_membership(self.prefix, &membership);
+            }
             if self.sessions.forgotten_epoch() > epoch {
                 seen.add(Occurrence::ClientForgotten);
             } else if self.sessions.bytes() < bytes {

@@ -56,6 +56,14 @@ occurrences! {
     CutToRing = "cuts to a ring",
     /// Links were cut at random.
     CutAtRandom = "cuts at random",
+    /// Another membership was in force.
+    Reconfigured = "changes of the membership",
+    /// The leader refused a change because too few were able to go on with it.
+    ChangeNotReady = "changes that were not made for want of a quorum",
+    /// Another change was chosen first.
+    ChangeOvertaken = "changes overtaken by others",
+    /// A change made no sense, came while another was under way, or was not made in time.
+    ChangeRefused = "changes not made",
     /// Some links lost many messages for a while.
     MadeFlaky = "flaky links",
     /// A flaky link lost a message.

@@ -74,7 +74,9 @@ impl Plan {
         let election = config.election_timeout;
         let density = rng.f64();
         let faults = Fault::ALL.iter().copied().filter(|fault| !fault.is_final());
-        let drawn: Vec<_> = faults.filter(|_| rng.f64() < density).collect();
+        let mut drawn: Vec<_> = faults.filter(|_| rng.f64() < density).collect();
+        let changes = rng.u8(..3) == 0;
+        drawn.retain(|fault| *fault != Fault::Reconfigure || changes);
         let latency_max = election / rng.u32(25..200);
         let disk_max = election / rng.u32(25..400);
         let mut plan = Plan {
@@ -106,7 +108,10 @@ impl Plan {
         }
         // Drawn last: without them a plan is what it would be if they did not exist.
         let faults = Fault::ALL.iter().copied().filter(|fault| fault.is_final());
-        plan.drawn.extend(faults.filter(|_| rng.f64() < density * FINAL_FAULTS));
+        let drawn = faults.filter(|_| rng.f64() < density * FINAL_FAULTS);
+        // Whoever is left while few vote is needed.
+        let changes = plan.drawn.contains(&Fault::Reconfigure);
+        plan.drawn.extend(drawn.filter(|_| !changes));
         let bytes_max = plan.config.sessions_bytes_max;
         plan.config.sessions_bytes_max =
             pick(rng, &[bytes_max, bytes_max, bytes_max, 1200, 600, 300]);

@@ -9,7 +9,7 @@ use crate::{
     message::{Message, PullState, Pulled, PulledState, Record, Watermark},
     port::{StateChunk, WriteBatch},
     replica::{Delivery, Proposal, Verdict},
-    types::{Ballot, Batch, Slot, Value},
+    types::{Ballot, Batch, Membership, Slot, Value},
 };
 
 /// A command longer than this is shown as its request id alone.
@@ -38,6 +38,9 @@ pub(super) fn kind(message: &Message) -> &'static str {
         Message::Read(_) => "Read",
         Message::ReadReply(_) => "ReadReply",
         Message::StateDigest(_) => "StateDigest",
+        Message::Reconfigure(_) => "Reconfigure",
+        Message::ChangeRefused(_) => "ChangeRefused",
+        Message::Removed(_) => "Removed",
     }
 }
 
@@ -102,6 +105,9 @@ pub(super) fn message(message: &Message) -> String {
         }
         Message::Pulled(found) => format!("{name} {}", pulled(found)),
         Message::Compare(compare) => format!("{name} slot {}", compare.at.slot),
+        Message::Reconfigure(asked) => format!("{name} to {}", membership(&asked.membership)),
+        Message::ChangeRefused(refused) => format!("{name}: {}", refused.reason),
+        Message::Removed(removed) => format!("{name} by membership {}", removed.version),
         Message::StateDigest(digest) => format!("{name} slot {}", digest.slot),
         Message::Compared(compared) => format!("{name} slot {}", compared.slot),
         Message::PullState(pull) => format!("{name} {}", state_wanted(pull)),
@@ -183,7 +189,20 @@ pub(super) fn value(value: &Value) -> String {
     match value {
         Value::Noop => "noop".to_owned(),
         Value::Batch(batch) => readable_batch(batch).unwrap_or_else(|| format!("{batch:?}")),
+        Value::Reconfigure(change) => membership(change.membership()),
     }
+}
+
+/// A membership: its version, who votes, and who else is there.
+fn membership(membership: &Membership) -> String {
+    let voters: Vec<_> = membership.voters().map(|id| id.to_string()).collect();
+    let mut line = format!("membership {} of {}", membership.version(), voters.join(", "));
+    let others = membership.members().map(|(id, _)| id).filter(|id| !membership.is_voter(*id));
+    let others: Vec<_> = others.map(|id| id.to_string()).collect();
+    if !others.is_empty() {
+        let _ = write!(line, ", learners {}", others.join(", "));
+    }
+    line
 }
 
 fn readable_batch(batch: &Batch) -> Option<String> {
@@ -286,6 +305,7 @@ pub(super) fn input(input: &Input) -> String {
         Input::Applied { slot, durable: Some(durable) } => {
             format!("applied {slot}, durable {durable}")
         }
+        Input::Change { number, change, .. } => format!("change {number}: {change:?}"),
         Input::Digested(digest) => format!("digest after slot {}", digest.slot),
         Input::DiskFull(true) => "disk full".to_owned(),
         Input::DiskFull(false) => "disk has room".to_owned(),

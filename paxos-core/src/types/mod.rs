@@ -2,9 +2,11 @@
 
 mod ballot;
 mod batch;
+mod change;
 mod identity;
 mod membership;
 mod quorums;
+mod reconfiguration;
 mod request;
 mod slot;
 mod time;
@@ -12,9 +14,11 @@ mod value;
 
 pub use ballot::Ballot;
 pub use batch::{Batch, BatchBuilder};
+pub use change::{Change, ChangeError};
 pub use identity::{Acquaintance, ClusterId, Identity, NodeId, StoreId};
-pub use membership::{Membership, MembershipError, Peer};
+pub use membership::{Member, MemberRole, Membership, MembershipError, Peer};
 pub use quorums::{Phase, Quorums, QuorumsError};
+pub use reconfiguration::Reconfiguration;
 pub use request::{ClientId, RequestId, Run};
 pub use slot::Slot;
 pub use time::Instant;

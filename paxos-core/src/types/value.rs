@@ -7,6 +7,7 @@
 //! ```text
 //! noop   00
 //! batch  01 | commands | header (postcard: runs, command lengths) | header length, u32 LE
+//! change 02 | membership (postcard)
 //! ```
 //!
 //! The commands come first, so that they are copied to where they stay while the batch gathers.
@@ -16,21 +17,21 @@ use std::fmt;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Batch;
+use super::{Batch, Reconfiguration};
 
 const TAG_NOOP: u8 = 0;
 pub(super) const TAG_BATCH: u8 = 1;
+pub(super) const TAG_CHANGE: u8 = 2;
 
 /// The value of a slot.
-///
-/// Not exhaustive: a change of membership will be a value too.
 #[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Value {
     /// Nothing: fills a hole, or gives a new leader a slot of its own ballot.
     Noop,
     /// Commands for the state machine.
     Batch(Batch),
+    /// Another membership, which governs slots from some way on.
+    Reconfigure(Reconfiguration),
 }
 
 /// Bytes that are not a value.
@@ -50,6 +51,9 @@ pub enum ValueError {
     /// The header of a batch does not decode.
     #[error("the batch header is malformed")]
     Header,
+    /// A membership with which no cluster can work, or none at all.
+    #[error("the membership makes no sense")]
+    Membership,
     /// The parts of a batch contradict each other.
     #[error("the batch contradicts itself: {0}")]
     Inconsistent(&'static str),
@@ -62,6 +66,7 @@ impl Value {
         match self {
             Value::Noop => Bytes::from_static(&[TAG_NOOP]),
             Value::Batch(batch) => batch.encoded().clone(),
+            Value::Reconfigure(change) => change.encoded().clone(),
         }
     }
 
@@ -71,6 +76,7 @@ impl Value {
         match self {
             Value::Noop => 1,
             Value::Batch(batch) => batch.encoded().len(),
+            Value::Reconfigure(change) => change.encoded().len(),
         }
     }
 
@@ -81,6 +87,7 @@ impl Value {
         match self {
             Value::Noop => 0,
             Value::Batch(batch) => batch.memory_len(),
+            Value::Reconfigure(change) => change.memory_len(),
         }
     }
 
@@ -90,6 +97,7 @@ impl Value {
         match self {
             Value::Noop => xxh3_64(&[TAG_NOOP]),
             Value::Batch(batch) => batch.digest(),
+            Value::Reconfigure(change) => change.digest(),
         }
     }
 
@@ -104,6 +112,7 @@ impl Value {
             Some(&TAG_NOOP) if encoded.len() == 1 => Ok(Value::Noop),
             Some(&TAG_NOOP) => Err(ValueError::Inconsistent("bytes behind a noop")),
             Some(&TAG_BATCH) => Batch::decode(encoded).map(Value::Batch),
+            Some(&TAG_CHANGE) => Reconfiguration::decode(encoded).map(Value::Reconfigure),
             Some(&kind) => Err(ValueError::UnknownKind(kind)),
         }
     }
@@ -114,6 +123,7 @@ impl fmt::Debug for Value {
         match self {
             Value::Noop => write!(f, "Noop"),
             Value::Batch(batch) => batch.fmt(f),
+            Value::Reconfigure(change) => change.fmt(f),
         }
     }
 }

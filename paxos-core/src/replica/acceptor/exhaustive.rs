@@ -173,7 +173,7 @@ fn every_sequence_of_inputs_obeys_the_rules() {
     let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three voters");
     let around = Surroundings {
         config: Config::new(SELF, membership.clone()),
-        memberships: Memberships::new(membership),
+        memberships: Memberships::new(SELF, membership),
         values: Values::new(),
         alphabet: alphabet(),
     };

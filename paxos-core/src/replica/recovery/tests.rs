@@ -17,7 +17,8 @@ fn a_page_that_nobody_sends_is_passed_over() {
         ballot,
         from: Slot(3),
         pages: BTreeMap::new(),
-        promises: Tally::new(),
+        promisers: Promisers::default(),
+        memberships: Vec::new(),
         adopted: Slot(2),
         reported: BTreeMap::new(),
         resend_at: Instant::ZERO,
@@ -101,7 +102,7 @@ impl Candidate {
         let membership = Membership::new((1..=3).map(|id| (id, ""))).expect("three voters");
         let membership = membership.with_window(2).expect("a window");
         let config = Config::new(NodeId(1), membership.clone());
-        let memberships = Memberships::new(membership);
+        let memberships = Memberships::new(NodeId(1), membership);
         let mut out = Outbox::new(&config, Watermark::default());
         let cx = &mut Context {
             now: Instant::ZERO,
@@ -126,7 +127,7 @@ impl Candidate {
         let adopt = |slot: Slot, _, _: &mut Context<'_>| adopted.push(slot.0);
         let came_of_it = self.preparing.on_promise(NodeId(from), page, adopt, cx);
         assert!(self.preparing.keeps_undecided_alone());
-        let (kept, kept_max) = self.preparing.kept(self.memberships.current());
+        let (kept, kept_max) = self.preparing.kept();
         assert!(kept <= kept_max);
         came_of_it
     }
@@ -190,7 +191,7 @@ fn a_watermark_that_rises_before_the_first_vote_counts() {
 /// Then what it has learned would have to be kept, however much it is.
 #[test]
 fn an_acceptor_that_learns_much_between_two_pages_is_asked_again() {
-    let ahead = ahead_max(Candidate::new().memberships.current());
+    let ahead = Candidate::new().preparing.ahead_max();
     for (learned, expected) in [(1 + ahead, 4), (2 + ahead, 2)] {
         let mut candidate = Candidate::new();
         candidate.waits(2, page(1, 1..=2, Some(3), 1));

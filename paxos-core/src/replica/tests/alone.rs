@@ -184,6 +184,12 @@ pub(super) fn noops(count: u64) -> Watermark {
     Watermark { slot: Slot(count), hash: (1..=count).fold(0, chain) }
 }
 
+/// The memberships of a log that has always had the same three voters.
+pub(super) fn memberships() -> Bytes {
+    let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
+    crate::replica::membership::Memberships::new(NodeId(1), membership).encode()
+}
+
 pub(super) fn poll_reply(poll: &Poll, granted: bool, leader: Option<Ballot>) -> Message {
     let (promised, chosen) = (Ballot::ZERO, Slot::ZERO);
     Message::PollReply(PollReply { number: poll.number, granted, promised, leader, chosen })

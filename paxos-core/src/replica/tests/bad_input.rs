@@ -113,13 +113,24 @@ fn a_promise_with_a_hole_is_no_promise() {
 }
 
 #[test]
-fn only_the_other_voters_are_heard() {
-    for from in [1, 4] {
-        let mut replica = follower();
-        let ballot = Ballot { round: 1, node: NodeId(from) };
-        let message = Message::Prepare(crate::message::Prepare { ballot, from: Slot(1) });
-        let from = NodeId(from);
-        let effects = replica.step(Instant::ZERO, Input::Message { from, message });
-        assert!(effects.persist.is_none() && effects.send.is_empty(), "{from}: {effects:?}");
+fn nobody_else_speaks_for_this_node() {
+    let mut replica = follower();
+    let ballot = Ballot { round: 1, node: NodeId(1) };
+    let message = Message::Prepare(crate::message::Prepare { ballot, from: Slot(1) });
+    let effects = replica.step(Instant::ZERO, Input::Message { from: NodeId(1), message });
+    assert!(effects.persist.is_none() && effects.send.is_empty(), "{effects:?}");
+}
+
+/// It may be a member that this node has yet to learn of; but it counts for nothing before.
+#[test]
+fn strangers_are_answered_and_do_not_count() {
+    let (mut alone, ballot) = super::alone::Alone::leading(|_| {});
+    alone.propose(RequestId { client: alone.replica.client(), sequence: 1 }, 1);
+    for stranger in [4, 5, 6] {
+        alone.hear(stranger, super::alone::accepted(ballot, 1));
     }
+    assert_eq!(alone.replica.status(alone.now).chosen, Slot::ZERO);
+    alone.persist();
+    alone.hear(2, super::alone::accepted(ballot, 1));
+    assert_eq!(alone.replica.status(alone.now).chosen, Slot(1));
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    alone::{Alone, heartbeat, noops, poll_reply, promise, sent_to},
+    alone::{Alone, heartbeat, memberships, noops, poll_reply, promise, sent_to},
     checkpoints::{bytes, read, summary, written},
     *,
 };
@@ -64,8 +64,9 @@ fn log(number: u64, slots: Range<u64>) -> Message {
 /// Bytes of a state as of a slot, with its end if they reach there.
 fn piece_of(state: &'static [u8], slot: u64, number: u64, range: Range<usize>) -> PulledState {
     let summary = summary(state);
-    let end = (range.end == state.len())
-        .then(|| Box::new(StateEnd { summary, sessions: Bytes::default() }));
+    let end = (range.end == state.len()).then(|| {
+        Box::new(StateEnd { summary, sessions: Bytes::default(), memberships: memberships() })
+    });
     let (at, stamp, offset) = (noops(slot), summary.hash, range.start as u64);
     PulledState { number, at, stamp, offset, bytes: Bytes::from_static(&state[range]), end }
 }

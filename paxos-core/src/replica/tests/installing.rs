@@ -3,7 +3,7 @@
 use std::slice;
 
 use super::{
-    alone::{Alone, accept, heartbeat, noops, request, sent_to, value},
+    alone::{Alone, accept, heartbeat, memberships, noops, request, sent_to, value},
     checkpoints::{applied, choose, delivered, frozen, read, restored, summary, written},
     fetching::{PATIENCE, STATE, compacted, fetching, number, piece},
     *,
@@ -42,7 +42,8 @@ pub(super) fn sessions(requests: &[RequestId]) -> SessionTable {
 pub(super) fn install_with(alone: &mut Alone, table: &SessionTable) -> Effects {
     let number = fetching(alone);
     let Message::PulledState(piece) = piece(number, 0..18) else { unreachable!() };
-    let end = StateEnd { summary: summary(STATE), sessions: table.encode() };
+    let end =
+        StateEnd { summary: summary(STATE), sessions: table.encode(), memberships: memberships() };
     alone.hear(2, Message::PulledState(PulledState { end: Some(Box::new(end)), ..piece }))
 }
 
@@ -161,7 +162,7 @@ fn commands_that_were_delivered_before_are_answered_as_ever() {
     let effects = alone.hear(2, compacted(number(&effects), 5, 9));
     let Message::PulledState(piece) = piece(number(&effects), 0..18) else { unreachable!() };
     let sessions = sessions(&[request(1, 1)]).encode();
-    let end = StateEnd { summary: summary(STATE), sessions };
+    let end = StateEnd { summary: summary(STATE), sessions, memberships: memberships() };
     alone.hear(2, Message::PulledState(PulledState { end: Some(Box::new(end)), ..piece }));
     assert_eq!(alone.answers(), []);
     alone.persist();

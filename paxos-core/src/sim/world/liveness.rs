@@ -11,6 +11,7 @@ use crate::{
         agenda::Happening,
         check::{Check, Violation, ensure},
         ending::{Ending, Remains},
+        fault::Fault,
         network::{LARGE_BYTES, Trouble},
         occurrence::Occurrence,
         station::DRIFT_MAX,
@@ -63,6 +64,11 @@ impl World<'_> {
         self.has_clients = false;
         self.network.is_faulty = false;
         self.network.mend();
+        if self.plan.has(Fault::Reconfigure) {
+            let all: Vec<_> = (0..nodes).collect();
+            self.heal(&all)?;
+            self.restore_membership()?;
+        }
         let working = ending.working(nodes);
         self.heal(&working)?;
         let leader = if ending.timeouts_to_recover().is_some() { self.prelude()? } else { 0 };

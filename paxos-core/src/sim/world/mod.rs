@@ -41,7 +41,7 @@ use super::{
     trace::{Sink, Trace},
     workload::Workload,
 };
-use crate::types::NodeId;
+use crate::{replica::ChangeOutcome, types::NodeId};
 
 /// What a check returns.
 type Checked = Result<(), Violation>;
@@ -65,6 +65,9 @@ pub(super) struct World<'a> {
     pub(super) ledger: Ledger,
     pub(super) seen: Occurrences,
     pub(super) trace: Trace<'a>,
+    /// How many changes of the membership have been asked for, and what became of the last that ended.
+    changes_asked: u64,
+    change_outcome: Option<(u64, ChangeOutcome)>,
     /// Whether faults still strike.
     has_faults: bool,
     /// Whether clients still come of themselves.
@@ -118,6 +121,8 @@ impl<'a> World<'a> {
             history: History::default(),
             seen: Occurrences::default(),
             trace,
+            changes_asked: 0,
+            change_outcome: None,
             has_faults: true,
             has_clients: true,
         }

@@ -77,7 +77,8 @@ impl World<'_> {
     }
 
     fn carry_out(&mut self, node: usize, outgoing: Outgoing) -> Checked {
-        let Outgoing { send, log_reads, state_reads, answers, reads_refused, halt } = outgoing;
+        let Outgoing { send, log_reads, state_reads, answers, reads_refused, changes, halt } =
+            outgoing;
         if let Some(halt) = halt {
             return Err(Violation::of(CHECK, format!("node {} halts: {halt}", id_of(node))));
         }
@@ -100,6 +101,9 @@ impl World<'_> {
                     self.workload.given_up(id);
                 }
             }
+        }
+        for (number, outcome) in changes {
+            self.change_ended(node, number, outcome)?;
         }
         for number in reads_refused {
             let read = (id_of(node), life, number);

@@ -2,6 +2,7 @@
 
 mod clock;
 mod depose;
+mod membership;
 mod network;
 mod process;
 mod storage;
@@ -65,6 +66,7 @@ impl World<'_> {
             Fault::Pause => self.pause(node, rng),
             Fault::Depose => return self.depose(node, rng),
             Fault::Oversleep => return self.oversleep(node, rng),
+            Fault::Reconfigure => return self.reconfigure(node, rng),
             Fault::Warp => self.warp(node, rng),
             Fault::Jump => self.jump(node, rng),
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {

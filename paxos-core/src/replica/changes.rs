@@ -1,0 +1,185 @@
+//! Changes of the membership, on their way into the log.
+//!
+//! A change is asked for on any node. That node makes the membership which follows on the newest that it
+//! knows, and sends it to the leader until one of that version is chosen: that one, or another that came first.
+//! The leader gives it a slot if the cluster is able to go on with it: enough of those who are to vote answer,
+//! and whoever is made a voter has caught up. It is over once the new membership governs the next slot.
+
+use std::sync::Arc;
+
+use super::{
+    Proposing, Replica,
+    context::Context,
+    effect::{ChangeOutcome, ChangeRefusal},
+    followers::Followers,
+    origin::Target,
+    proposer::Leading,
+    surroundings,
+};
+use crate::{
+    limits,
+    message::{ChangeRefused, Message, NotReady, Reconfigure},
+    planted::planted,
+    types::{Change, Instant, MemberRole, Membership, NodeId, Phase, Slot, earliest},
+};
+
+/// This node's own change, one at a time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Changes {
+    open: Option<Open>,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    number: u64,
+    /// What is to be chosen.
+    membership: Arc<Membership>,
+    deadline: Instant,
+    /// When to send it to the leader again.
+    send_at: Instant,
+}
+
+impl Changes {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.open.as_ref().and_then(|open| earliest([Some(open.deadline), Some(open.send_at)]))
+    }
+
+    fn end(&mut self, outcome: ChangeOutcome, cx: &mut Context<'_>) {
+        if let Some(open) = self.open.take() {
+            cx.out.effects().changes.push((open.number, outcome));
+        }
+    }
+}
+
+impl<W> Replica<W> {
+    /// A change is asked for here.
+    pub(super) fn on_change(
+        &mut self,
+        now: Instant,
+        number: u64,
+        change: &Change,
+        deadline: Instant,
+    ) {
+        let is_free = self.changes.open.is_none()
+            && self.memberships.newest_from() <= self.learner.chosen().slot.next();
+        let next = if is_free {
+            self.memberships.newest().changed(change).map_err(ChangeRefusal::from)
+        } else {
+            Err(ChangeRefusal::Busy)
+        };
+        match next {
+            Err(refusal) => self.out.effects().changes.push((number, Err(refusal))),
+            Ok(next) => {
+                let membership = Arc::new(next);
+                self.changes.open = Some(Open { number, membership, deadline, send_at: now });
+            }
+        }
+    }
+
+    /// Goes on with this node's own change.
+    pub(super) fn pursue_change(&mut self, now: Instant) {
+        let Some(open) = &mut self.changes.open else { return };
+        let newest = Arc::clone(self.memberships.newest());
+        let version = open.membership.version();
+        let is_overtaken = newest.version() > version
+            || newest.version() == version && *newest != *open.membership;
+        let is_chosen = newest.version() == version;
+        let outcome = if is_overtaken {
+            Err(ChangeRefusal::Overtaken)
+        } else if is_chosen && self.memberships.newest_from() <= self.learner.chosen().slot.next() {
+            Ok(newest)
+        } else if open.deadline <= now {
+            Err(ChangeRefusal::Unknown)
+        } else {
+            if is_chosen {
+                open.send_at = open.deadline;
+            } else if open.send_at <= now {
+                open.send_at = now.after(self.config.retransmit_timeout);
+                let membership = Arc::clone(&open.membership);
+                self.send_change(now, membership);
+            }
+            return;
+        };
+        self.changes.end(outcome, &mut surroundings!(self, now));
+    }
+
+    fn send_change(&mut self, now: Instant, membership: Arc<Membership>) {
+        match self.target() {
+            Some(Target::Here(_)) => {
+                if let Err(reason) = self.take_change(now, &membership) {
+                    self.changes.end(Err(reason.into()), &mut surroundings!(self, now));
+                }
+            }
+            Some(Target::Peer(peer, _)) => {
+                self.out.send(peer, Message::Reconfigure(Reconfigure { membership }));
+            }
+            None => {}
+        }
+    }
+
+    /// Another node asks for a change.
+    pub(super) fn on_reconfigure(&mut self, now: Instant, from: NodeId, asked: &Reconfigure) {
+        if asked.membership.check().is_err() {
+            return;
+        }
+        if let Err(reason) = self.take_change(now, &asked.membership) {
+            let version = asked.membership.version();
+            self.out.send(from, Message::ChangeRefused(ChangeRefused { version, reason }));
+        }
+    }
+
+    /// The leader does not make this node's change.
+    pub(super) fn on_change_refused(&mut self, now: Instant, refused: &ChangeRefused) {
+        let ChangeRefused { version, reason } = *refused;
+        let asked = self.changes.open.as_ref().map(|open| open.membership.version());
+        if asked == Some(version) {
+            self.changes.end(Err(reason.into()), &mut surroundings!(self, now));
+        }
+    }
+
+    /// If this node leads, the change gets a slot, unless another one is on its way: then it is asked for again.
+    fn take_change(&mut self, now: Instant, membership: &Arc<Membership>) -> Result<(), NotReady> {
+        let chosen = self.learner.chosen().slot;
+        let cx = &mut surroundings!(self, now);
+        let Proposing::Leading(leading, followers) = &mut self.proposing else { return Ok(()) };
+        if leading.may_change(membership, cx) {
+            check_change(membership, followers, chosen, cx)?;
+            leading.change(Arc::clone(membership));
+        }
+        Ok(())
+    }
+}
+
+impl Leading {
+    /// Whether a change may be proposed: it follows on the newest membership, and no other is on its way.
+    fn may_change(&self, membership: &Membership, cx: &Context<'_>) -> bool {
+        membership.version() == cx.memberships.newest().version() + 1
+            && !self.has_change()
+            && (self.next() >= cx.memberships.newest_from() || planted!(TwoChangesOnTheirWay))
+            && self.next() > self.recovered_last()
+    }
+}
+
+/// Whether the cluster is able to go on with it.
+fn check_change(
+    next: &Membership,
+    followers: &Followers,
+    chosen: Slot,
+    cx: &Context<'_>,
+) -> Result<(), NotReady> {
+    let newest = cx.memberships.newest();
+    let ahead_max = limits::LOG_AHEAD_WINDOWS * newest.window();
+    let keeps_up =
+        |node: NodeId| node == cx.config.id || followers.keeps_up(node, chosen, ahead_max, cx);
+    let learners = newest.members().filter(|(_, member)| member.role == MemberRole::Learner);
+    let mut promoted = learners.map(|(id, _)| id).filter(|id| next.is_voter(*id));
+    if let Some(behind) = promoted.find(|id| !keeps_up(*id)) {
+        return Err(NotReady::Behind(behind));
+    }
+    let able = next.voters().filter(|voter| keeps_up(*voter)).count();
+    let needed = [Phase::One, Phase::Two].map(|phase| next.quorum_size(phase));
+    if needed.iter().any(|needed| able < *needed) {
+        return Err(NotReady::NoQuorum);
+    }
+    Ok(())
+}
