@@ -19,8 +19,8 @@ use paxos_core::{
     },
     port::StateSummary,
     types::{
-        Ballot, BatchBuilder, Change, ClientId, MemberRole, Membership, NodeId, Reconfiguration,
-        RequestId, Slot, Value,
+        Ballot, BatchBuilder, Change, ClientId, MemberRole, Membership, NodeId, RequestId, Slot,
+        Value,
     },
 };
 
