@@ -3,7 +3,14 @@
 
 mod support;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use paxos_core::{
@@ -411,6 +418,26 @@ async fn a_power_cut_during_a_start_loses_nothing() {
         assert_eq!(recovered.records, batch.records[150..], "{seed}/{operations}");
         assert_eq!(Some(recovered.checkpoint), batch.checkpoint, "{seed}/{operations}");
     }
+}
+
+/// For want of a descriptor, say. Who knows then whether the batch is there? But that passes.
+#[tokio::test]
+async fn a_full_log_that_cannot_be_opened_again_at_once_is_opened_a_little_later() {
+    let disk = SimulatedDisk::new(1);
+    let (handles, opened) = (disk.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&opened);
+    let open = move || match counted.fetch_add(1, Ordering::Relaxed) {
+        1..=3 => Err(io::Error::other("too many open files")),
+        _ => Ok(handles.handle()),
+    };
+    let storage = RedbStorage::with_backend("the simulated disk", open).expect("threads");
+    storage.recover(CLUSTER, NODE).await.expect("a new storage");
+    disk.inject(Fault::Full(true));
+    let full = storage.write(some_batch()).await;
+    assert!(matches!(full, Err(WriteError::Full { .. })), "{full:?}");
+    assert_eq!(opened.load(Ordering::Relaxed), 5, "the last time it could be");
+    disk.inject(Fault::Full(false));
+    assert_eq!(storage.write(some_batch()).await, Ok(()));
 }
 
 /// A write that finds no room breaks the database, which is opened again at once: reads wait for

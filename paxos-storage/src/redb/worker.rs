@@ -25,6 +25,11 @@ use super::{database::OpenDatabase, source::Source};
 /// How long a read waits before it looks whether the database is open again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(1);
 
+/// A database that ran out of room and cannot be opened again, for want of a descriptor or of memory, is tried
+/// again so often and after so long, ten seconds altogether: that may pass, and a node can be without its disk for as long.
+const OPEN_ATTEMPTS: u32 = 100;
+const OPEN_INTERVAL: Duration = Duration::from_millis(100);
+
 type Reply<T, E = StorageError> = oneshot::Sender<Result<T, E>>;
 
 enum WriterJob {
@@ -273,8 +278,8 @@ impl Writer {
         if faults.sync_has_failed() {
             return Err(StorageError::Failed);
         }
-        let again =
-            OpenDatabase::open(source, cluster).and_then(|open| Ok((open.contains(batch)?, open)));
+        let again = open_again(source, cluster);
+        let again = again.and_then(|open| Ok((open.contains(batch)?, open)));
         match again {
             Ok((contained, open)) => {
                 *access = Access::Open(open);
@@ -310,6 +315,20 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Opens a database that was open until now.
+fn open_again(source: &mut Source, cluster: ClusterId) -> Result<OpenDatabase, StorageError> {
+    for _ in 1..OPEN_ATTEMPTS {
+        match OpenDatabase::open(source, cluster) {
+            Err(StorageError::Io { operation: "open", path, reason }) => {
+                tracing::warn!(path, reason, "the log cannot be opened again yet");
+                std::thread::sleep(OPEN_INTERVAL);
+            }
+            opened => return opened,
+        }
+    }
+    OpenDatabase::open(source, cluster)
 }
 
 /// Bytes of a batch that need room, roughly.
