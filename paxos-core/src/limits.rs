@@ -21,8 +21,9 @@ pub const WINDOW_SLOTS_DEFAULT: u64 = 64;
 /// Upper bound for the window: a promise lists at most this many undecided slots.
 pub const WINDOW_SLOTS_MAX: u64 = 4096;
 
-/// One command, in bytes: above etcd's limit of 1.5 MiB for a request with room for its envelope.
-pub const COMMAND_BYTES_MAX: usize = 4 << 20;
+/// One command, in bytes: the 10 MiB to which users of etcd raise its limit of 1.5 MiB for a request, with room
+/// for an envelope.
+pub const COMMAND_BYTES_MAX: usize = 11 << 20;
 
 /// The commands of one batch, in bytes, unless a single one is larger: enough to make the cost of
 /// a slot vanish, small enough to pass a gigabit link in 8 ms.
@@ -187,8 +188,8 @@ pub const PENDING_RANGES_MAX: usize = 65_536;
 
 /// Values proposed and not chosen, in bytes, beside the window in slots: a leader proposes no more
 /// until it is below. With the one value that overshoots it, all of it can be sent twice before a
-/// transport that queues 32 MiB of a peer's log drops an Accept.
-pub const WINDOW_BYTES_MAX: usize = (16 << 20) - COMMAND_BYTES_MAX;
+/// transport that queues 48 MiB of a peer's log drops an Accept.
+pub const WINDOW_BYTES_MAX: usize = 12 << 20;
 
 /// Votes that wait for a disk that hangs, as ranges: one for each slot that a log may reach above the
 /// chosen ones. Votes for slots that are chosen meanwhile may wait among them, so of a leader's own the

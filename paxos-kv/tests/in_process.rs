@@ -18,6 +18,7 @@ use paxos_kv::{
         Server,
         config::{ClusterMap, ServerConfig, StorageKind, Url},
     },
+    store::RequestLimits,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -35,6 +36,10 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Cluster {
+        Cluster::start_with(RequestLimits::default()).await
+    }
+
+    async fn start_with(limits: RequestLimits) -> Cluster {
         let names = ["a", "b", "c"];
         let urls: Vec<_> =
             names.iter().map(|_| Url::new("http", "127.0.0.1", ports::free_port())).collect();
@@ -43,6 +48,7 @@ impl Cluster {
         let starts = names.iter().zip(urls).map(|(name, url)| {
             Server::start(ServerConfig {
                 storage: StorageKind::Memory,
+                limits,
                 ..ServerConfig::member(name, cluster.clone(), "nowhere", url)
             })
         });
@@ -119,6 +125,27 @@ async fn every_member_serves_reads_and_writes() {
             assert_eq!(answer.header.expect("it has one").revision, header.revision);
         }
     }
+}
+
+/// As large as users of etcd raise its limit to, by any member.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_ten_mebibytes_can_be_allowed() {
+    let request_bytes_max = 10 << 20;
+    let limits = RequestLimits { request_bytes_max, ..RequestLimits::default() };
+    let cluster = Cluster::start_with(limits).await;
+    let value = vec![b'x'; request_bytes_max - 100];
+    for writer in 0..3 {
+        cluster.kv(writer).put(put("large", value.clone())).await.expect("a quorum");
+        let mut reader = cluster.kv((writer + 1) % 3).max_decoding_message_size(usize::MAX);
+        let found = reader.range(range("large")).await.expect("a quorum").into_inner();
+        assert_eq!(
+            (found.kvs[0].value.len(), found.kvs[0].version),
+            (value.len(), writer as i64 + 1)
+        );
+    }
+    let larger = put("large", vec![b'x'; request_bytes_max + 1]);
+    let refused = cluster.kv(0).put(larger).await.expect_err("it is too large");
+    assert_eq!(refused.message(), "etcdserver: request is too large");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,14 @@ use paxos_core::message::{Lane, Message};
 const CONTROL_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of the other lanes that may wait: at least two of the largest messages, so that one is
-/// under way while the next gathers.
-const BULK_BYTES_MAX: usize = 32 << 20;
+/// under way while the next gathers, and all that a leader may have undecided twice.
+const BULK_BYTES_MAX: usize = 48 << 20;
+
+const _: () = {
+    use paxos_core::limits::{COMMAND_BYTES_MAX, MESSAGE_BYTES_MAX, WINDOW_BYTES_MAX};
+    assert!(BULK_BYTES_MAX >= 2 * MESSAGE_BYTES_MAX);
+    assert!(BULK_BYTES_MAX >= 2 * (WINDOW_BYTES_MAX + COMMAND_BYTES_MAX));
+};
 
 /// What a message costs beside the bytes of its values: its header, its place in the queue.
 pub(crate) const OVERHEAD_BYTES: usize = 128;

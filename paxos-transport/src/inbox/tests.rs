@@ -65,8 +65,8 @@ fn news_come_first_and_lanes_by_urgency() {
 #[test]
 fn a_full_lane_of_a_sender_takes_nothing_from_others() {
     let inbox = Inbox::default();
-    let large = || propose(8 << 20);
-    assert_eq!(put(&inbox, SENDER, (0..5).map(|_| large())), 2, "three of them are 24 MiB");
+    let large = || propose(12 << 20);
+    assert_eq!(put(&inbox, SENDER, (0..5).map(|_| large())), 2, "three of them are 36 MiB");
     assert_eq!(put(&inbox, SENDER, [poll(1)]), 0, "another lane");
     assert_eq!(put(&inbox, NodeId(3), [large()]), 0, "another sender");
     assert_eq!(taken(&inbox, 2).len(), 2);
@@ -101,7 +101,7 @@ fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 #[cfg(any(feature = "tcp", feature = "quic"))]
 #[tokio::test]
 async fn what_is_being_read_counts_and_stands_in_line() {
-    const LARGE: usize = 16 << 20;
+    const LARGE: usize = 24 << 20;
     let inbox = Arc::new(Inbox::default());
     let reserve = |bytes| Box::pin(inbox.reserve(SENDER, Lane::Log, bytes));
     let first = reserve(LARGE).await;
@@ -133,12 +133,12 @@ async fn what_is_being_read_counts_and_stands_in_line() {
 async fn whoever_leaves_the_line_or_finds_it_closed_holds_nobody_up() {
     let inbox = Arc::new(Inbox::default());
     let reserve = |bytes| Box::pin(inbox.reserve(SENDER, Lane::Log, bytes));
-    let whole = reserve(32 << 20).await;
-    let (mut second, mut third) = (reserve(32 << 20), reserve(1));
+    let whole = reserve(48 << 20).await;
+    let (mut second, mut third) = (reserve(48 << 20), reserve(1));
     assert!(poll_once(&mut second).is_pending() && poll_once(&mut third).is_pending());
     drop((whole, second));
     let third = third.await;
-    let mut last = reserve(32 << 20);
+    let mut last = reserve(48 << 20);
     assert!(poll_once(&mut last).is_pending());
     inbox.close();
     drop((last.await, third));

@@ -275,6 +275,8 @@ fn what_cannot_be_honoured_is_refused_unless_it_is_off() {
 fn a_value_of_the_wrong_kind_is_refused_naming_where_it_was_given() {
     assert!(refusal(&[("heartbeat-interval", "fast")]).contains("--heartbeat-interval must be"));
     assert!(refusal(&[("storage", "tape")]).contains("redb or memory"));
+    let ten = config(&[("max-request-bytes", "10485760")]).expect("users of etcd raise it so far");
+    assert_eq!(ten.limits.request_bytes_max, 10 << 20);
     assert!(refusal(&[("max-request-bytes", "999999999")]).contains("between 1024 and"));
     assert!(refusal(&[("election-timeout", "200")]).contains("five times"));
     assert!(
