@@ -90,11 +90,12 @@ impl Refusals {
     }
 
     /// Each peer once: with what was found when this node dialled it, if it was refused then.
-    pub(crate) fn standing(&self) -> Vec<RefusedPeer> {
+    pub(crate) fn standing(&self, who: impl Fn(NodeId) -> Who) -> Vec<RefusedPeer> {
         let mut standing: Vec<RefusedPeer> = Vec::new();
         for ((peer, _), told) in &self.peers {
             if standing.last().is_none_or(|last| last.peer != *peer) {
-                standing.push(RefusedPeer { peer: *peer, reason: told.reason.clone() });
+                let (name, reason) = (who(*peer).name, told.reason.clone());
+                standing.push(RefusedPeer { peer: *peer, name, reason });
             }
         }
         standing
@@ -112,8 +113,11 @@ mod tests {
     const PEER: NodeId = NodeId(2);
 
     fn standing(refusals: &Refusals) -> String {
-        let each = |refused: RefusedPeer| format!("{}: {}. ", refused.peer, refused.reason);
-        refusals.standing().into_iter().map(each).collect()
+        let who = |id| Who { id, name: Some(format!("n{id}")) };
+        let each = |refused: RefusedPeer| {
+            format!("{}: {}. ", refused.name.expect("they have one"), refused.reason)
+        };
+        refusals.standing(who).into_iter().map(each).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -123,9 +127,9 @@ mod tests {
         assert!(!refusals.add(Some(PEER), Dialler::ThisNode, "a"), "told already");
         assert!(refusals.add(Some(PEER), Dialler::ThisNode, "b"), "another reason");
         assert!(refusals.add(Some(NodeId(1)), Dialler::Peer, "c"));
-        assert_eq!(standing(&refusals), "1: c. 2: b. ", "what dialling has found comes first");
+        assert_eq!(standing(&refusals), "n1: c. n2: b. ", "what dialling has found comes first");
         assert!(!refusals.remove(PEER, Dialler::Peer), "it refuses this node");
-        assert_eq!(standing(&refusals), "1: c. 2: b. ");
+        assert_eq!(standing(&refusals), "n1: c. n2: b. ");
         assert!(refusals.concerns(PEER, Dialler::Peer));
         assert!(refusals.remove(PEER, Dialler::ThisNode));
         assert!(!refusals.remove(PEER, Dialler::ThisNode), "it was not refused");
@@ -133,7 +137,7 @@ mod tests {
         assert!(refusals.add(Some(PEER), Dialler::ThisNode, "d"));
         assert!(refusals.concerns(PEER, Dialler::Peer), "it is not reached any longer");
         refusals.retain([PEER].into_iter());
-        assert_eq!(standing(&refusals), "2: d. ");
+        assert_eq!(standing(&refusals), "n2: d. ");
     }
 
     #[tokio::test(start_paused = true)]

@@ -217,7 +217,7 @@ impl Roster {
 
     /// Who is refused, or refuses this node.
     pub(crate) fn refusals(&self) -> Vec<RefusedPeer> {
-        self.inner().refusals.standing()
+        self.inner().refusals.standing(|id| self.who(id))
     }
 }
 
@@ -321,7 +321,11 @@ mod tests {
             roster.refuse(other, Dialler::Peer, reason);
         }
         let reason = "a".to_owned();
-        assert_eq!(roster.refusals(), [RefusedPeer { peer: two, reason }], "of peers alone");
+        assert_eq!(
+            roster.refusals(),
+            [RefusedPeer { peer: two, name: None, reason }],
+            "of peers alone"
+        );
         roster.welcome(two, Dialler::ThisNode);
         assert_eq!(roster.refusals(), []);
         roster.refuse(Some(two), Dialler::Peer, "c");

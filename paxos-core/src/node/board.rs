@@ -114,8 +114,10 @@ impl Board {
         if refusals.is_empty() {
             return None;
         }
-        let each =
-            refusals.iter().map(|RefusedPeer { peer, reason }| format!("node {peer}: {reason}"));
+        let each = refusals.iter().map(|RefusedPeer { peer, name, reason }| {
+            let called = name.clone().unwrap_or_else(|| peer.to_string());
+            format!("node {called}: {reason}")
+        });
         Some(Isolation { refused: refusals.len(), reason: each.collect::<Vec<_>>().join("; ") })
     }
 

@@ -21,7 +21,7 @@ use super::{
     board::{Board, Isolation},
     desk::{Desk, Lent},
     error::{NodeError, ProposeError, ReadError},
-    inbox::{self, RefusalLog},
+    inbox,
     lifecycle::Ending,
     log_reader::LogReader,
     machine::{Done, Machine},
@@ -79,7 +79,6 @@ pub(super) type DriversDesk<S> = Desk<Box<Driver<S>>, Done<S>>;
 pub(super) struct Driver<S: StateMachine> {
     wiring: Wiring<S>,
     reads: Reads<S>,
-    refusals: RefusalLog,
     /// What the next step takes in.
     inputs: Vec<Input<S>>,
     arrived: Vec<Request<S>>,
@@ -102,7 +101,6 @@ impl<S: StateMachine> Driver<S> {
             timer: Box::pin(tokio::time::sleep_until(wiring.origin)),
             wiring,
             reads: Reads::new(),
-            refusals: RefusalLog::default(),
             inputs: Vec::new(),
             arrived: Vec::new(),
             events: Vec::new(),
@@ -264,17 +262,12 @@ impl<S: StateMachine> Driver<S> {
                 return bytes;
             }
             Event::Met { peer, store } => {
-                tracing::info!(%peer, %store, "met a peer for the first time");
+                tracing::debug!(%peer, %store, "met a peer for the first time");
                 let batch = WriteBatch { peers: [(peer, store)].into(), ..WriteBatch::default() };
                 self.wiring.writer.push(None, batch);
             }
-            Event::Refused { peer, reason } => {
-                let now = self.now();
-                self.refusals.refused(now, peer, &reason);
-                self.wiring.board.refused(self.wiring.transport.refusals());
-            }
-            Event::Admitted { peer } => {
-                tracing::info!(%peer, "a peer is no longer refused");
+            // The transport has a line in the log for each.
+            Event::Refused { .. } | Event::Admitted { .. } => {
                 self.wiring.board.refused(self.wiring.transport.refusals());
             }
         }

@@ -26,8 +26,8 @@ use crate::{
 /// 5. **Lanes.** A message of a lane never waits behind one of a lower lane to the same peer:
 ///    control before log before bulk.
 /// 6. **Refuses strangers.** A node of another cluster, another protocol version, or a known node
-///    with an unknown data directory is refused, with the reason told on both sides. It stands in
-///    [`refusals`](Transport::refusals) on both sides until the two have let each other in.
+///    with an unknown data directory is refused, with the reason told on both sides, and in their
+///    logs. It stands in [`refusals`](Transport::refusals) on both sides until the two have let each other in.
 /// 7. **Bad bytes end a connection, nothing else.** A frame that is too large, damaged or
 ///    malformed closes the connection it came on, with a line in the log.
 /// 8. **Recovers.** A lost connection is made again, with jittered back-off, for as long as the
@@ -100,6 +100,8 @@ pub trait Transport: Send + Sync + 'static {
 pub struct RefusedPeer {
     /// The peer.
     pub peer: NodeId,
+    /// What those call it who run it, if the transport knows.
+    pub name: Option<String>,
     /// Why, and what to do.
     pub reason: String,
 }
