@@ -368,10 +368,14 @@ fn replay() {
 
 #[test]
 fn a_wrong_store_is_found_by_what_its_clients_have_seen() {
-    // A write that is done again takes a revision: one that somebody else was given, or nobody.
+    // A write that is done again takes a revision: one that somebody else was given, or nobody, or a read has
+    // seen the first and its client was told of the second.
     for (wrong, verdicts) in [
         (Wrong::LosesWrites, &["two changes at revision"][..]),
-        (Wrong::RepeatsWrites, &["did not write", "nobody asked for the change at revision"]),
+        (
+            Wrong::RepeatsWrites,
+            &["did not write", "nobody asked for the change at revision", "changed the store at"],
+        ),
         (Wrong::ReadsLate, &["is stale"]),
         (Wrong::IgnoresConditions, &["held"]),
     ] {
