@@ -8,8 +8,8 @@
 //!
 //! Prints a row per bug, as markdown, and fails if one survives anywhere. A start is a range of
 //! seeds of its own, so that the median says what may be expected of any other. A few bugs, of
-//! the node and of logs that are damaged or put back, which the simulator does without, are caught by a test each, which is run
-//! here with the bug and without.
+//! the node, of logs that are damaged or put back, and of transfers, which the simulator does without or
+//! seldom comes upon, are caught by a test each, which is run here with the bug and without.
 
 #[cfg(paxos_bug_bank)]
 mod check;

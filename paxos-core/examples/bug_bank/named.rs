@@ -1,11 +1,16 @@
-//! Bugs of what the simulator does without, the node and logs that are damaged or put back unnoticed: each is
-//! caught by a test of its own.
+//! Bugs of what the simulator does without, the node and logs that are damaged or put back unnoticed, and
+//! those of transfers that it comes upon in one of thousands of seeds: each is caught by a test of its own.
 
 use std::{env, path::PathBuf, process::Command};
 
 use paxos_core::bug_bank::{Bug, VARIABLE};
 
 const DIVERGED: &str = "replica::tests::divergence::whoever_agrees_with_a_quorum_goes_on_and_whoever_differs_from_one_stops";
+
+const READ_BACK: &str = "replica::tests::fetching::what_is_read_back_and_is_not_of_the_peers_state_is_found_out_in_the_end";
+
+const OUTRUN: &str =
+    "replica::tests::serving::a_peer_that_knows_more_than_the_snapshot_gets_a_new_one";
 
 const RENAMED: &str =
     "replica::tests::older_copy::what_it_has_proposed_goes_again_under_a_name_that_nobody_has_used";
@@ -22,6 +27,8 @@ pub(super) fn test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str
         Bug::StateDivergedIgnored => {
             (node, "digests::the_one_that_does_something_else_stops_and_the_others_go_on")
         }
+        Bug::StateUnverified => (&["--lib"], READ_BACK),
+        Bug::UselessStateSent => (&["--lib"], OUTRUN),
         Bug::OlderCopyUnnoticed => (&["--lib"], RENAMED),
         Bug::WhoeverHearsStops => (&["--lib"], DIVERGED),
         _ => return None,
