@@ -174,8 +174,16 @@ impl Config {
     }
 
     /// The membership that a node begins with: a node that joins has no say in it, whoever is named.
-    pub(crate) fn first_membership(&self) -> Membership {
-        if self.joins { self.membership.without(self.id) } else { self.membership.clone() }
+    pub(crate) fn first_membership(&self) -> Result<Membership, ConfigError> {
+        if self.joins {
+            return Ok(self.membership.without(self.id));
+        }
+        let membership = self.membership.clone();
+        if membership.is_voter(self.id) {
+            Ok(membership)
+        } else {
+            Err(ConfigError::NotAVoter(self.id))
+        }
     }
 
     /// Checks the settings against each other and against the limits of the protocol.
@@ -184,9 +192,6 @@ impl Config {
     ///
     /// The first contradiction found.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.joins && !self.membership.is_voter(self.id) {
-            return Err(ConfigError::NotAVoter(self.id));
-        }
         let (election, heartbeat) = (self.election_timeout, self.heartbeat_interval);
         if heartbeat.is_zero() || election < heartbeat * 3 {
             return Err(ConfigError::ElectionTimeout { election, heartbeat });

@@ -167,6 +167,14 @@ impl NodeBuilder {
         self
     }
 
+    /// The node has nothing yet, and joins a cluster that exists: the members that the builder was given are
+    /// those that it can ask. It waits until it is [added](Node::change_members). The cluster needs a
+    /// [name](NodeBuilder::cluster_id) of its own for that, which does not depend on its members.
+    pub fn joining(mut self) -> Self {
+        self.config.joins = true;
+        self
+    }
+
     /// Recovers what the storage holds, starts the transport, and runs the node on the current
     /// tokio runtime, whose time driver it needs.
     ///

@@ -25,6 +25,7 @@ use super::{
     lifecycle::Ending,
     log_reader::LogReader,
     machine::{Done, Machine},
+    members::{self, Changes},
     reads::{Read, Reads},
     request::{Budget, Request, Submission, TIMEOUT_MAX, Waiter, cost},
     states::StateReader,
@@ -55,7 +56,7 @@ type Input<S> = replica::Input<Waiter<<S as StateMachine>::Response>>;
 /// What the driver is given.
 pub(super) struct Wiring<S: StateMachine> {
     pub(super) replica: Replica<Waiter<S::Response>>,
-    /// The other voters.
+    /// Every other node that is talked to.
     pub(super) peers: Vec<NodeId>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) writer: Writer,
@@ -79,6 +80,7 @@ pub(super) type DriversDesk<S> = Desk<Box<Driver<S>>, Done<S>>;
 pub(super) struct Driver<S: StateMachine> {
     wiring: Wiring<S>,
     reads: Reads<S>,
+    changes: Changes,
     /// What the next step takes in.
     inputs: Vec<Input<S>>,
     arrived: Vec<Request<S>>,
@@ -101,6 +103,7 @@ impl<S: StateMachine> Driver<S> {
             timer: Box::pin(tokio::time::sleep_until(wiring.origin)),
             wiring,
             reads: Reads::new(),
+            changes: Changes::default(),
             inputs: Vec::new(),
             arrived: Vec::new(),
             events: Vec::new(),
@@ -349,6 +352,10 @@ impl<S: StateMachine> Driver<S> {
                 Request::ReadLocal { task, timeout } => {
                     self.wiring.machine.read(Read::new(task, now, timeout));
                 }
+                Request::ChangeMembers(asked) => {
+                    let (number, change, deadline) = self.changes.ask(asked, now);
+                    self.inputs.push(Input::<S>::Change { number, change, deadline });
+                }
                 Request::ShutDown => self.asked_to_stop = true,
             }
         }
@@ -370,6 +377,12 @@ impl<S: StateMachine> Driver<S> {
     fn carry_out(&mut self) -> Result<(), NodeError> {
         if let Some(halt) = self.effects.halt.take() {
             return Err(halt.into());
+        }
+        if let Some(peers) = self.effects.peers.take() {
+            self.wiring.peers = members::talk_to(peers, &*self.wiring.transport);
+        }
+        for (number, outcome) in self.effects.changes.drain(..) {
+            self.changes.ended(number, outcome);
         }
         self.send();
         if let Some((id, batch)) = self.effects.persist.take() {
@@ -458,7 +471,9 @@ fn refuse_all<S: StateMachine>(arrived: &mut Vec<Request<S>>, reason: &str) -> u
             Request::Read { task, .. } => {
                 task.refuse(ReadError::Refused { reason: reason.to_owned() });
             }
-            Request::ReadLocal { .. } | Request::ShutDown => unreachable!("needs no leader"),
+            Request::ReadLocal { .. } | Request::ChangeMembers(_) | Request::ShutDown => {
+                unreachable!("not among those that are refused")
+            }
         }
     }
     taken

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     port::{CodecError, StorageError, TransportError},
-    replica::{Halt, Refusal, ReplicaError},
+    replica::{ChangeRefusal, Halt, Refusal, ReplicaError},
     types::Slot,
 };
 
@@ -118,6 +118,17 @@ pub enum NodeError {
     /// The runtime that the node ran on is gone.
     #[error("the tokio runtime of the node has ended")]
     RuntimeEnded,
+}
+
+/// Why the membership was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeMembersError {
+    /// The change was not made, or it is not known whether it was.
+    #[error(transparent)]
+    Refused(ChangeRefusal),
+    /// The node has stopped.
+    #[error("{0}")]
+    Stopped(NodeError),
 }
 
 /// Why a proposal has no response.

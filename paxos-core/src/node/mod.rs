@@ -32,6 +32,7 @@ mod inside;
 mod lifecycle;
 mod log_reader;
 mod machine;
+mod members;
 mod reading;
 mod reads;
 mod request;
@@ -43,7 +44,7 @@ mod writer;
 
 pub use board::Leadership;
 pub use builder::NodeBuilder;
-pub use error::{NodeError, ProposeError, ReadError, StartError};
+pub use error::{ChangeMembersError, NodeError, ProposeError, ReadError, StartError};
 pub use handle::Node;
 pub use submitted::Submitted;
 pub use weak::WeakNode;

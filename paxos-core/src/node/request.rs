@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::error::{ProposeError, ReadError};
+use super::members::AskedChange;
 use crate::{port::StateMachine, types::RequestId};
 
 /// No request waits longer, whatever its caller says: one that nobody waits for any more is noticed
@@ -70,6 +71,7 @@ pub(super) enum Request<S: StateMachine> {
         task: ReadTask<S>,
         timeout: Duration,
     },
+    ChangeMembers(AskedChange),
     ShutDown,
 }
 

@@ -35,6 +35,8 @@ struct Open {
     /// What is to be chosen.
     membership: Arc<Membership>,
     deadline: Instant,
+    /// What the leader knows of the others may be a heartbeat old: until then it is asked again.
+    refused_from: Instant,
     /// When to send it to the leader again.
     send_at: Instant,
 }
@@ -70,8 +72,10 @@ impl<W> Replica<W> {
         match next {
             Err(refusal) => self.out.effects().changes.push((number, Err(refusal))),
             Ok(next) => {
-                let membership = Arc::new(next);
-                self.changes.open = Some(Open { number, membership, deadline, send_at: now });
+                let (membership, send_at) = (Arc::new(next), now);
+                let refused_from = now.after(self.config.election_timeout);
+                self.changes.open =
+                    Some(Open { number, membership, deadline, refused_from, send_at });
             }
         }
     }
@@ -107,7 +111,7 @@ impl<W> Replica<W> {
         match self.target() {
             Some(Target::Here(_)) => {
                 if let Err(reason) = self.take_change(now, &membership) {
-                    self.changes.end(Err(reason.into()), &mut surroundings!(self, now));
+                    self.not_ready(now, reason);
                 }
             }
             Some(Target::Peer(peer, _)) => {
@@ -133,6 +137,12 @@ impl<W> Replica<W> {
         let ChangeRefused { version, reason } = *refused;
         let asked = self.changes.open.as_ref().map(|open| open.membership.version());
         if asked == Some(version) {
+            self.not_ready(now, reason);
+        }
+    }
+
+    fn not_ready(&mut self, now: Instant, reason: NotReady) {
+        if self.changes.open.as_ref().is_some_and(|open| open.refused_from <= now) {
             self.changes.end(Err(reason.into()), &mut surroundings!(self, now));
         }
     }

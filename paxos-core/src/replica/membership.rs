@@ -78,7 +78,7 @@ impl Memberships {
     ) -> Result<Memberships, ReplicaError> {
         let Recovered { memberships, chosen, .. } = recovered;
         if memberships.is_empty() || planted!(MembershipForgotten) {
-            return Ok(Memberships::new(config.id, config.first_membership()));
+            return Ok(Memberships::new(config.id, config.first_membership()?));
         }
         let mut recovered = Memberships::decode(config.id, chosen.slot, memberships)
             .ok_or(ReplicaError::Memberships)?;

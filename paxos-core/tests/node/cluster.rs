@@ -159,6 +159,11 @@ impl<S: StateMachine> Cluster<S> {
         self.nodes.insert(id, node);
     }
 
+    /// An empty disk for a node that is to join.
+    pub(crate) fn new_disk(&mut self, id: u64) -> MemoryStorage {
+        self.disks.entry(id).or_default().clone()
+    }
+
     /// Node `id`, which runs.
     pub(crate) fn node(&self, id: u64) -> &Node<S> {
         &self.nodes[&id]

@@ -126,7 +126,8 @@ async fn starts_that_cannot_work_are_refused() {
     assert_eq!(error.expect_err("no storage"), StartError::Missing("storage"));
     let error = builder(1).storage(MemoryStorage::new()).start(Ledger::default()).await;
     assert_eq!(error.expect_err("no transport"), StartError::Missing("transport"));
-    let error = builder(3).start(Ledger::default()).await;
+    let stranger = builder(3).storage(MemoryStorage::new()).transport(network.bind("a"));
+    let error = stranger.start(Ledger::default()).await;
     let expected = StartError::Replica(ConfigError::NotAVoter(NodeId(3)).into());
     assert_eq!(error.expect_err("no voter"), expected);
 

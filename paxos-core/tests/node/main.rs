@@ -14,6 +14,7 @@ mod faults;
 mod identity;
 mod inside;
 mod limits;
+mod members;
 mod proposals;
 mod reads;
 mod states;

@@ -1,0 +1,93 @@
+//! Changing who the members of the cluster are.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::{
+    error::ChangeMembersError,
+    handle::Node,
+    request::{Request, TIMEOUT_MAX},
+};
+use crate::{
+    port::{StateMachine, Transport},
+    replica::{ChangeOutcome, ChangeRefusal},
+    types::{Change, Instant, Membership, NodeId, Peer},
+};
+
+/// A change that is asked for.
+pub(super) struct AskedChange {
+    change: Change,
+    timeout: Duration,
+    reply: oneshot::Sender<ChangeOutcome>,
+}
+
+/// Who waits for the outcome of a change.
+#[derive(Default)]
+pub(super) struct Changes {
+    asked: u64,
+    waiting: BTreeMap<u64, oneshot::Sender<ChangeOutcome>>,
+}
+
+impl Changes {
+    /// A change for the replica: its name, what it is, and until when to try.
+    pub(super) fn ask(&mut self, asked: AskedChange, now: Instant) -> (u64, Change, Instant) {
+        let AskedChange { change, timeout, reply } = asked;
+        self.asked += 1;
+        self.waiting.insert(self.asked, reply);
+        (self.asked, change, now.after(timeout.min(TIMEOUT_MAX)))
+    }
+
+    pub(super) fn ended(&mut self, number: u64, outcome: ChangeOutcome) {
+        if let Some(reply) = self.waiting.remove(&number) {
+            // Whoever has stopped waiting does not hear it.
+            drop(reply.send(outcome));
+        }
+    }
+}
+
+/// From now on these are talked to; returns their ids.
+pub(super) fn talk_to(peers: Vec<Peer>, transport: &dyn Transport) -> Vec<NodeId> {
+    let ids: Vec<_> = peers.iter().map(|peer| peer.id).collect();
+    tracing::info!(?ids, "the peers are");
+    if let Err(error) = transport.update_peers(peers) {
+        tracing::error!(%error, "the transport goes on with the peers that it has: correct the address");
+    }
+    ids
+}
+
+impl<S: StateMachine> Node<S> {
+    /// Changes the membership of the cluster, on any node: one change at a time, without a stop. Returns the
+    /// new membership once it decides what comes next.
+    ///
+    /// A node that is to join is started with [`NodeBuilder::joining`](super::NodeBuilder::joining), is added
+    /// as a [`Learner`](crate::types::MemberRole::Learner), and made a
+    /// [`Voter`](crate::types::MemberRole::Voter) when it has caught up. A node that is removed ends with
+    /// [`Halt::Removed`](crate::replica::Halt::Removed).
+    ///
+    /// # Errors
+    ///
+    /// If the change makes no sense, another is under way or came first, or the cluster could not go on with it;
+    /// [`ChangeRefusal::Unknown`] if its outcome is not known in time: the membership in
+    /// [`status`](Node::status) tells later.
+    pub async fn change_members(
+        &self,
+        change: Change,
+    ) -> Result<Arc<Membership>, ChangeMembersError> {
+        let (reply, outcome) = oneshot::channel();
+        let timeout = self.shared.limits.request_timeout;
+        let asked = AskedChange { change, timeout, reply };
+        // If nobody takes it, the node has ended.
+        drop(self.shared.requests.send(Request::ChangeMembers(asked)));
+        match outcome.await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(ChangeMembersError::Stopped(self.end_reason().await)),
+        }
+    }
+}
+
+impl From<ChangeRefusal> for ChangeMembersError {
+    fn from(refusal: ChangeRefusal) -> ChangeMembersError {
+        ChangeMembersError::Refused(refusal)
+    }
+}
