@@ -18,6 +18,42 @@
 //! says so and those read before are used on. To change the authority, put the old and the new one into
 //! `--peer-trusted-ca-file` on every member first.
 //!
+//! # Adding, replacing and removing members
+//!
+//! Who the members are is in the log, from the first start on; what `--initial-cluster` says on a later start are
+//! addresses to try. Clients write on meanwhile.
+//!
+//! ```sh
+//! paxos-kv member list                                          # ids, as the other commands take them
+//! paxos-kv member add n4 --peer-urls http://10.0.0.4:2380       # shows the command that starts n4
+//! paxos-kv serve --name n4 --data-dir /var/lib/paxos/n4 \
+//!     --initial-cluster $CLUSTER,n4=http://10.0.0.4:2380 --initial-cluster-state existing \
+//!     --join http://10.0.0.1:2379,http://10.0.0.2:2379 --listen-peer-urls http://10.0.0.4:2380 …
+//! ```
+//!
+//! - A new member is a **learner** first: it gets everything and counts for nothing. The server that was asked
+//!   to add it makes it a voter as soon as it has caught up, for an hour. If that server is started anew before,
+//!   or with `member add --learner`, that is left to you: `paxos-kv member promote ID`, which is refused until it
+//!   has caught up.
+//! - `--join` names client URLs of members, of which the new one learns who it is. It does so once, on an empty
+//!   data directory, and keeps it there as `member.json`; leave the flag as it is on later starts. After
+//!   `etcdctl member add`, pass it too.
+//! - **Replacing** a member, because its disk is lost for instance, in one command. It shows how to start the new
+//!   one, waits until that votes, and removes the old one, which need not run:
+//!
+//!   ```sh
+//!   paxos-kv member replace ID n4 --peer-urls http://10.0.0.4:2380
+//!   ```
+//!
+//!   If the new one is to have the peer URL of the old one, remove that first, then add: `paxos-kv member remove
+//!   ID && paxos-kv member add n3 --peer-urls http://10.0.0.3:2380`, with an empty data directory.
+//! - **Removing**: `paxos-kv member remove ID`. Its server ends with exit code 1, and says that its data is of no
+//!   use any more. It is refused if too few of those who are left run.
+//! - **Moving** to another address: `paxos-kv member update ID --peer-urls http://10.0.0.9:2380`, then start the
+//!   member with the new URL in `--listen-peer-urls`, and with `--initial-advertise-peer-urls` and
+//!   `--initial-cluster` as they were.
+//! - One change is made at a time, and there are nine members at most.
+//!
 //! # Taking backups
 //!
 //! ```sh

@@ -4,6 +4,8 @@
 mod common;
 #[path = "end_to_end/connections.rs"]
 mod connections;
+#[path = "end_to_end/members.rs"]
+mod members;
 #[path = "end_to_end/snapshots.rs"]
 mod snapshots;
 

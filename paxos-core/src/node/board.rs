@@ -121,6 +121,13 @@ impl Board {
         Some(Isolation { refused: refusals.len(), reason: each.collect::<Vec<_>>().join("; ") })
     }
 
+    /// Shows a new membership, before anybody is answered who may ask for it then.
+    pub(super) fn publish_membership<W>(&mut self, replica: &Replica<W>) {
+        if !Arc::ptr_eq(replica.membership(), &self.shown.membership) {
+            self.publish(replica);
+        }
+    }
+
     /// Shows what has changed in a turn, and tells of a change of leadership.
     pub(super) fn publish<W>(&mut self, replica: &Replica<W>) {
         replica.update_status(&mut self.latest, end_of_time());

@@ -375,6 +375,7 @@ impl<S: StateMachine> Driver<S> {
     }
 
     fn carry_out(&mut self) -> Result<(), NodeError> {
+        self.wiring.board.publish_membership(&self.wiring.replica);
         if let Some(halt) = self.effects.halt.take() {
             return Err(halt.into());
         }

@@ -98,6 +98,12 @@ impl<W> Replica<W> {
         self.catchup.is_fetching() || self.serving.is_sending()
     }
 
+    /// The newest membership that it knows.
+    #[must_use]
+    pub fn membership(&self) -> &Arc<Membership> {
+        self.memberships.newest()
+    }
+
     /// A snapshot of its state at `now`.
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {

@@ -1,6 +1,11 @@
 //! Errors in the codes and the words that etcd's clients match on.
 
-use paxos_core::node::{ProposeError, ReadError};
+use paxos_core::{
+    message::NotReady,
+    node::{ChangeMembersError, ProposeError, ReadError},
+    replica::ChangeRefusal,
+    types::{Change, ChangeError},
+};
 use tonic::{Code, Status};
 
 use crate::store::KvError;
@@ -33,6 +38,47 @@ pub(super) fn no_space() -> Status {
 
 pub(super) fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")
+}
+
+pub(super) fn member_not_found() -> Status {
+    Status::not_found("etcdserver: member not found")
+}
+
+pub(super) fn member_exists() -> Status {
+    Status::failed_precondition("etcdserver: Peer URLs already exists")
+}
+
+pub(super) fn member_urls_invalid() -> Status {
+    Status::invalid_argument("etcdserver: given member URLs are invalid")
+}
+
+pub(super) fn not_a_learner() -> Status {
+    Status::failed_precondition("etcdserver: can only promote a learner member")
+}
+
+/// The status for a change of the membership that was not made, or of which that is not known.
+pub(super) fn change_status(error: &ChangeMembersError, change: &Change) -> Status {
+    let refusal = match error {
+        ChangeMembersError::Refused(refusal) => refusal,
+        ChangeMembersError::Stopped(_) => return stopped(),
+    };
+    match refusal {
+        ChangeRefusal::Change(ChangeError::NoMember(_)) => member_not_found(),
+        ChangeRefusal::Change(ChangeError::AMember(_)) => {
+            Status::failed_precondition("etcdserver: member ID already exist")
+        }
+        ChangeRefusal::Change(error) => Status::failed_precondition(format!("etcdserver: {error}")),
+        ChangeRefusal::NotReady(NotReady::Behind(_)) => Status::failed_precondition(
+            "etcdserver: can only promote a learner member which is in sync with leader",
+        ),
+        ChangeRefusal::NotReady(NotReady::NoQuorum) => match change {
+            Change::Remove { .. } => Status::unknown(
+                "etcdserver: re-configuration failed due to not enough started members",
+            ),
+            _ => Status::unavailable("etcdserver: unhealthy cluster"),
+        },
+        ChangeRefusal::Busy | ChangeRefusal::Overtaken | ChangeRefusal::Unknown => timed_out(),
+    }
 }
 
 /// The status for a write that has no response.
@@ -68,7 +114,7 @@ pub(super) fn read_status(error: &ReadError) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use paxos_core::node::NodeError;
+    use paxos_core::{node::NodeError, types::NodeId};
 
     use super::*;
 
@@ -91,6 +137,16 @@ mod tests {
             (ReadError::Stopped(NodeError::ShutDown), Code::Unavailable, "server stopped"),
         ] {
             assert_eq!(of(read_status(&error)), (code, text(message)));
+        }
+        let remove = Change::Remove { node: NodeId(7) };
+        let not_ready = "re-configuration failed due to not enough started members";
+        for (refusal, code, message) in [
+            (ChangeError::NoMember(NodeId(7)).into(), Code::NotFound, "member not found"),
+            (NotReady::NoQuorum.into(), Code::Unknown, not_ready),
+            (ChangeRefusal::Unknown, Code::Unavailable, "request timed out"),
+        ] {
+            let error = ChangeMembersError::Refused(refusal);
+            assert_eq!(of(change_status(&error, &remove)), (code, text(message)));
         }
         let compacted = "mvcc: required revision has been compacted";
         assert_eq!(of(KvError::Compacted.into()), (Code::OutOfRange, text(compacted)));

@@ -85,6 +85,7 @@ impl Maintenance for MaintenanceService {
             raft_term: status.ballot.round,
             raft_applied_index: status.applied.0,
             errors,
+            is_learner: !status.membership.is_voter(self.context.node().identity().node),
             ..StatusResponse::default()
         }))
     }

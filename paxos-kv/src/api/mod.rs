@@ -1,5 +1,6 @@
 //! The etcd v3 API: one file per service, and what they share.
 
+mod changes;
 mod cluster;
 mod error;
 mod health;
@@ -12,11 +13,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use paxos_core::{node::Node, types::NodeId};
+use tokio::sync::mpsc;
 use tonic::{
     Request, Status,
     service::{Routes, interceptor::InterceptedService},
 };
 
+pub(crate) use self::changes::run_promotions;
 use self::{
     error::{no_leader, read_status},
     reads::{Length, Reads},
@@ -52,6 +55,8 @@ struct Shared {
     cluster: ClusterMap,
     limits: RequestLimits,
     reads: Reads,
+    /// Learners that are to vote.
+    promotions: mpsc::UnboundedSender<NodeId>,
 }
 
 /// What a store holds, in numbers.
@@ -67,15 +72,18 @@ pub(crate) struct Sizes {
 }
 
 impl Context {
+    /// Learners that are to vote go to `promotions`.
     pub(crate) fn new(
         node: Node<Store>,
         reader: Reader,
         store: Monitor,
         cluster: ClusterMap,
         limits: RequestLimits,
+        promotions: mpsc::UnboundedSender<NodeId>,
     ) -> Context {
         let reads = Reads::new();
-        Context { shared: Arc::new(Shared { node, reader, store, cluster, limits, reads }) }
+        let shared = Shared { node, reader, store, cluster, limits, reads, promotions };
+        Context { shared: Arc::new(shared) }
     }
 
     pub(crate) fn node(&self) -> &Node<Store> {
@@ -88,6 +96,10 @@ impl Context {
 
     pub(crate) fn cluster(&self) -> &ClusterMap {
         &self.shared.cluster
+    }
+
+    fn promotions(&self) -> &mpsc::UnboundedSender<NodeId> {
+        &self.shared.promotions
     }
 
     /// What a request may measure.

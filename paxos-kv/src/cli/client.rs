@@ -59,6 +59,20 @@ pub(super) enum CommandError {
         /// How many were asked.
         all: usize,
     },
+    /// There is no such member.
+    #[error("there is no member {0:x}: `paxos-kv member list` shows them")]
+    NoMember(u64),
+    /// A new member does not vote in time.
+    #[error(
+        "member {new:x} does not vote yet, so {old:x} is not removed: see with `paxos-kv member list` that it \
+         runs, and when it is no learner any more, `paxos-kv member remove {old:x}`"
+    )]
+    NotReplaced {
+        /// The member that was to go.
+        old: u64,
+        /// The one in its place.
+        new: u64,
+    },
     /// A put without a value.
     #[error(
         "there is no value, neither behind the key nor on standard input: for an empty one write ''"

@@ -76,17 +76,6 @@ pub(super) async fn txn(options: &ClientOptions, arguments: &TxnArguments) -> Do
     }
 }
 
-pub(super) async fn member_list(options: &ClientOptions) -> Done {
-    let client = Client::connect(options).await?;
-    let request = client.request(MemberListRequest { linearizable: true });
-    let result = client.cluster().member_list(request).await;
-    let response = result.map_err(|status| client.failure(status))?.into_inner();
-    match options.output {
-        Output::Json => print(&output::members_json(&response).to_string()),
-        Output::Table => print(&output::members_table(&response)),
-    }
-}
-
 pub(super) async fn status(options: &ClientOptions, cluster: bool) -> Done {
     let endpoints = match cluster {
         true => endpoints_of_cluster(options).await?,

@@ -9,6 +9,7 @@ mod commands;
 mod console;
 mod demo;
 mod log;
+mod member;
 mod output;
 mod process;
 mod serve;
@@ -80,19 +81,10 @@ enum Command {
         #[command(subcommand)]
         command: snapshot::SnapshotCommand,
     },
-    /// Shows the members.
+    /// Shows the members, adds, promotes, replaces and removes them.
     Member {
         #[command(subcommand)]
-        command: MemberCommand,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum MemberCommand {
-    /// Lists the members of the cluster.
-    List {
-        #[command(flatten)]
-        client: ClientOptions,
+        command: member::MemberCommand,
     },
 }
 
@@ -109,9 +101,7 @@ pub fn main() -> ExitCode {
         Command::Txn { client, txn } => client::run(commands::txn(&client, &txn)),
         Command::Status { client, cluster } => client::run(commands::status(&client, cluster)),
         Command::Snapshot { command } => snapshot::run(command),
-        Command::Member { command: MemberCommand::List { client } } => {
-            client::run(commands::member_list(&client))
-        }
+        Command::Member { command } => client::run(member::run(command)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -146,6 +136,11 @@ mod tests {
             "paxos-kv txn --if 'mod(k)=0' --then 'put k v'",
             "paxos-kv status --cluster",
             "paxos-kv member list",
+            "paxos-kv member add n4 --peer-urls http://h4:2380 --learner",
+            "paxos-kv member promote 4a256d3a",
+            "paxos-kv member remove 4a256d3a --endpoints h:1",
+            "paxos-kv member update 4a256d3a --peer-urls quic://h5:2380",
+            "paxos-kv member replace 4a256d3a n4 --peer-urls http://h4:2380",
             "paxos-kv snapshot save f --endpoints h:1",
             "paxos-kv snapshot status f -w json",
             "paxos-kv snapshot restore f --name a --initial-cluster a=http://h:1 --data-dir d",
@@ -185,6 +180,8 @@ mod tests {
             "paxos-kv put",
             "paxos-kv put k -1",
             "paxos-kv get k --output yaml",
+            "paxos-kv member remove n1",
+            "paxos-kv member add n4",
             "paxos-kv snapshot save",
             "paxos-kv snapshot restore f --mark-compacted",
             "paxos-kv snapshot restore f --bump-revision 9",

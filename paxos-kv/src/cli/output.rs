@@ -110,7 +110,7 @@ pub(super) fn txn_table(response: &TxnResponse) -> String {
 }
 
 pub(super) fn members_table(response: &MemberListResponse) -> String {
-    let mut table = table(["ID", "STATUS", "NAME", "PEER URLS", "CLIENT URLS"]);
+    let mut table = table(["ID", "STATUS", "NAME", "PEER URLS", "CLIENT URLS", "ROLE"]);
     for member in &response.members {
         let status = if member.client_urls.is_empty() { "unstarted" } else { "started" };
         table.add_row([
@@ -119,6 +119,7 @@ pub(super) fn members_table(response: &MemberListResponse) -> String {
             printable(member.name.as_bytes()),
             member.peer_urls.join("\n"),
             member.client_urls.join("\n"),
+            if member.is_learner { "learner" } else { "voter" }.to_owned(),
         ]);
     }
     table.to_string()

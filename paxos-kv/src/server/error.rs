@@ -28,11 +28,55 @@ pub enum ServerError {
     },
     /// An existing member was asked for and there is none.
     #[error(
-        "{path} holds no data of a member, and --initial-cluster-state is 'existing': correct \
-         --data-dir; only a member of a new cluster starts without data, with 'new'"
+        "{path} holds no data of a member, and --initial-cluster-state is 'existing': correct --data-dir; \
+         only a member of a new cluster starts without data, with 'new', and one that joins a cluster, with \
+         'existing' and --join: add it first, `paxos-kv member add` says how it is started"
     )]
     NoData {
         /// The directory.
+        path: String,
+    },
+    /// No member tells who this one is.
+    #[error(
+        "no member answers that --join names ({reasons}): name client URLs of members that run, as \
+         `paxos-kv member list` shows them"
+    )]
+    JoinUnanswered {
+        /// Who was asked, and what came of it.
+        reasons: String,
+    },
+    /// The cluster has no such member.
+    #[error(
+        "{asked} knows of no member at {url}, which is where {name} is in --initial-cluster: add it first, \
+         with `paxos-kv member add {name} --peer-urls {url} --endpoints {asked}`"
+    )]
+    NotAdded {
+        /// What it is called.
+        name: String,
+        /// Its peer URL.
+        url: String,
+        /// Who was asked.
+        asked: String,
+    },
+    /// The cluster has such a member, and it is not new.
+    #[error(
+        "member {id} at {url} has been started before, and this data directory is empty: correct --data-dir. \
+         If its data is lost, what it promised is lost too: `paxos-kv member remove {id}`, then add a new one; \
+         the URL may be the same"
+    )]
+    StartedBefore {
+        /// Its id.
+        id: String,
+        /// Its peer URL.
+        url: String,
+    },
+    /// This member is none any more.
+    #[error(
+        "this member has been removed from the cluster: {path} is of no use any more, delete it; to come back \
+         it is added as a new member, with `paxos-kv member add`"
+    )]
+    Removed {
+        /// Its data directory.
         path: String,
     },
     /// The log is gone and the state is still there.

@@ -11,12 +11,19 @@ mod listener;
 mod node;
 mod publish;
 mod restore;
+mod standing;
 mod throttle;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
-use paxos_core::node::{Leadership, Node};
-use tokio::{net::TcpListener, sync::watch};
+use paxos_core::{
+    node::{Leadership, Node, NodeError},
+    replica::Halt,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -48,6 +55,7 @@ pub struct Server {
     client_urls: Vec<Url>,
     metrics_urls: Vec<Url>,
     joined: CancellationToken,
+    data_dir: PathBuf,
 }
 
 impl Server {
@@ -67,7 +75,9 @@ impl Server {
         let metrics_urls = probes.iter().map(bound_url).collect::<Result<Vec<_>, _>>()?;
         let (node, reader, store) = node::start(&config).await?;
         let (cluster, limits) = (config.cluster.clone(), config.limits);
-        let context = Context::new(node.clone(), reader, store.clone(), cluster, limits);
+        let (promotions, asked) = mpsc::unbounded_channel();
+        let context =
+            Context::new(node.clone(), reader, store.clone(), cluster, limits, promotions);
         let shared = Shared { context: context.clone(), connections: connections.clone() };
         let router =
             api::routes(&context).await.merge(http::routes(shared.clone())).fallback(http::unknown);
@@ -86,6 +96,8 @@ impl Server {
             true => client_urls.clone(),
             false => config.advertise_client_urls.clone(),
         };
+        let promoted = api::run_promotions(context.clone(), asked);
+        tokio::spawn(acceptor.stopping().run_until_cancelled_owned(promoted));
         let joined = CancellationToken::new();
         let published = publish::run(context, config.name.clone(), advertised, joined.clone());
         tokio::spawn(acceptor.stopping().run_until_cancelled_owned(published));
@@ -101,7 +113,17 @@ impl Server {
         );
         // Only now, so that the two lines always come in this order.
         tokio::spawn(log_leadership(node.clone(), config.clone()));
-        Ok(Server { node, store, acceptor, probe_acceptor, client_urls, metrics_urls, joined })
+        let data_dir = config.data_dir;
+        Ok(Server {
+            node,
+            store,
+            acceptor,
+            probe_acceptor,
+            client_urls,
+            metrics_urls,
+            joined,
+            data_dir,
+        })
     }
 
     /// Where clients are served, with the ports that the system has chosen.
@@ -148,7 +170,8 @@ impl Server {
         Ok(())
     }
 
-    /// Returns when the node has stopped, or is of no more use because its state is not.
+    /// Returns when the node has stopped, or is of no more use because its state is not. One that was removed
+    /// from the cluster finishes its clients' requests first, that to remove it among them.
     ///
     /// # Errors
     ///
@@ -157,7 +180,14 @@ impl Server {
         tokio::select! {
             biased;
             error = self.store.failed() => Err(error.into()),
-            stopped = self.node.stopped() => Ok(stopped?),
+            stopped = self.node.stopped() => match stopped {
+                Err(NodeError::Halted(Halt::Removed)) => {
+                    tokio::join!(self.acceptor.stop(), self.probe_acceptor.stop());
+                    let path = self.data_dir.display().to_string();
+                    Err(ServerError::Removed { path })
+                }
+                stopped => Ok(stopped?),
+            },
         }
     }
 }

@@ -13,6 +13,7 @@ use paxos_transport::{QuicTransport, TcpTransport, Tls};
 use super::{
     ServerError,
     config::{PeerTls, PeerTransport, ServerConfig, StorageKind},
+    standing::{self, Standing},
 };
 use crate::store::{Backend, Monitor, Owner, Reader, Store};
 
@@ -23,21 +24,17 @@ pub(super) const STATE_FILE: &str = "state.redb";
 pub(super) async fn start(
     config: &ServerConfig,
 ) -> Result<(Node<Store>, Reader, Monitor), ServerError> {
-    let member = config.cluster.named(&config.name).ok_or_else(|| {
-        super::config::ConfigError::InitialCluster(format!(
-            "there is no member of the name {:?}",
-            config.name
-        ))
-    })?;
-    let voters =
-        config.cluster.members().iter().map(|member| (member.id.0, member.peer_url.address()));
-    let membership = Membership::new(voters)?;
-    let owner = Owner { cluster: config.cluster.id(), member: member.id };
-    let (storage, store) = open(config, owner)?;
+    let has_log = match config.storage {
+        StorageKind::Redb => RedbStorage::has_log(&config.log_dir)?,
+        StorageKind::Memory => false,
+    };
+    let Standing { owner, members, has_joined } = standing::find(config, has_log).await?;
+    let membership = Membership::new(members)?;
+    let (storage, store) = open(config, owner, has_log)?;
     let (reader, monitor) = (store.reader(), store.monitor());
     let transport = transport(config).await?;
-    let node = Node::builder(member.id, membership)
-        .cluster_id(config.cluster.id())
+    let mut node = Node::builder(owner.member, membership)
+        .cluster_id(owner.cluster)
         .storage_arc(storage)
         .transport_arc(transport)
         .request_timeout(config.request_timeout())
@@ -47,25 +44,25 @@ pub(super) async fn start(
             replica.election_timeout = config.election_timeout;
             replica.checkpoint_slots = config.checkpoint_slots;
             replica.checkpoint_bytes = config.checkpoint_bytes;
-        })
-        .start(store)
-        .await?;
-    Ok((node, reader, monitor))
+        });
+    if has_joined {
+        node = node.joining();
+    }
+    Ok((node.start(store).await?, reader, monitor))
 }
 
 /// Opens log and state, in files of their own so that commits of the one never wait for the other.
-fn open(config: &ServerConfig, owner: Owner) -> Result<(Arc<dyn Storage>, Store), ServerError> {
+fn open(
+    config: &ServerConfig,
+    owner: Owner,
+    has_log: bool,
+) -> Result<(Arc<dyn Storage>, Store), ServerError> {
     match config.storage {
         StorageKind::Memory => {
             tracing::warn!("log and state are in memory: this member forgets all at its end");
             Ok((Arc::new(MemoryStorage::new()), Store::open(Backend::Memory)?))
         }
         StorageKind::Redb => {
-            let has_log = RedbStorage::has_log(&config.log_dir)?;
-            if config.existing && !has_log {
-                let path = config.log_dir.display().to_string();
-                return Err(ServerError::NoData { path });
-            }
             make_directory(&config.data_dir)?;
             make_directory(&config.log_dir)?;
             // The log is locked first: whoever holds it holds the state too.

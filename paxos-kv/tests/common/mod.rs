@@ -23,6 +23,9 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use self::{client::Failed, ports::free_port};
 
+/// Servers that begin a cluster; those that come later join it.
+const FOUNDERS: usize = 3;
+
 /// How long a cluster may take to come up on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -38,6 +41,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// One that does not run, on ports of its own.
+    fn numbered(number: usize) -> Server {
+        let name = format!("n{number}");
+        Server { name, client_port: free_port(), peer_port: free_port(), child: None }
+    }
+
     /// Where its clients connect.
     pub(crate) fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
@@ -81,7 +90,7 @@ impl Cluster {
     /// The same with more flags, the same for all three.
     pub(crate) async fn start_with(scheme: &'static str, flags: Vec<String>) -> Cluster {
         let mut cluster = Cluster::stopped(scheme, flags).await;
-        for index in 0..3 {
+        for index in 0..FOUNDERS {
             cluster.restart(index);
         }
         cluster.settled().await;
@@ -91,12 +100,7 @@ impl Cluster {
     /// The same, none of them started yet.
     pub(crate) async fn stopped(scheme: &'static str, flags: Vec<String>) -> Cluster {
         let turn = ONE_AT_A_TIME.lock().await;
-        let servers = (1..=3).map(|number| Server {
-            name: format!("n{number}"),
-            client_port: free_port(),
-            peer_port: free_port(),
-            child: None,
-        });
+        let servers = (1..=FOUNDERS).map(Server::numbered);
         let directory = tempfile::tempdir().expect("a temporary directory");
         let servers = servers.collect();
         Cluster {
@@ -119,22 +123,37 @@ impl Cluster {
         cluster
     }
 
+    /// One more server, which joins the cluster when it is started; returns its index.
+    pub(crate) fn newcomer(&mut self) -> usize {
+        self.servers.push(Server::numbered(self.servers.len() + 1));
+        self.servers.len() - 1
+    }
+
     /// As `--initial-cluster` wants it.
     pub(crate) fn initial_cluster(&self) -> String {
-        let members = (0..self.servers.len())
+        self.cluster_of(self.servers.len())
+    }
+
+    fn cluster_of(&self, count: usize) -> String {
+        let members = (0..count)
             .map(|index| format!("{}={}", self.servers[index].name, self.peer_url(index)));
         members.collect::<Vec<_>>().join(",")
     }
 
     /// Where its peers find a server.
-    fn peer_url(&self, index: usize) -> String {
+    pub(crate) fn peer_url(&self, index: usize) -> String {
         let host = if self.everywhere && index == 0 { "[::1]" } else { "127.0.0.1" };
         format!("{}://{host}:{}", self.scheme, self.servers[index].peer_port)
     }
 
     /// Starts a server that does not run, on the data it has.
     pub(crate) fn restart(&mut self, index: usize) {
-        let peers = self.initial_cluster();
+        let peers = self.cluster_of(FOUNDERS.max(index + 1));
+        let join =
+            self.servers[..FOUNDERS].iter().map(|server| format!("http://{}", server.endpoint()));
+        let join = join.collect::<Vec<_>>().join(",");
+        let joins = ["--initial-cluster-state", "existing", "--join", &join];
+        let joins = if index < FOUNDERS { &[][..] } else { &joins };
         let advertised = self.peer_url(index);
         let host = if self.everywhere { "0.0.0.0" } else { "127.0.0.1" };
         let log = File::options().create(true).append(true).open(self.log(index));
@@ -157,6 +176,7 @@ impl Cluster {
             .args(["--listen-peer-urls", &format!("{}://{host}:{}", self.scheme, server.peer_port)])
             .args(["--initial-advertise-peer-urls", &advertised])
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &reached])
+            .args(joins)
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -222,6 +242,21 @@ impl Cluster {
         child.wait().expect("it can be waited for").success()
     }
 
+    /// Waits until a server ends by itself, and returns whether it did so without an error.
+    pub(crate) async fn ended(&mut self, index: usize) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let server = &mut self.servers[index];
+        loop {
+            let child = server.child.as_mut().expect("the server runs");
+            if let Some(status) = child.try_wait().expect("it can be waited for") {
+                server.child = None;
+                return status.success();
+            }
+            assert!(Instant::now() < deadline, "{} does not end", server.name);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Stops a server in its tracks.
     pub(crate) fn pause(&self, index: usize) {
         kill(self.servers[index].pid(), Signal::SIGSTOP).expect("the server runs");
@@ -249,13 +284,13 @@ impl Cluster {
         }
     }
 
-    /// Waits until every server runs, knows the leader, has caught up with it, and is listed with
+    /// Waits until every server that runs knows the leader, has caught up with it, and is listed with
     /// its client URL.
     pub(crate) async fn settled(&self) {
         let deadline = Instant::now() + PATIENCE;
         self.leader().await;
         let mut chosen = 0;
-        for server in &self.servers {
+        for server in self.servers.iter().filter(|server| server.child.is_some()) {
             while let Err(reason) = is_settled(&server.endpoint(), &mut chosen).await {
                 assert!(Instant::now() < deadline, "{} does not settle: {reason}", server.name);
                 tokio::time::sleep(Duration::from_millis(20)).await;

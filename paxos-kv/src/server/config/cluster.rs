@@ -119,11 +119,16 @@ impl ClusterMap {
         self.members.iter().find(|member| member.name == name)
     }
 
-    /// The name of a member, for messages.
+    /// The name of a member, for messages; its id if it came later.
     #[must_use]
-    pub fn name_of(&self, id: NodeId) -> &str {
+    pub fn name_of(&self, id: NodeId) -> String {
         let member = self.members.iter().find(|member| member.id == id);
-        member.map_or("unknown", |member| &member.name)
+        member.map_or_else(|| format!("{:x}", id.0), |member| member.name.clone())
+    }
+
+    /// The scheme of all peer URLs.
+    pub(crate) fn peer_scheme(&self) -> &str {
+        self.members.first().map_or("http", |member| member.peer_url.scheme())
     }
 }
 

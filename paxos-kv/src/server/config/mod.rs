@@ -71,8 +71,12 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Where the log is kept.
     pub log_dir: PathBuf,
-    /// Whether the data directory must hold a member's data already.
+    /// Whether the cluster exists: the data directory must hold a member's data already, unless there is
+    /// somebody to `join`.
     pub existing: bool,
+    /// Where members of an existing cluster serve clients, to be asked by one that joins it. Only a member that
+    /// has no data yet asks.
+    pub join: Vec<Url>,
     /// Files or memory.
     pub storage: StorageKind,
     /// Where clients are served. Port 0 lets the system choose.
@@ -179,6 +183,7 @@ impl ServerConfig {
             log_dir: data_dir.join("log"),
             data_dir,
             existing: false,
+            join: Vec::new(),
             storage: StorageKind::Redb,
             listen_client_urls: vec![Url::new("http", "127.0.0.1", 0)],
             listen_metrics_urls: Vec::new(),
@@ -224,6 +229,7 @@ impl ServerConfig {
                 "initial-cluster-state",
                 &[("new", false), ("existing", true)],
             )?,
+            join: plain_urls(given, "join")?.unwrap_or_default(),
             storage: choice(
                 given,
                 "storage",
@@ -243,6 +249,13 @@ impl ServerConfig {
         };
         config.check_timing(given)?;
         config.check_listeners(given)?;
+        if !config.join.is_empty() && !config.existing {
+            return Err(ConfigError::Contradiction(format!(
+                "{} is for a member that joins a cluster which exists: give it --initial-cluster-state \
+                 existing as well",
+                given.named("join"),
+            )));
+        }
         Ok(config)
     }
 
