@@ -37,7 +37,7 @@
 //!   has caught up.
 //! - `--join` names client URLs of members, of which the new one learns who it is. It does so once, on an empty
 //!   data directory, and keeps it there as `member.json`; leave the flag as it is on later starts. After
-//!   `etcdctl member add`, pass it too.
+//!   `etcdctl member add`, pass it too. (etcdctl adds no member with a `quic://` URL.)
 //! - **Replacing** a member, because its disk is lost for instance, in one command. It shows how to start the new
 //!   one, waits until that votes, and removes the old one, which need not run:
 //!

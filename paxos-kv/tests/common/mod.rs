@@ -36,7 +36,9 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) client_port: u16,
-    peer_port: u16,
+    pub(crate) peer_port: u16,
+    /// Where it listens for peers, if that is not where its settings say that they find it.
+    pub(crate) moved_to: Option<u16>,
     child: Option<Child>,
 }
 
@@ -44,7 +46,8 @@ impl Server {
     /// One that does not run, on ports of its own.
     fn numbered(number: usize) -> Server {
         let name = format!("n{number}");
-        Server { name, client_port: free_port(), peer_port: free_port(), child: None }
+        let (client_port, peer_port) = (free_port(), free_port());
+        Server { name, client_port, peer_port, moved_to: None, child: None }
     }
 
     /// Where its clients connect.
@@ -162,6 +165,7 @@ impl Cluster {
         let server = &mut self.servers[index];
         assert!(server.child.is_none(), "{} runs already", server.name);
         let client_url = format!("http://{host}:{}", server.client_port);
+        let peer_port = server.moved_to.unwrap_or(server.peer_port);
         let reached = format!("http://127.0.0.1:{}", server.client_port);
         let limit =
             self.descriptors_max.map_or("true".to_owned(), |max| format!("ulimit -n {max}"));
@@ -173,7 +177,7 @@ impl Cluster {
             .arg("--data-dir")
             .arg(data)
             .args(["--initial-cluster", &peers])
-            .args(["--listen-peer-urls", &format!("{}://{host}:{}", self.scheme, server.peer_port)])
+            .args(["--listen-peer-urls", &format!("{}://{host}:{}", self.scheme, peer_port)])
             .args(["--initial-advertise-peer-urls", &advertised])
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &reached])
             .args(joins)

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     SOME,
-    common::{Cluster, PATIENCE, client, etcdctl, workload::Workload},
+    common::{Cluster, PATIENCE, client, etcdctl, ports::free_port, workload::Workload},
 };
 
 /// Between two looks.
@@ -46,7 +46,7 @@ async fn id_of(cluster: &Cluster, index: usize) -> String {
 }
 
 /// What is left is a cluster like any other, after a start with the flags that everybody had, too.
-async fn goes_on(mut cluster: Cluster, workload: Workload, left: [usize; 3]) {
+async fn goes_on(cluster: &mut Cluster, workload: Workload, left: [usize; 3]) {
     workload.progress(SOME).await;
     left.into_iter().for_each(|index| cluster.kill(index));
     left.into_iter().for_each(|index| cluster.restart(index));
@@ -54,20 +54,48 @@ async fn goes_on(mut cluster: Cluster, workload: Workload, left: [usize; 3]) {
     cluster.settled().await;
     let endpoints = left.map(|index| cluster.servers[index].endpoint());
     workload.finish(&endpoints).await;
+    let names = names(cluster, left);
+    for endpoint in endpoints {
+        let members = client::members(&endpoint).await.expect("it answers");
+        assert!(members.iter().all(|member| !member.is_learner), "{members:?}");
+        let mut listed: Vec<_> = members.into_iter().map(|member| member.name).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, names, "{endpoint}");
+    }
+}
+
+/// What those that are left are called, in order.
+fn names(cluster: &Cluster, left: [usize; 3]) -> [String; 3] {
     let mut names = left.map(|index| cluster.servers[index].name.clone());
     names.sort_unstable();
-    for program in etcdctl::programs() {
-        let list = etcdctl::run(&program, &endpoints.join(","), &["member", "list"]);
-        let started = list.lines().filter(|line| line.contains(", started, "));
-        let mut listed: Vec<_> =
-            started.filter_map(|line| line.split(", ").nth(2).map(str::to_owned)).collect();
-        listed.sort_unstable();
-        assert_eq!((&listed[..], list.lines().count()), (&names[..], 3), "{list}");
-    }
+    names
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_learner_is_promoted_and_takes_the_place_of_a_member_while_clients_write() {
+    replaced_by_a_learner().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs etcdctl: `cargo test -p paxos-kv --test end_to_end -- --ignored`"]
+async fn etcdctl_lists_the_members_that_are_left() {
+    let (cluster, left) = replaced_by_a_learner().await;
+    let endpoints = left.map(|index| cluster.servers[index].endpoint()).join(",");
+    let names = names(&cluster, left);
+    for program in etcdctl::programs() {
+        let list = etcdctl::run(&program, &endpoints, &["member", "list"]);
+        let started = list.lines().filter(|line| line.contains(", started, "));
+        let mut listed: Vec<_> = started.filter_map(|line| line.split(", ").nth(2)).collect();
+        listed.sort_unstable();
+        assert_eq!(
+            (listed, list.lines().count()),
+            (names.each_ref().map(String::as_str).to_vec(), 3)
+        );
+    }
+}
+
+/// Adds a server as a learner, promotes it, and removes another one; returns who is left.
+async fn replaced_by_a_learner() -> (Cluster, [usize; 3]) {
     let mut cluster = Cluster::start("http").await;
     let workload = Workload::start(&cluster.endpoints());
     workload.progress(SOME).await;
@@ -98,7 +126,9 @@ async fn a_learner_is_promoted_and_takes_the_place_of_a_member_while_clients_wri
     member(&["remove", &old], &endpoints).expect("it is removed");
     assert!(!cluster.ended(2).await, "a server that was removed does not end well");
     cluster.logged(2, "this member has been removed from the cluster").await;
-    goes_on(cluster, workload, [0, 1, new]).await;
+    let left = [0, 1, new];
+    goes_on(&mut cluster, workload, left).await;
+    (cluster, left)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,5 +150,36 @@ async fn one_command_replaces_the_member_that_is_asked_over_quic() {
     let said = said.expect("it is replaced");
     assert!(said.contains(&format!("Member {old} is removed")), "{said}");
     assert!(!cluster.ended(0).await, "a server that was removed does not end well");
-    goes_on(cluster, workload, [1, 2, new]).await;
+    goes_on(&mut cluster, workload, [1, 2, new]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_moves_and_one_on_an_empty_disk_comes_to_its_place() {
+    let mut cluster = Cluster::start("http").await;
+    let workload = Workload::start(&cluster.endpoints());
+    let asked = cluster.servers[0].endpoint();
+    let id = id_of(&cluster, 2).await;
+    let port = free_port();
+    let url = format!("http://127.0.0.1:{port}");
+
+    cluster.kill(2);
+    member(&["update", &id, "--peer-urls", &url], &asked).expect("the others know");
+    cluster.servers[2].moved_to = Some(port);
+    cluster.restart(2);
+    cluster.settled().await;
+
+    // Its disk is lost; the machine is not.
+    cluster.kill(2);
+    member(&["remove", &id], &asked).expect("it is removed");
+    let new = cluster.newcomer();
+    cluster.servers[new].peer_port = port;
+    member(&["add", "n4", "--peer-urls", &url], &asked).expect("it is another member");
+    cluster.restart(new);
+    let deadline = Instant::now() + PATIENCE;
+    while client::members(&asked).await.expect("it answers").iter().any(|member| member.is_learner)
+    {
+        assert!(Instant::now() < deadline, "it does not become a voter");
+        tokio::time::sleep(INTERVAL).await;
+    }
+    goes_on(&mut cluster, workload, [0, 1, new]).await;
 }
