@@ -6,12 +6,14 @@
 //! | [codecs] | how commands and states become bytes, what can be proposed, and how that may change |
 //! | [retry] | whoever does not know whether it was done, and asks again |
 //! | [states] | snapshots, states on disk, and what a restart replays |
+//! | [members] | nodes that join, vote, are replaced and leave |
 //! | [testing] | a state machine of one's own: by itself, in nodes under faults, in the simulator |
 //!
 //! Certificates are in the guide of the transports, `paxos_transport::guide`.
 
 pub mod codecs;
 pub mod embedding;
+pub mod members;
 pub mod retry;
 pub mod states;
 pub mod testing;

@@ -30,6 +30,9 @@ pub(super) fn test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str
         Bug::StateUnverified => (&["--lib"], READ_BACK),
         Bug::UselessStateSent => (&["--lib"], OUTRUN),
         Bug::OlderCopyUnnoticed => (&["--lib"], RENAMED),
+        Bug::RemovedNodeHeard => {
+            (&["--lib"], "replica::tests::changing::a_node_that_has_been_removed_has_no_say")
+        }
         Bug::WhoeverHearsStops => (&["--lib"], DIVERGED),
         _ => return None,
     })

@@ -32,10 +32,12 @@ pub(super) struct Changes {
 #[derive(Clone, Debug)]
 struct Open {
     number: u64,
-    /// What is to be chosen.
-    membership: Arc<Membership>,
+    change: Change,
+    /// What is to be chosen, once it is known on which membership it follows.
+    membership: Option<Arc<Membership>>,
     deadline: Instant,
-    /// What the leader knows of the others may be a heartbeat old: until then it is asked again.
+    /// What this node knows of the membership, and the leader of the others, may be a heartbeat old: until
+    /// then it is looked at again.
     refused_from: Instant,
     /// When to send it to the leader again.
     send_at: Instant,
@@ -59,38 +61,41 @@ impl<W> Replica<W> {
         &mut self,
         now: Instant,
         number: u64,
-        change: &Change,
+        change: Change,
         deadline: Instant,
     ) {
-        let is_free = self.changes.open.is_none()
-            && self.memberships.newest_from() <= self.learner.chosen().slot.next();
-        let next = if is_free {
-            self.memberships.newest().changed(change).map_err(ChangeRefusal::from)
-        } else {
-            Err(ChangeRefusal::Busy)
-        };
-        match next {
-            Err(refusal) => self.out.effects().changes.push((number, Err(refusal))),
-            Ok(next) => {
-                let (membership, send_at) = (Arc::new(next), now);
-                let refused_from = now.after(self.config.election_timeout);
-                self.changes.open =
-                    Some(Open { number, membership, deadline, refused_from, send_at });
-            }
+        if self.changes.open.is_some() {
+            self.out.effects().changes.push((number, Err(ChangeRefusal::Busy)));
+            return;
         }
+        let refused_from = now.after(self.config.election_timeout);
+        let (membership, send_at) = (None, now);
+        self.changes.open =
+            Some(Open { number, change, membership, deadline, refused_from, send_at });
     }
 
     /// Goes on with this node's own change.
     pub(super) fn pursue_change(&mut self, now: Instant) {
         let Some(open) = &mut self.changes.open else { return };
         let newest = Arc::clone(self.memberships.newest());
-        let version = open.membership.version();
-        let is_overtaken = newest.version() > version
-            || newest.version() == version && *newest != *open.membership;
-        let is_chosen = newest.version() == version;
-        let outcome = if is_overtaken {
+        let is_in_force = self.memberships.newest_from() <= self.learner.chosen().slot.next();
+        let asked = match &open.membership {
+            Some(asked) => Arc::clone(asked),
+            None => {
+                let next = match newest.changed(&open.change) {
+                    _ if !is_in_force => Err(ChangeRefusal::Busy),
+                    next => next.map_err(ChangeRefusal::from),
+                };
+                match next {
+                    Ok(next) => Arc::clone(open.membership.insert(Arc::new(next))),
+                    Err(refusal) => return self.refuse_change(now, refusal),
+                }
+            }
+        };
+        let is_chosen = newest.version() == asked.version();
+        let outcome = if newest.version() > asked.version() || is_chosen && newest != asked {
             Err(ChangeRefusal::Overtaken)
-        } else if is_chosen && self.memberships.newest_from() <= self.learner.chosen().slot.next() {
+        } else if is_chosen && is_in_force {
             Ok(newest)
         } else if open.deadline <= now {
             Err(ChangeRefusal::Unknown)
@@ -99,19 +104,28 @@ impl<W> Replica<W> {
                 open.send_at = open.deadline;
             } else if open.send_at <= now {
                 open.send_at = now.after(self.config.retransmit_timeout);
-                let membership = Arc::clone(&open.membership);
-                self.send_change(now, membership);
+                self.send_change(now, asked);
             }
             return;
         };
         self.changes.end(outcome, &mut surroundings!(self, now));
     }
 
+    /// The change is not made, unless that may look otherwise in a moment.
+    fn refuse_change(&mut self, now: Instant, refusal: ChangeRefusal) {
+        let Some(open) = &mut self.changes.open else { return };
+        if open.refused_from <= now {
+            self.changes.end(Err(refusal), &mut surroundings!(self, now));
+        } else if open.membership.is_none() {
+            open.send_at = open.refused_from;
+        }
+    }
+
     fn send_change(&mut self, now: Instant, membership: Arc<Membership>) {
         match self.target() {
             Some(Target::Here(_)) => {
                 if let Err(reason) = self.take_change(now, &membership) {
-                    self.not_ready(now, reason);
+                    self.refuse_change(now, reason.into());
                 }
             }
             Some(Target::Peer(peer, _)) => {
@@ -135,15 +149,9 @@ impl<W> Replica<W> {
     /// The leader does not make this node's change.
     pub(super) fn on_change_refused(&mut self, now: Instant, refused: &ChangeRefused) {
         let ChangeRefused { version, reason } = *refused;
-        let asked = self.changes.open.as_ref().map(|open| open.membership.version());
-        if asked == Some(version) {
-            self.not_ready(now, reason);
-        }
-    }
-
-    fn not_ready(&mut self, now: Instant, reason: NotReady) {
-        if self.changes.open.as_ref().is_some_and(|open| open.refused_from <= now) {
-            self.changes.end(Err(reason.into()), &mut surroundings!(self, now));
+        let asked = self.changes.open.as_ref().and_then(|open| open.membership.as_ref());
+        if asked.is_some_and(|asked| asked.version() == version) {
+            self.refuse_change(now, reason.into());
         }
     }
 

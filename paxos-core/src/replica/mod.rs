@@ -328,7 +328,7 @@ impl<W> Replica<W> {
             Input::Applied { slot, durable } => self.on_applied(slot, durable),
             Input::Digested(digest) => self.on_digested(now, digest),
             Input::Change { number, change, deadline } => {
-                self.on_change(now, number, &change, deadline);
+                self.on_change(now, number, change, deadline);
             }
             Input::DiskFull(is_full) => self.on_disk_full(now, is_full),
             Input::Tick => {}
