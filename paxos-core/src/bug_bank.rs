@@ -212,6 +212,9 @@ bugs! {
     TwoChangesOnTheirWay = "a change has effect although one before it does not govern yet",
     /// A leader goes on with the promises of those who voted before.
     PromisesOfOldQuorumAlone = "a leader proposes by a membership of which no quorum has promised",
+    /// A node that is going to vote, and is elected before, proposes nothing by the membership without it, and
+    /// runs for election again.
+    VoterToBeWaits = "a new voter that is elected early runs for election without end",
     /// A leader that has been removed goes on.
     RemovedLeaderGoesOn = "a leader goes on at slots at which it does not vote",
     /// Whoever has been removed goes on polling, and is listened to.

@@ -83,7 +83,9 @@ impl<W> Replica<W> {
             Some(asked) => Arc::clone(asked),
             None => {
                 let next = match newest.changed(&open.change) {
-                    _ if !is_in_force => Err(ChangeRefusal::Busy),
+                    _ if !is_in_force && !planted!(TwoChangesOnTheirWay) => {
+                        Err(ChangeRefusal::Busy)
+                    }
                     next => next.map_err(ChangeRefusal::from),
                 };
                 match next {
@@ -114,7 +116,7 @@ impl<W> Replica<W> {
     /// The change is not made, unless that may look otherwise in a moment.
     fn refuse_change(&mut self, now: Instant, refusal: ChangeRefusal) {
         let Some(open) = &mut self.changes.open else { return };
-        if open.refused_from <= now {
+        if open.refused_from.min(open.deadline) <= now {
             self.changes.end(Err(refusal), &mut surroundings!(self, now));
         } else if open.membership.is_none() {
             open.send_at = open.refused_from;

@@ -175,14 +175,15 @@ impl Leading {
         }
     }
 
-    /// Whether this leader votes on `slot`, and those who have promised are a phase-1 quorum of whoever votes
-    /// on it.
+    /// Whether those who have promised are a phase-1 quorum of whoever votes on `slot`, and this leader is one of
+    /// them or is going to be: one that is leaving proposes nothing that others decide.
     fn may_propose_at(&self, slot: Slot, cx: &Context<'_>) -> bool {
         let membership = cx.memberships.governing(slot);
         let is_covered =
             self.promisers.are_quorum(membership) || planted!(PromisesOfOldQuorumAlone);
-        let is_voter = membership.is_voter(cx.config.id) || planted!(RemovedLeaderGoesOn);
-        is_covered && is_voter
+        let is_to_vote = cx.memberships.may_lead() && !planted!(VoterToBeWaits);
+        let has_say = membership.is_voter(cx.config.id) || is_to_vote;
+        is_covered && (has_say || planted!(RemovedLeaderGoesOn))
     }
 
     /// Whether this leader is at the end of the slots at which it may propose: everything before is chosen.

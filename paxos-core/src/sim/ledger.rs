@@ -186,8 +186,8 @@ impl Ledger {
             "node {from} proposes at ballot {ballot} in slot {slot} with the promises of {promises} of its voters"
         );
         ensure!(
-            membership.is_voter(from),
-            "node {from} proposes in slot {slot}, where it does not vote"
+            membership.is_voter(from) || self.newest_membership().is_voter(from),
+            "node {from} proposes in slot {slot}, where it does not vote, nor anywhere later"
         );
         self.told_watermark(from, accept.chosen)?;
         if !self.asked.insert((slot, ballot, to)) {
