@@ -10,7 +10,7 @@
 //!   is, refuses to compile.
 //! - [`plant`] then puts one bug in, for the thread that calls it, until the guard is dropped.
 //!
-//! The example `bug_bank` hunts for all of them; what it found stands in `docs/PROOF.md`.
+//! The example `bug_bank` hunts for all of them; what it found stands in `docs/BUGS.md`.
 
 use std::{cell::Cell, env, fmt, marker::PhantomData, sync::OnceLock};
 

@@ -30,6 +30,10 @@ pub(super) fn test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str
         Bug::StateUnverified => (&["--lib"], READ_BACK),
         Bug::UselessStateSent => (&["--lib"], OUTRUN),
         Bug::OlderCopyUnnoticed => (&["--lib"], RENAMED),
+        Bug::VoterToBeWaits => (
+            &["--lib"],
+            "replica::tests::changing::a_new_voter_that_is_elected_before_it_votes_leads",
+        ),
         Bug::RemovedNodeHeard => {
             (&["--lib"], "replica::tests::changing::a_node_that_has_been_removed_has_no_say")
         }

@@ -66,13 +66,13 @@ impl<W> Replica<W> {
         self.keep_membership(now);
         self.deliver();
         self.keep_checkpoints(now);
+        self.pursue_change(now);
         let target = self.target();
         let cx = &mut surroundings!(self, now);
         self.origin.dispatch(target, self.learner.sessions(), &mut self.queue, cx);
         if let Proposing::Leading(leading, _) = &mut self.proposing {
             leading.propose(&mut self.acceptor, &self.learner, &mut self.queue, cx);
         }
-        self.pursue_change(now);
         if !self.reader.is_idle() {
             self.read(now, target);
         }

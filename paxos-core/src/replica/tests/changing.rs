@@ -11,6 +11,7 @@ use crate::{
 
 /// A cluster of which some nodes may have stopped because they were removed.
 struct Changing {
+    seed: u64,
     now: Instant,
     replicas: BTreeMap<NodeId, Replica>,
     peers: BTreeMap<NodeId, Vec<NodeId>>,
@@ -23,7 +24,12 @@ struct Changing {
 
 impl Changing {
     fn of(size: u64) -> Changing {
+        Changing::seeded(size, 0)
+    }
+
+    fn seeded(size: u64, seed: u64) -> Changing {
         let mut cluster = Changing {
+            seed,
             now: Instant::ZERO,
             replicas: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -43,6 +49,7 @@ impl Changing {
         let first = first.with_window(8).expect("a window");
         let mut config = Config::new(NodeId(id), first);
         config.joins = joins;
+        config.seed = id + 100 * self.seed;
         let replica = Replica::new(config, recovered(NodeId(id)), None, self.now).expect("sound");
         self.replicas.insert(NodeId(id), replica);
     }
@@ -283,4 +290,34 @@ fn a_node_that_has_been_removed_has_no_say() {
     let told = Message::Removed(Removed { version: 1 });
     assert_eq!((effects.send, effects.persist), (vec![(from, told)], None));
     assert_eq!(replica.status(cluster.now).role, Role::Leading);
+}
+
+/// Until it votes it proposes by the membership before, which it is no voter of.
+#[test]
+fn a_new_voter_that_is_elected_before_it_votes_leads() {
+    let mut first = 0;
+    for seed in 0..20 {
+        let mut cluster = Changing::seeded(4, seed);
+        let (leader, new) = (cluster.leader(), cluster.follower());
+        cluster.change(leader, role(new, MemberRole::Learner)).expect("three vote");
+        let (change, deadline) = (role(new, MemberRole::Voter), cluster.now.after(SECOND));
+        cluster.step(NodeId(leader), Input::Change { number: 7, change, deadline });
+        let knows = |cluster: &Changing| {
+            let status = cluster.replicas[&NodeId(new)].status(cluster.now);
+            status.membership.is_voter(NodeId(new))
+        };
+        while !knows(&cluster) {
+            let (from, to, message) = cluster.in_transit.pop_front().expect("it hears of it");
+            cluster.step(to, Input::Message { from, message });
+        }
+        // The leader dies before the change is in force.
+        cluster.replicas.remove(&NodeId(leader));
+        cluster.in_transit.clear();
+        cluster.run(SECOND * 4);
+        let next = cluster.leader();
+        first += usize::from(next == new);
+        cluster.propose(next, 1);
+        assert_eq!(cluster.leader(), next, "it stays");
+    }
+    assert!(first > 0, "the new voter was never the first to notice");
 }
