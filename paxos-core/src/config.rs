@@ -13,7 +13,8 @@ pub struct Config {
     /// This node.
     pub id: NodeId,
     /// Who begins the cluster, this node included. The same on every node, and of interest only at the very first
-    /// start: what becomes of it later is in the log. Of a node that [joins](Config::joins), the members that
+    /// start: what becomes of it later is in the log. Where the members are reached is taken from here until the
+    /// first change, and then from the log, too. Of a node that [joins](Config::joins), the members that
     /// it can ask.
     pub membership: Membership,
     /// The node has nothing, and is going to be made a member of a cluster that exists. It waits until it

@@ -83,6 +83,12 @@ async fn the_state_of_another_cluster_is_refused() {
 /// Three members, and their directories.
 fn three() -> ([TempDir; 3], [ServerConfig; 3], ClusterMap) {
     let directories = [directory(), directory(), directory()];
+    let (configs, cluster) = three_in(&directories);
+    (directories, configs, cluster)
+}
+
+/// Three members on free ports.
+fn three_in(directories: &[TempDir; 3]) -> ([ServerConfig; 3], ClusterMap) {
     let names = ["a", "b", "c"];
     let urls = names.map(|_| Url::new("http", "127.0.0.1", ports::free_port()));
     let members = names.map(str::to_owned).into_iter().zip(urls.clone());
@@ -91,7 +97,15 @@ fn three() -> ([TempDir; 3], [ServerConfig; 3], ClusterMap) {
         let directory = directories[number].path();
         ServerConfig::member(names[number], cluster.clone(), directory, urls[number].clone())
     });
-    (directories, configs, cluster)
+    (configs, cluster)
+}
+
+/// As the members of a demo do whose ports are taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_go_by_name_find_each_other_on_other_ports() {
+    let (directories, configs, _) = three();
+    run(configs).await;
+    run(three_in(&directories).0).await;
 }
 
 fn copy(from: &Path, to: &Path) {

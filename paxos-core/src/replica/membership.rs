@@ -83,13 +83,26 @@ impl Memberships {
         let mut recovered = Memberships::decode(config.id, chosen.slot, memberships)
             .ok_or(ReplicaError::Memberships)?;
         recovered.is_unwritten = false;
+        recovered.move_first(&config.membership);
         Ok(recovered)
+    }
+
+    /// Until there is a change, where the members are is what each is told at its start. Afterwards the log
+    /// says.
+    fn move_first(&mut self, told: &Membership) {
+        if let [Term { membership, .. }] = &mut self.terms[..]
+            && membership.version() == 0
+        {
+            let moved = membership.at_addresses_of(told);
+            self.is_unwritten = moved != **membership;
+            *membership = Arc::new(moved);
+        }
     }
 
     /// Those of a state that has been taken over.
     pub(super) fn install(&mut self, memberships: Memberships) {
-        let peers_are_new = self.peers_are_new || self.peers != memberships.peers;
-        *self = Memberships { peers_are_new, is_unwritten: true, ..memberships };
+        // Though they be the same, some may have moved.
+        *self = Memberships { peers_are_new: true, is_unwritten: true, ..memberships };
     }
 
     /// As they were when everything up to `chosen` was, from their encoding; `None` if it is none.
@@ -275,5 +288,53 @@ impl Memberships {
     pub(super) fn window_max(&self) -> u64 {
         let windows = self.in_force().map(|membership| membership.window());
         windows.max().expect("one governs the next slot")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Change, ClusterId, Identity, StoreId};
+
+    fn membership(addresses: [&str; 3]) -> Membership {
+        Membership::new((1..).zip(addresses)).expect("three voters")
+    }
+
+    fn recovered(encoded: Bytes, told: [&str; 3]) -> Memberships {
+        let config = Config::new(NodeId(1), membership(told));
+        let (cluster, node, store) = (ClusterId(1), NodeId(1), StoreId(1));
+        let mut recovered = Recovered::first(Identity { cluster, node, store });
+        recovered.memberships = encoded;
+        recovered.chosen.slot = Slot(1000);
+        Memberships::recovered(&recovered, &config).expect("it is sound")
+    }
+
+    fn addresses(memberships: &mut Memberships) -> Vec<String> {
+        let peers = memberships.take_peers().expect("they are new");
+        peers.into_iter().map(|peer| peer.address).collect()
+    }
+
+    #[test]
+    fn members_are_where_each_is_told_until_the_log_says() {
+        let first = Memberships::new(NodeId(1), membership(["a", "b", "c"]));
+        let mut moved = recovered(first.encode(), ["x", "y", "z"]);
+        assert_eq!(addresses(&mut moved), ["y", "z"]);
+        assert!(moved.take_unwritten().is_some());
+        let change = Change::Address { node: NodeId(2), address: "d".to_owned() };
+        let next = moved.newest().changed(&change).expect("it is a member");
+        assert!(moved.on_chosen(Slot(1), &Arc::new(next)));
+        moved.advance(Slot(1000));
+        moved.forget(Slot(1000));
+        let mut changed = recovered(moved.encode(), ["a", "b", "c"]);
+        assert_eq!(addresses(&mut changed), ["d", "z"]);
+        assert!(changed.take_unwritten().is_none());
+    }
+
+    #[test]
+    fn a_state_that_is_taken_over_tells_where_the_same_members_have_moved() {
+        let mut memberships = Memberships::new(NodeId(1), membership(["a", "b", "c"]));
+        addresses(&mut memberships);
+        memberships.install(Memberships::new(NodeId(1), membership(["a", "b", "d"])));
+        assert_eq!(addresses(&mut memberships), ["b", "d"]);
     }
 }

@@ -205,6 +205,17 @@ impl Membership {
         without
     }
 
+    /// The same members, each where `told` says that it is, if it does.
+    pub(crate) fn at_addresses_of(&self, told: &Membership) -> Membership {
+        let mut moved = self.clone();
+        for (id, member) in &mut moved.members {
+            if let Some(address) = told.address(*id) {
+                address.clone_into(&mut member.address);
+            }
+        }
+        moved
+    }
+
     /// How many changes led to it.
     #[must_use]
     pub fn version(&self) -> u64 {
