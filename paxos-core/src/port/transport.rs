@@ -34,7 +34,8 @@ use crate::{
 ///    peer is in the list.
 /// 9. **Taken as a whole.** [`send`](Transport::send) leaves the vector empty, whatever becomes of
 ///    the messages. What one call has for a node arrives in its order, each lane by itself, as long as
-///    nothing is lost and the connection stays.
+///    nothing is lost, the connection stays, and it is no more than 32 KiB: what is more may travel in
+///    parts, which may overtake each other.
 /// 10. **Handed over in one go.** [`poll_recv`](Transport::poll_recv) moves what has arrived, and no
 ///     more than its limit; while there is nothing it is pending, and then wakes whoever polled last.
 ///     It returns zero after [`close`](Transport::close) and never before.

@@ -60,11 +60,11 @@ pub(super) async fn sends_to_several_in_order<T: Transport>(bind: &impl Bind<T>)
     close(nodes).await;
 }
 
-/// Ten messages of each lane, small ones and large ones.
+/// Ten messages of each lane, small ones and larger ones; all together as much as has to keep its order.
 fn call_of_round(round: u64) -> Vec<Message> {
     let numbers = round * 100..round * 100 + 10;
     let size =
-        |number: u64| value(if number.is_multiple_of(5) { 100_000 } else { number as usize % 50 });
+        |number: u64| value(if number.is_multiple_of(5) { 10_000 } else { number as usize % 50 });
     numbers
         .flat_map(|number| {
             let slot = number + 1;
