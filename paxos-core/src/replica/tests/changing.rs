@@ -82,8 +82,11 @@ impl Changing {
 
     fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
+        let mut delivered = 0;
         loop {
             while let Some((from, to, message)) = self.in_transit.pop_front() {
+                delivered += 1;
+                assert!(delivered < 100_000, "messages go round in circles");
                 self.step(to, Input::Message { from, message });
             }
             let deadlines = self.replicas.iter();
