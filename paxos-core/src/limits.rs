@@ -196,5 +196,5 @@ pub const WINDOW_BYTES_MAX: usize = 12 << 20;
 /// latest have to stay; for what is beyond it the leader asks again.
 #[must_use]
 pub fn votes_held_max(membership: &Membership) -> usize {
-    usize::try_from(LOG_AHEAD_WINDOWS * membership.window()).expect("a window is small")
+    usize::try_from(membership.ahead_max()).expect("a window is small")
 }

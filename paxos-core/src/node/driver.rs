@@ -25,7 +25,7 @@ use super::{
     lifecycle::Ending,
     log_reader::LogReader,
     machine::{Done, Machine},
-    members::{self, Changes},
+    members::{self, ChangeWaiters},
     reads::{Read, Reads},
     request::{Budget, Request, Submission, TIMEOUT_MAX, Waiter, cost},
     states::StateReader,
@@ -80,7 +80,7 @@ pub(super) type DriversDesk<S> = Desk<Box<Driver<S>>, Done<S>>;
 pub(super) struct Driver<S: StateMachine> {
     wiring: Wiring<S>,
     reads: Reads<S>,
-    changes: Changes,
+    changes: ChangeWaiters,
     /// What the next step takes in.
     inputs: Vec<Input<S>>,
     arrived: Vec<Request<S>>,
@@ -103,7 +103,7 @@ impl<S: StateMachine> Driver<S> {
             timer: Box::pin(tokio::time::sleep_until(wiring.origin)),
             wiring,
             reads: Reads::new(),
-            changes: Changes::default(),
+            changes: ChangeWaiters::default(),
             inputs: Vec::new(),
             arrived: Vec::new(),
             events: Vec::new(),

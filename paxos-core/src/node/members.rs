@@ -24,12 +24,12 @@ pub(super) struct AskedChange {
 
 /// Who waits for the outcome of a change.
 #[derive(Default)]
-pub(super) struct Changes {
+pub(super) struct ChangeWaiters {
     asked: u64,
     waiting: BTreeMap<u64, oneshot::Sender<ChangeOutcome>>,
 }
 
-impl Changes {
+impl ChangeWaiters {
     /// A change for the replica: its name, what it is, and until when to try.
     pub(super) fn ask(&mut self, asked: AskedChange, now: Instant) -> (u64, Change, Instant) {
         let AskedChange { change, timeout, reply } = asked;

@@ -208,7 +208,7 @@ impl Acceptor {
         if self.judge(from, ballot, cx.out) == Judgement::Outdated {
             return Judgement::Outdated;
         }
-        let ahead_max = limits::LOG_AHEAD_WINDOWS * cx.memberships.window_max();
+        let ahead_max = cx.memberships.ahead_max();
         if slot.0 > chosen.0.saturating_add(ahead_max) {
             return Judgement::Current;
         }

@@ -17,7 +17,6 @@ use super::{
     surroundings,
 };
 use crate::{
-    limits,
     message::{ChangeRefused, Message, NotReady, Reconfigure},
     planted::planted,
     types::{Change, Instant, MemberRole, Membership, NodeId, Phase, Slot, earliest},
@@ -188,17 +187,14 @@ fn check_change(
     cx: &Context<'_>,
 ) -> Result<(), NotReady> {
     let newest = cx.memberships.newest();
-    let ahead_max = limits::LOG_AHEAD_WINDOWS * newest.window();
-    let keeps_up =
-        |node: NodeId| node == cx.config.id || followers.keeps_up(node, chosen, ahead_max, cx);
-    let learners = newest.members().filter(|(_, member)| member.role == MemberRole::Learner);
-    let mut promoted = learners.map(|(id, _)| id).filter(|id| next.is_voter(*id));
-    if let Some(behind) = promoted.find(|id| !keeps_up(*id)) {
+    let keeps_up = |node: NodeId| {
+        node == cx.config.id || followers.keeps_up(node, chosen, newest.ahead_max(), cx)
+    };
+    let is_promoted = |voter: &NodeId| newest.role(*voter) == Some(MemberRole::Learner);
+    if let Some(behind) = next.voters().filter(is_promoted).find(|voter| !keeps_up(*voter)) {
         return Err(NotReady::Behind(behind));
     }
-    let able = next.voters().filter(|voter| keeps_up(*voter)).count();
-    let needed = [Phase::One, Phase::Two].map(|phase| next.quorum_size(phase));
-    if needed.iter().any(|needed| able < *needed) {
+    if !next.has_quorum(&Phase::BOTH, keeps_up) {
         return Err(NotReady::NoQuorum);
     }
     Ok(())

@@ -25,9 +25,6 @@ use crate::{
     types::{Ballot, Instant, NodeId, Phase, Slot},
 };
 
-/// Who cannot reach a quorum of either phase cannot lead.
-const BOTH: [Phase; 2] = [Phase::One, Phase::Two];
-
 /// The election as a follower sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Election {
@@ -59,7 +56,7 @@ impl Election {
     /// soon; later it waits for a leader that may be alive. It has promised `promised`, and may have
     /// used that ballot itself.
     pub(super) fn begin(first_life: bool, promised: Ballot, cx: &mut Context<'_>) -> Election {
-        let alone = cx.memberships.are_quorum(&BOTH, |node| node == cx.config.id);
+        let alone = cx.memberships.are_quorum(&Phase::BOTH, |node| node == cx.config.id);
         let timeout_at = if alone {
             cx.now
         } else if first_life {
@@ -264,7 +261,7 @@ impl Election {
 
     fn granted(&mut self, cx: &Context<'_>) -> Option<Ballot> {
         let granted = &self.poll.as_ref()?.granted;
-        if !cx.memberships.are_quorum(&BOTH, |node| granted.contains(&node)) {
+        if !cx.memberships.are_quorum(&Phase::BOTH, |node| granted.contains(&node)) {
             return None;
         }
         self.poll = None;

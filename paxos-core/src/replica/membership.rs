@@ -277,11 +277,13 @@ impl Memberships {
     /// Whether those who satisfy `has` are a quorum of every membership that governs slots above the chosen
     /// ones.
     pub(super) fn are_quorum(&self, phases: &[Phase], has: impl Fn(NodeId) -> bool) -> bool {
-        let are_enough = |membership: &Arc<Membership>| {
-            let count = membership.voters().filter(|voter| has(*voter)).count();
-            phases.iter().all(|phase| count >= membership.quorum_size(*phase))
-        };
-        self.in_force().all(are_enough)
+        self.in_force().all(|membership| membership.has_quorum(phases, &has))
+    }
+
+    /// How far above its watermark a node accepts values.
+    pub(super) fn ahead_max(&self) -> u64 {
+        let all = self.in_force().map(|membership| membership.ahead_max());
+        all.max().expect("one governs the next slot")
     }
 
     /// The largest window of those that govern slots above the chosen ones.

@@ -208,8 +208,8 @@ impl Preparing {
 
     /// How far above its watermark an acceptor has votes: so much can be undecided.
     fn ahead_max(&self) -> u64 {
-        let windows = self.memberships.iter().map(|membership| membership.window());
-        limits::LOG_AHEAD_WINDOWS * windows.max().expect("one governs the first slot")
+        let all = self.memberships.iter().map(|membership| membership.ahead_max());
+        all.max().expect("one governs the first slot")
     }
 
     /// Where the page behind this one starts, if there is one. An acceptor that has learned far more since

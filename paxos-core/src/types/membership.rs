@@ -236,7 +236,14 @@ impl Membership {
     #[must_use]
     #[inline]
     pub fn is_voter(&self, node: NodeId) -> bool {
-        self.members.get(&node).is_some_and(|member| member.role == MemberRole::Voter)
+        self.role(node) == Some(MemberRole::Voter)
+    }
+
+    /// What `node` does, if it is a member.
+    #[must_use]
+    #[inline]
+    pub fn role(&self, node: NodeId) -> Option<MemberRole> {
+        self.members.get(&node).map(|member| member.role)
     }
 
     /// Whether `node` is a member.
@@ -279,6 +286,17 @@ impl Membership {
     #[must_use]
     pub fn quorum_size(&self, phase: Phase) -> usize {
         self.quorums.size(phase, self.voters().count())
+    }
+
+    /// Whether those of its voters that satisfy `has` are a quorum of each of the `phases`.
+    pub(crate) fn has_quorum(&self, phases: &[Phase], has: impl Fn(NodeId) -> bool) -> bool {
+        let count = self.voters().filter(|voter| has(*voter)).count();
+        phases.iter().all(|phase| count >= self.quorum_size(*phase))
+    }
+
+    /// How far above its chosen watermark a node accepts values, in slots.
+    pub(crate) fn ahead_max(&self) -> u64 {
+        limits::LOG_AHEAD_WINDOWS * self.window
     }
 }
 

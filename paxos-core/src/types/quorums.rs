@@ -16,6 +16,11 @@ pub enum Phase {
     Two,
 }
 
+impl Phase {
+    /// Who cannot reach a quorum of either cannot lead.
+    pub(crate) const BOTH: [Phase; 2] = [Phase::One, Phase::Two];
+}
+
 /// The quorum system of a membership.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Quorums {

@@ -83,10 +83,7 @@ pub(crate) async fn run_promotions(context: Context, mut asked: mpsc::UnboundedR
             else => return,
         }
         let membership = context.node().status().membership;
-        let is_learner = |node: &NodeId| {
-            let mut members = membership.members();
-            members.any(|(id, member)| id == *node && member.role == MemberRole::Learner)
-        };
+        let is_learner = |node: &NodeId| membership.role(*node) == Some(MemberRole::Learner);
         waiting.retain(|node, _| is_learner(node));
         for (node, deadline) in waiting.clone() {
             if promote(&context, node).await {
