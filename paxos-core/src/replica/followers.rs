@@ -56,6 +56,17 @@ impl Follower {
         let (chosen, highest_accepted) = (Slot::ZERO, Slot::ZERO);
         Follower { id, heard_at: now, round: 0, chosen, highest_accepted, can_write: true }
     }
+
+    /// Whether it has answered lately.
+    fn is_heard(&self, cx: &Context<'_>) -> bool {
+        cx.now.since(self.heard_at) < cx.config.election_timeout
+    }
+
+    /// Whether it takes a value for `slot`, and does not have to catch up first. What it says of itself may be
+    /// anything.
+    fn has_room_for(&self, slot: Slot, ahead_max: u64) -> bool {
+        slot.0 <= self.chosen.0.saturating_add(ahead_max)
+    }
 }
 
 impl Followers {
@@ -202,9 +213,7 @@ impl Followers {
         cx: &Context<'_>,
     ) -> bool {
         self.peers.iter().find(|peer| peer.id == id).is_some_and(|peer| {
-            peer.round > 0
-                && cx.now.since(peer.heard_at) < cx.config.election_timeout
-                && peer.chosen.plus(ahead_max) >= chosen
+            peer.round > 0 && peer.is_heard(cx) && peer.has_room_for(chosen, ahead_max)
         })
     }
 
@@ -236,8 +245,8 @@ impl Followers {
         leader_takes_work: bool,
         cx: &Context<'_>,
     ) -> bool {
-        let is_heard = |peer: &&Follower| cx.now.since(peer.heard_at) < cx.config.election_timeout;
-        let heard = self.voters(membership).filter(is_heard).map(|peer| peer.can_write);
+        let heard = self.voters(membership).filter(|peer| peer.is_heard(cx));
+        let heard = heard.map(|peer| peer.can_write);
         let own = membership.is_voter(cx.config.id).then_some(leader_can_write);
         let (mut writers, mut may_write) = (0, membership.voters().count());
         for can_write in heard.chain(own) {
@@ -245,8 +254,7 @@ impl Followers {
             may_write -= usize::from(!can_write);
         }
         assert!(writers <= may_write, "who writes may write");
-        let [phase_one, phase_two] =
-            [Phase::One, Phase::Two].map(|phase| membership.quorum_size(phase));
+        let [phase_one, phase_two] = Phase::BOTH.map(|phase| membership.quorum_size(phase));
         let are_too_few = writers < phase_two && !planted!(UselessFollowersCount);
         let refuses_work = !leader_takes_work && !planted!(OverloadedLeaderStays);
         (are_too_few || refuses_work) && may_write >= phase_one.max(phase_two)
@@ -256,13 +264,13 @@ impl Followers {
     /// bring writes to their end, and they are not so far behind that they have to catch up first.
     pub(super) fn can_choose(&self, slot: Slot, leader_can_write: bool, cx: &Context<'_>) -> bool {
         let membership = cx.memberships.governing(slot);
-        let ahead_max = limits::LOG_AHEAD_WINDOWS * membership.window();
-        let could_vote = |peer: &&Follower| {
-            let is_heard = cx.now.since(peer.heard_at) < cx.config.election_timeout;
-            is_heard && peer.can_write && slot.0 <= peer.chosen.0.saturating_add(ahead_max)
+        let could_vote = |peer: &Follower| {
+            peer.is_heard(cx) && peer.can_write && peer.has_room_for(slot, membership.ahead_max())
         };
-        let voters = self.peers.iter().filter(could_vote).count() + usize::from(leader_can_write);
-        voters >= membership.quorum_size(Phase::Two)
+        membership.has_quorum(&[Phase::Two], |voter| match voter == cx.config.id {
+            true => leader_can_write,
+            false => self.peers.iter().find(|peer| peer.id == voter).is_some_and(could_vote),
+        })
     }
 
     pub(super) fn status(&self, now: Instant) -> impl Iterator<Item = PeerStatus> {

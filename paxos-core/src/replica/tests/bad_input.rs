@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     message::{HeartbeatReply, Prepare, Propose, Reject},
-    types::ClientId,
+    types::{Change, ClientId},
 };
 
 impl Cluster {
@@ -133,4 +133,24 @@ fn strangers_are_answered_and_do_not_count() {
     alone.persist();
     alone.hear(2, super::alone::accepted(ballot, 1));
     assert_eq!(alone.replica.status(alone.now).chosen, Slot(1));
+}
+
+#[test]
+fn a_watermark_that_nobody_can_have_does_not_stop_a_change() {
+    let (mut alone, ballot) = super::alone::Alone::leading(|_| {});
+    let chosen = Watermark { slot: Slot(u64::MAX), hash: 7 };
+    for peer in [2, 3] {
+        let reply = HeartbeatReply {
+            ballot,
+            round: 1,
+            chosen,
+            highest_accepted: Slot::ZERO,
+            can_write: true,
+        };
+        alone.hear(peer, Message::HeartbeatReply(reply));
+    }
+    let (change, deadline) = (Change::Window(8), alone.now.after(SECOND));
+    let effects = alone.step(Input::Change { number: 1, change, deadline });
+    let is_change = |message: &Message| matches!(message, Message::Accept(accept) if matches!(accept.value, Value::Reconfigure(_)));
+    assert!(super::alone::sent_to(&effects, 2).iter().any(is_change), "{effects:?}");
 }

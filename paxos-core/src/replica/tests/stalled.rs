@@ -4,7 +4,10 @@ use super::{
     alone::{Alone, accepted, request},
     *,
 };
-use crate::message::HeartbeatReply;
+use crate::{
+    message::HeartbeatReply,
+    types::{Change, MemberRole},
+};
 
 /// Its peers answer each round of heartbeats for so long; says whether it still leads then.
 fn leads_after(
@@ -75,6 +78,18 @@ fn slow_disks_are_no_fault_of_the_leader() {
     let (mut alone, ballot) = Alone::leading(|_| {});
     alone.propose(request(1, 1), 1);
     assert!(leads_after(&mut alone, ballot, 4 * PATIENCE, |peer| (peer == 2, 0)));
+}
+
+/// A learner's disk writes, and its vote counts for nothing.
+#[test]
+fn learners_are_not_among_those_that_could_vote() {
+    let (mut alone, ballot) = Alone::leading(|config| {
+        let change = Change::Role { node: NodeId(3), role: MemberRole::Learner };
+        config.membership = config.membership.changed(&change).expect("two vote");
+    });
+    alone.propose(request(1, 1), 1);
+    alone.persist();
+    assert!(leads_after(&mut alone, ballot, 4 * PATIENCE, |peer| (peer == 3, 0)));
 }
 
 #[test]
