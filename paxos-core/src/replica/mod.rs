@@ -307,7 +307,6 @@ impl<W> Replica<W> {
             self.take_in_own(now);
         }
         self.go_on(now);
-        self.keep_membership(now);
         self.out.finish(self.learner.chosen(), now, effects);
     }
 

@@ -33,13 +33,16 @@ impl<W> Replica<W> {
     }
 
     /// The state machine has applied every slot up to `slot`, and up to `durable` so that it survives
-    /// a crash. More follows if it may be given the next ones.
+    /// a crash. More follows if it may be given the next ones, or if these were the last of a node that has been
+    /// removed.
     pub(super) fn on_applied(&mut self, slot: Slot, durable: Option<Slot>) {
         self.origin.on_applied(slot);
         self.learner.on_applied(slot);
         self.checkpoints.on_durable(durable);
         let is_waited_for = self.checkpoints.waits_for_state();
-        self.more_follows |= self.learner.delivered() < self.learner.chosen().slot || is_waited_for;
+        let is_over = self.memberships.is_removed_after(slot);
+        self.more_follows |=
+            self.learner.delivered() < self.learner.chosen().slot || is_waited_for || is_over;
     }
 
     /// Goes on until nothing follows any more from what has come in, or from a deadline that has
