@@ -163,43 +163,46 @@ fn is_filler(message: &Message) -> bool {
     matches!(message, Message::Poll(poll) if poll.number >= FILLER)
 }
 
-/// Keeps both nodes talking until `node` reports that it, or the other, is refused. Returns the
-/// reason.
-pub(super) async fn refused<T: Transport>(node: &Node<T>, other: &Node<T>) -> String {
+/// Keeps both nodes talking until `find` finds what it waits for among the events of `node`. Fails with
+/// `what` if that takes too long.
+async fn talk_until<T: Transport, R>(
+    node: &Node<T>,
+    other: &Node<T>,
+    what: &str,
+    find: impl Fn(Event) -> Option<R>,
+) -> R {
     let filler = poll(FILLER);
     let wait = async {
         loop {
             node.send(other.id(), filler.clone());
             other.send(node.id(), filler.clone());
             while let Ok(event) = tokio::time::timeout(AGAIN, node.event()).await {
-                match event {
-                    Event::Refused { peer, reason } if peer == Some(other.id()) => return reason,
-                    Event::Message { from, message } if from == other.id() => {
-                        panic!("guarantee 6: {message:?} of a stranger")
-                    }
-                    _ => {}
+                if let Some(found) = find(event) {
+                    return found;
                 }
             }
         }
     };
-    within("guarantee 6: both sides report a refusal", wait).await
+    within(what, wait).await
 }
 
-/// Keeps both nodes talking until `node` reports that the other is refused no longer.
-pub(super) async fn admitted<T: Transport>(node: &Node<T>, other: &Node<T>) {
-    let filler = poll(FILLER);
-    let wait = async {
-        loop {
-            node.send(other.id(), filler.clone());
-            other.send(node.id(), filler.clone());
-            while let Ok(event) = tokio::time::timeout(AGAIN, node.event()).await {
-                if event == (Event::Admitted { peer: other.id() }) {
-                    return;
-                }
-            }
+/// Waits until `node` reports that it, or the other, is refused. Returns the reason.
+pub(super) async fn refused<T: Transport>(node: &Node<T>, other: &Node<T>) -> String {
+    talk_until(node, other, "guarantee 6: both sides report a refusal", |event| match event {
+        Event::Refused { peer, reason } if peer == Some(other.id()) => Some(reason),
+        Event::Message { from, message } if from == other.id() => {
+            panic!("guarantee 6: {message:?} of a stranger")
         }
-    };
-    within("guarantee 6: a refusal ends, and that is reported", wait).await;
+        _ => None,
+    })
+    .await
+}
+
+/// Waits until `node` reports that the other is refused no longer.
+pub(super) async fn admitted<T: Transport>(node: &Node<T>, other: &Node<T>) {
+    let admitted = Event::Admitted { peer: other.id() };
+    let what = "guarantee 6: a refusal ends, and that is reported";
+    talk_until(node, other, what, |event| (event == admitted).then_some(())).await;
     assert_eq!(node.transport.refusals(), [], "guarantee 6: nobody is refused any longer");
 }
 
