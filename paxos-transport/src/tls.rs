@@ -137,7 +137,8 @@ impl Tls {
     pub(crate) fn warn_if_not_authenticated(&self) {
         if !self.is_authenticated() {
             tracing::warn!(
-                "peers are encrypted, not authenticated: give every node a certificate of the                  cluster's authority, or let only the nodes reach the peer port"
+                "peers are encrypted, not authenticated: give every node a certificate of the \
+                 cluster's authority, or let only the nodes reach the peer port"
             );
         }
     }
