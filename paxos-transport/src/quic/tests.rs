@@ -1,11 +1,9 @@
 use std::time::Instant;
 
-use paxos_core::{
-    message::Poll as PollMessage,
-    types::{ClusterId, Slot, StoreId},
-};
+use paxos_core::types::{ClusterId, StoreId};
 
 use super::*;
+use crate::frame::tests::poll;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -30,7 +28,7 @@ async fn started(binds: &[&str]) -> Vec<QuicTransport> {
 }
 
 async fn hears(node: &QuicTransport, from: u64, speaker: &QuicTransport, to: u64) {
-    let message = Message::Poll(PollMessage { number: 1, chosen: Slot::ZERO });
+    let message = poll(1);
     let hears = async {
         loop {
             speaker.send(&[NodeId(to)], &mut vec![message.clone()]);
