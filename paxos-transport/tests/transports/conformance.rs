@@ -1,5 +1,8 @@
 //! Every transport of this crate keeps the guarantees of the port.
 
+#[cfg(any(feature = "tcp", feature = "quic"))]
+use crate::bound;
+
 #[cfg(feature = "memory")]
 #[tokio::test]
 async fn memory() {
@@ -16,50 +19,23 @@ async fn memory() {
     .await;
 }
 
-#[cfg(any(feature = "tcp", feature = "quic"))]
-const FREE: &str = "127.0.0.1:0";
-
 #[cfg(feature = "tcp")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tcp() {
-    use paxos_transport::TcpTransport;
-
-    paxos_transport::conformance::run(|address: Option<String>| async move {
-        let address = address.as_deref().unwrap_or(FREE);
-        let transport = TcpTransport::bind(address, None).await.expect("a free port");
-        let address = transport.local_addr().to_string();
-        (transport, address)
-    })
-    .await;
+    paxos_transport::conformance::run(|address| bound::tcp(address, None)).await;
 }
 
 #[cfg(feature = "tcp")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tcp_with_tls() {
-    use paxos_transport::{TcpTransport, Tls};
-
-    paxos_transport::conformance::run(|address: Option<String>| async move {
-        let address = address.as_deref().unwrap_or(FREE);
-        let tls = Tls::self_signed().expect("a certificate");
-        let transport = TcpTransport::bind(address, tls).await.expect("a free port");
-        let address = transport.local_addr().to_string();
-        (transport, address)
-    })
-    .await;
+    let tls = || paxos_transport::Tls::self_signed().expect("a certificate");
+    paxos_transport::conformance::run(|address| bound::tcp(address, Some(tls()))).await;
 }
 
 #[cfg(feature = "quic")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quic() {
-    use paxos_transport::QuicTransport;
-
-    paxos_transport::conformance::run(|address: Option<String>| async move {
-        let address = address.as_deref().unwrap_or(FREE);
-        let transport = QuicTransport::bind(address, None).await.expect("a free port");
-        let address = transport.local_addr().to_string();
-        (transport, address)
-    })
-    .await;
+    paxos_transport::conformance::run(|address| bound::quic(address, None)).await;
 }
 
 /// Transports that break their contract, for the suite to notice.

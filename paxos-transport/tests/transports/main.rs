@@ -1,5 +1,7 @@
 //! The transports over real sockets, and in memory: one program, so that what waits waits side by side.
 
+#[cfg(any(feature = "tcp", feature = "quic"))]
+mod bound;
 mod conformance;
 #[cfg(all(feature = "tcp", feature = "quic"))]
 mod silence;

@@ -17,8 +17,10 @@ use paxos_core::{
     port::{Event, Transport},
     types::{ClusterId, Identity, NodeId, Peer, Slot, StoreId},
 };
-use paxos_transport::{QuicTransport, TcpTransport, Tls};
+use paxos_transport::Tls;
 use tokio::task::JoinSet;
+
+use crate::bound::{self, Any, any};
 
 /// Set in the process that runs in the namespace.
 const INSIDE: &str = "PAXOS_TEST_NAMESPACE";
@@ -120,27 +122,18 @@ fn silent_for(silence: Duration) {
     });
 }
 
-type Bound = (Arc<dyn Transport>, String);
-
-async fn tcp(tls: Option<Tls>) -> Bound {
-    let transport = TcpTransport::bind("127.0.0.1:0", tls).await.expect("a free port");
-    let address = transport.local_addr().to_string();
-    (Arc::new(transport), address)
+async fn tcp(tls: Option<Tls>) -> Any {
+    any(bound::tcp(None, tls).await)
 }
 
-async fn quic() -> Bound {
-    let transport = QuicTransport::bind("127.0.0.1:0", None).await.expect("a free port");
-    let address = transport.local_addr().to_string();
-    (Arc::new(transport), address)
+async fn quic() -> Any {
+    any(bound::quic(None, None).await)
 }
 
 impl Pair {
-    async fn start(what: &'static str, [one, two]: [Bound; 2], talks: bool) -> Pair {
-        let peer = |id, (_, address): &Bound| Peer {
-            id: NodeId(id),
-            address: address.clone(),
-            store: None,
-        };
+    async fn start(what: &'static str, [one, two]: [Any; 2], talks: bool) -> Pair {
+        let peer =
+            |id, (_, address): &Any| Peer { id: NodeId(id), address: address.clone(), store: None };
         for (id, (transport, _), other) in [(1, &one, peer(2, &two)), (2, &two, peer(1, &one))] {
             let (node, store) = (NodeId(id), StoreId(id));
             let identity = Identity { cluster: ClusterId(7), node, store };

@@ -10,9 +10,11 @@ use paxos_core::{
     port::{Event, Transport, TransportError},
     types::{ClusterId, Identity, NodeId, Peer, StoreId},
 };
-use paxos_transport::{QuicTransport, TcpTransport, Tls, conformance};
+use paxos_transport::{Tls, conformance};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
+
+use crate::bound::{self, Any, any};
 
 /// Signs the certificates of a cluster.
 struct Authority {
@@ -71,31 +73,19 @@ fn load(directory: &Path) -> Result<Tls, TransportError> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tcp_keeps_the_guarantees_with_mutual_tls() {
     let directory = certificates();
-    let tls = &load(directory.path()).expect("good files");
-    conformance::run(|address: Option<String>| async move {
-        let address = address.as_deref().unwrap_or("127.0.0.1:0");
-        let transport = TcpTransport::bind(address, tls.clone()).await.expect("a free port");
-        let address = transport.local_addr().to_string();
-        (transport, address)
-    })
-    .await;
+    let tls = load(directory.path()).expect("good files");
+    conformance::run(|address| bound::tcp(address, Some(tls.clone()))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quic_keeps_the_guarantees_with_mutual_tls() {
     let directory = certificates();
-    let tls = &load(directory.path()).expect("good files");
-    conformance::run(|address: Option<String>| async move {
-        let address = address.as_deref().unwrap_or("127.0.0.1:0");
-        let transport = QuicTransport::bind(address, tls.clone()).await.expect("a free port");
-        let address = transport.local_addr().to_string();
-        (transport, address)
-    })
-    .await;
+    let tls = load(directory.path()).expect("good files");
+    conformance::run(|address| bound::quic(address, Some(tls.clone()))).await;
 }
 
 /// Starts two nodes as peers of each other and returns the first refusal that each reports.
-async fn refusals(nodes: [(Box<dyn Transport>, String); 2]) -> [String; 2] {
+async fn refusals(nodes: [Any; 2]) -> [String; 2] {
     let addresses = [nodes[0].1.clone(), nodes[1].1.clone()];
     for (index, (transport, _)) in nodes.iter().enumerate() {
         let id = |index| NodeId(index as u64 + 1);
@@ -120,16 +110,12 @@ async fn refusals(nodes: [(Box<dyn Transport>, String); 2]) -> [String; 2] {
     [one, two]
 }
 
-async fn tcp(tls: Option<Tls>) -> (Box<dyn Transport>, String) {
-    let transport = TcpTransport::bind("127.0.0.1:0", tls).await.expect("a free port");
-    let address = transport.local_addr().to_string();
-    (Box::new(transport), address)
+async fn tcp(tls: Option<Tls>) -> Any {
+    any(bound::tcp(None, tls).await)
 }
 
-async fn quic(tls: Option<Tls>) -> (Box<dyn Transport>, String) {
-    let transport = QuicTransport::bind("127.0.0.1:0", tls).await.expect("a free port");
-    let address = transport.local_addr().to_string();
-    (Box::new(transport), address)
+async fn quic(tls: Option<Tls>) -> Any {
+    any(bound::quic(None, tls).await)
 }
 
 #[tokio::test]
@@ -183,9 +169,8 @@ async fn certificates_and_errors_go_by_the_names_of_nodes() {
     let bind = async |uri: &str| {
         let directory = authority.files(&HOSTS, &[uri]);
         let tls = load(directory.path()).expect("good files");
-        let transport = TcpTransport::bind("127.0.0.1:0", tls).await.expect("a free port");
-        let address = transport.local_addr().to_string();
-        (Box::new(transport.with_names(names())) as Box<dyn Transport>, address)
+        let (transport, address) = bound::tcp(None, Some(tls)).await;
+        any((transport.with_names(names()), address))
     };
     let pair = [bind("urn:paxos:name:left").await, bind("urn:paxos:name:left").await];
     for reason in refusals(pair).await {
