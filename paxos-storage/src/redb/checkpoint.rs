@@ -17,7 +17,7 @@ use paxos_core::{
 };
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use super::group::LogId;
+use super::group::{CHECKSUM_BYTES, LogId};
 
 /// Group, slot and offset.
 pub(super) type Place = (u32, u64, u64);
@@ -26,9 +26,6 @@ pub(super) const CHECKPOINTS: TableDefinition<'static, u32, &'static [u8]> =
     TableDefinition::new("checkpoints");
 pub(super) const PIECES: TableDefinition<'static, Place, &'static [u8]> =
     TableDefinition::new("pieces");
-
-/// What stands before a piece.
-pub(super) const CHECKSUM_BYTES: usize = 4;
 
 /// What cannot be read or written.
 pub(super) enum Problem {
@@ -220,27 +217,14 @@ pub(super) fn encode(Checkpoint { at, sessions, state }: &Checkpoint) -> Vec<u8>
 
 /// Writes a piece into `target`, with its checksum.
 pub(super) fn seal(log: LogId, slot: Slot, offset: u64, piece: &[u8], target: &mut [u8]) {
-    let (checksum, rest) = target.split_at_mut(CHECKSUM_BYTES);
-    checksum.copy_from_slice(&checksum_of(log, slot, offset, piece).to_le_bytes());
-    rest.copy_from_slice(piece);
+    log.seal(&[slot.0, offset], piece, target);
 }
 
 fn piece_of(log: LogId, slot: Slot, offset: u64, stored: &[u8]) -> Result<&[u8], Problem> {
-    let (checksum, piece) = stored.split_first_chunk::<CHECKSUM_BYTES>().unzip();
-    let is_sound = |piece: &&[u8]| {
-        checksum.map(|bytes| u32::from_le_bytes(*bytes))
-            == Some(checksum_of(log, slot, offset, piece))
-    };
-    piece.filter(is_sound).ok_or_else(|| {
+    log.unseal(&[slot.0, offset], stored).ok_or_else(|| {
         let what = format!("the state as of slot {slot} is unreadable from byte {offset} on");
         Problem::Damaged(what)
     })
-}
-
-fn checksum_of(log: LogId, slot: Slot, offset: u64, piece: &[u8]) -> u32 {
-    let mut hasher = log.checksum_at(&[slot.0, offset]);
-    hasher.update(piece);
-    hasher.finalize()
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// the logs of many can lie in one database later.
 pub(super) const ONLY_GROUP: u32 = 0;
 
+/// What stands before bytes that are [sealed](LogId::seal).
+pub(super) const CHECKSUM_BYTES: usize = 4;
+
 /// A log among all that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LogId {
@@ -32,6 +35,26 @@ impl LogId {
         hasher.update(&self.group.to_le_bytes());
         place.iter().for_each(|number| hasher.update(&number.to_le_bytes()));
         hasher
+    }
+
+    /// Writes `bytes` into `target`, behind a checksum (CRC-32, u32 LE) of the log, the place and them.
+    pub(super) fn seal(self, place: &[u64], bytes: &[u8], target: &mut [u8]) {
+        let (checksum, rest) = target.split_at_mut(CHECKSUM_BYTES);
+        checksum.copy_from_slice(&self.checksum_of(place, bytes).to_le_bytes());
+        rest.copy_from_slice(bytes);
+    }
+
+    /// The bytes that were [sealed](LogId::seal) for this place, if they are sound.
+    pub(super) fn unseal<'a>(self, place: &[u64], sealed: &'a [u8]) -> Option<&'a [u8]> {
+        let (checksum, bytes) = sealed.split_first_chunk::<CHECKSUM_BYTES>()?;
+        let is_sound = u32::from_le_bytes(*checksum) == self.checksum_of(place, bytes);
+        is_sound.then_some(bytes)
+    }
+
+    fn checksum_of(self, place: &[u64], bytes: &[u8]) -> u32 {
+        let mut hasher = self.checksum_at(place);
+        hasher.update(bytes);
+        hasher.finalize()
     }
 }
 

@@ -22,9 +22,9 @@ use redb::{Key, ReadableTable, Table, TableDefinition, TableHandle, Value, Write
 use serde::de::DeserializeOwned;
 
 use super::{
-    checkpoint::{self, CHECKPOINTS, CHECKSUM_BYTES, PIECES, Problem},
+    checkpoint::{self, CHECKPOINTS, PIECES, Problem},
     database::{GROUPS, RECORDS, encode},
-    group::{GroupState, LogId},
+    group::{CHECKSUM_BYTES, GroupState, LogId},
     memberships,
     record::{self, CHECKSUM, HEADER_BYTES},
 };
