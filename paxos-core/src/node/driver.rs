@@ -27,7 +27,7 @@ use super::{
     machine::{Done, Machine},
     members::{self, ChangeWaiters},
     reads::{Read, Reads},
-    request::{Budget, Request, Submission, TIMEOUT_MAX, Waiter, cost},
+    request::{Budget, Request, Submission, Waiter, cost, until},
     states::StateReader,
     writer::{Progress, Writer},
 };
@@ -367,7 +367,7 @@ impl<S: StateMachine> Driver<S> {
     fn take_submission(&mut self, now: Instant, submission: Submission<S::Response>) -> usize {
         let Submission { id, command, timeout, reply } = submission;
         let cost = cost(&command);
-        let deadline = now.after(timeout.min(TIMEOUT_MAX));
+        let deadline = until(now, timeout);
         let waiter = Waiter { reply, is_named: id.is_some() };
         let proposal = Proposal { id, command, deadline, waiter };
         self.inputs.push(Input::<S>::Propose(proposal));

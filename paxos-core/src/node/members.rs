@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{
     error::ChangeMembersError,
     handle::Node,
-    request::{Request, TIMEOUT_MAX},
+    request::{Request, until},
 };
 use crate::{
     port::{StateMachine, Transport},
@@ -35,7 +35,7 @@ impl ChangeWaiters {
         let AskedChange { change, timeout, reply } = asked;
         self.asked += 1;
         self.waiting.insert(self.asked, reply);
-        (self.asked, change, now.after(timeout.min(TIMEOUT_MAX)))
+        (self.asked, change, until(now, timeout))
     }
 
     pub(super) fn ended(&mut self, number: u64, outcome: ChangeOutcome) {

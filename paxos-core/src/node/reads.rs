@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     error::ReadError,
-    request::{ReadTask, TIMEOUT_MAX},
+    request::{ReadTask, until},
 };
 use crate::types::Instant;
 
@@ -20,7 +20,7 @@ pub(super) struct Read<S> {
 
 impl<S> Read<S> {
     pub(super) fn new(task: ReadTask<S>, now: Instant, timeout: Duration) -> Read<S> {
-        Read { deadline: now.after(timeout.min(TIMEOUT_MAX)), task }
+        Read { deadline: until(now, timeout), task }
     }
 }
 
@@ -121,7 +121,10 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::node::{NodeError, request::PendingRead};
+    use crate::node::{
+        NodeError,
+        request::{PendingRead, TIMEOUT_MAX},
+    };
 
     const SECOND: Duration = Duration::from_secs(1);
 

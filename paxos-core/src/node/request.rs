@@ -13,11 +13,19 @@ use tokio::sync::oneshot;
 
 use super::error::{ProposeError, ReadError};
 use super::members::AskedChange;
-use crate::{port::StateMachine, types::RequestId};
+use crate::{
+    port::StateMachine,
+    types::{Instant, RequestId},
+};
 
 /// No request waits longer, whatever its caller says: one that nobody waits for any more is noticed
 /// at its deadline.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// Until when a request waits that is made now.
+pub(super) fn until(now: Instant, timeout: Duration) -> Instant {
+    now.after(timeout.min(TIMEOUT_MAX))
+}
 
 /// What a waiting command costs beyond its bytes.
 const OVERHEAD_BYTES: usize = 256;
