@@ -232,11 +232,9 @@ impl Client {
 
     /// The same for a write.
     pub(super) fn write_failure(&self, status: Status) -> CommandError {
-        let is_unknown = match status.code() {
-            Code::DeadlineExceeded | Code::Cancelled => true,
-            Code::Unavailable => !is_of_server(&status) || status.message().contains("timed out"),
-            _ => !is_of_server(&status),
-        };
+        let has_timed_out =
+            status.code() == Code::Unavailable && status.message().contains("timed out");
+        let is_unknown = !is_of_server(&status) || has_timed_out;
         match is_unknown {
             true => CommandError::UnknownOutcome {
                 endpoint: self.endpoint.clone(),
