@@ -56,15 +56,14 @@ impl KvService {
     async fn read_range(&self, request: RangeRequest) -> Result<(RangeResponse, Charge), Status> {
         let context = self.context.clone();
         let is_one = request.range_end.is_empty();
-        // What is in memory is found sooner than another thread would start to look.
-        if is_one && context.reader().is_in_memory(&request) {
-            let read =
-                |allowance: &mut Allowance| context.reader().range_within(&request, allowance);
-            return context.reads().run_here(read);
-        }
-        let length = if is_one { Length::LookUp } else { Length::Long };
+        let is_in_memory = is_one && context.reader().is_in_memory(&request);
         let read =
             move |allowance: &mut Allowance| context.reader().range_within(&request, allowance);
+        // What is in memory is found sooner than another thread would start to look.
+        if is_in_memory {
+            return self.context.reads().run_here(read);
+        }
+        let length = if is_one { Length::LookUp } else { Length::Long };
         self.context.reads().run(length, read).await
     }
 
