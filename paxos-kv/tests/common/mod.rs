@@ -93,10 +93,7 @@ impl Cluster {
     /// The same with more flags, the same for all three.
     pub(crate) async fn start_with(scheme: &'static str, flags: Vec<String>) -> Cluster {
         let mut cluster = Cluster::stopped(scheme, flags).await;
-        for index in 0..FOUNDERS {
-            cluster.restart(index);
-        }
-        cluster.settled().await;
+        cluster.start_all().await;
         cluster
     }
 
@@ -121,9 +118,14 @@ impl Cluster {
     pub(crate) async fn start_everywhere(scheme: &'static str) -> Cluster {
         let mut cluster = Cluster::stopped(scheme, Vec::new()).await;
         cluster.everywhere = true;
-        (0..3).for_each(|index| cluster.restart(index));
-        cluster.settled().await;
+        cluster.start_all().await;
         cluster
+    }
+
+    /// Starts all that begin it, and waits until it has settled.
+    pub(crate) async fn start_all(&mut self) {
+        (0..FOUNDERS).for_each(|index| self.restart(index));
+        self.settled().await;
     }
 
     /// One more server, which joins the cluster when it is started; returns its index.

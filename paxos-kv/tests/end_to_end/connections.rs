@@ -132,8 +132,7 @@ async fn clients_leave_the_descriptors_to_peers_that_these_need() {
 
     let mut cluster = Cluster::stopped("http", Vec::new()).await;
     cluster.descriptors_max = Some(LIMIT);
-    (0..3).for_each(|index| cluster.restart(index));
-    cluster.settled().await;
+    cluster.start_all().await;
     let follower = (cluster.leader().await + 1) % 3;
     let mut crowds = Vec::new();
     for (index, endpoint) in cluster.endpoints().iter().enumerate() {
