@@ -127,6 +127,16 @@ impl Single {
         Single { client_port, arguments: arguments.to_vec() }
     }
 
+    /// One of two, of which the other one never comes; returns the port at which that is expected.
+    fn lonely(data: &Path) -> (Single, u16) {
+        let mut single = Single::new(data);
+        let own = single.arguments[4].split_once('=').expect("a flag and its value").1;
+        let nobody = ports::free_port();
+        let cluster = format!("--initial-cluster=default={own},other=http://127.0.0.1:{nobody}");
+        single.arguments.push(cluster);
+        (single, nobody)
+    }
+
     fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         self.arguments.iter().map(String::as_str).chain(more.iter().copied()).collect()
     }
@@ -276,11 +286,7 @@ fn an_endpoint_that_stands_still_is_passed_over() {
 fn an_endpoint_without_a_leader_is_the_last_choice() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let single = Single::new(&directory.path().join("single"));
-    let mut lonely = Single::new(&directory.path().join("lonely"));
-    let peer = lonely.arguments[4].split_once('=').expect("a flag and its value").1;
-    let nobody = ports::free_port();
-    let cluster = format!("--initial-cluster=default={peer},other=http://127.0.0.1:{nobody}");
-    lonely.arguments.push(cluster);
+    let (lonely, nobody) = Single::lonely(&directory.path().join("lonely"));
     let servers = [&single, &lonely].map(|one| Running::start(program(&one.arguments(&[]))));
     servers[0].line_with("the cluster has a leader");
     servers[1].line_with("ready to serve client requests");

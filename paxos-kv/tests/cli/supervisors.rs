@@ -48,12 +48,10 @@ fn a_supervisor_is_told_that_the_server_is_ready_and_that_it_stops() {
 fn a_supervisor_waits_for_a_quorum() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let supervisor = Supervisor::listen(directory.path());
-    let mut single = Single::new(&directory.path().join("data"));
-    let peer = single.arguments[4].split_once('=').expect("a flag and its value").1.to_owned();
-    let (metrics, nobody) = (ports::free_port(), ports::free_port());
-    let cluster = format!("--initial-cluster=default={peer},other=http://127.0.0.1:{nobody}");
+    let (mut single, _) = Single::lonely(&directory.path().join("data"));
+    let metrics = ports::free_port();
     let probes = format!("--listen-metrics-urls=http://127.0.0.1:{metrics}");
-    single.arguments.extend([cluster, probes, "--election-timeout=500".to_owned()]);
+    single.arguments.extend([probes, "--election-timeout=500".to_owned()]);
     let mut command = program(&single.arguments(&[]));
     command.env("NOTIFY_SOCKET", directory.path().join("notify"));
     let server = Running::start(command);
