@@ -36,9 +36,7 @@ fn single(directory: &Path, token: &str) -> ServerConfig {
 
 /// Runs servers until each has something in its state.
 async fn run(configs: impl IntoIterator<Item = ServerConfig>) {
-    let starts: Result<Vec<_>, _> =
-        join_all(configs.into_iter().map(Server::start)).await.into_iter().collect();
-    let servers = starts.expect("they start");
+    let servers = start(configs).await;
     let attributes = MemberAttributes { member_id: 1, ..MemberAttributes::default() };
     let command = Command::MemberAttributes(attributes);
     let proposed = servers[0].node().propose(command).await.expect("a quorum");
@@ -46,6 +44,16 @@ async fn run(configs: impl IntoIterator<Item = ServerConfig>) {
     for server in &servers {
         server.node().read(|_| ()).await.expect("a quorum");
     }
+    stop(&servers).await;
+}
+
+async fn start(configs: impl IntoIterator<Item = ServerConfig>) -> Vec<Server> {
+    let starts: Result<Vec<_>, _> =
+        join_all(configs.into_iter().map(Server::start)).await.into_iter().collect();
+    starts.expect("they start")
+}
+
+async fn stop(servers: &[Server]) {
     // One after the other, but none may wait for the quorum that the others were.
     for ended in join_all(servers.iter().map(Server::shutdown)).await {
         ended.expect("it stops");
@@ -131,18 +139,14 @@ async fn a_member_whose_directory_was_put_back_notices_and_takes_proposals() {
     run(configs.clone()).await;
     copy(data, &older);
     for is_put_back in [false, true] {
-        let starts: Result<Vec<_>, _> =
-            join_all(configs.clone().into_iter().map(Server::start)).await.into_iter().collect();
-        let servers = starts.expect("they start");
+        let servers = start(configs.clone()).await;
         for _ in 0..50 {
             let proposed = servers[2].node().propose(command.clone()).await;
             proposed.expect("no request id is used twice").expect("it makes sense");
         }
         assert_eq!(servers[2].node().status().is_older_copy, is_put_back);
         assert!(!servers[0].node().status().is_older_copy);
-        for ended in join_all(servers.iter().map(Server::shutdown)).await {
-            ended.expect("it stops");
-        }
+        stop(&servers).await;
         if !is_put_back {
             fs::rename(data, &newer).expect("a free name");
             copy(&older, data);
