@@ -283,11 +283,8 @@ impl Cluster {
     /// If one had no reason to.
     pub(crate) fn check_processes(&mut self) -> Result<(), String> {
         for index in 0..self.servers.len() {
-            let Process::Running(child) = &mut self.servers[index].process else { continue };
-            let Some(status) = child.try_wait().map_err(|error| error.to_string())? else {
-                continue;
-            };
-            self.servers[index].process = Process::Down;
+            let ended = self.has_ended(index).map_err(|error| error.to_string())?;
+            let Some(status) = ended else { continue };
             let log = self.log(index).map_err(|error| error.to_string())?;
             let last = log.lines().next_back().unwrap_or_default().to_owned();
             if !(self.servers[index].started_without_room && last.to_lowercase().contains(NO_ROOM))
