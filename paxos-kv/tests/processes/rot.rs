@@ -18,7 +18,7 @@ use tonic::{Status, transport::Channel};
 use super::{
     cluster::Cluster,
     options::{Setup, Transport},
-    wire::connect,
+    wire::{all_keys, connect},
 };
 
 const SERVERS: usize = 3;
@@ -100,15 +100,8 @@ async fn fill(channel: &Channel) -> Result<(), String> {
 }
 
 async fn everything(channel: &Channel, serializable: bool) -> Result<Vec<KeyValue>, Status> {
-    let all = vec![0];
-    let request = RangeRequest {
-        key: all.clone().into(),
-        range_end: all.into(),
-        serializable,
-        ..RangeRequest::default()
-    };
-    let mut kv = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
-    Ok(kv.range(request).await?.into_inner().kvs)
+    let request = RangeRequest { serializable, ..RangeRequest::default() };
+    all_keys(channel, request).await.map(|(_, found)| found)
 }
 
 /// The same from a server that is sound, once there is a quorum.

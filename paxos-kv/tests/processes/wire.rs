@@ -49,13 +49,16 @@ pub(crate) async fn everything(
     channel: &Channel,
     revision: i64,
 ) -> Result<(i64, Vec<KeyValue>), Status> {
+    all_keys(channel, RangeRequest { revision, ..RangeRequest::default() }).await
+}
+
+/// All keys, whichever ones the request names; with them, the revision of the store.
+pub(crate) async fn all_keys(
+    channel: &Channel,
+    request: RangeRequest,
+) -> Result<(i64, Vec<KeyValue>), Status> {
     let zero = vec![0];
-    let request = RangeRequest {
-        key: zero.clone().into(),
-        range_end: zero.into(),
-        revision,
-        ..RangeRequest::default()
-    };
+    let request = RangeRequest { key: zero.clone().into(), range_end: zero.into(), ..request };
     let mut client = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
     let response = client.range(request).await?.into_inner();
     let header = response.header.expect("every answer has a header");
