@@ -159,6 +159,11 @@ impl View {
         status
     }
 
+    /// As in [`status`](View::status), of which no copy is made.
+    pub(super) fn is_disk_full(&self) -> bool {
+        lock(&self.status).is_disk_full
+    }
+
     pub(super) fn refusals(&self) -> watch::Receiver<Vec<RefusedPeer>> {
         self.refusals.clone()
     }

@@ -175,6 +175,12 @@ impl<S: StateMachine> Node<S> {
         self.shared.view.status()
     }
 
+    /// Whether its disk is full, as in [`status`](Node::status); cheap enough to be asked before every command.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.shared.view.is_disk_full()
+    }
+
     /// Who leads; the receiver is told of changes only.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -20,6 +20,7 @@ async fn a_full_disk_refuses_proposals_until_there_is_room_and_loses_nothing() {
     let (under_way, _) = tokio::join!(node.propose_within(2, Duration::from_secs(30)), async {
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(node.propose(3).await, Err(ProposeError::DiskFull));
+        assert!(node.is_disk_full() && node.status().is_disk_full);
         cluster.disks[&1].set_full(false);
     });
     assert_eq!(under_way, Ok(2), "what met the full disk goes on");

@@ -118,7 +118,7 @@ impl Context {
 
     /// Whether a disk of this member is full, that of the log or that of the state.
     pub(crate) fn lacks_room(&self) -> bool {
-        self.shared.store.lacks_room() || self.shared.node.status().is_disk_full
+        self.shared.store.lacks_room() || self.shared.node.is_disk_full()
     }
 
     /// What the local store holds, in numbers.
