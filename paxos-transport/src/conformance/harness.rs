@@ -190,7 +190,8 @@ async fn talk_until<T: Transport, R>(
 pub(super) async fn refused<T: Transport>(node: &Node<T>, other: &Node<T>) -> String {
     talk_until(node, other, "guarantee 6: both sides report a refusal", |event| match event {
         Event::Refused { peer, reason } if peer == Some(other.id()) => Some(reason),
-        Event::Message { from, message } if from == other.id() => {
+        // What is still there of its predecessor's was sent by a peer.
+        Event::Message { from, message } if from == other.id() && is_filler(&message) => {
             panic!("guarantee 6: {message:?} of a stranger")
         }
         _ => None,
