@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -29,6 +29,7 @@ use tokio::{
 use super::{
     company::DESCRIPTORS_MAX,
     faults::effect,
+    hosts::Hosts,
     network::Network,
     options::{Setup, Transport},
     ports::free_port,
@@ -42,6 +43,9 @@ const END_MAX: Duration = Duration::from_secs(30);
 
 /// The program in the directory of a run.
 const PROGRAM: &str = "paxos-kv";
+
+/// What a server says once it has started.
+const READY: &str = "ready to serve client requests";
 
 /// What a server says when its disk has no more room.
 const DISK_FULL: &str = "the disk is full";
@@ -78,13 +82,16 @@ struct Server {
     proxy_port: u16,
     process: Process,
     disk: Option<Tmpfs>,
-    /// Its disk was full when it was started.
+    /// Its disk was full when it was started, or before it was ready.
     started_without_room: bool,
+    /// Where in its log it has been started last.
+    started_at: usize,
 }
 
 /// All servers. Dropping it ends them.
 pub(crate) struct Cluster {
     pub(crate) network: Arc<Network>,
+    pub(crate) hosts: Hosts,
     servers: Vec<Server>,
     flags: Vec<String>,
     setup: Setup,
@@ -114,6 +121,7 @@ impl Cluster {
                 proxy_port: free_port(),
                 process: Process::Down,
                 started_without_room: false,
+                started_at: 0,
             });
         }
         fs::create_dir(directory.join(LOGS))?;
@@ -122,11 +130,16 @@ impl Cluster {
         // A copy, so that a build in between does not exchange what is started again.
         fs::copy(program(), directory.join(PROGRAM))?;
         let network = Arc::new(Network::new(setup.nodes));
-        let proxies = proxies(&setup, &servers, &network).await?;
-        let flags = flags(&setup, &servers);
+        let hosts = match setup.packet_filter {
+            true => Hosts::separate(setup.nodes, directory)?,
+            false => Hosts::Shared,
+        };
+        let proxies = proxies(&setup, &hosts, &servers, &network).await?;
+        let flags = flags(&setup, &hosts, &servers);
         let directory = directory.to_owned();
         let mut cluster = Cluster {
             network,
+            hosts,
             servers,
             flags,
             setup,
@@ -141,7 +154,10 @@ impl Cluster {
 
     /// Where clients reach each server.
     pub(crate) fn endpoints(&self) -> Vec<String> {
-        self.servers.iter().map(|server| local(server.client_port).to_string()).collect()
+        let endpoints = self.servers.iter().enumerate().map(|(index, server)| {
+            SocketAddr::from((self.hosts.server(index), server.client_port)).to_string()
+        });
+        endpoints.collect()
     }
 
     pub(crate) fn name(&self, index: usize) -> &str {
@@ -172,6 +188,11 @@ impl Cluster {
         ])
     }
 
+    /// What the proxies and the network have done to packets, each with its name.
+    pub(crate) fn network_effects(&self) -> io::Result<Vec<(&'static str, u64)>> {
+        Ok([&self.network.effects.list()[..], &self.hosts.effects()?].concat())
+    }
+
     /// Where a server keeps its data.
     pub(crate) fn data(&self, index: usize) -> PathBuf {
         self.directory.join(self.name(index)).join("data")
@@ -187,14 +208,20 @@ impl Cluster {
 
     /// Starts every server that is down, on the data it has.
     pub(crate) fn restart_all(&mut self) -> io::Result<()> {
-        for server in &mut self.servers {
+        for (index, server) in self.servers.iter_mut().enumerate() {
             if !matches!(server.process, Process::Down) {
                 continue;
             }
-            let log =
-                File::options().create(true).append(true).open(log(&self.directory, &server.name));
-            let client_url = format!("http://{}", local(server.client_port));
-            let mut command = Command::new("/bin/sh");
+            let host = self.hosts.server(index);
+            let log = File::options()
+                .create(true)
+                .append(true)
+                .open(log(&self.directory, &server.name))?;
+            server.started_at = usize::try_from(log.metadata()?.len()).expect("a short log");
+            let client_url = format!("http://{}", SocketAddr::from((host, server.client_port)));
+            let listen_url = url(&self.setup, (host, server.peer_port));
+            let advertised_url = url(&self.setup, (self.hosts.front(index), server.proxy_port));
+            let mut command = self.hosts.command(index, "/bin/sh");
             command
                 .args(["-c", &format!("ulimit -n {DESCRIPTORS_MAX} && exec \"$0\" \"$@\"")])
                 .arg(self.directory.join(PROGRAM))
@@ -207,15 +234,15 @@ impl Cluster {
                 .args(["--name", &server.name])
                 .arg("--data-dir")
                 .arg(self.directory.join(&server.name).join("data"))
-                .args(["--listen-peer-urls", &url(&self.setup, server.peer_port)])
-                .args(["--initial-advertise-peer-urls", &url(&self.setup, server.proxy_port)])
+                .args(["--listen-peer-urls", &listen_url])
+                .args(["--initial-advertise-peer-urls", &advertised_url])
                 .args(["--listen-client-urls", &client_url])
                 .args(&self.flags)
                 // Ctrl-C in a terminal is meant for the test, which then ends the servers.
                 .process_group(0)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(log?)
+                .stderr(log)
                 .spawn()?;
             server.process = Process::Running(child);
             server.started_without_room = server.disk.as_ref().is_some_and(|disk| disk.is_full);
@@ -261,7 +288,11 @@ impl Cluster {
 
     /// Fills the disk of a server.
     pub(crate) fn fill_disk(&mut self, index: usize) -> io::Result<()> {
-        self.servers[index].disk.as_mut().map_or(Ok(()), Tmpfs::fill)
+        let log = self.log(index)?;
+        let server = &mut self.servers[index];
+        let is_ready = log.get(server.started_at..).is_some_and(|log| log.contains(READY));
+        server.started_without_room |= !is_ready;
+        server.disk.as_mut().map_or(Ok(()), Tmpfs::fill)
     }
 
     /// Fills the disk that all servers log to.
@@ -386,16 +417,16 @@ fn pid(child: &Child) -> Pid {
     Pid::from_raw(child.id().try_into().expect("a process id fits"))
 }
 
-fn url(setup: &Setup, port: u16) -> String {
-    format!("{}://{}", setup.transport.scheme(), local(port))
+fn url(setup: &Setup, place: (IpAddr, u16)) -> String {
+    format!("{}://{}", setup.transport.scheme(), SocketAddr::from(place))
 }
 
 /// What all servers are told.
-fn flags(setup: &Setup, servers: &[Server]) -> Vec<String> {
+fn flags(setup: &Setup, hosts: &Hosts, servers: &[Server]) -> Vec<String> {
     let flag = |name: &str, value: String| format!("--{name}={value}");
     let election_ms = setup.election_timeout.as_millis();
     vec![
-        flag("initial-cluster", initial_cluster(setup, servers)),
+        flag("initial-cluster", initial_cluster(setup, hosts, servers)),
         // A line for each connection of a client that ends: something to write when there is no room.
         flag("log-level", "info,paxos_core::node::board=warn,paxos_kv::server=debug".to_owned()),
         flag("election-timeout", election_ms.to_string()),
@@ -405,49 +436,51 @@ fn flags(setup: &Setup, servers: &[Server]) -> Vec<String> {
     ]
 }
 
-fn initial_cluster(setup: &Setup, servers: &[Server]) -> String {
-    let member = |server: &Server| format!("{}={}", server.name, url(setup, server.proxy_port));
-    servers.iter().map(member).collect::<Vec<_>>().join(",")
-}
-
-/// An address of this machine, and of this process alone where the system has enough of them: so
-/// nobody takes the port of a server that is down.
-fn local(port: u16) -> SocketAddr {
-    let [.., high, low] = std::process::id().to_be_bytes();
-    match cfg!(target_os = "linux") {
-        true => SocketAddr::from(([127, 77, high, low], port)),
-        false => SocketAddr::from(([127, 0, 0, 1], port)),
-    }
+fn initial_cluster(setup: &Setup, hosts: &Hosts, servers: &[Server]) -> String {
+    let member = |(index, server): (usize, &Server)| {
+        format!("{}={}", server.name, url(setup, (hosts.front(index), server.proxy_port)))
+    };
+    servers.iter().enumerate().map(member).collect::<Vec<_>>().join(",")
 }
 
 async fn proxies(
     setup: &Setup,
+    hosts: &Hosts,
     servers: &[Server],
     network: &Arc<Network>,
 ) -> io::Result<JoinSet<()>> {
-    let addresses: Vec<_> = servers.iter().map(|server| local(server.peer_port)).collect();
+    let places = servers.iter().enumerate();
+    let addresses: Vec<_> = places
+        .clone()
+        .map(|(index, server)| (hosts.server(index), server.peer_port).into())
+        .collect();
     match setup.transport {
         Transport::Quic => {
             let mut fronts = Vec::new();
-            for server in servers {
-                fronts.push(UdpSocket::bind(local(server.proxy_port)).await?);
+            for (index, server) in places {
+                fronts.push(UdpSocket::bind((hosts.front(index), server.proxy_port)).await?);
             }
-            udp::relay(fronts, addresses, network.clone()).await
+            udp::relay(fronts, addresses, |pair| hosts.stand(pair), network.clone()).await
         }
         Transport::Tcp => {
-            let cluster = ClusterMap::parse(&initial_cluster(setup, servers), "etcd-cluster");
+            let cluster =
+                ClusterMap::parse(&initial_cluster(setup, hosts, servers), "etcd-cluster");
             let cluster = cluster.map_err(io::Error::other)?;
-            let indexes: BTreeMap<_, _> = servers
-                .iter()
-                .enumerate()
+            let indexes: BTreeMap<_, _> = places
+                .clone()
                 .filter_map(|(index, server)| Some((cluster.named(&server.name)?.id, index)))
                 .collect();
-            let shared = Arc::new(tcp::Servers { addresses, indexes });
             let mut proxies = JoinSet::new();
-            for (target, server) in servers.iter().enumerate() {
-                let listener = TcpListener::bind(local(server.proxy_port)).await?;
-                let (servers, network) = (shared.clone(), network.clone());
-                proxies.spawn(tcp::relay(listener, target, servers, network));
+            for (target, server) in places {
+                let listener = TcpListener::bind((hosts.front(target), server.proxy_port)).await?;
+                let stands = (0..servers.len()).map(|source| hosts.stand((source, target)));
+                let target = tcp::Target {
+                    server: target,
+                    address: addresses[target],
+                    stands: stands.collect(),
+                    indexes: indexes.clone(),
+                };
+                proxies.spawn(tcp::relay(listener, target, network.clone()));
             }
             Ok(proxies)
         }

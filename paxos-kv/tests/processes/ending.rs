@@ -9,11 +9,10 @@ use paxos_kv::proto::mvccpb::KeyValue;
 use tonic::transport::Channel;
 
 use super::{
-    clients::Clients,
     cluster::Cluster,
     history::{Answer, Found, Operation, Outcome, Request, key},
     linearizability::group,
-    nemesis::Nemesis,
+    run::Stage,
     wire::{everything, perform},
 };
 
@@ -32,20 +31,27 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// # Errors
 ///
 /// If it takes longer than [`RECOVERY_MAX`], or a server has ended.
-pub(crate) async fn everybody_works(
-    channels: &[Channel],
-    clients: &Clients,
-    nemesis: &mut Nemesis,
-    cluster: &mut Cluster,
+pub(crate) async fn everybody_works(stage: &mut Stage<'_>) -> Result<Duration, String> {
+    let all: Vec<_> = (0..stage.channels.len()).collect();
+    they_work(&all, 0, stage).await
+}
+
+/// The same for some of them, with values of so many bytes at least.
+pub(crate) async fn they_work(
+    servers: &[usize],
+    bytes: usize,
+    stage: &mut Stage<'_>,
 ) -> Result<Duration, String> {
+    let Stage { channels, clients, nemesis, cluster } = stage;
     let group = clients.fresh_group();
     let start = Instant::now();
     // What the servers were given: a machine that was suspended in between is not their fault.
     let mut given = Duration::ZERO;
-    for (server, channel) in channels.iter().enumerate() {
+    for &server in servers {
+        let channel = &channels[server];
         for attempt in 0.. {
             nemesis.look_after(cluster)?;
-            let value = format!("{group}.{server}.{attempt}");
+            let value = format!("{:x<bytes$}", format!("{group}.{server}.{attempt}"));
             let request = Request::Put { key: key(group, server as u64), value };
             let began = clients.now();
             let outcome = perform(channel, &request, WRITE_MAX).await;

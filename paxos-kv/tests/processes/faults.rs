@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use fastrand::Rng;
 
 use super::{
+    hosts::Lost,
     network::{Pair, pairs},
     options::{Setup, Transport},
 };
@@ -23,6 +24,8 @@ pub(crate) mod effect {
     pub(crate) const OVERTAKEN: &str = "packets overtaken";
     pub(crate) const THROTTLED: &str = "packets throttled";
     pub(crate) const SEVERED: &str = "connections severed";
+    pub(crate) const DROPPED_FOR_SIZE: &str = "packets dropped by size";
+    pub(crate) const DROPPED_IN_SILENCE: &str = "packets dropped in silence";
     pub(crate) const DISKS_FOUND_FULL: &str = "disks found full";
     pub(crate) const TABLES_WAITED: &str = "tables waited for room";
     pub(crate) const ENDED_WITHOUT_ROOM: &str = "servers ended without room";
@@ -64,6 +67,14 @@ pub(crate) enum Fault {
     Bandwidth,
     /// Connections are reset.
     Sever,
+    /// What is large is dropped on the way to a server, from it, or both, by the network itself.
+    DropLarge,
+    /// Everything from a server, or everything to it, is dropped in silence.
+    DropOneWay,
+    /// Everything from a server and to it is dropped in silence.
+    DropAll,
+    /// Everything but what one server sends and gets is dropped in silence.
+    DropHub,
     /// One process is killed, and started again later.
     KillOne,
     /// A majority is.
@@ -95,7 +106,7 @@ pub(crate) enum Fault {
 use Fault::*;
 
 /// Faults of the network.
-const NETWORK: [Fault; 15] = [
+const NETWORK: [Fault; 19] = [
     CutOneWay,
     CutMute,
     CutDeaf,
@@ -111,6 +122,10 @@ const NETWORK: [Fault; 15] = [
     Reordering,
     Bandwidth,
     Sever,
+    DropLarge,
+    DropOneWay,
+    DropAll,
+    DropHub,
 ];
 
 /// Faults of processes and their disks.
@@ -140,6 +155,7 @@ impl Fault {
             Duplication | Reordering => setup.transport == Transport::Quic,
             Sever => setup.transport == Transport::Tcp,
             FillDisk | FillDisks | FillAndKill | FillLog => setup.small_disks,
+            DropLarge | DropOneWay | DropAll | DropHub => setup.packet_filter,
             _ => true,
         }
     }
@@ -167,6 +183,8 @@ impl Fault {
             Reordering => &[effect::OVERTAKEN],
             Bandwidth => &[effect::THROTTLED],
             Sever => &[effect::SEVERED],
+            DropLarge => &[effect::DROPPED_FOR_SIZE],
+            DropOneWay | DropAll | DropHub => &[effect::DROPPED_IN_SILENCE],
             FillDisk | FillDisks => &[effect::DISKS_FOUND_FULL],
             FillAndKill => &[effect::DISKS_FOUND_FULL, effect::ENDED_WITHOUT_ROOM],
             FillLog => &[effect::LINES_DROPPED],
@@ -177,6 +195,24 @@ impl Fault {
         }
     }
 
+    /// How long it lasts, compared with others: what is noticed by silence alone takes longer.
+    fn weight(self) -> u32 {
+        match self {
+            DropAll => 3,
+            DropLarge | DropOneWay | DropHub => 2,
+            _ => 1,
+        }
+    }
+
+    /// Which packets it makes the network itself lose.
+    pub(crate) fn loses(self) -> Option<Lost> {
+        match self {
+            DropLarge => Some(Lost::Large),
+            DropOneWay | DropAll | DropHub => Some(Lost::All),
+            _ => None,
+        }
+    }
+
     /// Which links it cuts, of servers in this order: what comes first in it is the middle, the
     /// lonely one, or the beginning of the row.
     pub(crate) fn cuts(self, order: &[usize], mask: u64) -> Vec<Pair> {
@@ -184,18 +220,23 @@ impl Fault {
         let place = |node: usize| order.iter().position(|&other| other == node).expect("a node");
         // At least one on each side.
         let border = 1 + usize::try_from(mask % 64).expect("small") % (nodes - 1).max(1);
+        // One of the two, or both.
+        let ways = mask % 3;
         let is_cut = |number: usize, (from, to): Pair| {
             let (from, to) = (place(from), place(to));
             match self {
                 CutOneWay => (from, to) == (0, 1),
                 CutMute => from == 0,
                 CutDeaf => to == 0,
-                CutIsland => from == 0 || to == 0,
+                CutIsland | DropAll => from == 0 || to == 0,
                 CutHalves => (from < border) != (to < border),
-                CutHub => from != 0 && to != 0,
+                CutHub | DropHub => from != 0 && to != 0,
                 CutChain => from.abs_diff(to) != 1,
                 CutRing => (from + 1) % nodes != to,
                 CutAny => mask >> (number % 64) & 1 == 1,
+                DropOneWay if mask & 1 == 0 => from == 0,
+                DropOneWay => to == 0,
+                DropLarge => from == 0 && ways != 1 || to == 0 && ways != 0,
                 _ => false,
             }
         };
@@ -258,9 +299,9 @@ fn track(kinds: &[Fault], setup: &Setup, rng: &mut Rng) -> Vec<Step> {
     if possible.is_empty() {
         return Vec::new();
     }
-    let share = setup.duration / u32::try_from(possible.len()).expect("a few");
+    let share = setup.duration / possible.iter().map(|fault| fault.weight()).sum::<u32>();
     // In a long run there is time for what takes long, and for many that are short.
-    let longest = share.clamp(Duration::from_millis(600), Duration::from_secs(8));
+    let share = share.clamp(Duration::from_millis(600), Duration::from_secs(8));
     let mut steps = Vec::new();
     let mut deck = Vec::new();
     let mut now = Duration::ZERO;
@@ -270,7 +311,8 @@ fn track(kinds: &[Fault], setup: &Setup, rng: &mut Rng) -> Vec<Step> {
             rng.shuffle(&mut deck);
         }
         let fault = deck.pop().expect("it was filled");
-        let pause = longest.mul_f64(0.1 + 0.2 * rng.f64());
+        let longest = share * fault.weight();
+        let pause = share.mul_f64(0.1 + 0.2 * rng.f64());
         let lasting = longest.mul_f64(0.3 + 0.4 * rng.f64());
         let mut order: Vec<_> = (0..setup.nodes).collect();
         rng.shuffle(&mut order);

@@ -29,10 +29,14 @@ mod faults;
 mod frames;
 #[path = "../common/history.rs"]
 mod history;
+mod hosts;
+mod large_packets;
 mod linearizability;
 mod nemesis;
 mod network;
 mod options;
+#[path = "../../../paxos-transport/tests/common/packet_filter.rs"]
+mod packet_filter;
 mod parts;
 #[path = "../common/ports.rs"]
 mod ports;
@@ -52,7 +56,7 @@ mod witness;
 use std::{
     io,
     process::ExitCode,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -67,7 +71,7 @@ use self::{
 };
 
 /// How long servers fail in a test.
-const SHORT: Duration = Duration::from_secs(12);
+const SHORT: Duration = Duration::from_secs(14);
 
 /// After so long every fault must have happened and shown its effect.
 const LONG_MINUTES: f64 = 10.0;
@@ -78,8 +82,14 @@ const SIGNALLED: i32 = 130;
 /// One cluster at a time: a machine may have few cores.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Whether packets can be dropped here, or why not.
+static PACKET_FILTER: OnceLock<Result<(), String>> = OnceLock::new();
+
 fn main() -> ExitCode {
     let options = Options::parse();
+    // Before there are other threads: all of them are to be in there.
+    let entered = packet_filter::enter_namespace().map_err(|error| error.to_string());
+    PACKET_FILTER.set(entered).expect("it is set once");
     match options.minutes {
         Some(minutes) => match runtime().block_on(long(minutes, &options)) {
             Ok(()) => ExitCode::SUCCESS,
@@ -117,6 +127,8 @@ fn tests() -> Vec<Trial> {
             true => alone(room::tables_without_room()),
             false => Ok(()),
         }),
+        Trial::test("large_packets_over_tcp", || large_packets(Transport::Tcp)),
+        Trial::test("large_packets_over_quic", || large_packets(Transport::Quic)),
     ];
     let transfers = [
         Trial::test("transfer_over_tcp", || alone(transfer::cuts_and_kills(Transport::Tcp))),
@@ -151,9 +163,18 @@ fn runtime() -> tokio::runtime::Runtime {
 fn short(nodes: usize, transport: Transport, seed: u64) -> Result<(), Failed> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let setup = Setup::new(nodes, transport, seed, SHORT, small_disks());
+    let setup = Setup { packet_filter: packet_filter(), ..setup };
     let report = runtime().block_on(run_or_exit(setup))?;
     report.print();
     Ok(report.check_faults()?)
+}
+
+/// A test: large packets get lost, if they can be made to.
+fn large_packets(transport: Transport) -> Result<(), Failed> {
+    match packet_filter() {
+        true => alone(large_packets::large_packets(transport)),
+        false => Ok(()),
+    }
 }
 
 /// A test: one cluster, with something in mind.
@@ -165,7 +186,7 @@ fn alone(test: impl Future<Output = Result<(), String>>) -> Result<(), Failed> {
 /// Run after run until the time is over, or somebody interrupts.
 async fn long(minutes: f64, options: &Options) -> Result<(), String> {
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let small_disks = small_disks();
+    let (small_disks, packet_filter) = (small_disks(), packet_filter());
     let mut total = Report::default();
     let (began, all) = (Instant::now(), Duration::from_secs_f64(minutes * 60.0));
     for round in 0.. {
@@ -180,6 +201,7 @@ async fn long(minutes: f64, options: &Options) -> Result<(), String> {
         let transport = options.transport.unwrap_or(turn);
         let duration = left.min(Duration::from_secs_f64(options.round_seconds));
         let setup = Setup {
+            packet_filter,
             only: options.faults.clone(),
             ..Setup::new(nodes, transport, seed + round as u64, duration, small_disks)
         };
@@ -223,4 +245,13 @@ fn small_disks() -> bool {
             false
         }
     }
+}
+
+/// Whether packets can be dropped here. Says so, since without that none are.
+fn packet_filter() -> bool {
+    match PACKET_FILTER.get().expect("it is set first") {
+        Ok(()) => println!("packet filter: available"),
+        Err(error) => println!("packet filter: NOT AVAILABLE, no packets are dropped: {error}"),
+    }
+    PACKET_FILTER.get().is_some_and(Result::is_ok)
 }

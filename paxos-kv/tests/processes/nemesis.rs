@@ -125,8 +125,7 @@ impl Nemesis {
         self.effects_before.insert(fault, self.effects_like_those_of(fault, cluster)?);
         *self.counts.entry(fault).or_default() += 1;
         if fault.is_of_network() {
-            begin_network_fault(fault, &order, mask, cluster);
-            return Ok(());
+            return begin_network_fault(fault, &order, mask, cluster);
         }
         let majority = &order[..=order.len() / 2];
         let small = cluster.with_small_disk();
@@ -173,7 +172,7 @@ impl Nemesis {
         *self.consequences.entry(fault).or_default() += effects;
         if fault.is_of_network() {
             cluster.network.heal();
-            return Ok(());
+            return cluster.hosts.lose_nothing();
         }
         self.end_process_fault(cluster)
     }
@@ -199,7 +198,7 @@ impl Nemesis {
             return Ok(0);
         }
         let effects = match fault.is_of_network() {
-            true => cluster.network.effects.list().to_vec(),
+            true => cluster.network_effects()?,
             false => [&cluster.log_effects()?[..], &self.company_effects()].concat(),
         };
         let alike = effects.iter().filter(|(effect, _)| fault.effects().contains(effect));
@@ -207,7 +206,7 @@ impl Nemesis {
     }
 
     /// Who leads, as far as somebody says so who can be asked.
-    async fn leader(&self) -> Option<usize> {
+    pub(crate) async fn leader(&self) -> Option<usize> {
         let statuses = self.channels.iter().map(|channel| status(channel, STATUS_MAX));
         let statuses = join_all(statuses).await;
         let answered = statuses.iter().flatten();
@@ -225,7 +224,15 @@ impl Nemesis {
     }
 }
 
-fn begin_network_fault(fault: Fault, order: &[usize], mask: u64, cluster: &Cluster) {
+fn begin_network_fault(
+    fault: Fault,
+    order: &[usize],
+    mask: u64,
+    cluster: &Cluster,
+) -> io::Result<()> {
+    if let Some(lost) = fault.loses() {
+        return cluster.hosts.lose(lost, &fault.cuts(order, mask));
+    }
     let network = &cluster.network;
     let suffering = Fault::suffering(order, mask);
     // Somewhere between hardly noticeable and hardly bearable.
@@ -245,6 +252,7 @@ fn begin_network_fault(fault: Fault, order: &[usize], mask: u64, cluster: &Clust
         Fault::Sever => network.sever(&suffering),
         cut => network.change(&cut.cuts(order, mask), |link| link.is_cut = true),
     }
+    Ok(())
 }
 
 /// The two tracks as one, in the order of time.

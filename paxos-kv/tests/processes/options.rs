@@ -82,6 +82,8 @@ pub(crate) struct Setup {
     pub(crate) duration: Duration,
     /// A majority of the servers keep their data on small disks of their own, which can be full.
     pub(crate) small_disks: bool,
+    /// Each server is on a host of its own, and packets between them can get lost.
+    pub(crate) packet_filter: bool,
     /// They keep their logs elsewhere, where there is always room.
     pub(crate) logs_elsewhere: bool,
     pub(crate) election_timeout: Duration,
@@ -109,6 +111,7 @@ impl Setup {
             seed,
             duration,
             small_disks,
+            packet_filter: false,
             logs_elsewhere: false,
             election_timeout: Duration::from_millis(milliseconds),
             checkpoint_slots,

@@ -1,7 +1,13 @@
 //! Tests of the parts: the proxies do to traffic what their links say, and the seed decides what
 //! happens.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Parser;
 use paxos_core::types::{ClusterId, Identity, NodeId, StoreId};
@@ -28,6 +34,8 @@ const SILENCE: Duration = Duration::from_millis(100);
 const THERE: (usize, usize) = (0, 1);
 const BACK: (usize, usize) = (1, 0);
 
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 /// What a server says first when it dials.
 fn hello(node: u64) -> Vec<u8> {
     let identity = Identity { cluster: ClusterId(7), node: NodeId(node), store: StoreId(u64::MAX) };
@@ -39,13 +47,16 @@ fn hello(node: u64) -> Vec<u8> {
 /// A connection through a proxy: the network, the side of the first server, that of the second.
 async fn connection() -> io::Result<(Arc<Network>, TcpStream, TcpStream)> {
     let server = TcpListener::bind("127.0.0.1:0").await?;
-    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-    let indexes = BTreeMap::from([(NodeId(11), 0), (NodeId(22), 1)]);
-    let servers = tcp::Servers { addresses: vec![nobody, server.local_addr()?], indexes };
+    let target = tcp::Target {
+        server: 1,
+        address: server.local_addr()?,
+        stands: vec![LOCAL; 2],
+        indexes: BTreeMap::from([(NodeId(11), 0), (NodeId(22), 1)]),
+    };
     let network = Arc::new(Network::new(2));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let proxy = listener.local_addr()?;
-    tokio::spawn(tcp::relay(listener, 1, Arc::new(servers), network.clone()));
+    tokio::spawn(tcp::relay(listener, target, network.clone()));
     let mut dialler = TcpStream::connect(proxy).await?;
     dialler.write_all(&hello(11)).await?;
     let (mut listening, _) = server.accept().await?;
@@ -93,7 +104,7 @@ pub(crate) async fn udp_is_cut_lost_and_doubled_by_direction() -> io::Result<()>
     let addresses: io::Result<Vec<_>> = servers.iter().map(UdpSocket::local_addr).collect();
     let front = fronts[1].local_addr()?;
     let network = Arc::new(Network::new(3));
-    let _proxy = udp::relay(fronts, addresses?, network.clone()).await?;
+    let _proxy = udp::relay(fronts, addresses?, |_| LOCAL, network.clone()).await?;
     let mut buffer = [0; 16];
 
     network.change(&[THERE], |link| link.duplication = 1.0);
@@ -123,7 +134,7 @@ pub(crate) async fn udp_is_cut_lost_and_doubled_by_direction() -> io::Result<()>
 /// The same seed, the same faults; every one of them, even in a short run.
 pub(crate) fn the_seed_decides_about_faults() {
     for seed in 0..100 {
-        let setup = Setup::new(5, Transport::Quic, seed, super::SHORT, true);
+        let setup = everything(seed);
         let (schedule, again) = (Schedule::new(&setup), Schedule::new(&setup));
         assert_eq!(schedule.network, again.network);
         assert_eq!(schedule.processes, again.processes);
@@ -132,8 +143,13 @@ pub(crate) fn the_seed_decides_about_faults() {
             assert!(steps.any(|step| step.fault == fault), "seed {seed} has no {fault}");
         }
     }
-    let setup = |seed| Setup::new(5, Transport::Quic, seed, super::SHORT, true);
-    assert_ne!(Schedule::new(&setup(1)).network, Schedule::new(&setup(2)).network);
+    assert_ne!(Schedule::new(&everything(1)).network, Schedule::new(&everything(2)).network);
+}
+
+/// A short run with every fault.
+fn everything(seed: u64) -> Setup {
+    let setup = Setup::new(5, Transport::Quic, seed, super::SHORT, true);
+    Setup { packet_filter: true, ..setup }
 }
 
 /// A run can be had again as it was, also one that was cut short at the end of a long one.
@@ -173,4 +189,10 @@ pub(crate) fn cuts_are_what_they_are_called() {
     let ring = cuts(Fault::CutRing);
     assert!(ring.len() == 15 && !ring.contains(&(2, 3)) && ring.contains(&(3, 2)));
     assert_eq!(Fault::CutAny.cuts(&order, 0b101).len(), 2);
+    assert_eq!(cuts(Fault::DropAll), cuts(Fault::CutIsland));
+    assert_eq!(cuts(Fault::DropHub), hub);
+    let [from, to] = [cuts(Fault::CutMute), cuts(Fault::CutDeaf)];
+    assert_eq!([0, 1].map(|mask| Fault::DropOneWay.cuts(&order, mask)), [from.clone(), to.clone()]);
+    let large = [0, 1, 2].map(|mask| Fault::DropLarge.cuts(&order, mask));
+    assert_eq!(large, [from, to, cuts(Fault::CutIsland)]);
 }

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tonic::transport::Channel;
+
 use super::{
     clients::Clients,
     cluster::Cluster,
@@ -77,6 +79,11 @@ impl Report {
         }
     }
 
+    /// How often something has happened, by its name.
+    pub(crate) fn count(&self, effect: &str) -> u64 {
+        self.effects.get(effect).copied().unwrap_or_default()
+    }
+
     /// There was time for every fault to show an effect.
     ///
     /// # Errors
@@ -140,19 +147,43 @@ struct Evidence {
     log: Vec<String>,
 }
 
-/// Runs once.
+/// A cluster, its clients, and what makes them suffer.
+pub(crate) struct Stage<'a> {
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) clients: &'a Clients,
+    pub(crate) nemesis: Nemesis,
+    pub(crate) cluster: &'a mut Cluster,
+}
+
+/// Runs once, with the faults that follow from the seed.
 ///
 /// # Errors
 ///
 /// What was wrong, and where the evidence is.
 pub(crate) async fn run(setup: Setup) -> Result<Report, String> {
+    let schedule = Schedule::new(&setup);
+    go_through(setup, async |Stage { clients, nemesis, cluster, .. }| {
+        nemesis.play(schedule, cluster, &mut Progress::new(clients.counts())).await
+    })
+    .await
+}
+
+/// Runs once, and has the cluster suffer in this way; all is to be healed in the end.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) async fn go_through(
+    setup: Setup,
+    suffer: impl AsyncFnOnce(&mut Stage<'_>) -> Result<(), String>,
+) -> Result<Report, String> {
     println!("{setup}");
     let directory = tempfile::Builder::new().prefix("paxos-kv-processes-").tempdir();
     let directory = directory.map_err(|error| format!("a temporary directory: {error}"))?;
     let started = Cluster::start(setup.clone(), directory.path()).await;
     let mut cluster = started.map_err(|error| format!("the servers do not start: {error}"))?;
     let mut evidence = Evidence::default();
-    match attempt(&setup, &mut cluster, &mut evidence).await {
+    match attempt(&setup, &mut cluster, suffer, &mut evidence).await {
         Ok(report) => Ok(report),
         Err(reason) => {
             let kept = directory.keep();
@@ -172,19 +203,21 @@ pub(crate) async fn run(setup: Setup) -> Result<Report, String> {
 async fn attempt(
     setup: &Setup,
     cluster: &mut Cluster,
+    suffer: impl AsyncFnOnce(&mut Stage<'_>) -> Result<(), String>,
     evidence: &mut Evidence,
 ) -> Result<Report, String> {
     let endpoints = cluster.endpoints();
     let channels: Vec<_> = endpoints.iter().map(|endpoint| connect(endpoint)).collect();
     let clients = Clients::start(&endpoints, setup.seed);
-    let mut nemesis = Nemesis::new(channels.clone());
+    let nemesis = Nemesis::new(channels.clone());
+    let mut stage = Stage { channels: channels.clone(), clients: &clients, nemesis, cluster };
     let suffered = async {
-        ending::everybody_works(&channels, &clients, &mut nemesis, cluster).await?;
-        let mut progress = Progress::new(clients.counts());
-        nemesis.play(Schedule::new(setup), cluster, &mut progress).await?;
-        ending::everybody_works(&channels, &clients, &mut nemesis, cluster).await
+        ending::everybody_works(&mut stage).await?;
+        suffer(&mut stage).await?;
+        ending::everybody_works(&mut stage).await
     };
     let suffered = suffered.await;
+    let mut nemesis = stage.nemesis;
     evidence.log = std::mem::take(&mut nemesis.log);
     let recovery = match suffered {
         Ok(recovery) => recovery,
@@ -204,7 +237,8 @@ async fn attempt(
     end(cluster).await?;
     nobody_panicked(setup, cluster)?;
     let log_effects = cluster.log_effects().map_err(|error| error.to_string())?;
-    let effects = cluster.network.effects.list().into_iter().chain(log_effects);
+    let network_effects = cluster.network_effects().map_err(|error| error.to_string())?;
+    let effects = network_effects.into_iter().chain(log_effects);
     let effects = effects.chain(nemesis.company_effects()).collect();
     let began = Instant::now();
     witness::check(&evidence.history)?;

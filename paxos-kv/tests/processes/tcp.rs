@@ -6,14 +6,20 @@
 //! by itself. Bytes keep their order and none is lost within a connection; a cut holds them back,
 //! the end of the connection included, until it is healed, and a severed connection is reset.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use paxos_core::types::{Identity, NodeId};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpListener, TcpStream,
+        TcpListener, TcpSocket, TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
     sync::mpsc,
@@ -47,28 +53,27 @@ const RETRANSMISSION: Duration = Duration::from_millis(200);
 /// How often to look for a place in the queue of a narrow link.
 const PLACE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The servers, as a relay needs to know them.
-pub(crate) struct Servers {
-    /// Where each listens.
-    pub(crate) addresses: Vec<SocketAddr>,
-    /// The index of each.
+/// The server that a relay stands for.
+pub(crate) struct Target {
+    pub(crate) server: usize,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Where what stands before it for each of the servers comes from.
+    pub(crate) stands: Vec<IpAddr>,
+    /// The index of each server.
     pub(crate) indexes: BTreeMap<NodeId, usize>,
 }
 
-/// Relays what is dialled at `listener` to server `target`, until it is dropped.
-pub(crate) async fn relay(
-    listener: TcpListener,
-    target: usize,
-    servers: Arc<Servers>,
-    network: Arc<Network>,
-) {
+/// Relays what is dialled at `listener` to its target, until it is dropped.
+pub(crate) async fn relay(listener: TcpListener, target: Target, network: Arc<Network>) {
+    let target = Arc::new(target);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 // A dialler that is gone again, or no more descriptors: it will dial again.
                 let Ok((stream, _)) = accepted else { continue };
-                let connection = connection(stream, target, servers.clone(), network.clone());
+                let connection = connection(stream, target.clone(), network.clone());
                 connections.spawn(connection);
             }
             Some(_) = connections.join_next() => {}
@@ -80,19 +85,20 @@ pub(crate) async fn relay(
 /// too, and nothing to report.
 async fn connection(
     mut dialler: TcpStream,
-    target: usize,
-    servers: Arc<Servers>,
+    target: Arc<Target>,
     network: Arc<Network>,
 ) -> io::Result<()> {
     dialler.set_nodelay(true)?;
     let hello = timeout(HELLO_MAX, hello(&mut dialler)).await??;
-    let source = source(&hello).and_then(|node| servers.indexes.get(&node));
+    let source = source(&hello).and_then(|node| target.indexes.get(&node));
     let &source = source.ok_or(io::ErrorKind::InvalidData)?;
-    let (there, back) = ((source, target), (target, source));
+    let (there, back) = ((source, target.server), (target.server, source));
     // A connection takes a packet in each direction.
     network.link(there).open().await;
     network.link(back).open().await;
-    let mut listening = TcpStream::connect(servers.addresses[target]).await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((target.stands[source], 0).into())?;
+    let mut listening = socket.connect(target.address).await?;
     listening.set_nodelay(true)?;
     let ended = {
         let (from_dialler, to_dialler) = dialler.split();

@@ -7,7 +7,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -40,10 +40,11 @@ struct Sockets {
 }
 
 /// Relays between `servers`, the front of each being at the same place of `fronts`, as long as
-/// what is returned lives.
+/// what is returned lives. `stand` is where what stands for the first before the second comes from.
 pub(crate) async fn relay(
     fronts: Vec<UdpSocket>,
     servers: Vec<SocketAddr>,
+    stand: impl Fn(Pair) -> IpAddr,
     network: Arc<Network>,
 ) -> io::Result<JoinSet<()>> {
     let nodes = servers.len();
@@ -53,7 +54,7 @@ pub(crate) async fn relay(
         for target in 0..nodes {
             row.push(match source == target {
                 true => None,
-                false => Some(Arc::new(UdpSocket::bind("127.0.0.1:0").await?)),
+                false => Some(Arc::new(UdpSocket::bind((stand((source, target)), 0)).await?)),
             });
         }
         stands.push(row);

@@ -4,6 +4,9 @@
 mod bound;
 mod conformance;
 #[cfg(all(feature = "tcp", feature = "quic"))]
+#[path = "../common/packet_filter.rs"]
+mod packet_filter;
+#[cfg(all(feature = "tcp", feature = "quic"))]
 mod silence;
 #[cfg(all(feature = "tcp", feature = "quic"))]
 mod tls;

@@ -2,9 +2,7 @@
 //! switch fails. In a network namespace of its own, by a packet filter; so root alone can run these.
 
 use std::{
-    env,
     io::Write,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,10 +18,13 @@ use paxos_core::{
 use paxos_transport::Tls;
 use tokio::task::JoinSet;
 
-use crate::bound::{self, Any, any};
+use crate::{
+    bound::{self, Any, any},
+    packet_filter::{self, PacketFilter},
+};
 
-/// Set in the process that runs in the namespace.
-const INSIDE: &str = "PAXOS_TEST_NAMESPACE";
+/// What is dropped counts under this name.
+const DROPPED: &str = "dropped";
 
 /// How long after the network is whole again the nodes may take to hear each other: an election timeout
 /// at its default.
@@ -47,46 +48,17 @@ fn nodes_hear_each_other_soon_after_a_minute_of_silence() {
     });
 }
 
-/// Runs this test again, `name`, in a network namespace of its own, and `inside` there.
-fn in_namespace(name: &str, inside: impl FnOnce()) {
-    if env::var_os(INSIDE).is_some() {
-        run("ip", "link set lo up");
-        return inside();
+/// Runs `inside` in a network namespace of its own.
+fn in_namespace(name: &str, inside: impl FnOnce() + Send) {
+    // In a thread of its own: what it enters, the others stay out of.
+    let entered = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| packet_filter::enter_namespace().map(|()| inside()));
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    if let Err(error) = entered {
+        writeln!(std::io::stderr(), "{name}: NOT RUN, no packets can be dropped here: {error}")
+            .expect("writes");
     }
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
-    let mut told = std::io::stderr();
-    if !is_root {
-        writeln!(told, "{name}: skipped, only root can drop packets").expect("writes");
-        return;
-    }
-    let this = env::current_exe().expect("this program");
-    let again = Command::new("unshare")
-        .arg("--net")
-        .arg(this)
-        .args(["--exact", &format!("silence::{name}"), "--include-ignored", "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare is there");
-    let text = String::from_utf8_lossy(&again.stderr);
-    assert!(again.status.success(), "{}\n{text}", String::from_utf8_lossy(&again.stdout));
-    for line in text.lines().filter(|line| line.contains("heard")) {
-        writeln!(told, "{line}").expect("writes");
-    }
-}
-
-fn run(program: &str, arguments: &str) {
-    let status = Command::new(program).args(arguments.split(' ')).status();
-    assert!(status.is_ok_and(|status| status.success()), "{program} {arguments}");
-}
-
-fn drop_everything() {
-    run("nft", "add table inet silence");
-    let policy = "{ type filter hook input priority 0 ; policy drop ; }";
-    run("nft", &format!("add chain inet silence input {policy}"));
-}
-
-fn drop_nothing() {
-    run("nft", "delete table inet silence");
 }
 
 /// Two nodes that are peers.
@@ -113,9 +85,11 @@ fn silent_for(silence: Duration) {
             pair.hear_each_other(Duration::from_secs(10)).await;
         }
         let heartbeats: Vec<_> = pairs.iter().filter_map(Pair::talk).collect();
-        drop_everything();
+        let filter = PacketFilter::new(None, &[DROPPED]).expect("a filter");
+        filter.lose("", DROPPED).expect("it drops");
         tokio::time::sleep(silence).await;
-        drop_nothing();
+        filter.lose_nothing().expect("it drops no more");
+        assert!(filter.lost(DROPPED).expect("it counts") > 0, "nothing was dropped");
         let heard = pairs.iter().map(|pair| pair.hear_each_other(RECOVERY_MAX));
         futures::future::join_all(heard).await;
         drop(heartbeats);
