@@ -77,7 +77,7 @@
 )]
 #![cfg_attr(
     feature = "node",
-    doc = "| [`guide`]   | for embedders: embedding, codecs, retry, states, testing                  |"
+    doc = "| [`guide`]   | for embedders: embedding, codecs, retry, states, reading, testing         |"
 )]
 #![cfg_attr(
     feature = "sim",

@@ -27,7 +27,7 @@ use super::{
     machine::{Done, Machine},
     members::{self, ChangeWaiters},
     reads::{Read, Reads},
-    request::{Budget, Request, Submission, Waiter, cost, until},
+    request::{Applied, Budget, Request, Submission, Waiter, cost, until},
     states::StateReader,
     writer::{Progress, Writer},
 };
@@ -345,12 +345,9 @@ impl<S: StateMachine> Driver<S> {
                         .map(|submission| self.take_submission(now, submission))
                         .sum::<usize>();
                 }
-                Request::Read { task, timeout } => {
+                Request::Read { task, mode, timeout } => {
                     let number = self.reads.add(Read::new(task, now, timeout));
-                    self.inputs.push(Input::<S>::Read { number });
-                }
-                Request::ReadLocal { task, timeout } => {
-                    self.wiring.machine.read(Read::new(task, now, timeout));
+                    self.inputs.push(Input::<S>::Read { number, mode });
                 }
                 Request::ChangeMembers(asked) => {
                     let (number, change, deadline) = self.changes.ask(asked, now);
@@ -440,9 +437,10 @@ impl<S: StateMachine> Driver<S> {
                 Outcome::Applied { slot, index } => {
                     while responses.pop_front_if(|responses| responses.slot() < slot).is_some() {}
                     let responses = responses.front_mut().filter(|r| r.slot() == slot);
-                    responses
+                    let response = responses
                         .expect("every slot with commands is answered")
-                        .take(index, is_named)?
+                        .take(index, is_named)?;
+                    response.map(|response| Applied { response, slot })
                 }
             };
             // Whoever has stopped waiting does not hear it.
@@ -462,8 +460,10 @@ fn refuse_all<S: StateMachine>(arrived: &mut Vec<Request<S>>, reason: &str) -> u
         taken += cost(&command);
         drop(reply.send(Err(ProposeError::Refused { reason: reason.to_owned() })));
     };
-    let needs_leader = |request: &mut Request<S>| {
-        matches!(request, Request::Propose(_) | Request::ProposeBatch(_) | Request::Read { .. })
+    let needs_leader = |request: &mut Request<S>| match request {
+        Request::Propose(_) | Request::ProposeBatch(_) => true,
+        Request::Read { mode, .. } => mode.needs_leader(),
+        Request::ChangeMembers(_) | Request::ShutDown => false,
     };
     for request in arrived.extract_if(.., needs_leader) {
         match request {
@@ -472,7 +472,7 @@ fn refuse_all<S: StateMachine>(arrived: &mut Vec<Request<S>>, reason: &str) -> u
             Request::Read { task, .. } => {
                 task.refuse(ReadError::Refused { reason: reason.to_owned() });
             }
-            Request::ReadLocal { .. } | Request::ChangeMembers(_) | Request::ShutDown => {
+            Request::ChangeMembers(_) | Request::ShutDown => {
                 unreachable!("not among those that are refused")
             }
         }

@@ -10,7 +10,7 @@ use super::{
     error::{NodeError, ProposeError},
     inside::NodeKey,
     lifecycle::Ended,
-    request::{Budget, Request, Submission, cost},
+    request::{Applied, Budget, ProposeOptions, Request, Submission, cost},
 };
 use crate::{
     port::{Codec, RefusedPeer, StateMachine},
@@ -23,10 +23,11 @@ use crate::{
 /// - Made by [`Node::builder`].
 /// - Proposals: [`propose`](Node::propose), [`propose_within`](Node::propose_within),
 ///   [`propose_batch`](Node::propose_batch), [`propose_as`](Node::propose_as),
-///   [`submit`](Node::submit).
+///   [`propose_with`](Node::propose_with), [`submit`](Node::submit).
 /// - Reads: [`read`](Node::read), [`read_within`](Node::read_within),
 ///   [`linearize`](Node::linearize), [`linearize_within`](Node::linearize_within),
-///   [`read_local`](Node::read_local).
+///   [`read_local`](Node::read_local); in any mode: [`read_with`](Node::read_with),
+///   [`await_read`](Node::await_read).
 /// - State: [`status`](Node::status), [`leadership`](Node::leadership),
 ///   [`refusals`](Node::refusals), [`identity`](Node::identity).
 /// - The end: [`shutdown`](Node::shutdown), [`stopped`](Node::stopped). When the last handle is
@@ -43,8 +44,8 @@ pub(super) struct Shared<S: StateMachine> {
     pub(super) limits: Limits,
     /// For the commands between the handles and the driver.
     pub(super) proposal_bytes: Arc<Budget>,
-    /// For the reads, from the handle until the state machine has served them: linearizable ones, and
-    /// local ones.
+    /// For the reads, from the handle until the state machine has served them: those that may have to wait
+    /// for others, and local ones.
     pub(super) reads: Arc<Budget>,
     pub(super) local_reads: Arc<Budget>,
     pub(super) requests: mpsc::UnboundedSender<Request<S>>,
@@ -92,9 +93,8 @@ impl<S: StateMachine> Node<S> {
         command: S::Command,
         timeout: Duration,
     ) -> Result<S::Response, ProposeError> {
-        self.check_thread()?;
-        let answer = self.begin(None, command, timeout);
-        self.end(answer).await
+        let options = ProposeOptions { timeout: Some(timeout), ..ProposeOptions::default() };
+        Ok(self.propose_with(command, options).await?.response)
     }
 
     /// Proposes several commands at once and waits for all their responses, in the same order.
@@ -137,7 +137,7 @@ impl<S: StateMachine> Node<S> {
         let mut responses = Vec::with_capacity(answers.len());
         let sent = self.send(bytes, Request::ProposeBatch(submissions));
         for answer in answers {
-            responses.push(self.end(sent.clone().map(|()| answer)).await?);
+            responses.push(self.end(sent.clone().map(|()| answer)).await?.response);
         }
         Ok(responses)
     }
@@ -160,12 +160,28 @@ impl<S: StateMachine> Node<S> {
         id: RequestId,
         command: S::Command,
     ) -> Result<S::Response, ProposeError> {
+        let options = ProposeOptions { id: Some(id), ..ProposeOptions::default() };
+        Ok(self.propose_with(command, options).await?.response)
+    }
+
+    /// As [`propose`](Node::propose), with what the options say, and told more: the slot in which the command has
+    /// had its effect, from which on it can be [read on any node](crate::types::ReadMode::AtLeast).
+    ///
+    /// # Errors
+    ///
+    /// As for [`propose`](Node::propose), and [`propose_as`](Node::propose_as) if there is a request id.
+    pub async fn propose_with(
+        &self,
+        command: S::Command,
+        options: ProposeOptions,
+    ) -> Result<Applied<S::Response>, ProposeError> {
         let limits = &self.shared.limits;
-        if !id.is_countable() || limits.nodes.contains(&id.client.name) {
+        let ProposeOptions { timeout, id } = options;
+        if id.is_some_and(|id| !id.is_countable() || limits.nodes.contains(&id.client.name)) {
             return Err(ProposeError::InvalidId);
         }
         self.check_thread()?;
-        let answer = self.begin(Some(id), command, limits.request_timeout);
+        let answer = self.begin(id, command, timeout.unwrap_or(limits.request_timeout));
         self.end(answer).await
     }
 
@@ -249,7 +265,10 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// Waits for the answer to a command that is on its way, or says why it is not.
-    async fn end(&self, answer: Result<Answer<S>, Unsent>) -> Result<S::Response, ProposeError> {
+    async fn end(
+        &self,
+        answer: Result<Answer<S>, Unsent>,
+    ) -> Result<Applied<S::Response>, ProposeError> {
         match answer {
             Ok(answer) => match answer.await {
                 Ok(result) => result,
@@ -305,7 +324,8 @@ pub(super) async fn end_of(
 }
 
 /// Where the answer to a proposal comes.
-pub(super) type Answer<S> = oneshot::Receiver<Result<<S as StateMachine>::Response, ProposeError>>;
+pub(super) type Answer<S> =
+    oneshot::Receiver<Result<Applied<<S as StateMachine>::Response>, ProposeError>>;
 
 /// Why a request did not reach the driver.
 #[derive(Clone)]

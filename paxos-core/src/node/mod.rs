@@ -46,5 +46,6 @@ pub use board::Leadership;
 pub use builder::NodeBuilder;
 pub use error::{ChangeMembersError, NodeError, ProposeError, ReadError, StartError};
 pub use handle::Node;
+pub use request::{Applied, ProposeOptions};
 pub use submitted::Submitted;
 pub use weak::WeakNode;

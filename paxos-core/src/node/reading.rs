@@ -14,7 +14,7 @@ use super::{
     handle::Node,
     request::{PendingRead, ReadTask, Request, Share},
 };
-use crate::port::StateMachine;
+use crate::{port::StateMachine, types::ReadMode};
 
 impl<S: StateMachine> Node<S> {
     /// Runs `read` on a state that has applied everything acknowledged, by any node, before this
@@ -52,9 +52,33 @@ impl<S: StateMachine> Node<S> {
         read: impl FnOnce(&S) -> R + Send + 'static,
         timeout: Duration,
     ) -> Result<R, ReadError> {
-        let share = self.shared.reads.share().ok_or(ReadError::Busy)?;
+        self.read_with(ReadMode::Quorum, timeout, read).await
+    }
+
+    /// Runs `read` on a state that is as new as `mode` promises; waits at most for so long, one hour at most. The
+    /// [guide](crate::guide::reading) says which mode is for what.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Node::read); [`ReadError::Timeout`] also if this node has not applied the
+    /// [slot](ReadMode::AtLeast) in time.
+    ///
+    /// # Panics
+    ///
+    /// If `read` does.
+    pub async fn read_with<R: Send + 'static>(
+        &self,
+        mode: ReadMode,
+        timeout: Duration,
+        read: impl FnOnce(&S) -> R + Send + 'static,
+    ) -> Result<R, ReadError> {
+        let budget = match mode {
+            ReadMode::Quorum | ReadMode::AtLeast(_) => &self.shared.reads,
+            ReadMode::Local => &self.shared.local_reads,
+        };
+        let share = budget.share().ok_or(ReadError::Busy)?;
         let (task, receiver) = read_task(read, share);
-        self.run_read(Request::Read { task, timeout }, receiver).await
+        self.run_read(Request::Read { task, mode, timeout }, receiver).await
     }
 
     /// Runs `read` on the state as it is on this node, which may be behind the others; waits at most the
@@ -71,10 +95,7 @@ impl<S: StateMachine> Node<S> {
         &self,
         read: impl FnOnce(&S) -> R + Send + 'static,
     ) -> Result<R, ReadError> {
-        let share = self.shared.local_reads.share().ok_or(ReadError::Busy)?;
-        let (task, receiver) = read_task(read, share);
-        let timeout = self.shared.limits.request_timeout;
-        self.run_read(Request::ReadLocal { task, timeout }, receiver).await
+        self.read_with(ReadMode::Local, self.shared.limits.request_timeout, read).await
     }
 
     /// Returns once the state of this node has applied everything that was acknowledged, by any
@@ -94,6 +115,16 @@ impl<S: StateMachine> Node<S> {
     /// As for [`read`](Node::read).
     pub async fn linearize_within(&self, timeout: Duration) -> Result<(), ReadError> {
         self.read_within(|_| (), timeout).await
+    }
+
+    /// Returns once the state of this node is as new as `mode` promises, as [`linearize`](Node::linearize) does for
+    /// [`ReadMode::Quorum`]; waits at most for so long.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read_with`](Node::read_with).
+    pub async fn await_read(&self, mode: ReadMode, timeout: Duration) -> Result<(), ReadError> {
+        self.read_with(mode, timeout, |_| ()).await
     }
 
     async fn run_read<R>(

@@ -15,7 +15,7 @@ use super::error::{ProposeError, ReadError};
 use super::members::AskedChange;
 use crate::{
     port::StateMachine,
-    types::{Instant, RequestId},
+    types::{Instant, ReadMode, RequestId, Slot},
 };
 
 /// No request waits longer, whatever its caller says: one that nobody waits for any more is noticed
@@ -30,9 +30,32 @@ pub(super) fn until(now: Instant, timeout: Duration) -> Instant {
 /// What a waiting command costs beyond its bytes.
 const OVERHEAD_BYTES: usize = 256;
 
+/// How a command is to be proposed, with [`Node::propose_with`](super::Node::propose_with).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProposeOptions {
+    /// How long to wait; the builder's `request_timeout` if not said, one hour at most.
+    pub timeout: Option<Duration>,
+    /// A request id of the embedder's own: see [`Node::propose_as`](super::Node::propose_as).
+    pub id: Option<RequestId>,
+}
+
+/// What has become of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Applied<R> {
+    /// What the state machine has answered.
+    pub response: R,
+    /// The slot in which it has had its effect: whatever has applied this slot contains it. See
+    /// [`ReadMode::AtLeast`].
+    pub slot: Slot,
+}
+
+/// Where a command's answer goes.
+pub(super) type Reply<R> = oneshot::Sender<Result<Applied<R>, ProposeError>>;
+
 /// Whom to give the response of a command.
 pub(super) struct Waiter<R> {
-    pub(super) reply: oneshot::Sender<Result<R, ProposeError>>,
+    pub(super) reply: Reply<R>,
     /// Whether the command has a name of the embedder's.
     pub(super) is_named: bool,
 }
@@ -43,7 +66,7 @@ pub(super) struct Submission<R> {
     pub(super) id: Option<RequestId>,
     pub(super) command: Bytes,
     pub(super) timeout: Duration,
-    pub(super) reply: oneshot::Sender<Result<R, ProposeError>>,
+    pub(super) reply: Reply<R>,
 }
 
 /// What a command takes of the [`Budget`], until the driver has taken it.
@@ -70,15 +93,7 @@ pub(super) type ReadTask<S> = Arc<dyn PendingRead<S>>;
 pub(super) enum Request<S: StateMachine> {
     Propose(Submission<S::Response>),
     ProposeBatch(Vec<Submission<S::Response>>),
-    Read {
-        task: ReadTask<S>,
-        timeout: Duration,
-    },
-    /// A read of the state as it is here.
-    ReadLocal {
-        task: ReadTask<S>,
-        timeout: Duration,
-    },
+    Read { task: ReadTask<S>, mode: ReadMode, timeout: Duration },
     ChangeMembers(AskedChange),
     ShutDown,
 }

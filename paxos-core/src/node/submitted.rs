@@ -106,7 +106,7 @@ impl<S: StateMachine> Future for Submitted<S> {
         loop {
             match &mut self.wait {
                 Wait::Answer(answer) => match ready!(Pin::new(answer).poll(cx)) {
-                    Ok(result) => return Poll::Ready(result),
+                    Ok(result) => return Poll::Ready(result.map(|applied| applied.response)),
                     Err(_) => self.wait = self.node.stopping(),
                 },
                 Wait::Refusal(error) => {

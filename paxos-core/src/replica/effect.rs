@@ -11,7 +11,9 @@ use smallvec::SmallVec;
 use crate::{
     message::{Message, NotReady, Record, StateDigest},
     port::WriteBatch,
-    types::{Change, ChangeError, Instant, Membership, NodeId, Peer, RequestId, Slot, Value},
+    types::{
+        Change, ChangeError, Instant, Membership, NodeId, Peer, ReadMode, RequestId, Slot, Value,
+    },
 };
 
 /// A command of this node's own, and who waits for what becomes of it.
@@ -42,10 +44,12 @@ pub enum Input<W> {
     /// delivered or its deadline has passed; its waiter comes back from
     /// [`Replica::answers`](super::Replica::answers).
     Propose(Proposal<W>),
-    /// A linearizable read of this node's own.
+    /// A read of this node's own.
     Read {
         /// Its name, never reused in this incarnation.
         number: u64,
+        /// What it promises.
+        mode: ReadMode,
     },
     /// Nobody waits for this read any more.
     GiveUpRead {

@@ -20,7 +20,9 @@ use crate::{
         Record, StateEnd, Watermark,
     },
     port::{Checkpoint, Recovered, StateHasher, cut_off},
-    types::{Ballot, ClusterId, Identity, Instant, Membership, NodeId, Slot, StoreId, Value},
+    types::{
+        Ballot, ClusterId, Identity, Instant, Membership, NodeId, ReadMode, Slot, StoreId, Value,
+    },
 };
 
 const SELF: NodeId = NodeId(1);
@@ -102,7 +104,13 @@ impl Rig {
                 let deadline = self.now.after(Duration::from_millis(u64::from(script.byte())));
                 self.step(Input::Propose(Proposal { id: None, command, deadline, waiter: () }));
             }
-            14 => self.step(Input::Read { number: u64::from(script.byte()) }),
+            14 => {
+                let number = u64::from(script.byte());
+                let slot = Slot(script.number(&[1, self.delivered.0]));
+                let modes = [ReadMode::Quorum, ReadMode::AtLeast(slot), ReadMode::Local];
+                let mode = modes[script.below(modes.len())];
+                self.step(Input::Read { number, mode });
+            }
             15 => self.read_log(),
             _ => self.read_state(script),
         }

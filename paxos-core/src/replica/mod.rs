@@ -319,7 +319,7 @@ impl<W> Replica<W> {
                 let refuses_work = self.refuses_work();
                 self.origin.propose(proposal, refuses_work, &self.config);
             }
-            Input::Read { number } => self.reader.read(number, &mut self.out),
+            Input::Read { number, mode } => self.reader.read(number, mode, &mut self.out),
             Input::GiveUpRead { number } => self.reader.give_up(number),
             Input::Persisted(id) => self.on_persisted(now, id),
             Input::LogRead { id, records } => self.on_log_read(now, id, records),

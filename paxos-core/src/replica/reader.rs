@@ -1,6 +1,5 @@
-//! Linearizable reads, confirmed by a quorum.
-//!
-//! A read returns a state at least as new as every write acknowledged before it began:
+//! Reads. A linearizable one is confirmed by a quorum, and returns a state at least as new as every write that
+//! was acknowledged before it began:
 //!
 //! 1. When it reaches the leader, its index is fixed: the chosen watermark, or the last slot that
 //!    phase 1 recovered if that is higher. Every acknowledged write lies at or below.
@@ -10,6 +9,8 @@
 //!
 //! A follower asks the leader for steps 1 and 2, once for all its waiting reads, and serves them
 //! from its own state.
+//!
+//! A read at a known slot takes step 3 alone, and one that is local none.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -22,7 +23,7 @@ use crate::{
     limits,
     message::{Message, ReadReply, ReadRequest},
     planted::planted,
-    types::{ClientId, Instant, NodeId, Slot},
+    types::{ClientId, Instant, NodeId, ReadMode, Slot},
 };
 
 /// Reads on their way.
@@ -38,7 +39,7 @@ pub(super) struct Reader {
     asked: Option<Asked>,
     /// At the leader: the round that confirms the read, and its index.
     confirming: VecDeque<(u64, Slot, Reading)>,
-    /// Confirmed, and waiting for their index to be delivered.
+    /// Waiting for nothing but that their index is delivered.
     indexed: BTreeMap<Slot, Vec<u64>>,
     /// Counts the ways taken by other nodes, when the leader did not answer.
     ways_taken: usize,
@@ -94,14 +95,19 @@ impl Reader {
             && self.indexed.is_empty()
     }
 
-    /// Takes a read of this node's own, or refuses it because too many wait.
-    pub(super) fn read(&mut self, number: u64, out: &mut Outbox) {
-        if self.alive.len() >= limits::READS_MAX {
+    /// Takes a read of this node's own, or refuses it because too many wait; one that waits for nothing is
+    /// always served.
+    pub(super) fn read(&mut self, number: u64, mode: ReadMode, out: &mut Outbox) {
+        if self.alive.len() >= limits::READS_MAX && mode != ReadMode::Local {
             out.effects().reads_refused.push(number);
             return;
         }
         self.alive.insert(number);
-        self.gathering.push(number);
+        match mode {
+            ReadMode::Quorum => self.gathering.push(number),
+            ReadMode::AtLeast(slot) => self.indexed.entry(slot).or_default().push(number),
+            ReadMode::Local => self.indexed.entry(Slot::ZERO).or_default().push(number),
+        }
     }
 
     /// Nobody waits for the read any more. The lists are cleared of such reads once there are many:

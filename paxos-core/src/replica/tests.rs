@@ -48,7 +48,8 @@ use crate::{
     message::{Accept, Accepted, Heartbeat, Message, PollReply, Promise, Record, Watermark},
     port::{Checkpoint, Recovered},
     types::{
-        Ballot, ClusterId, Identity, Instant, Membership, NodeId, RequestId, Slot, StoreId, Value,
+        Ballot, ClusterId, Identity, Instant, Membership, NodeId, ReadMode, RequestId, Slot,
+        StoreId, Value,
     },
 };
 
@@ -59,6 +60,11 @@ type Replica = super::Replica<RequestId>;
 fn proposal(now: Instant, id: RequestId, command: Bytes) -> Input {
     let deadline = now.after(Duration::from_secs(3600));
     Input::Propose(Proposal { id: Some(id), command, deadline, waiter: id })
+}
+
+/// A linearizable read.
+fn quorum_read(number: u64) -> Input {
+    Input::Read { number, mode: ReadMode::Quorum }
 }
 
 struct Cluster {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     replica::{Delivery, Verdict},
-    types::{ClientId, NodeId, RequestId, Slot, Value},
+    types::{ClientId, NodeId, ReadMode, RequestId, Slot, Value},
 };
 
 /// The check that fails here.
@@ -31,7 +31,10 @@ pub(super) struct History {
     refused: BTreeSet<RequestId>,
     /// The newest state that a client knows of, by an acknowledgement or a read.
     known: Slot,
-    reads: BTreeMap<ReadId, Slot>,
+    /// What each read that somebody waits for has to show, and what it has promised.
+    reads: BTreeMap<ReadId, (Slot, ReadMode)>,
+    /// The newest state that each node has shown in its present life.
+    shown: BTreeMap<NodeId, Slot>,
     /// The digest of the state after each slot.
     states: BTreeMap<Slot, u64>,
 }
@@ -46,6 +49,7 @@ impl History {
     /// A node starts with a state machine that has applied `applied`.
     pub(super) fn started(&mut self, node: NodeId, applied: Slot) {
         self.delivered.insert(node, applied);
+        self.shown.remove(&node);
         self.reads.retain(|&(reader, ..), _| reader != node);
     }
 
@@ -130,14 +134,22 @@ impl History {
         Ok(())
     }
 
-    /// A client learns that its command had effect.
-    pub(super) fn acknowledge(&mut self, id: RequestId) -> Result<(), Violation> {
+    /// A client learns that its command had effect, and in which slot, unless it is told that this was before.
+    pub(super) fn acknowledge(
+        &mut self,
+        id: RequestId,
+        told: Option<Slot>,
+    ) -> Result<(), Violation> {
         let Some(&slot) = self.effects.get(&id) else {
             return Err(Violation::of(
                 CHECK,
                 format!("command {id} is acknowledged and had no effect"),
             ));
         };
+        ensure!(
+            told.is_none_or(|told| told == slot),
+            "command {id} had effect in slot {slot}, its client is told {told:?}"
+        );
         self.acknowledged.insert(id);
         self.known = self.known.max(slot);
         Ok(())
@@ -148,9 +160,22 @@ impl History {
         self.refused.insert(id);
     }
 
-    /// A read begins: what clients know now, it must show.
-    pub(super) fn read_began(&mut self, read: ReadId) {
-        self.reads.insert(read, self.known);
+    /// Whether a read has to show what clients know when it begins.
+    pub(super) fn is_linearizable(mode: ReadMode) -> bool {
+        match mode {
+            ReadMode::Quorum => true,
+            ReadMode::AtLeast(_) | ReadMode::Local => false,
+        }
+    }
+
+    /// A read begins.
+    pub(super) fn read_began(&mut self, read: ReadId, mode: ReadMode) {
+        let needed = match mode {
+            ReadMode::Quorum => self.known,
+            ReadMode::AtLeast(slot) => slot,
+            ReadMode::Local => Slot::ZERO,
+        };
+        self.reads.insert(read, (needed, mode));
     }
 
     /// A read is not taken, or nobody waits for it any more.
@@ -158,18 +183,32 @@ impl History {
         self.reads.remove(&read);
     }
 
-    /// A read is served from a state that has applied `applied`. One that was given up is free to
-    /// be served or not.
-    pub(super) fn read_served(&mut self, read: ReadId, applied: Slot) -> Result<bool, Violation> {
-        let Some(needed) = self.reads.remove(&read) else { return Ok(false) };
+    /// A read is served from a state that has applied `applied`; says what the read had promised. One that was
+    /// given up is free to be served or not.
+    ///
+    /// Whatever a read has shown, a stale one too, every linearizable read from then on has to show.
+    pub(super) fn read_served(
+        &mut self,
+        read: ReadId,
+        applied: Slot,
+        seen: &mut Occurrences,
+    ) -> Result<Option<ReadMode>, Violation> {
+        let Some((needed, mode)) = self.reads.remove(&read) else { return Ok(None) };
+        let (node, _, number) = read;
         ensure!(
             applied >= needed,
-            "read {} at node {} shows slot {applied}; when it began, slot {needed} was known",
-            read.2,
-            read.0
+            "read {number} ({mode:?}) at node {node} shows slot {applied}, and has to show slot {needed}"
         );
+        let shown = self.shown.insert(node, applied).unwrap_or_default();
+        ensure!(
+            applied >= shown,
+            "read {number} ({mode:?}) at node {node} shows slot {applied}, an earlier one {shown}"
+        );
+        if applied < self.known {
+            seen.add(Occurrence::ReadStale);
+        }
         self.known = self.known.max(applied);
-        Ok(true)
+        Ok(Some(mode))
     }
 
     /// A state machine has applied a slot.

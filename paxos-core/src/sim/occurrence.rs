@@ -244,8 +244,14 @@ occurrences! {
     ProposalPassedOn = "proposals passed on",
     /// A read was sent to another node.
     ReadForwarded = "reads forwarded",
-    /// A read was served.
+    /// A linearizable read was served.
     ReadServed = "reads served",
+    /// A read at a known slot was served.
+    ReadServedAtSlot = "reads at a known slot served",
+    /// A local read was served.
+    ReadServedLocally = "local reads served",
+    /// A read that promises no more showed a state older than what clients knew.
+    ReadStale = "reads that were stale",
     /// A command was applied and acknowledged.
     Acknowledged = "commands acknowledged",
     /// A command was chosen twice, and applied once.

@@ -9,7 +9,7 @@ use crate::{
     message::{Message, PullState, Pulled, PulledState, Record, Watermark},
     port::{StateChunk, WriteBatch},
     replica::{Delivery, Proposal, Verdict},
-    types::{Ballot, Batch, Membership, Slot, Value},
+    types::{Ballot, Batch, Membership, ReadMode, Slot, Value},
 };
 
 /// A command longer than this is shown as its request id alone.
@@ -294,7 +294,11 @@ pub(super) fn input(input: &Input) -> String {
             Some(text) => format!("proposal {id} {text}"),
             None => format!("proposal {id}"),
         },
-        Input::Read { number } => format!("read {number}"),
+        Input::Read { number, mode } => match mode {
+            ReadMode::Quorum => format!("read {number}"),
+            ReadMode::AtLeast(slot) => format!("read {number} at slot {slot}"),
+            ReadMode::Local => format!("read {number} locally"),
+        },
         Input::GiveUpRead { number } => format!("read {number} given up"),
         Input::Persisted(id) => format!("written #{}", id.0),
         Input::LogRead { id, records: found } => {

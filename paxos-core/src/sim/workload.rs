@@ -19,7 +19,7 @@ use super::{
     history::Waiting,
     plan::Plan,
 };
-use crate::types::{ClientId, NodeId, RequestId};
+use crate::types::{ClientId, NodeId, ReadMode, RequestId, Slot};
 
 /// Roaming clients have names from here on.
 const ROAMING_NAME: u64 = 1000;
@@ -52,8 +52,8 @@ pub(super) enum Action {
     Propose(Vec<(RequestId, Bytes, Duration)>),
     /// Propose another command under a request id that has been answered.
     Reuse(RequestId, Bytes),
-    /// Read.
-    Read(u64),
+    /// Read, in this mode.
+    Read(u64, ReadMode),
     /// Give a read up.
     GiveUpRead(u64),
 }
@@ -96,6 +96,8 @@ pub(super) struct Workload {
     forgets: bool,
     /// The last answer that any client has heard.
     heard: Option<Answer>,
+    /// The slot of the command that was acknowledged last.
+    written: Slot,
 }
 
 impl Waiting for Workload {
@@ -138,6 +140,7 @@ impl Workload {
             epoch: 1,
             forgets,
             heard: None,
+            written: Slot::ZERO,
         }
     }
 
@@ -152,7 +155,10 @@ impl Workload {
                 let (count, patience) = (rng.u64(2..12), patience(plan, rng));
                 vec![self.propose(life, count, patience, plan, rng)]
             }
-            9..=13 => vec![self.read(life)],
+            9..=13 => {
+                let mode = self.mode(rng);
+                vec![self.read(life, mode)]
+            }
             14 => self.give_up(life, rng),
             15 => self.reuse(life, plan, rng),
             16 if plan.leaves_holes() => vec![self.leave_holes(plan, rng)],
@@ -160,14 +166,16 @@ impl Workload {
         }
     }
 
-    /// A command and a read of this node, which the end of the run waits for.
+    /// A command and reads of this node, which the end of the run waits for.
     pub(super) fn last_wishes(
         &mut self,
         life: Life,
         plan: &Plan,
         rng: &mut fastrand::Rng,
     ) -> Vec<Action> {
-        vec![self.propose(life, 1, PATIENCE, plan, rng), self.read(life)]
+        let modes = [ReadMode::Quorum, ReadMode::AtLeast(self.written), ReadMode::Local];
+        let reads = modes.map(|mode| self.read(life, mode));
+        [self.propose(life, 1, PATIENCE, plan, rng)].into_iter().chain(reads).collect()
     }
 
     /// Whether what the clients have seen is what the application should have shown them.
@@ -200,12 +208,21 @@ impl Workload {
         Action::Propose(requests)
     }
 
+    /// What some client wants of a read.
+    fn mode(&self, rng: &mut fastrand::Rng) -> ReadMode {
+        match rng.u8(..8) {
+            0 => ReadMode::Local,
+            1 | 2 => ReadMode::AtLeast(self.written),
+            _ => ReadMode::Quorum,
+        }
+    }
+
     /// A new read of this node.
-    pub(super) fn read(&mut self, life: Life) -> Action {
+    pub(super) fn read(&mut self, life: Life, mode: ReadMode) -> Action {
         let numbers = self.numbers.entry(life).or_default();
         numbers.read += 1;
         self.reads.insert((life.0, life.1, numbers.read));
-        Action::Read(numbers.read)
+        Action::Read(numbers.read, mode)
     }
 
     fn give_up(&mut self, life: Life, rng: &mut fastrand::Rng) -> Vec<Action> {
@@ -238,7 +255,7 @@ impl Workload {
             roamer.command = command;
             roamer.asked.clear();
         } else if roamer.asked.contains(&life) {
-            return self.read(life);
+            return self.read(life, ReadMode::Quorum);
         }
         let roamer = &mut self.roamers[index];
         roamer.asked.insert(life);
@@ -300,6 +317,11 @@ impl Workload {
     /// Some client has heard an answer.
     pub(super) fn hears(&mut self, answer: &Answer) {
         self.heard = Some(answer.clone());
+    }
+
+    /// Some client knows in which slot its command has had its effect.
+    pub(super) fn wrote(&mut self, slot: Option<Slot>) {
+        self.written = slot.unwrap_or(self.written);
     }
 
     /// A node has refused a command; a roaming client may come again.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use paxos_core::node::ReadError;
+use paxos_core::{
+    node::{ProposeOptions, ReadError},
+    types::{ReadMode, Slot},
+};
 use paxos_transport::Faults;
 
 use super::cluster::Cluster;
@@ -71,4 +74,37 @@ async fn the_panic_of_a_read_is_its_caller_s_and_the_node_goes_on() {
     let reading = tokio::spawn(async move { node.read(|_| panic!("not here")).await });
     assert!(reading.await.expect_err("it panicked").is_panic());
     assert_eq!(cluster.node(1).propose(1).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_at_one_node_is_read_at_another_without_a_quorum() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader_of(1).await;
+    let options = ProposeOptions::default();
+    let mut slots = Vec::new();
+    for command in [7, 8] {
+        let node = cluster.node(command - 6);
+        let applied = node.propose_with(command, options).await.expect("a quorum runs");
+        assert_eq!(applied.response as u64, command - 6);
+        slots.push(applied.slot);
+    }
+    assert!(slots[0] < slots[1]);
+    let reader = cluster.node(cluster.other_than(leader)).clone();
+    let patience = Duration::from_secs(1);
+    let entries = |mode| reader.read_with(mode, patience, |ledger| ledger.entries.clone());
+    assert_eq!(entries(ReadMode::AtLeast(slots[1])).await, Ok(vec![7, 8]));
+    cluster.network.isolate(cluster.other_than(leader));
+    assert_eq!(entries(ReadMode::AtLeast(slots[1])).await, Ok(vec![7, 8]));
+    assert_eq!(entries(ReadMode::AtLeast(Slot::ZERO)).await, Ok(vec![7, 8]));
+    assert_eq!(entries(ReadMode::Local).await, Ok(vec![7, 8]));
+    assert_eq!(entries(ReadMode::Quorum).await, Err(ReadError::Timeout));
+    // What is not there yet is waited for.
+    let next = ReadMode::AtLeast(slots[1].next());
+    assert_eq!(entries(next).await, Err(ReadError::Timeout));
+    let (proposed, read) = tokio::join!(cluster.node(leader).propose(9), async {
+        tokio::time::sleep(patience / 2).await;
+        cluster.network.heal();
+        entries(next).await
+    });
+    assert_eq!((proposed, read), (Ok(3), Ok(vec![7, 8, 9])));
 }

@@ -217,7 +217,7 @@ fn a_leader_whose_disk_is_behind_stays_where_no_quorum_could_do_without_it() {
     let (mut cluster, nodes) = with_an_overloaded_leader(2);
     cluster.run(20 * SECOND);
     assert_eq!(cluster.leaders(), [nodes[0]]);
-    cluster.step(nodes[0], Input::Read { number: 1 });
+    cluster.step(nodes[0], quorum_read(1));
     cluster.run(SECOND / 2);
     assert_eq!(cluster.reads_ready[&NodeId(nodes[0])], [1]);
 }

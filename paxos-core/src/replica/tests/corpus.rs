@@ -37,7 +37,7 @@ fn messages() -> BTreeMap<String, Vec<u8>> {
     for (round, command) in (1..).zip(["a", "bb", "ccc"]) {
         for node in 1..=3 {
             cluster.propose(node, round, command);
-            cluster.step(node, Input::Read { number: round });
+            cluster.step(node, quorum_read(round));
         }
         cluster.run(SECOND / 10);
     }

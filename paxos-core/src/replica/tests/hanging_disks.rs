@@ -36,7 +36,7 @@ fn where_no_quorum_can_write_the_leader_stays_and_reads_go_on() {
     cluster.run(8 * SECOND);
     assert_eq!(cluster.leaders(), [leader]);
     assert!(cluster.applied(leader).is_empty());
-    cluster.step(leader, Input::Read { number: 1 });
+    cluster.step(leader, quorum_read(1));
     cluster.run(SECOND / 2);
     assert_eq!(cluster.reads_ready[&NodeId(leader)], [1]);
 }

@@ -176,7 +176,7 @@ fn reads_wait_for_the_state() {
     for index in [3, 5] {
         let mut alone = Alone::following(|_| {});
         install(&mut alone);
-        let effects = alone.step(Input::Read { number: 7 });
+        let effects = alone.step(quorum_read(7));
         let [Message::Read(request)] = &sent_to(&effects, 2)[..] else { panic!("{effects:?}") };
         let (client, number) = (request.client, request.number);
         let reply = ReadReply { client, number, index: Slot(index) };

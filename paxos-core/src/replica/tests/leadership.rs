@@ -138,7 +138,7 @@ fn a_read_waits_for_what_earlier_leaders_may_have_acknowledged() {
     let vote = Ballot { round: 0, node: NodeId(3) };
     let record = Record { slot: Slot(1), ballot: vote, value: value(1, 10) };
     alone.hear(2, promise(ballot, vec![record]));
-    alone.step(Input::Read { number: 7 });
+    alone.step(quorum_read(7));
     alone.hear(2, heartbeat_reply(ballot, 1, 0));
     let ready = |effects: Effects| effects.reads_ready;
     assert_eq!(ready(alone.hear(2, heartbeat_reply(ballot, 2, 0))), [0; 0], "slot 1 is not chosen");
@@ -185,7 +185,7 @@ fn what_a_peer_lacks_is_sent_again_once_in_a_retransmit_timeout() {
     let (began, mut rounds) = (alone.now, 0);
     for number in 1..=65 {
         let mut sent = alone.wait(10 * MILLISECOND).send;
-        sent.extend(alone.step(Input::Read { number }).send);
+        sent.extend(alone.step(quorum_read(number)).send);
         let begun = sent.iter().filter_map(|(_, message)| match message {
             Message::Heartbeat(heartbeat) => Some(heartbeat.round),
             _ => None,

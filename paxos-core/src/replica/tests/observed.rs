@@ -21,7 +21,7 @@ fn what_waits_is_counted() {
     alone.propose(request(1, 1), 5);
     assert_eq!(alone.replica.origin.bytes(), 5);
     for number in 1..=3 {
-        alone.step(Input::Read { number });
+        alone.step(quorum_read(number));
     }
     let reader = &alone.replica.reader;
     assert_eq!((reader.len(), reader.listed()), (3, 3), "one asked for, and two that gather");

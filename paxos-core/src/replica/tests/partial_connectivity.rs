@@ -77,7 +77,7 @@ fn chained_the_end_of_the_chain_disturbs_nobody_and_is_served() {
     cluster.connect_only(&[(leader, middle), (middle, end)]);
     let ballots = cluster.ballots();
     cluster.propose(end, 1, "from the end");
-    cluster.step(end, Input::Read { number: 9 });
+    cluster.step(end, quorum_read(9));
     cluster.run(4 * SECOND);
     assert_eq!(cluster.ballots(), ballots, "the leader lost its place");
     assert_eq!(cluster.applied(leader), ["from the end"]);

@@ -56,7 +56,7 @@ fn a_read_that_is_asked_for_again_is_served_by_the_answer_to_the_first_request()
         };
         sent_to(&effects, 2).into_iter().filter_map(request).collect()
     };
-    let first = requests(alone.step(Input::Read { number: 0 }));
+    let first = requests(alone.step(quorum_read(0)));
     let again = requests(alone.wait(limits::RETRANSMIT_TIMEOUT));
     assert_eq!((first.len(), &first), (1, &again));
     let ReadRequest { client, number, .. } = first[0];
@@ -85,12 +85,12 @@ fn a_leader_holds_a_bounded_number_of_its_peers_reads() {
 #[test]
 fn clearing_the_lists_of_reads_given_up_keeps_the_others() {
     let mut alone = Alone::following(|_| {});
-    let effects = alone.step(Input::Read { number: 0 });
+    let effects = alone.step(quorum_read(0));
     let [Message::Read(request)] = &sent_to(&effects, 2)[..] else { panic!("{effects:?}") };
     let ReadRequest { client, number, .. } = *request;
     alone.hear(2, Message::ReadReply(ReadReply { client, number, index: Slot(1) }));
     for number in 1..=limits::READS_MAX as u64 {
-        let read = [Input::Read { number }, Input::GiveUpRead { number }];
+        let read = [quorum_read(number), Input::GiveUpRead { number }];
         alone.replica.step_all(alone.now, read);
     }
     let effects = alone.hear(2, super::alone::accept(1, Value::Noop, 1));

@@ -12,7 +12,7 @@ fn reads_are_confirmed_on_every_node() {
     cluster.run(2 * SECOND);
     cluster.propose(1, 1, "a");
     for node in 1..=3 {
-        cluster.step(node, Input::Read { number: 7 });
+        cluster.step(node, quorum_read(7));
     }
     cluster.run(SECOND / 2);
     for node in 1..=3 {
@@ -26,7 +26,7 @@ fn a_read_of_a_deposed_leader_waits_for_the_new_one() {
     cluster.run(2 * SECOND);
     let old = cluster.leaders()[0];
     cluster.cut_off(old);
-    cluster.step(old, Input::Read { number: 1 });
+    cluster.step(old, quorum_read(1));
     cluster.run(4 * SECOND);
     assert_eq!(cluster.reads_ready[&NodeId(old)], [] as [u64; 0]);
     cluster.propose(cluster.leaders()[0], 1, "new");
@@ -68,10 +68,53 @@ fn reads_given_up_are_forgotten() {
         }
         for number in 0..5 * limits::READS_MAX as u64 {
             let replica = cluster.replicas.get_mut(&NodeId(leader)).expect("a node");
-            let read = [Input::Read { number }, Input::GiveUpRead { number }];
+            let read = [quorum_read(number), Input::GiveUpRead { number }];
             let effects = replica.step_all(cluster.now, read);
             assert_eq!(effects.reads_refused, [0; 0]);
         }
         cluster.step(leader, Input::Tick);
+    }
+}
+
+fn read_at(cluster: &mut Cluster, node: u64, number: u64, mode: ReadMode) -> Vec<u64> {
+    cluster.step(node, Input::Read { number, mode });
+    std::mem::take(cluster.reads_ready.get_mut(&NodeId(node)).expect("it has made a step"))
+}
+
+#[test]
+fn a_read_at_a_known_slot_waits_for_that_and_asks_nobody() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(2 * SECOND);
+    let [leader] = cluster.leaders()[..] else { panic!("one leader") };
+    let follower = leader % 3 + 1;
+    cluster.propose(leader, 1, "a");
+    cluster.run(SECOND);
+    cluster.cut_off(follower);
+    cluster.propose(leader, 2, "b");
+    cluster.run(SECOND / 2);
+    let chosen = cluster.replicas[&NodeId(leader)].status(cluster.now).chosen;
+    cluster.sent.clear();
+    let at_least = |back: u64| ReadMode::AtLeast(Slot(chosen.0 - back));
+    assert_eq!(read_at(&mut cluster, follower, 1, at_least(1)), [1]);
+    assert_eq!(read_at(&mut cluster, follower, 2, at_least(0)), [0; 0]);
+    assert_eq!(cluster.sent, []);
+    cluster.cut.clear();
+    cluster.run(SECOND);
+    assert_eq!(cluster.reads_ready[&NodeId(follower)], [2]);
+    assert_eq!(cluster.applied(follower), ["a", "b"]);
+}
+
+#[test]
+fn a_local_read_waits_for_nothing_however_many_others_wait() {
+    let mut cluster = Cluster::new(3);
+    let waiting = limits::READS_MAX as u64;
+    for number in 0..waiting {
+        let mode = if number % 2 == 0 { ReadMode::Quorum } else { ReadMode::AtLeast(Slot(9)) };
+        assert_eq!(read_at(&mut cluster, 1, number, mode), [0; 0]);
+    }
+    assert_eq!(read_at(&mut cluster, 1, waiting, ReadMode::Local), [waiting]);
+    for mode in [ReadMode::Quorum, ReadMode::AtLeast(Slot(9))] {
+        let effects = cluster.step(1, Input::Read { number: waiting, mode });
+        assert_eq!(effects.reads_refused, [waiting]);
     }
 }

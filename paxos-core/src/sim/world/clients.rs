@@ -3,7 +3,10 @@
 use super::{Checked, World};
 use crate::{
     replica::Proposal,
-    sim::{agenda::Happening, host::Input, occurrence::Occurrence, workload::Action},
+    sim::{
+        agenda::Happening, history::History, host::Input, occurrence::Occurrence, workload::Action,
+    },
+    types::ReadMode,
 };
 
 impl World<'_> {
@@ -27,7 +30,7 @@ impl World<'_> {
     /// A client reads at a node.
     pub(super) fn read(&mut self, node: usize) -> Checked {
         let Some(life) = self.life(node) else { return Ok(()) };
-        let read = self.workload.read(life);
+        let read = self.workload.read(life, ReadMode::Quorum);
         self.act(node, vec![read])
     }
 
@@ -50,10 +53,12 @@ impl World<'_> {
                     let proposal = Proposal { id: Some(id), command, deadline, waiter: id };
                     station.push(Input::Propose(proposal));
                 }
-                Action::Read(number) => {
-                    self.history.read_began((id, incarnation, number));
-                    self.calls.read(self.now, (id, incarnation, number));
-                    station.push(Input::Read { number });
+                Action::Read(number, mode) => {
+                    self.history.read_began((id, incarnation, number), mode);
+                    if History::is_linearizable(mode) {
+                        self.calls.read(self.now, (id, incarnation, number));
+                    }
+                    station.push(Input::Read { number, mode });
                 }
                 Action::GiveUpRead(number) => {
                     self.seen.add(Occurrence::GaveUp);

@@ -15,7 +15,7 @@ use crate::{
         occurrence::Occurrence,
         transcript,
     },
-    types::{NodeId, RequestId},
+    types::{NodeId, ReadMode, RequestId, Slot},
 };
 
 /// The check that fails here, unless it says otherwise.
@@ -94,7 +94,7 @@ impl World<'_> {
         }
         for (id, outcome, answer) in answers {
             match outcome {
-                Outcome::Applied { .. } => self.acknowledged(node, id, answer)?,
+                Outcome::Applied { slot, .. } => self.acknowledged(node, id, Some(slot), answer)?,
                 Outcome::Refused(refusal) => self.refused(node, id, refusal)?,
                 Outcome::Unknown => {
                     self.seen.add(Occurrence::GaveUp);
@@ -141,7 +141,7 @@ impl World<'_> {
             }
             Refusal::AlreadyApplied => {
                 self.seen.add(Occurrence::RefusedApplied);
-                return self.acknowledged(node, id, None);
+                return self.acknowledged(node, id, None, None);
             }
             Refusal::Expired => {
                 let is_awaited = self.workload.is_awaited(id);
@@ -257,11 +257,17 @@ impl World<'_> {
                 });
                 for (read, answer) in reads {
                     self.workload.read_ended(read);
-                    if self.history.read_served(read, applied)? {
-                        self.workload.hears(&answer);
-                        self.calls.served(self.now, read, answer);
-                        self.seen.add(Occurrence::ReadServed);
-                    }
+                    let seen = &mut self.seen;
+                    let Some(mode) = self.history.read_served(read, applied, seen)? else {
+                        continue;
+                    };
+                    self.workload.hears(&answer);
+                    self.calls.served(self.now, read, answer);
+                    self.seen.add(match mode {
+                        ReadMode::Quorum => Occurrence::ReadServed,
+                        ReadMode::AtLeast(_) => Occurrence::ReadServedAtSlot,
+                        ReadMode::Local => Occurrence::ReadServedLocally,
+                    });
                 }
             }
         }
@@ -269,11 +275,18 @@ impl World<'_> {
     }
 
     /// A command has had its effect, and whoever waited for it at this node knows.
-    fn acknowledged(&mut self, node: usize, id: RequestId, answer: Option<Answer>) -> Checked {
+    fn acknowledged(
+        &mut self,
+        node: usize,
+        id: RequestId,
+        told: Option<Slot>,
+        answer: Option<Answer>,
+    ) -> Checked {
         let life = self.life(node).expect("it has just made a step");
         if self.workload.answered(life, id) {
             self.seen.add(Occurrence::Acknowledged);
-            self.history.acknowledge(id)?;
+            self.history.acknowledge(id, told)?;
+            self.workload.wrote(told);
             answer.iter().for_each(|answer| self.workload.hears(answer));
             self.calls.applied(self.now, id, answer);
         }

@@ -201,8 +201,8 @@ impl Stage {
 
     fn answer(&mut self, node: usize, id: RequestId, outcome: Outcome) -> Performed {
         let what = match outcome {
-            Outcome::Applied { .. } => {
-                self.history.acknowledge(id)?;
+            Outcome::Applied { slot, .. } => {
+                self.history.acknowledge(id, Some(slot))?;
                 format!("answers {id}")
             }
             Outcome::Refused(refusal) => format!("refuses {id}: {refusal}"),
@@ -325,7 +325,7 @@ impl Stage {
             Done::Served(reads, applied) => {
                 let state = self.state(node);
                 for (read, _) in reads {
-                    self.history.read_served(read, applied)?;
+                    self.history.read_served(read, applied, &mut self.seen)?;
                     let (.., number) = read;
                     self.lines
                         .push(format!("{id} serves read {number} at slot {applied}: {state}"));

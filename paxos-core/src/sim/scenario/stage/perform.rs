@@ -14,7 +14,7 @@ use crate::{
         topology::Links,
         transcript,
     },
-    types::{ClientId, Instant, RequestId},
+    types::{ClientId, Instant, ReadMode, RequestId},
 };
 
 /// How long commands are waited for: longer than any scenario.
@@ -92,8 +92,8 @@ impl Stage {
         actor.read += 1;
         let number = actor.read;
         let incarnation = actor.host.incarnation().unwrap_or_default();
-        self.history.read_began((id_of(node), incarnation, number));
-        self.step(node, vec![Input::Read { number }])
+        self.history.read_began((id_of(node), incarnation, number), ReadMode::Quorum);
+        self.step(node, vec![Input::Read { number, mode: ReadMode::Quorum }])
     }
 
     /// Takes the messages that the selection names out of the flight.
