@@ -127,6 +127,11 @@
 //! - **A disk that returns something else than was written** is noticed: the log is checked at a start, the state
 //!   whenever something of it is read. The member ends with exit code 1 and names the file and the place. Do not
 //!   start it on that data again: replace it as a new member.
+//! - **A member whose state is another one than that of the others**, because its memory is faulty, say, ends with
+//!   exit code 1 and `the state after slot … differs from that of a quorum`. Members compare what their states add
+//!   up to every 256 slots; a row that has changed by itself shows when a command replaces or deletes it, or when the
+//!   state is sent to another member. Replace that member as a new one. (A member whose state is of a version
+//!   that did not add up takes no part in it, until it takes over the state of another one.)
 //! - The state of an earlier version, which had no checksums, is checked and written again at the first start,
 //!   which takes as much room once more, for as long as that lasts.
 //!

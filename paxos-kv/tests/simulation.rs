@@ -3,7 +3,7 @@
 //! Its clients put, get, compare and swap, move, delete, compact and read ranges. What they have
 //! seen must be what one store could have told them, by the same check that judges the clients of
 //! real servers. Besides, nodes that have applied the same slots must have given the same answers
-//! and hold the same keys, with the same revisions and versions; and since every change takes a
+//! and hold the same keys, with the same revisions and versions, and have the same digests; and since every change takes a
 //! revision of its own, the revision of a node's store must be one more than the changes that it
 //! has answered. Now and then the state is sent to another store, which has to be the same then.
 
@@ -114,6 +114,7 @@ impl SimulatedStore {
         let sent = self.snapshot().into_reader().and_then(SimulatedSnapshot::from_reader);
         sent.and_then(|snapshot| other.restore(slot, snapshot)).expect("a state");
         assert_eq!((other.digest(), other.changes), (self.digest(), self.changes), "slot {slot}");
+        assert!(self.digest().is_some(), "nothing is compared");
         let answers = |store: &SimulatedStore| {
             (0..=KEYS).map(|question| store.read(question)).collect::<Vec<_>>()
         };
@@ -219,6 +220,10 @@ impl StateMachine for SimulatedStore {
     fn snapshot(&self) -> SimulatedSnapshot {
         let beside = (self.before.clone(), self.changes);
         SimulatedSnapshot { beside, store: self.store.snapshot() }
+    }
+
+    fn digest(&self) -> Option<u64> {
+        self.store.digest()
     }
 
     fn restore(&mut self, slot: Slot, snapshot: SimulatedSnapshot) -> io::Result<()> {

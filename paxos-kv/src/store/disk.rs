@@ -32,12 +32,13 @@ use super::{
     failure::Failure,
     layer::Changes,
     patient::{Patient, Room},
+    sums::Sums,
     version::Position,
 };
 
 pub use owner::Owner;
 pub(super) use restore::RestoreError;
-pub(super) use tables::Snapshot;
+pub(super) use tables::{Row, Snapshot};
 
 use rows::Rows;
 
@@ -54,8 +55,11 @@ const FEED: FeedTable = TableDefinition::new("feed");
 const MEMBERS: TableDefinition<u64, &[u8]> = TableDefinition::new("members");
 const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
 
-/// The layout of the tables. Format 1 did not say whose they are.
-const FORMAT: i64 = 2;
+/// The layout of the tables. Format 1 did not say whose they are, formats 1 and 2 had no sums.
+const FORMAT: i64 = 3;
+/// The rows of the [`Sums`]; both or none.
+const KEY_ROWS: &str = "sum of rows";
+const KEY_CHANGES: &str = "sum of changes";
 /// Pages the database keeps in memory.
 const CACHE_BYTES: usize = 128 << 20;
 /// Rows of the feed that one call of [`Disk::clean`] deals with: a few ten milliseconds of work.
@@ -178,6 +182,7 @@ impl Disk {
                     revision: self.meta(&meta, "revision")?,
                     compacted: self.meta(&meta, "compacted")?,
                     applied: Slot(applied.cast_unsigned()),
+                    sums: self.sums(&meta)?,
                 },
                 cleaned: self.meta(&meta, "cleaned")?,
                 bytes: self.meta(&meta, "bytes")?,
@@ -283,8 +288,25 @@ impl Disk {
     }
 
     fn meta(&self, meta: &ReadOnlyTable<&'static str, i64>, name: &str) -> Result<i64, StoreError> {
+        self.find_meta(meta, name)?.ok_or_else(|| self.damaged(name))
+    }
+
+    fn find_meta(
+        &self,
+        meta: &ReadOnlyTable<&'static str, i64>,
+        name: &str,
+    ) -> Result<Option<i64>, StoreError> {
         let found = meta.get(name).map_err(|error| StoreError::of(&self.path, error))?;
-        found.map(|row| row.value()).ok_or_else(|| self.damaged(name))
+        Ok(found.map(|row| row.value()))
+    }
+
+    fn sums(&self, meta: &ReadOnlyTable<&'static str, i64>) -> Result<Option<Sums>, StoreError> {
+        let sum = |name| Ok(self.find_meta(meta, name)?.map(i64::cast_unsigned));
+        match (sum(KEY_ROWS)?, sum(KEY_CHANGES)?) {
+            (Some(rows), Some(changes)) => Ok(Some(Sums { rows, changes })),
+            (None, None) => Ok(None),
+            _ => Err(self.damaged("one half of its sums")),
+        }
     }
 
     fn write_extent(&self, writing: &WriteTransaction, extent: Extent) -> Result<(), StoreError> {
@@ -299,7 +321,31 @@ impl Disk {
         for (name, value) in rows {
             meta.insert(name, value).map_err(|error| StoreError::of(&self.path, error))?;
         }
+        let sums = extent.head.sums;
+        for (name, sum) in
+            [(KEY_ROWS, sums.map(|sums| sums.rows)), (KEY_CHANGES, sums.map(|sums| sums.changes))]
+        {
+            let written = match sum {
+                Some(sum) => meta.insert(name, sum.cast_signed()).map(drop),
+                None => meta.remove(name).map(drop),
+            };
+            written.map_err(|error| StoreError::of(&self.path, error))?;
+        }
         Ok(())
+    }
+
+    /// Changes the row of a key in a way that leaves every checksum right.
+    #[cfg(test)]
+    pub(super) fn damage(&self, key: &[u8], change: impl Fn(&mut [u8])) {
+        let writing = self.begin_write().expect("a write");
+        let mut current = self.table(&writing, CURRENT).expect("the table");
+        let held = redb::ReadableTable::get(&current, key).expect("a read");
+        let held = held.map(|row| row.value().to_vec());
+        let mut held = held.expect("a key in the tables");
+        change(&mut held);
+        current.insert(key, &held[..]).expect("a write");
+        drop(current);
+        writing.commit().expect("a commit");
     }
 
     /// There is no room.

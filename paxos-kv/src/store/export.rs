@@ -15,7 +15,7 @@ use super::{
     sort::{Sorted, SortedIter, Sorter},
     validate::KeyRange,
     version::{self, Position, Version},
-    view::{Scan, View},
+    view::View,
 };
 
 /// Changes copied out of a layer at a time.
@@ -53,14 +53,13 @@ impl Reader {
         let mut sorter = Sorter::new(directory);
         if head.compacted >= 0 {
             let all = KeyRange::Many { start: Bytes::new(), end: None };
-            if let Scan::Many(mut keys) = view.scan(&all, Position::end_of(head.compacted))? {
-                while let Some(entry) = keys.next()? {
-                    if !is_wanted() {
-                        return Ok(None);
-                    }
-                    let pushed = sorter.push(entry.position, entry.key);
-                    pushed.map_err(|error| StoreError::of_io(&shown, error))?;
+            let mut keys = view.scan(&all, Position::end_of(head.compacted))?;
+            while let Some(entry) = keys.next_entry()? {
+                if !is_wanted() {
+                    return Ok(None);
                 }
+                let pushed = sorter.push(entry.position, entry.key);
+                pushed.map_err(|error| StoreError::of_io(&shown, error))?;
             }
         }
         let base = sorter.finish().map_err(|error| StoreError::of_io(&shown, error))?;

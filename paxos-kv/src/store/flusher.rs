@@ -201,6 +201,11 @@ impl Shared {
         Ok(answers)
     }
 
+    /// A digest of the state as of the last slot applied.
+    pub(super) fn digest(&self) -> Option<u64> {
+        self.inner.published.read().unwrap_or_else(PoisonError::into_inner).head.digest()
+    }
+
     /// The last slot in the tables.
     pub(super) fn durable(&self) -> Slot {
         self.inner.lock_progress().extent.head.applied
@@ -333,6 +338,24 @@ impl Inner {
         self.lock_progress().extent = extent;
         self.progressed.notify_all();
         Ok(())
+    }
+
+    /// Changes what a key holds behind the store's back, once that is in the tables.
+    #[cfg(test)]
+    pub(super) fn damage(&self, key: &[u8], change: impl Fn(&mut [u8])) {
+        loop {
+            let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+            let extent = published.view.disk.extent;
+            if published.head == extent.head {
+                drop(published);
+                break;
+            }
+            drop(published);
+            self.want_flush_if(|_| true);
+            thread::yield_now();
+        }
+        self.disk.damage(key, change);
+        self.publish(|_| ()).expect("sound tables");
     }
 
     /// Lets everybody know that the store is of no more use.

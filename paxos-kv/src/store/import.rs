@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use paxos_core::types::Slot;
 
 use super::{
-    Backend, Head, Owner, StoreError,
+    Backend, Head, Owner, StoreError, Sums,
     disk::{Disk, Extent},
     export::Change,
     layer::Layer,
+    sums,
     version::Version,
 };
 
@@ -22,6 +23,8 @@ pub(crate) struct Import {
     extent: Extent,
     layer: Layer,
     last_revision: i64,
+    /// Of the changes so far.
+    changes: u64,
 }
 
 impl Import {
@@ -32,19 +35,20 @@ impl Import {
         disk.room.give_up();
         let extent = disk.snapshot()?.extent;
         let last_revision = extent.head.revision;
-        Ok(Import { disk, extent, layer: Layer::default(), last_revision })
+        Ok(Import { disk, extent, layer: Layer::default(), last_revision, changes: 0 })
     }
 
     /// Adds a change, later than every one before.
     pub(crate) fn add(&mut self, change: Change) -> Result<(), StoreError> {
         let Change { position, key, live } = change;
         self.last_revision = position.revision;
-        self.layer.insert(key, Version { position, live });
+        let version = Version { position, live };
+        self.changes = self.changes.wrapping_add(sums::of_version(&key, &version));
+        self.layer.insert(key, version);
         if self.layer.bytes() < LAYER_BYTES {
             return Ok(());
         }
-        let head = Head { revision: self.last_revision, ..Head::FRESH };
-        self.write(head)
+        self.write(Head { revision: self.last_revision, sums: None, ..Head::FRESH })
     }
 
     /// Ends with the store at this revision, as of `slot`.
@@ -56,7 +60,11 @@ impl Import {
     ) -> Result<(), StoreError> {
         assert!(revision >= self.last_revision, "no change is later than the store itself");
         assert!(compacted <= revision, "what is to come cannot be compacted");
-        self.write(Head { revision, compacted, applied: slot })
+        let head = Head { revision, compacted, applied: slot, sums: None };
+        self.write(head)?;
+        // What a change replaced was not looked at.
+        let rows = self.disk.snapshot()?.sum_of_current()?;
+        self.write(Head { sums: Some(Sums { rows, changes: self.changes }), ..head })
     }
 
     fn write(&mut self, head: Head) -> Result<(), StoreError> {

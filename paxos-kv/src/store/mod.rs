@@ -10,6 +10,7 @@
 //!   stays complete while commands are applied.
 //! - **Opening does not scan the data.** The latest value of a key is one look-up.
 //! - **What has rotted on disk is not served**: whoever reads it ends the store (`blocks`).
+//! - **Members whose states differ find out**: equal states have equal digests (`sums`).
 //! - **An idle store writes nothing.**
 //!
 //! ```text
@@ -46,6 +47,7 @@ mod read;
 mod reader;
 mod snapshot;
 mod sort;
+mod sums;
 #[cfg(test)]
 mod tests;
 pub mod validate;
@@ -70,6 +72,7 @@ pub use snapshot::StoreSnapshot;
 pub use validate::{RequestLimits, is_read_only};
 
 use flusher::Shared;
+use sums::Sums;
 
 /// Where the tables are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,11 +97,18 @@ pub(crate) struct Head {
     pub(crate) compacted: i64,
     /// The last slot applied.
     pub(crate) applied: Slot,
+    /// What the state adds up to. A state of a version that had none has none either.
+    pub(crate) sums: Option<Sums>,
 }
 
 impl Head {
     /// Of a store that nothing has happened to.
-    const FRESH: Head = Head { revision: 1, compacted: -1, applied: Slot::ZERO };
+    const FRESH: Head = Head {
+        revision: 1,
+        compacted: -1,
+        applied: Slot::ZERO,
+        sums: Some(Sums { rows: 0, changes: 0 }),
+    };
 }
 
 /// The state machine.
@@ -164,6 +174,10 @@ impl StateMachine for Store {
 
     fn durable(&self) -> Option<Slot> {
         Some(self.shared.durable())
+    }
+
+    fn digest(&self) -> Option<u64> {
+        self.shared.digest()
     }
 
     /// If there is no room, the next start takes what is missing from the log.

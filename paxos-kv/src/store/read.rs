@@ -92,7 +92,7 @@ pub(super) fn range(
 /// How many keys are left.
 fn count(scan: &mut Scan, allowance: &mut Allowance) -> Result<i64, KvError> {
     let mut keys = 0;
-    while scan.next_key()?.is_some() {
+    while scan.next_entry()?.is_some() {
         allowance.take(0)?;
         keys += 1;
     }

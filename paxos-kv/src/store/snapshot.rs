@@ -5,6 +5,7 @@
 //! | 8 | `paxos-kv` |
 //! | 4 | the format |
 //! | 8 each | applied slot, revision, compacted revision, revision that is cleaned up for |
+//! | 1, 8, 8 | 1, sum of rows, sum of changes; 0 and zeros of a state that has none |
 //! | | the rows of all tables, by table and in their order there |
 //! | 1 each | table: 1 what keys hold, 2 what they held, 3 the feed, 4 the members; 0 behind the last row |
 //! | 4, 4 | lengths of the row's key and value |
@@ -15,6 +16,9 @@
 //! Integers are little-endian. Keys and values are those of the tables, with two differences: what a
 //! key held is found by the key alone, since the value names its position; and the feed has the
 //! keys that changed for its keys, and their positions for its values.
+//!
+//! The sum of rows is [that](super::sums) of the first and the last table, which sender and receiver compare
+//! with the rows.
 //!
 //! A state has one stream: what is read back and written again is the same. Two stores that have
 //! applied the same give the same stream, once they have cleaned up equally far.
@@ -37,7 +41,7 @@ use super::{StoreError, disk};
 
 const MAGIC: &[u8; 8] = b"paxos-kv";
 /// The format of the stream. Others are refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const END: u8 = 0;
 const CURRENT: u8 = 1;

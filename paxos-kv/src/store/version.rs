@@ -54,17 +54,29 @@ const TAG_LIVE: u8 = 1;
 impl Version {
     /// The bytes that stand in a table: integers little-endian, the value behind them.
     pub(super) fn encode(&self) -> Bytes {
+        let (header, length) = self.header();
         let mut buffer = BytesMut::with_capacity(self.encoded_len());
-        buffer.put_u8(if self.live.is_some() { TAG_LIVE } else { TAG_DELETED });
-        buffer.put_i64_le(self.position.revision);
-        buffer.put_u32_le(self.position.index);
+        buffer.put_slice(&header[..length]);
         if let Some(live) = &self.live {
-            buffer.put_i64_le(live.create_revision);
-            buffer.put_i64_le(live.version);
-            buffer.put_i64_le(live.lease);
             buffer.put_slice(&live.value);
         }
         buffer.freeze()
+    }
+
+    /// All of the encoding but the value, and its length.
+    pub(super) fn header(&self) -> ([u8; LIVE_BYTES], usize) {
+        let mut header = [0; LIVE_BYTES];
+        let mut rest = &mut header[..];
+        rest.put_u8(if self.live.is_some() { TAG_LIVE } else { TAG_DELETED });
+        rest.put_i64_le(self.position.revision);
+        rest.put_u32_le(self.position.index);
+        if let Some(live) = &self.live {
+            rest.put_i64_le(live.create_revision);
+            rest.put_i64_le(live.version);
+            rest.put_i64_le(live.lease);
+        }
+        let length = LIVE_BYTES - rest.len();
+        (header, length)
     }
 
     /// The length of the encoding, in bytes.
@@ -115,6 +127,11 @@ impl Version {
     }
 }
 
+/// An encoded version as all but the value, and the value.
+pub(super) fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
+    bytes.split_at(bytes.len().min(LIVE_BYTES))
+}
+
 /// The position in an encoded version, without the rest.
 pub(super) fn position(bytes: &[u8]) -> Option<Position> {
     let revision = bytes.get(1..9)?.try_into().ok()?;
@@ -160,6 +177,8 @@ mod tests {
             assert_eq!(encoded.len(), version.encoded_len());
             assert_eq!(super::position(&encoded), Some(position));
             assert_eq!(is_deleted(&encoded), version.live.is_none());
+            let value = version.live.as_ref().map_or("".into(), |live| live.value.clone());
+            assert_eq!(split(&encoded).1, value);
             assert_eq!(Version::decode("file", &encoded).as_ref(), Ok(&version));
             for length in 0..DELETED_BYTES {
                 let error = Version::decode("file", &encoded[..length]).expect_err("cut short");

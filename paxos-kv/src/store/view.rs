@@ -5,17 +5,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use redb::AccessGuard;
-
 use super::{
     MemberAttributes, StoreError,
-    disk::Snapshot,
+    disk::{Row, Snapshot},
     layer::Layer,
+    sums,
     validate::{KeyRange, upper_bound},
     version::{self, Position, Version},
 };
 use crate::proto::mvccpb::KeyValue;
+use bytes::Bytes;
 
 /// The tables and the layers over them.
 #[derive(Clone)]
@@ -38,34 +37,38 @@ impl View {
         Ok(members.into_values().collect())
     }
 
-    /// What `key` held up to a position, unless it did not exist.
-    pub(super) fn get(&self, key: &Bytes, until: Position) -> Result<Option<KeyValue>, StoreError> {
-        let version = self.version(key, until)?;
-        Ok(version.and_then(|version| version.into_key_value(key.clone())))
-    }
-
     /// The newest version of `key` up to a position.
     pub(super) fn version(
         &self,
         key: &Bytes,
         until: Position,
     ) -> Result<Option<Version>, StoreError> {
-        match self.version_in_memory(key, until) {
-            Some(version) => Ok(Some(version)),
-            None => self.disk.get(key, until),
-        }
+        let entry = self.entry(key, until)?;
+        entry.map(|entry| entry.version(&self.disk.path, Version::decode)).transpose()
     }
 
-    /// The same; its value, if the tables have it, is left out.
-    pub(super) fn version_without_value(
+    /// The same as it lies there, unless the key did not exist.
+    pub(super) fn existing(
         &self,
         key: &Bytes,
         until: Position,
-    ) -> Result<Option<Version>, StoreError> {
-        match self.version_in_memory(key, until) {
-            Some(version) => Ok(Some(version)),
-            None => self.disk.get_without_value(key, until),
+    ) -> Result<Option<Entry>, StoreError> {
+        Ok(self.entry(key, until)?.filter(|entry| !entry.is_deleted()))
+    }
+
+    fn entry(&self, key: &Bytes, until: Position) -> Result<Option<Entry>, StoreError> {
+        let key = key.clone();
+        if let Some(version) = self.version_in_memory(&key, until) {
+            let (position, held) = (version.position, Held::Memory(version));
+            return Ok(Some(Entry { key, position, held }));
         }
+        let row = self.disk.get(&key, until)?;
+        row.map(|row| Entry::on_disk(key, row, &self.disk.path)).transpose()
+    }
+
+    /// What a member has said of itself.
+    pub(super) fn member(&self, id: u64) -> Result<Option<MemberAttributes>, StoreError> {
+        Ok(self.members()?.into_iter().find(|attributes| attributes.member_id == id))
     }
 
     /// The newest version of `key` up to a position, if it is so new that no table has to be asked.
@@ -78,8 +81,8 @@ impl View {
     pub(super) fn scan(&self, range: &KeyRange, until: Position) -> Result<Scan, StoreError> {
         let (start, end) = match range {
             KeyRange::One(key) => {
-                let found = self.get(key, until)?;
-                return Ok(Scan::One(found));
+                let found = self.existing(key, until)?;
+                return Ok(Scan { found: Found::One(found), disk: self.disk.clone() });
             }
             KeyRange::Many { start, end } => (start, end),
         };
@@ -94,7 +97,8 @@ impl View {
         if until < Position::end_of(self.disk.extent.head.revision) {
             sources.push(self.history(start, end.as_ref(), until)?);
         }
-        Merge::new(sources, self.disk.clone()).map(Scan::Many)
+        let found = Found::Many(Merge::new(sources)?);
+        Ok(Scan { found, disk: self.disk.clone() })
     }
 
     fn current(
@@ -171,15 +175,11 @@ pub(super) struct Entry {
 
 enum Held {
     Memory(Version),
-    Disk(AccessGuard<'static, &'static [u8]>),
+    Disk(Row),
 }
 
 impl Entry {
-    fn on_disk(
-        key: Bytes,
-        held: AccessGuard<'static, &'static [u8]>,
-        path: &str,
-    ) -> Result<Entry, StoreError> {
+    fn on_disk(key: Bytes, held: Row, path: &str) -> Result<Entry, StoreError> {
         let position = version::position(held.value()).ok_or_else(|| StoreError::Damaged {
             path: path.to_owned(),
             reason: "a record is cut short".to_owned(),
@@ -193,13 +193,37 @@ impl Entry {
             Held::Disk(held) => version::is_deleted(held.value()),
         }
     }
+
+    /// What it counts for in the [`Sums`](super::Sums).
+    pub(super) fn sum(&self) -> u64 {
+        match &self.held {
+            Held::Memory(version) => sums::of_version(&self.key, version),
+            Held::Disk(held) => sums::of_encoded(&self.key, held.value()),
+        }
+    }
+
+    /// What it says, `path` being where the tables are.
+    pub(super) fn version(self, path: &str, decode: Decode) -> Result<Version, StoreError> {
+        match self.held {
+            Held::Memory(version) => Ok(version),
+            Held::Disk(held) => decode(path, held.value()),
+        }
+    }
 }
 
+/// [`Version::decode`] or [`Version::decode_without_value`].
+type Decode = fn(&str, &[u8]) -> Result<Version, StoreError>;
+
 /// A scan under way.
-pub(super) enum Scan {
-    /// Of a single key.
-    One(Option<KeyValue>),
-    /// Of several sources.
+pub(super) struct Scan {
+    found: Found,
+    disk: Arc<Snapshot>,
+}
+
+enum Found {
+    /// A single key.
+    One(Option<Entry>),
+    /// What several sources have.
     Many(Merge),
 }
 
@@ -214,50 +238,36 @@ impl Scan {
         self.next_by(Version::decode_without_value)
     }
 
-    fn next_by(
-        &mut self,
-        decode: fn(&str, &[u8]) -> Result<Version, StoreError>,
-    ) -> Result<Option<KeyValue>, StoreError> {
-        match self {
-            Scan::One(found) => Ok(found.take()),
-            Scan::Many(merge) => match merge.next()? {
-                None => Ok(None),
-                Some(entry) => {
-                    let version = match entry.held {
-                        Held::Memory(version) => version,
-                        Held::Disk(held) => decode(&merge.disk.path, held.value())?,
-                    };
-                    Ok(version.into_key_value(entry.key))
-                }
-            },
-        }
+    fn next_by(&mut self, decode: Decode) -> Result<Option<KeyValue>, StoreError> {
+        let Some(entry) = self.next_entry()? else { return Ok(None) };
+        let key = entry.key.clone();
+        Ok(entry.version(&self.disk.path, decode)?.into_key_value(key))
     }
 
-    /// The next key, without a copy of its value.
-    pub(super) fn next_key(&mut self) -> Result<Option<Bytes>, StoreError> {
-        Ok(match self {
-            Scan::One(found) => found.take().map(|found| found.key),
-            Scan::Many(merge) => merge.next()?.map(|entry| entry.key),
-        })
+    /// The next key and where its version is, without a copy of the value.
+    pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, StoreError> {
+        match &mut self.found {
+            Found::One(found) => Ok(found.take()),
+            Found::Many(merge) => merge.next(),
+        }
     }
 }
 
 /// Merges sources: of a key that several have, the newest version counts.
-pub(super) struct Merge {
+struct Merge {
     sources: Vec<Source>,
     heads: Vec<Option<Entry>>,
-    disk: Arc<Snapshot>,
 }
 
 impl Merge {
-    fn new(mut sources: Vec<Source>, disk: Arc<Snapshot>) -> Result<Merge, StoreError> {
+    fn new(mut sources: Vec<Source>) -> Result<Merge, StoreError> {
         let heads = sources.iter_mut().map(|source| source.next().transpose());
         let heads = heads.collect::<Result<Vec<_>, _>>()?;
-        Ok(Merge { sources, heads, disk })
+        Ok(Merge { sources, heads })
     }
 
     /// The next key that was not deleted.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, StoreError> {
+    fn next(&mut self) -> Result<Option<Entry>, StoreError> {
         loop {
             let heads = self.heads.iter().flatten();
             let Some(key) = heads.map(|entry| &entry.key).min().cloned() else { return Ok(None) };

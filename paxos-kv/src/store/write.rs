@@ -3,14 +3,16 @@
 //! What is only answered is not read here ([`Answer`]), and values that are deleted or replaced are not looked
 //! at: a command costs a replica what it changes, and its conditions.
 
+use prost::Message;
+
 use super::{
-    Answer, Command, Head, KvError, RequestLimits, StoreError,
+    Answer, Command, Head, KvError, MemberAttributes, RequestLimits, StoreError,
     allowance::Allowance,
     answer::{Did, DidTxn, Previous},
-    layer, read,
+    layer, read, sums,
     validate::{KeyRange, key_range},
     version::{Live, Position, Version},
-    view::View,
+    view::{Entry, View},
 };
 use crate::proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader,
@@ -74,7 +76,7 @@ impl Writer<'_> {
             Command::Txn(request) => self.txn(&request),
             Command::Compact(request) => self.compact(&request),
             Command::MemberAttributes(attributes) => {
-                self.view.active.insert_member(attributes);
+                self.set_member(attributes)?;
                 Ok(Did::MemberAttributes)
             }
         }
@@ -107,10 +109,12 @@ impl Writer<'_> {
 
     fn put(&mut self, request: &PutRequest) -> Result<Did, StoreError> {
         let until = self.until();
-        let before = match request.ignore_value {
-            true => self.view.version(&request.key, until)?,
-            false => self.view.version_without_value(&request.key, until)?,
-        };
+        let before = self.view.existing(&request.key, until)?;
+        let replaced = before.as_ref().filter(|_| self.head.sums.is_some()).map(Entry::sum);
+        let decode =
+            if request.ignore_value { Version::decode } else { Version::decode_without_value };
+        let before =
+            before.map(|before| before.version(&self.view.disk.path, decode)).transpose()?;
         let before = before.and_then(|before| before.live);
         let position = self.next_position();
         let mut live = Live {
@@ -130,7 +134,11 @@ impl Writer<'_> {
                 live.lease = before.lease;
             }
         }
-        self.view.active.insert(request.key.clone(), Version { position, live: Some(live) });
+        let version = Version { position, live: Some(live) };
+        if let Some(sums) = &mut self.head.sums {
+            sums.put(sums::of_version(&request.key, &version), replaced);
+        }
+        self.view.active.insert(request.key.clone(), version);
         let keys = KeyRange::One(request.key.clone());
         let previous = (request.prev_kv && !is_new).then_some(Previous { keys, until });
         Ok(Did::Put { revision: position.revision, previous })
@@ -147,14 +155,18 @@ impl Writer<'_> {
         let mut found = Vec::new();
         if let Some(keys) = &keys {
             let mut scan = self.view.scan(keys, until)?;
-            while let Some(key) = scan.next_key()? {
-                weigh(key.len())?;
-                found.push(key);
+            while let Some(entry) = scan.next_entry()? {
+                weigh(entry.key.len())?;
+                let held = if self.head.sums.is_some() { entry.sum() } else { 0 };
+                found.push((entry.key, held));
             }
         }
         let deleted = read::length(found.len());
-        for key in found {
+        for (key, held) in found {
             let version = Version { position: self.next_position(), live: None };
+            if let Some(sums) = &mut self.head.sums {
+                sums.delete(sums::of_version(&key, &version), held);
+            }
             self.view.active.insert(key, version);
         }
         let previous = keys.filter(|_| request.prev_kv && deleted > 0);
@@ -196,8 +208,7 @@ impl Writer<'_> {
             return Ok(());
         }
         let gone = deleted.iter().any(|range| range.contains(&request.key));
-        let found = self.view.version_without_value(&request.key, self.until())?;
-        if gone || found.and_then(|found| found.live).is_none() {
+        if gone || self.view.existing(&request.key, self.until())?.is_none() {
             return Err(KvError::KeyNotFound);
         }
         Ok(())
@@ -212,8 +223,8 @@ impl Writer<'_> {
                     let keys = key_range(&request.key, &request.range_end);
                     let Some(keys @ KeyRange::Many { .. }) = keys else { continue };
                     let mut scan = self.view.scan(&keys, self.until())?;
-                    while let Some(key) = scan.next_key()? {
-                        weigh(bytes, key.len())?;
+                    while let Some(entry) = scan.next_entry()? {
+                        weigh(bytes, entry.key.len())?;
                     }
                 }
                 Step::Txn(nested) => self.check_deletions(nested, bytes)?,
@@ -238,6 +249,16 @@ impl Writer<'_> {
             });
         }
         Ok(DidTxn { succeeded: path.succeeded, parts })
+    }
+
+    fn set_member(&mut self, attributes: MemberAttributes) -> Result<(), StoreError> {
+        if let Some(sums) = &mut self.head.sums {
+            let sum = |of: &MemberAttributes| sums::of_member(of.member_id, &of.encode_to_vec());
+            let before = self.view.member(attributes.member_id)?;
+            sums.put(sum(&attributes), before.as_ref().map(sum));
+        }
+        self.view.active.insert_member(attributes);
+        Ok(())
     }
 
     /// Forbids reading below the revision at once; the tables lose what that makes superfluous

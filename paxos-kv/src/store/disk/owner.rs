@@ -35,10 +35,7 @@ impl Disk {
         &self,
         meta: &ReadOnlyTable<&'static str, i64>,
     ) -> Result<(), StoreError> {
-        let number = |name| {
-            let found = meta.get(name).map_err(|error| StoreError::of(&self.path, error))?;
-            Ok(found.map(|row| row.value().cast_unsigned()))
-        };
+        let number = |name| Ok(self.find_meta(meta, name)?.map(i64::cast_unsigned));
         let found = match (number(KEY_CLUSTER)?, number(KEY_MEMBER)?) {
             (Some(cluster), Some(member)) => {
                 Owner { cluster: ClusterId(cluster), member: NodeId(member) }

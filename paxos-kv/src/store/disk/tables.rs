@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use redb::{ReadOnlyTable, ReadableTable};
+use redb::{AccessGuard, ReadOnlyTable, ReadableTable};
 
 use super::{
     super::{
-        MemberAttributes, StoreError,
-        version::{self, Position, Version},
+        MemberAttributes, StoreError, sums,
+        version::{self, Position},
     },
     Extent,
 };
+
+/// An encoded version where it lies.
+pub(in crate::store) type Row = AccessGuard<'static, &'static [u8]>;
 
 /// See the module.
 pub(in crate::store) struct Snapshot {
@@ -45,36 +48,29 @@ impl Snapshot {
         Ok(members)
     }
 
+    /// What all that keys hold adds up to. Takes as long as it takes to read it.
+    pub(in crate::store) fn sum_of_current(&self) -> Result<u64, StoreError> {
+        let fail = |error| StoreError::of(&self.path, error);
+        let rows = self.current.iter().map_err(fail)?;
+        rows.map(|row| {
+            let (key, version) = row.map_err(fail)?;
+            Ok(sums::of_encoded(key.value(), version.value()))
+        })
+        .try_fold(0, |sum: u64, row| Ok(sum.wrapping_add(row?)))
+    }
+
     /// The newest version of `key` up to a position.
     pub(in crate::store) fn get(
         &self,
         key: &[u8],
         until: Position,
-    ) -> Result<Option<Version>, StoreError> {
-        self.find(key, until, Version::decode)
-    }
-
-    /// The same with an empty value.
-    pub(in crate::store) fn get_without_value(
-        &self,
-        key: &[u8],
-        until: Position,
-    ) -> Result<Option<Version>, StoreError> {
-        self.find(key, until, Version::decode_without_value)
-    }
-
-    fn find(
-        &self,
-        key: &[u8],
-        until: Position,
-        decode: fn(&str, &[u8]) -> Result<Version, StoreError>,
-    ) -> Result<Option<Version>, StoreError> {
+    ) -> Result<Option<Row>, StoreError> {
         let fail = |error| StoreError::of(&self.path, error);
         if let Some(row) = self.current.get(key).map_err(fail)? {
             let at = version::position(row.value());
             let at = at.ok_or_else(|| self.damaged("a record is cut short"))?;
             if at <= until {
-                return decode(&self.path, row.value()).map(Some);
+                return Ok(Some(row));
             }
         }
         if until >= Position::end_of(self.extent.head.revision) {
@@ -82,12 +78,7 @@ impl Snapshot {
         }
         let last = (key, until.revision, until.index);
         let mut older = self.history.range((key, 0, 0)..=last).map_err(fail)?;
-        match older.next_back() {
-            None => Ok(None),
-            Some(row) => {
-                let (_, value) = row.map_err(fail)?;
-                decode(&self.path, value.value()).map(Some)
-            }
-        }
+        let row = older.next_back().transpose().map_err(fail)?;
+        Ok(row.map(|(_, value)| value))
     }
 }

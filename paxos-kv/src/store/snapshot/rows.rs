@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     super::{
-        Head, MemberAttributes,
+        Head, MemberAttributes, Sums, sums,
         version::{Position, age, is_deleted, is_version, position},
     },
     CURRENT, END, FEED, FIELD_BYTES_MAX, FORMAT, HISTORY, MAGIC, MEMBERS, POSITION_BYTES,
@@ -38,6 +38,8 @@ pub(in crate::store) struct Rows<R> {
     cleaned: i64,
     /// How many there were.
     count: u64,
+    /// What those that stand add up to.
+    sum: u64,
     place: Place,
     /// That of the row before.
     before: Place,
@@ -83,11 +85,19 @@ impl<R: Read> Rows<R> {
             let revisions = format!("{revision}, {compacted} and {cleaned}");
             return Err(refuse(format!("its revisions {revisions} make no sense")));
         }
+        let [has_sums] = source.array()?;
+        let [rows, changes] = [source.array()?, source.array()?].map(u64::from_le_bytes);
+        let sums = match (has_sums, rows, changes) {
+            (0, 0, 0) => None,
+            (1, ..) => Some(Sums { rows, changes }),
+            _ => return Err(refuse("its sums make no sense")),
+        };
         Ok(Rows {
             source,
-            head: Head { revision, compacted, applied },
+            head: Head { revision, compacted, applied, sums },
             cleaned,
             count: 0,
+            sum: 0,
             place: Place::default(),
             before: Place::default(),
             key: Vec::new(),
@@ -139,6 +149,11 @@ impl<R: Read> Rows<R> {
             return Err(refuse(format!("row {} is out of order", self.count)));
         }
         let (key, value, at) = (&self.key[..], &self.value[..], self.place.at);
+        self.sum = self.sum.wrapping_add(match table {
+            CURRENT => sums::of_encoded(key, value),
+            MEMBERS => sums::of_member(self.place.id, value),
+            _ => 0,
+        });
         Ok(Some(match table {
             CURRENT => Row::Current { key, version: value },
             HISTORY => Row::History { key, at, version: value },
@@ -196,6 +211,9 @@ impl<R: Read> Rows<R> {
         let found = u64::from_le_bytes(self.source.array()?);
         if (count, found) != (self.count, expected) {
             return Err(refuse("it is not as it was sent"));
+        }
+        if self.head.sums.is_some_and(|sums| sums.rows != self.sum) {
+            return Err(refuse("it is not what its commands have led to"));
         }
         match self.source.source.by_ref().take(1).read_to_end(&mut self.key)? {
             0 => Ok(()),

@@ -12,6 +12,7 @@ use super::{
     super::{
         StoreError,
         disk::Snapshot,
+        sums,
         version::{Position, position},
     },
     CURRENT, END, FEED, FORMAT, HISTORY, MAGIC, MEMBERS,
@@ -19,6 +20,9 @@ use super::{
 
 /// Rows are read until they reach so many bytes. One row more may be in memory.
 pub(super) const PAGE_BYTES: usize = 64 << 10;
+
+/// What rows are if they do not add up to what the commands have made of the sum.
+const NOT_THE_SUM: &str = "keys do not hold what its commands have led to";
 
 /// Where the next row is.
 enum Table {
@@ -45,13 +49,18 @@ impl Stream {
     pub(super) fn new(tables: &Arc<Snapshot>) -> Result<Stream, StoreError> {
         let first = tables.current.range::<&[u8]>(..);
         let table = Table::Current(first.map_err(|error| StoreError::of(&tables.path, error))?);
-        let mut page = Page { bytes: Vec::new(), hash: Xxh3::new(), hashed: 0, rows: 0 };
+        let mut page = Page { bytes: Vec::new(), hash: Xxh3::new(), hashed: 0, rows: 0, sum: 0 };
         let (head, cleaned) = (tables.extent.head, tables.extent.cleaned);
         page.bytes.extend_from_slice(MAGIC);
         page.bytes.extend_from_slice(&FORMAT.to_le_bytes());
         page.bytes.extend_from_slice(&head.applied.0.to_le_bytes());
         for revision in [head.revision, head.compacted, cleaned] {
             page.bytes.extend_from_slice(&revision.to_le_bytes());
+        }
+        page.bytes.push(head.sums.is_some().into());
+        let sums = head.sums.unwrap_or_default();
+        for sum in [sums.rows, sums.changes] {
+            page.bytes.extend_from_slice(&sum.to_le_bytes());
         }
         page.hash();
         Ok(Stream { tables: tables.clone(), table, page, read: 0, failed: None })
@@ -75,7 +84,10 @@ impl Stream {
         let (page, row) = (&mut self.page, &mut self.table);
         match row {
             Table::Current(rows) => match rows.next().transpose().map_err(fail)? {
-                Some((key, version)) => page.push(CURRENT, key.value(), version.value()),
+                Some((key, version)) => {
+                    page.sum(sums::of_encoded(key.value(), version.value()));
+                    page.push(CURRENT, key.value(), version.value());
+                }
                 None => {
                     let rows = tables.history.range::<(&[u8], i64, u32)>(..);
                     self.table = Table::History(rows.map_err(fail)?);
@@ -103,9 +115,14 @@ impl Stream {
             },
             Table::Members(rows) => match rows.next().transpose().map_err(fail)? {
                 Some((id, attributes)) => {
+                    page.sum(sums::of_member(id.value(), attributes.value()));
                     page.push(MEMBERS, &id.value().to_le_bytes(), attributes.value());
                 }
                 None => {
+                    let sums = tables.extent.head.sums;
+                    if sums.is_some_and(|sums| sums.rows != page.sum) {
+                        return Err(tables.damaged(NOT_THE_SUM));
+                    }
                     page.end();
                     self.table = Table::End;
                 }
@@ -143,6 +160,8 @@ struct Page {
     hashed: usize,
     /// Rows so far.
     rows: u64,
+    /// What those of them that stand add up to.
+    sum: u64,
 }
 
 impl Page {
@@ -162,6 +181,10 @@ impl Page {
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
         self.rows += 1;
+    }
+
+    fn sum(&mut self, row: u64) {
+        self.sum = self.sum.wrapping_add(row);
     }
 
     fn end(&mut self) {

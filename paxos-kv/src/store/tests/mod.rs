@@ -7,6 +7,7 @@ mod model;
 mod owner;
 mod semantics;
 mod snapshot;
+mod sums;
 
 use std::{
     io::{self, Cursor, Read},

@@ -414,6 +414,8 @@ fn run(steps: Vec<Step>, directory: Option<&Path>) -> Result<(), TestCaseError> 
     let mut moves = 0;
     let mut fixture = Fixture::open(backend(moves), LIMITS);
     let mut model = Model::new();
+    // It has applied the same, and nothing else has ever happened to it.
+    let mut twin = Fixture::new();
     let mut log: Vec<Vec<Command>> = Vec::new();
     // Read as late as can be: as long as this store is there.
     let mut unread = Vec::new();
@@ -426,6 +428,7 @@ fn run(steps: Vec<Step>, directory: Option<&Path>) -> Result<(), TestCaseError> 
                 let expected: Vec<_> =
                     commands.iter().map(|command| model.apply(command)).collect();
                 log.push(commands.clone());
+                twin.apply_all(commands.clone());
                 unread.extend(fixture.apply_unread(commands).into_iter().zip(expected));
             }
             Step::Read(request) => {
@@ -463,6 +466,7 @@ fn run(steps: Vec<Step>, directory: Option<&Path>) -> Result<(), TestCaseError> 
         let reader = &fixture.reader;
         prop_assert_eq!(reader.revision(), model.revision());
         prop_assert_eq!(reader.compacted_revision(), model.compacted);
+        prop_assert_eq!(fixture.store.digest(), twin.store.digest());
     }
     read_late(unread)?;
     for revision in model.compacted.max(1)..=model.revision() {

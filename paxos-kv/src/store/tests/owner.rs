@@ -135,12 +135,13 @@ fn a_file_of_format_1_is_read_and_bound() {
     store.store.flush();
     drop(store);
     let rows = meta(&file);
-    for row in [("format", 2), ("cluster", 7), ("member", 2), ("applied", 11), ("cleaned", 2)] {
+    for row in [("format", 3), ("cluster", 7), ("member", 2), ("applied", 11), ("cleaned", 2)] {
         assert!(rows.contains(&(row.0.to_owned(), row.1)), "{rows:?}");
     }
     assert!(matches!(refused(&file, owner(1)), StoreError::OtherOwner { .. }));
     let mut store = open_as(&file, owner(2)).expect("its own");
     store.put("a", "three");
+    assert_eq!(store.store.digest(), None, "it had no sums");
     assert_eq!(store.get("a").map(|found| found.version), Some(3));
     assert_eq!(store.all_at(3), Ok(vec!["a=one".to_owned(), "b=1".to_owned()]));
 }
