@@ -298,6 +298,20 @@ bugs! {
     OverloadedLeaderStays = "a leader whose disk is behind refuses all work and does not step down",
     /// A leader whose heartbeats pass while its Accepts do not is followed for ever.
     StalledLeaderStays = "a leader that is heard and gets nothing through does not step down",
+    /// Whatever the transport knows, only silence counts.
+    LossIgnored = "a follower that has lost its leader waits until that has been silent for long",
+    /// A follower polls when it has lost its leader, and those who have lost it too go by its silence.
+    LossUnbelieved = "a poll is refused for a leader that is lost",
+    /// A report that was wrong is never taken back.
+    LossNeverOver = "a leader that was lost counts as lost although it is heard again",
+    /// Whoever is gone cannot object.
+    LostCounted = "a leader that is lost counts as one that has granted the poll",
+    /// However steadily a leader is heard, it is given as long as the slowest link would need.
+    SilenceNotMeasured = "a leader is given an election timeout, however steadily it is heard",
+    /// Where a leader is heard many times between two heartbeats, the first moment without is taken for its end.
+    SilenceTooShort = "a leader counts as silent after less than three heartbeats",
+    /// A follower that was cut off for long waits for as long the next time.
+    SilenceUnbounded = "a leader is given more than an election timeout because it was silent for long before",
     /// What the network has lost stays lost.
     NothingSentAgain = "an Accept is sent only once",
     /// A node waits for the answer to its first request for ever.

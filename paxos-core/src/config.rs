@@ -24,8 +24,9 @@ pub struct Config {
     pub seed: u64,
     /// Between two heartbeats of a leader.
     pub heartbeat_interval: Duration,
-    /// How long a follower waits for its leader before it asks the others, at least; at most half
-    /// as long again. A leader without answers from a quorum steps down after the same time.
+    /// How long a follower waits for its leader before it asks the others, at most, and at first: from then on
+    /// for twice as long as it has heard nothing of late, but three heartbeats at least. A leader without
+    /// answers from a quorum steps down after this time.
     pub election_timeout: Duration,
     /// How long an unanswered request waits before it is sent again.
     pub retransmit_timeout: Duration,

@@ -7,6 +7,7 @@
 //! | [retry] | whoever does not know whether it was done, and asks again |
 //! | [states] | snapshots, states on disk, and what a restart replays |
 //! | [reading] | what a read promises, what it costs, and which one is for what |
+//! | [failover] | when a leader goes: how that is noticed, how long it takes, and what to set |
 //! | [members] | nodes that join, vote, are replaced and leave |
 //! | [testing] | a state machine of one's own: by itself, in nodes under faults, in the simulator |
 //!
@@ -14,6 +15,7 @@
 
 pub mod codecs;
 pub mod embedding;
+pub mod failover;
 pub mod members;
 pub mod reading;
 pub mod retry;

@@ -153,8 +153,24 @@ pub const DIGESTS_KEPT: usize = 8;
 /// Between two heartbeats of a leader.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a follower waits for its leader before it asks the others, at least; at most half as
-/// long again, by the seed.
+/// Into how many parts a heartbeat interval is cut of which one is what those wait at most that have lost
+/// their leader, at random: many round trips of a machine room, so that two seldom try at once, and nothing
+/// beside what an election takes.
+pub const LOSS_SPREAD: u32 = 5;
+
+/// Heartbeat intervals for which a leader is silent at least before anybody looks for another one: none that is
+/// lost, or late, and the next one with it, is a reason to.
+pub const SILENCE_HEARTBEATS: u32 = 3;
+
+/// Election timeouts for which a follower has to have heard its leader before it goes by what it has measured.
+pub const SILENCE_KNOWN_TIMEOUTS: u32 = 2;
+
+/// Election timeouts for which the longest silence is remembered, at least, and twice as many at most: what a
+/// link loses once in some hundred heartbeats is not forgotten, and a hitch of its machine is.
+pub const SILENCE_SPAN_TIMEOUTS: u32 = 16;
+
+/// How long a follower waits for its leader before it asks the others, as long as it has not measured how
+/// steadily that is heard, and at most: by the seed, up to a third later.
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 
 /// How long the leader waits for votes before it sends an Accept again.

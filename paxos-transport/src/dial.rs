@@ -23,7 +23,8 @@ pub(crate) const DIAL_MAX: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried: as many as get their turn in time.
 const CANDIDATES_MAX: usize = 16;
 
-/// What comes of the first success of `connect` at one of `candidates`; or how the last one failed.
+/// What comes of the first success of `connect` at one of `candidates`; or how one failed: with
+/// `ConnectionRefused`, if nobody listens at any that is reached.
 pub(crate) async fn dial<T, F: Future<Output = io::Result<T>>>(
     candidates: &[SocketAddr],
     connect: impl Fn(SocketAddr) -> F,
@@ -52,11 +53,11 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
     candidates: &[SocketAddr],
     connect: impl Fn(SocketAddr) -> F,
 ) -> io::Result<T> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let turns = u32::try_from(candidates.len()).expect("a few");
     if turns == 0 {
-        return Err(failure);
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     }
+    let mut failure = None;
     let pace = STAGGER.max(AGAIN / turns);
     let mut attempts = FuturesUnordered::new();
     for (turn, candidate) in candidates.iter().cycle().enumerate() {
@@ -72,18 +73,33 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
             };
             match ended {
                 Ok(Ok(connected)) => return Ok(connected),
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = io::ErrorKind::TimedOut.into(),
+                Ok(Err(error)) => note(&mut failure, error),
+                Err(_) => note(&mut failure, io::ErrorKind::TimedOut.into()),
             }
             if is_first_round {
                 break;
             }
             if attempts.is_empty() {
-                return Err(failure);
+                return Err(failure.expect("all have failed"));
             }
         }
     }
     unreachable!("the addresses are tried over and over")
+}
+
+/// Keeps the failure that says most: at an address that says nothing, the peer may be there; one to which no
+/// way leads says nothing of it.
+fn note(failure: &mut Option<io::Error>, error: io::Error) {
+    use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, NetworkUnreachable};
+
+    let weight = |error: &io::Error| match error.kind() {
+        NetworkUnreachable | AddrNotAvailable => 0,
+        ConnectionRefused => 1,
+        _ => 2,
+    };
+    if failure.as_ref().is_none_or(|before| weight(before) <= weight(&error)) {
+        *failure = Some(error);
+    }
 }
 
 #[cfg(test)]
@@ -126,6 +142,24 @@ mod tests {
         let refused = dial(&candidates(1..=8), connect).await.expect_err("all refuse");
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_listens_if_all_that_are_reached_say_so() {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+
+        for (kinds, told) in [
+            ([ConnectionRefused, NetworkUnreachable], ConnectionRefused),
+            ([NetworkUnreachable, ConnectionRefused], ConnectionRefused),
+            ([ConnectionRefused, HostUnreachable], HostUnreachable),
+            ([HostUnreachable, ConnectionRefused], HostUnreachable),
+        ] {
+            let connect = async |candidate: SocketAddr| {
+                Err::<(), _>(kinds[usize::from(candidate.port())].into())
+            };
+            let error = dial(&candidates(0..2), connect).await.expect_err("all fail");
+            assert_eq!(error.kind(), told, "{kinds:?}");
+        }
     }
 
     /// What went out before the network was whole again is not waited for.

@@ -9,7 +9,7 @@
 mod room;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -52,6 +52,8 @@ struct Queues {
     lanes: [VecDeque<Letter>; 3],
     /// How full each lane is, by sender.
     waiting: BTreeMap<NodeId, [Level; 3]>,
+    /// Peers that are gone: reported behind all that has come from them.
+    lost: BTreeSet<NodeId>,
     /// Messages still on their way.
     delayed: Delayed<Letter>,
     /// Whoever waits for something to come in.
@@ -123,11 +125,26 @@ impl Queues {
         while let Some(letter) = self.delayed.pop() {
             self.put(letter);
         }
-        let count = self.take_news(events, limit);
-        if self.lanes.iter().all(VecDeque::is_empty) {
-            return count;
+        let mut count = self.take_news(events, limit);
+        if self.lanes.iter().any(|lane| !lane.is_empty()) {
+            count += self.take_letters(events, limit - count);
         }
-        count + self.take_letters(events, limit - count)
+        if !self.lost.is_empty() {
+            count += self.take_losses(events, limit - count);
+        }
+        count
+    }
+
+    fn take_losses(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
+        let Queues { lost, waiting, .. } = self;
+        let has_said_all = |peer: &NodeId| {
+            let levels = waiting.get(peer);
+            levels.is_none_or(|levels| levels.iter().all(|level| level.bytes == 0))
+        };
+        let reported = lost.extract_if(.., has_said_all).take(limit);
+        let before = events.len();
+        events.extend(reported.map(|peer| Event::Lost { peer }));
+        events.len() - before
     }
 
     fn take_news(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
@@ -258,6 +275,15 @@ impl Inbox {
             queues.news.push_back(event);
         }
         wake(queues);
+    }
+
+    /// Reports that a peer is gone.
+    pub(crate) fn lose(&self, peer: NodeId) {
+        let mut queues = self.queues();
+        if !queues.closed {
+            queues.lost.insert(peer);
+            wake(queues);
+        }
     }
 
     /// What [`Transport::poll_recv`](paxos_core::port::Transport::poll_recv) does.

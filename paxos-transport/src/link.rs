@@ -61,7 +61,8 @@ pub(crate) trait Link: Send + 'static {
     /// Sends a batch. An error if the other side takes nothing in for too long.
     fn send(&mut self, lane: Lane, batch: Batch) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Waits until the other side is gone. Cancel safe.
+    /// Waits until the other side is gone: with `ConnectionRefused`, if it is certain that nobody listens there
+    /// any more. Cancel safe.
     fn gone(&mut self) -> impl Future<Output = io::Error> + Send;
 
     /// Waits until everything has been sent, and hangs up.

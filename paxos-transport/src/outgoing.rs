@@ -1,4 +1,7 @@
 //! Connects to a peer, sends one lane to it, and connects again when that breaks.
+//!
+//! A peer that was connected and then refuses a connection is *lost*: its process has ended, or listens no
+//! more. That shows on the control lane, and is reported from here.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -44,6 +47,8 @@ impl<W: Wire> Outgoing<W> {
         let let_go = self.let_go.clone();
         let mut backoff = Backoff::new();
         let mut reachable = true;
+        // As far as has been reported.
+        let mut is_connected = false;
         loop {
             let mut is_refused = false;
             let connected = tokio::select! {
@@ -53,14 +58,18 @@ impl<W: Wire> Outgoing<W> {
             };
             match connected {
                 Ok(link) => {
-                    reachable = true;
+                    (reachable, is_connected) = (true, true);
                     let since = Instant::now();
                     let Err(error) = self.carry(link).await else { return };
                     backoff.connected_since(since);
                     self.note(&error, "the connection broke");
                     self.give_up_silent_lanes(&error);
+                    self.report_if_lost(&error, &mut is_connected);
                 }
                 Err(error) => {
+                    if let HandshakeError::Io(error) = &error {
+                        self.report_if_lost(error, &mut is_connected);
+                    }
                     if let Some(reason) = Shared::<W>::reason(&error) {
                         is_refused = true;
                         let with_address = format!("{}: {reason}", self.address);
@@ -92,12 +101,31 @@ impl<W: Wire> Outgoing<W> {
         }
     }
 
+    /// Reports that a peer that was connected refuses connections now, once, and behind all that has come from
+    /// it: what may still come on its old connections is not worth anything.
+    fn report_if_lost(&self, error: &io::Error, is_connected: &mut bool) {
+        let is_lost = *is_connected && error.kind() == io::ErrorKind::ConnectionRefused;
+        if !is_lost || self.lane != Lane::Control {
+            return;
+        }
+        *is_connected = false;
+        let shared = &self.shared;
+        shared
+            .incoming()
+            .range((self.peer, Lane::Control)..=(self.peer, Lane::Bulk))
+            .for_each(|(_, ended)| ended.cancel());
+        shared.inbox.lose(self.peer);
+    }
+
     /// A peer that says nothing on the control lane says nothing on the others, where it may take longer
     /// to be noticed.
     fn give_up_silent_lanes(&self, error: &io::Error) {
-        use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
 
-        let is_silent = matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable);
+        let is_silent = matches!(
+            error.kind(),
+            TimedOut | HostUnreachable | NetworkUnreachable | ConnectionRefused
+        );
         if is_silent && self.lane == Lane::Control {
             for lane in [Lane::Log, Lane::Bulk] {
                 self.shared.renew(self.peer, lane);

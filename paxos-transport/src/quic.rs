@@ -6,10 +6,11 @@
 //!
 //! Lanes do not share a connection, although QUIC could: the streams of a connection share its
 //! send buffer and its flow control, and a catch-up that has filled them would hold a heartbeat
-//! up. A peer that vanishes is noticed by QUIC's own keep-alive.
+//! up. A machine that vanishes is noticed by QUIC's own keep-alive, a process that ends by its port.
 
 mod configs;
 mod link;
+mod port;
 
 use std::{
     io,
@@ -198,7 +199,10 @@ impl QuicWire {
         let connecting = endpoint
             .connect_with(self.configs.client().await?, candidate, host)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let connection = connecting.await?;
+        let connection = tokio::select! {
+            connection = connecting => connection?,
+            refused = port::refused(candidate) => return Err(refused),
+        };
         let stream = connection.open_bi().await?;
         Ok(QuicLink::new(connection, stream, self.configs.is_authenticated()))
     }
@@ -248,9 +252,10 @@ impl Wire for QuicWire {
         &self,
         address: &Address,
         candidates: &[SocketAddr],
-        _: Lane,
+        lane: Lane,
     ) -> io::Result<QuicLink> {
-        dial(candidates, |candidate| self.dial_one(candidate, address.host())).await
+        let link = dial(candidates, |candidate| self.dial_one(candidate, address.host())).await?;
+        Ok(if lane == Lane::Control { link.watched() } else { link })
     }
 
     fn tls_remedy(error: &io::Error) -> Option<&'static str> {

@@ -269,6 +269,7 @@ impl<S: StateMachine> Driver<S> {
                 let batch = WriteBatch { peers: [(peer, store)].into(), ..WriteBatch::default() };
                 self.wiring.writer.push(None, batch);
             }
+            Event::Lost { peer } => self.inputs.push(Input::<S>::Lost(peer)),
             // The transport has a line in the log for each.
             Event::Refused { .. } | Event::Admitted { .. } => {
                 self.wiring.board.refused(self.wiring.transport.refusals());

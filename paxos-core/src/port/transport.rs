@@ -39,6 +39,12 @@ use crate::{
 /// 10. **Handed over in one go.** [`poll_recv`](Transport::poll_recv) moves what has arrived, and no
 ///     more than its limit; while there is nothing it is pending, and then wakes whoever polled last.
 ///     It returns zero after [`close`](Transport::close) and never before.
+/// 11. **Lost for certain.** [`Event::Lost`] says that a peer that was connected is so no more, and that
+///     nobody listens any longer where it was reached: the operating system there has refused a new
+///     connection. Silence is no loss, nor is anything lost or late. A loss is reported once, behind all that
+///     had come in from the peer, and again only after it has been connected again. Not every loss can be
+///     known, so not every one is reported; and a report may be wrong all the same, say because a firewall
+///     has spoken in the peer's name.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// Says who this node is and who its peers are, and starts to connect. Called once, before
@@ -134,6 +140,11 @@ pub enum Event {
     },
     /// A peer that was [refused](Transport::refusals) is refused no longer.
     Admitted {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The process of a peer that was connected has ended, or listens no more: guarantee 11.
+    Lost {
         /// The peer.
         peer: NodeId,
     },

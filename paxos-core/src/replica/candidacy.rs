@@ -83,6 +83,11 @@ impl Candidacies {
         }
     }
 
+    /// A peer is gone: if it is the candidate, it needs no more time. Says whether it was.
+    pub(super) fn on_lost(&mut self, peer: NodeId) -> bool {
+        self.asked.take_if(|(asked, _)| asked.ballot.node == peer).is_some()
+    }
+
     /// Whether a candidate is being given time, and it is not `from`, which has given up if it polls.
     pub(super) fn has_rival(&self, from: NodeId, cx: &Context<'_>) -> bool {
         let is_recent = |(asked, since): &(Prepare, Instant)| {

@@ -40,6 +40,9 @@ pub enum Input<W> {
         /// The message.
         message: Message,
     },
+    /// The transport [says](crate::port::Event::Lost) that a peer is gone: there is no need to wait until it
+    /// has been silent for long. That may be wrong, or may never come.
+    Lost(NodeId),
     /// A command of this node's own. It is kept, forwarded and proposed again until it is
     /// delivered or its deadline has passed; its waiter comes back from
     /// [`Replica::answers`](super::Replica::answers).

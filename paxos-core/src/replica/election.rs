@@ -1,15 +1,20 @@
 //! Who leads, as seen by a node that does not, and when to try.
 //!
 //! Before a ballot comes a *poll*, which costs nothing durable and disturbs nobody: a node grants
-//! it only if it has heard from no leader for the minimum timeout, and a leader that has lost its
-//! quorum falls silent within that time (see [`followers`](super::followers)). So a node that
+//! it only if its own leader has been silent for too long (see [`silence`](super::silence)), and a leader
+//! that has lost its quorum falls silent (see [`followers`](super::followers)). So a node that
 //! merely lost touch cannot depose a working leader, and one that is connected to a quorum can
 //! always replace one that is not: the cases of Ng, Haridi & Carbone (EuroSys 2023) included,
 //! because phase 1 learns whatever the winner lacks. Nor does a node grant a poll whose promise
 //! could not become durable: a candidate that only such nodes reach would disturb the leader of
 //! those that can write, and never be elected.
+//!
+//! Nobody waits for a leader that is known to be gone. A node that has *lost* its leader, because the
+//! transport says so, polls nearly at once, and grants the polls of others. Each has to know it by itself:
+//! a poll is no evidence, and whoever still hears the leader refuses. So a report that is wrong costs a
+//! poll in vain, and one that does not come costs the time that it takes to be noticed by silence.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -17,6 +22,7 @@ use super::{
     candidacy::{Candidacies, Patience},
     context::Context,
     origin::Target,
+    silence::Silence,
 };
 use crate::{
     limits,
@@ -28,8 +34,8 @@ use crate::{
 /// The election as a follower sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Election {
-    /// The leader and when its last message came.
-    leader: Option<(Ballot, Instant)>,
+    leader: Option<Leader>,
+    silence: Silence,
     /// Before that, a leader may be alive of which nothing has come since this node started.
     grants_from: Instant,
     /// When to poll, if nothing comes from a leader.
@@ -42,6 +48,16 @@ pub(super) struct Election {
     route: Option<(NodeId, Ballot)>,
     /// The highest ballot known: the next one has to be above.
     highest: Ballot,
+}
+
+/// The leader that a node follows.
+#[derive(Clone, Copy, Debug)]
+struct Leader {
+    ballot: Ballot,
+    /// When its last message came.
+    heard_at: Instant,
+    /// It is said to be gone, and nothing has come from it since.
+    is_lost: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +84,7 @@ impl Election {
             if first_life { cx.now } else { cx.now.after(cx.config.election_timeout) };
         Election {
             leader: None,
+            silence: Silence::default(),
             grants_from,
             timeout_at,
             poll: None,
@@ -84,14 +101,14 @@ impl Election {
 
     /// The leader this node follows.
     pub(super) fn leader(&self) -> Option<Ballot> {
-        self.leader.map(|(ballot, _)| ballot)
+        self.leader.map(|leader| leader.ballot)
     }
 
     /// Where to send what a leader has to see.
     #[inline]
     pub(super) fn target(&self) -> Option<Target> {
         match (self.leader, self.route) {
-            (Some((ballot, _)), _) => Some(Target::Peer(ballot.node, ballot)),
+            (Some(Leader { ballot, .. }), _) => Some(Target::Peer(ballot.node, ballot)),
             (None, Some((peer, ballot))) => Some(Target::Peer(peer, ballot)),
             (None, None) => None,
         }
@@ -126,12 +143,32 @@ impl Election {
     pub(super) fn on_leader(&mut self, ballot: Ballot, cx: &mut Context<'_>) {
         assert!(ballot.node != cx.config.id, "a node does not follow itself");
         self.note_ballot(ballot);
-        if self.leader.is_none_or(|(known, _)| ballot >= known) {
-            self.leader = Some((ballot, cx.now));
-            self.timeout_at = cx.jittered(cx.config.election_timeout);
+        if self.leader.is_none_or(|known| ballot >= known.ballot) {
+            let was_lost = self.leader.is_some_and(|leader| leader.is_lost);
+            let is_lost = was_lost && planted!(LossNeverOver);
+            self.leader = Some(Leader { ballot, heard_at: cx.now, is_lost });
+            self.grants_from = self.grants_from.min(cx.now);
+            self.silence.on_heard(ballot.node, cx.now, cx.config);
+            self.timeout_at = self.silence.ends_at(cx);
             self.poll = None;
             self.candidacies.on_leader();
             self.route = None;
+        }
+    }
+
+    /// A peer is said to be gone. If this node follows it, or leaves it time to be elected, it polls: after
+    /// a moment, which is not the same for all that have lost it at once. That is harmless, and so is to
+    /// grant a poll. What this node has promised not to do for some time it does not do before, whoever is
+    /// said to be gone: see `acceptor`.
+    pub(super) fn on_lost(&mut self, peer: NodeId, cx: &mut Context<'_>) {
+        self.route.take_if(|(via, ballot)| *via == peer || ballot.node == peer);
+        let is_candidate = self.candidacies.on_lost(peer);
+        let followed = self.leader.as_mut().filter(|leader| leader.ballot.node == peer);
+        let is_leader = followed.map(|leader| leader.is_lost = true).is_some();
+        if (is_leader || is_candidate) && !planted!(LossIgnored) {
+            let spread = cx.config.heartbeat_interval / limits::LOSS_SPREAD;
+            let soon = cx.now.after(spread.mul_f64(cx.rng.f64()));
+            self.timeout_at = self.timeout_at.min(soon);
         }
     }
 
@@ -209,6 +246,13 @@ impl Election {
         self.poll = None;
     }
 
+    /// The leader that this node follows, if there is no reason yet to look for another one.
+    fn leader_alive(&self, cx: &Context<'_>) -> Option<Ballot> {
+        let Leader { ballot, heard_at, is_lost } = self.leader?;
+        let is_silent = cx.now.since(heard_at) >= self.silence.patience(cx.config);
+        (!is_silent && (!is_lost || planted!(LossUnbelieved))).then_some(ballot)
+    }
+
     /// Answers a poll. `leading` is this node's ballot, if it leads; `promises` whether a promise
     /// of its would become durable.
     pub(super) fn on_poll(
@@ -220,11 +264,8 @@ impl Election {
         chosen: Slot,
         cx: &mut Context<'_>,
     ) {
-        let minimum = cx.config.election_timeout;
-        let is_alive = |(ballot, last): &(Ballot, Instant)| {
-            ballot.node != from && cx.now.since(*last) < minimum
-        };
-        let leader = leading.or(self.leader.filter(is_alive).map(|(ballot, _)| ballot));
+        let alive = self.leader_alive(cx).filter(|ballot| ballot.node != from);
+        let leader = leading.or(alive);
         let knows = self.leader.is_some() || cx.now >= self.grants_from;
         let is_free = leader.is_none() && !self.candidacies.has_rival(from, cx);
         let reply = PollReply {
@@ -298,13 +339,15 @@ impl Election {
             self.timeout_at = cx.jittered(cx.config.election_timeout);
             return None;
         }
-        self.leader = None;
+        let lost = self.leader.take().filter(|leader| leader.is_lost && planted!(LostCounted));
         self.route = None;
         *numbers += 1;
         assert!(cx.memberships.may_lead(), "only a voter may lead");
         self.poll = Some(Polling {
             number: *numbers,
-            granted: [cx.config.id].into_iter().collect(),
+            granted: iter::once(cx.config.id)
+                .chain(lost.map(|leader| leader.ballot.node))
+                .collect(),
             expires_at: cx.now.after(cx.config.election_timeout / 4),
         });
         cx.broadcast(Message::Poll(Poll { number: *numbers, chosen }));

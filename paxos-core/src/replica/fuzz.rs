@@ -77,7 +77,7 @@ impl Rig {
     /// Does what the script says next.
     fn act(&mut self, script: &mut Script<'_>) {
         let from = NodeId(script.number(&[2, 3]));
-        match script.below(18) {
+        match script.below(19) {
             0..=4 => {
                 let message = message(script, &self.usual);
                 self.hear(from, &message);
@@ -112,6 +112,7 @@ impl Rig {
                 self.step(Input::Read { number, mode });
             }
             15 => self.read_log(),
+            16 => self.step(Input::Lost(from)),
             _ => self.read_state(script),
         }
     }

@@ -13,6 +13,7 @@
 //! | `announcer` | who gets the chosen watermark, and when |
 //! | `learner` | what is chosen, and in-order delivery |
 //! | `election`, `leadership` | polling before a ballot; beginning and ending to lead |
+//! | `silence` | how long a leader may be silent |
 //! | `candidacy` | how much time a candidacy is given |
 //! | `followers` | the leader's rounds of heartbeats, and stepping down |
 //! | `reader` | linearizable reads |
@@ -65,6 +66,7 @@ mod recovery;
 mod route;
 mod serving;
 mod sessions;
+mod silence;
 mod slots;
 mod state_reads;
 mod status;
@@ -315,6 +317,7 @@ impl<W> Replica<W> {
         self.more_follows |= progress::may_follow(&input);
         match input {
             Input::Message { from, message } => self.receive(now, from, message),
+            Input::Lost(peer) => self.election.on_lost(peer, &mut surroundings!(self, now)),
             Input::Propose(proposal) => {
                 let refuses_work = self.refuses_work();
                 self.origin.propose(proposal, refuses_work, &self.config);

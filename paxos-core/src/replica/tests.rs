@@ -20,6 +20,7 @@ mod held_back;
 mod installing;
 mod leadership;
 mod log_reads;
+mod lost;
 mod observed;
 mod older_copy;
 mod outdated;
@@ -31,6 +32,7 @@ mod pulling;
 mod reads;
 mod serving;
 mod slow_disks;
+mod slow_links;
 mod slow_pieces;
 mod stalled;
 

@@ -18,6 +18,8 @@ use crate::{
 pub(super) enum Happening {
     /// A message arrives.
     Arrival(Parcel),
+    /// A process is told that a peer is lost.
+    Lost { node: usize, life: u64, peer: usize },
     /// A process looks into its inbox.
     Wake { node: usize, life: u64 },
     /// A deadline of a replica may be due.
@@ -58,7 +60,8 @@ impl Happening {
     /// The node to whose process it happens.
     fn process_at(&self) -> Option<usize> {
         match *self {
-            Happening::Wake { node, .. }
+            Happening::Lost { node, .. }
+            | Happening::Wake { node, .. }
             | Happening::Tick { node, .. }
             | Happening::Written { node, .. }
             | Happening::LogRead { node, .. }

@@ -1,6 +1,8 @@
 //! What is left of the cluster in the liveness phase.
 
-use super::{occurrence::Occurrence, topology::Links};
+use std::time::Duration;
+
+use super::{occurrence::Occurrence, station::DRIFT_MAX, topology::Links};
 use crate::{
     limits,
     types::{Membership, Phase},
@@ -64,6 +66,10 @@ pub(super) enum Ending {
     SmallPaths,
     /// Of what the leader says, only what is urgent arrives: it is heard, and gets nothing through.
     HeardInVain,
+    /// The leader's process ends, and the others are told.
+    LeaderDead,
+    /// The leader is cut off after it has been heard for long without a fault.
+    LeaderSilent,
 }
 
 impl Ending {
@@ -75,7 +81,7 @@ impl Ending {
         let center = core[0];
         core.truncate(rng.usize(quorum..=nodes));
         core.sort_unstable();
-        match rng.u8(..18) {
+        match rng.u8(..20) {
             0 => Ending::Core(core),
             1 => Ending::Survivors(core),
             2..=4 => Ending::Fringe(core),
@@ -91,6 +97,8 @@ impl Ending {
             14 if nodes > 2 && quorum < nodes => Ending::SlowestDisks,
             15 if nodes > 2 && quorum < nodes => Ending::SmallPaths,
             16 if nodes > 2 && quorum < nodes => Ending::HeardInVain,
+            17 if nodes > 2 && quorum < nodes => Ending::LeaderDead,
+            18 if nodes > 2 && quorum < nodes => Ending::LeaderSilent,
             _ => Ending::Healed,
         }
     }
@@ -136,13 +144,32 @@ impl Ending {
             Ending::SlowestDisks => Occurrence::EndedWithSlowestDisks,
             Ending::SmallPaths => Occurrence::EndedWithSmallPaths,
             Ending::HeardInVain => Occurrence::EndedHeardInVain,
+            Ending::LeaderDead => Occurrence::EndedWithLeaderDead,
+            Ending::LeaderSilent => Occurrence::EndedWithLeaderSilent,
         }
     }
 
-    /// If it is one of those that begin with a leader that all follow: the election timeouts within
-    /// which a node that is connected to a quorum has its command done.
-    pub(super) fn timeouts_to_recover(&self) -> Option<u32> {
-        match self {
+    /// Whether it is one of those that begin with a leader that all follow.
+    pub(super) fn begins_with_leader(&self) -> bool {
+        self.time_to_recover(Duration::ZERO, Duration::ZERO).is_some()
+    }
+
+    /// If it is one of those that begin with a leader that all follow: how long it takes a node that is
+    /// connected to a quorum to have its command done, at most, with this election timeout and heartbeat
+    /// interval.
+    pub(super) fn time_to_recover(
+        &self,
+        timeout: Duration,
+        heartbeat: Duration,
+    ) -> Option<Duration> {
+        let timeouts = match self {
+            // Well before its silence tells anything.
+            Ending::LeaderDead => return Some(timeout / 2),
+            // A third more than the least that silence is, by the slowest clock, and what an election takes.
+            Ending::LeaderSilent => {
+                let silence = heartbeat * limits::SILENCE_HEARTBEATS * 4 / 3;
+                return Some(silence.mul_f64(1.0 + 2.0 * DRIFT_MAX) + timeout / 3);
+            }
             Ending::QuorumLoss | Ending::ConstrainedElection | Ending::Chained | Ending::OneWay => {
                 Some(TIMEOUTS_TO_RECOVER)
             }
@@ -159,7 +186,8 @@ impl Ending {
                 Some(limits::STALL_TIMEOUTS + TIMEOUTS_TO_RECOVER)
             }
             _ => None,
-        }
+        };
+        timeouts.map(|timeouts| timeouts * timeout)
     }
 
     /// How many election timeouts a write takes at most, rounded up.
@@ -239,10 +267,10 @@ impl Remains {
                 let is_left = |from, to| leader != if is_heard { to } else { from };
                 (Links::of(nodes, is_left), follower, but_leader)
             }
-            Ending::Overload | Ending::SmallPaths | Ending::HeardInVain => {
+            Ending::Overload | Ending::SmallPaths | Ending::HeardInVain | Ending::LeaderDead => {
                 (Links::all(nodes), follower, but_leader)
             }
-            Ending::SlowDisks | Ending::SlowestDisks => {
+            Ending::SlowDisks | Ending::SlowestDisks | Ending::LeaderSilent => {
                 let is_left = |from, to| from != leader && to != leader;
                 (Links::of(nodes, is_left), follower, but_leader)
             }

@@ -81,6 +81,8 @@ faults! {
     Warp = "warp",
     /// Clocks jump forwards.
     Jump = "jump",
+    /// Nodes are told that another one is gone which is there, and are told late or never of one that is gone.
+    Misreport = "misreport",
 }
 
 impl Fault {
@@ -107,7 +109,8 @@ impl Fault {
             | Fault::Oversleep
             | Fault::Reconfigure
             | Fault::Warp
-            | Fault::Jump => true,
+            | Fault::Jump
+            | Fault::Misreport => true,
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {
                 false
             }
@@ -162,6 +165,7 @@ impl Fault {
             Fault::Drift => &[O::Drifted],
             Fault::Warp => &[O::Warped],
             Fault::Jump => &[O::Jumped],
+            Fault::Misreport => &[O::AliveReportedLost, O::DeathReportedLate, O::DeathNotReported],
         }
     }
 

@@ -158,6 +158,14 @@ occurrences! {
     Warped = "clocks far off their speed",
     /// A clock jumped forwards.
     Jumped = "clocks that jumped",
+    /// A node was told that the process of another one had ended.
+    DeathReported = "deaths reported",
+    /// As above, when the other might be back.
+    DeathReportedLate = "deaths reported late",
+    /// A node was not told.
+    DeathNotReported = "deaths not reported",
+    /// A node was told that another one was gone, which was there.
+    AliveReportedLost = "nodes reported lost that were alive",
     /// The liveness phase began with everything healed.
     EndedHealed = "endings healed",
     /// It began with some nodes cut off.
@@ -190,6 +198,12 @@ occurrences! {
     EndedWithSmallPaths = "endings with a leader whose paths lose what is large",
     /// It began with a leader from which only what is urgent passed.
     EndedHeardInVain = "endings with a leader that is heard in vain",
+    /// It began with a leader whose process had ended, which was reported.
+    EndedWithLeaderDead = "endings with a dead leader",
+    /// It began with a leader that was cut off, and had been heard without a fault for long.
+    EndedWithLeaderSilent = "endings with a silent leader",
+    /// A leader stood still for less time than it takes to be suspected.
+    LeaderFaltered = "leaders that faltered",
     /// A fault outside the core stayed to the end.
     LeftBroken = "faults left for good",
     /// A node polled the others before a ballot.

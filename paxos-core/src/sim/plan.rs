@@ -54,6 +54,10 @@ const FINAL_FAULTS: f64 = 0.4;
 /// little enough to be reached by a few commands.
 const BACKLOG_BYTES_TO_OVERLOAD_MAX: usize = 600;
 
+/// Into how many parts an election timeout is cut of which nothing takes longer than one, where it counts how
+/// soon a leader is replaced.
+const SHARE_IN_HASTE: u32 = 100;
+
 /// What the session table needs so that it forgets no client: for five of them, with eight ranges each.
 const SESSIONS_BYTES_OF_ALL: usize = 600;
 
@@ -104,6 +108,8 @@ impl Plan {
             Ending::Overload => *bytes_max = BACKLOG_BYTES_TO_OVERLOAD_MAX.min(*bytes_max),
             // A disk that is merely slow must not be behind for that.
             Ending::SlowDisks => *bytes_max = limits::BACKLOG_BYTES_MAX,
+            // How long the others take is to say how soon they have noticed.
+            Ending::LeaderDead | Ending::LeaderSilent => plan.hasten(),
             _ => {}
         }
         // Drawn last: without them a plan is what it would be if they did not exist.
@@ -118,6 +124,16 @@ impl Plan {
         let may_strike = |fault: &Fault| !without.contains(fault);
         plan.faults = plan.drawn.iter().copied().filter(may_strike).collect();
         plan
+    }
+
+    /// Nothing takes longer than a small part of an election timeout.
+    fn hasten(&mut self) {
+        let longest = self.election_timeout() / SHARE_IN_HASTE;
+        let spans = [&mut self.latency, &mut self.disk_latency, &mut self.apply_latency];
+        for (low, high) in spans {
+            (*low, *high) = ((*low).min(longest), (*high).min(longest));
+        }
+        self.gather = self.gather.min(longest);
     }
 
     /// As many nodes as a quorum of either phase takes.
@@ -160,6 +176,18 @@ impl Plan {
         self.config.election_timeout
     }
 
+    /// How often a leader is heard.
+    pub(super) fn heartbeat_interval(&self) -> Duration {
+        self.config.heartbeat_interval
+    }
+
+    /// For how long a leader may stand still and is not taken to be silent: of three heartbeat intervals one
+    /// goes by before, and the slowest message and clock take a part.
+    pub(super) fn falter(&self) -> Duration {
+        let longest = self.heartbeat_interval().mul_f64(1.6);
+        longest.saturating_sub(2 * self.latency.1 + self.gather)
+    }
+
     /// How long a message takes.
     pub(super) fn latency(&self, rng: &mut fastrand::Rng) -> Duration {
         between(rng, self.latency)
@@ -178,6 +206,12 @@ impl Plan {
     /// The longest that any message is held up.
     pub(super) fn latency_max(&self) -> Duration {
         self.election_timeout() * 8
+    }
+
+    /// How long it takes until a node is told that a process has ended that it was connected to: what that had
+    /// sent is there by then, unless it was held up.
+    pub(super) fn report_latency(&self, rng: &mut fastrand::Rng) -> Duration {
+        self.latency.1 + self.latency(rng)
     }
 
     /// How long a write takes.

@@ -294,6 +294,7 @@ pub(super) fn input(input: &Input) -> String {
             Some(text) => format!("proposal {id} {text}"),
             None => format!("proposal {id}"),
         },
+        Input::Lost(peer) => format!("{peer} is lost"),
         Input::Read { number, mode } => match mode {
             ReadMode::Quorum => format!("read {number}"),
             ReadMode::AtLeast(slot) => format!("read {number} at slot {slot}"),

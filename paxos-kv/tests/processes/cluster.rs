@@ -113,12 +113,13 @@ impl Cluster {
             // A majority, so that the cluster as a whole can run out of room. The others have
             // a real disk.
             let wanted = setup.small_disks && number <= setup.nodes / 2 + 1;
+            let peer_port = free_port();
             servers.push(Server {
                 disk: wanted.then(|| Tmpfs::mount(&directory.join(&name))).transpose()?,
                 name,
                 client_port: free_port(),
-                peer_port: free_port(),
-                proxy_port: free_port(),
+                peer_port,
+                proxy_port: if setup.is_direct { peer_port } else { free_port() },
                 process: Process::Down,
                 started_without_room: false,
                 started_at: 0,
@@ -134,7 +135,10 @@ impl Cluster {
             true => Hosts::separate(setup.nodes, directory)?,
             false => Hosts::Shared,
         };
-        let proxies = proxies(&setup, &hosts, &servers, &network).await?;
+        let proxies = match setup.is_direct {
+            true => JoinSet::new(),
+            false => proxies(&setup, &hosts, &servers, &network).await?,
+        };
         let flags = flags(&setup, &hosts, &servers);
         let directory = directory.to_owned();
         let mut cluster = Cluster {

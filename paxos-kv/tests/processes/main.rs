@@ -10,11 +10,13 @@
 //! cargo test -p paxos-kv --test processes                    # half a minute
 //! cargo test -p paxos-kv --test processes -- --minutes 60    # as long as there is time
 //! # States for members that have missed too much; three minutes each.
-//! cargo test -p paxos-kv --test processes -- --ignored --nocapture
+//! cargo test -p paxos-kv --test processes -- --ignored --nocapture transfer
 //! # The same with a million commands, a quarter of them missed each time.
 //! cargo build --release -p paxos-kv
 //! PAXOS_TRANSFER_COMMANDS=1000000 PAXOS_KV_PROGRAM=$PWD/target/release/paxos-kv \
-//!     cargo test -p paxos-kv --test processes -- --ignored --nocapture
+//!     cargo test -p paxos-kv --test processes -- --ignored --nocapture transfer
+//! # How long writes stand still when leaders are killed or frozen; five minutes each.
+//! cargo test -p paxos-kv --test processes -- --ignored --nocapture leaders
 //! ```
 
 #[path = "../common/api.rs"]
@@ -24,6 +26,7 @@ mod cluster;
 mod company;
 mod doctored;
 mod ending;
+mod failover;
 mod faults;
 #[path = "../common/frames.rs"]
 mod frames;
@@ -65,6 +68,7 @@ use libtest_mimic::{Failed, Trial};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
+    failover::End,
     options::{Options, Setup, Transport},
     run::Report,
     tmpfs::Tmpfs,
@@ -138,9 +142,18 @@ fn tests() -> Vec<Trial> {
             false => Ok(()),
         }),
     ];
+    let failovers = [
+        ("leaders_killed_over_tcp", Transport::Tcp, End::Killed),
+        ("leaders_killed_over_quic", Transport::Quic, End::Killed),
+        ("leaders_frozen_over_tcp", Transport::Tcp, End::Frozen),
+        ("leaders_frozen_over_quic", Transport::Quic, End::Frozen),
+    ];
+    let failovers = failovers.map(|(name, transport, end)| {
+        Trial::test(name, move || alone(failover::leaders_go(transport, end)))
+    });
     // Minutes, on two cores.
-    let transfers = transfers.into_iter().map(|trial| trial.with_ignored_flag(true));
-    doctored.chain(parts).chain(runs).chain(transfers).collect()
+    let long = transfers.into_iter().chain(failovers).map(|trial| trial.with_ignored_flag(true));
+    doctored.chain(parts).chain(runs).chain(long).collect()
 }
 
 fn part(name: &str, test: fn()) -> Trial {

@@ -84,6 +84,8 @@ pub(crate) struct Setup {
     pub(crate) small_disks: bool,
     /// Each server is on a host of its own, and packets between them can get lost.
     pub(crate) packet_filter: bool,
+    /// They reach each other directly, and nothing can be done to what they say.
+    pub(crate) is_direct: bool,
     /// They keep their logs elsewhere, where there is always room.
     pub(crate) logs_elsewhere: bool,
     pub(crate) election_timeout: Duration,
@@ -112,6 +114,7 @@ impl Setup {
             duration,
             small_disks,
             packet_filter: false,
+            is_direct: false,
             logs_elsewhere: false,
             election_timeout: Duration::from_millis(milliseconds),
             checkpoint_slots,

@@ -23,6 +23,7 @@
 
 mod calls;
 mod harness;
+mod losses;
 
 use std::{future::Future, time::Duration};
 
@@ -43,7 +44,9 @@ pub const WAITING_BYTES_MAX: usize = 128 << 20;
 
 const MEBIBYTE: usize = 1 << 20;
 
-/// Runs every check.
+pub use losses::notices_losses;
+
+/// Runs every check, but that losses are noticed, which not every transport can: [`notices_losses`].
 ///
 /// `bind` makes a transport that listens at the address given, or at a free one, and says where.
 /// The futures are all polled by the caller's task.
@@ -121,6 +124,7 @@ async fn meets_each_peer_once<T: Transport>(bind: &impl Bind<T>) {
                     }
                     Event::Refused { reason, .. } => panic!("guarantee 6: refused: {reason}"),
                     Event::Admitted { peer } => panic!("{peer} was never refused"),
+                    Event::Lost { peer } => panic!("guarantee 11: {peer} is lost, and is there"),
                 }
             }
         }

@@ -26,7 +26,15 @@ pub(crate) struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.inbox.queues().give_back(self.from, self.lane, self.bytes);
+            let mut queues = self.inbox.queues();
+            queues.give_back(self.from, self.lane, self.bytes);
+            // It may be the last that a peer has said.
+            let is_waited_for = queues.lost.contains(&self.from);
+            if is_waited_for {
+                wake(queues)
+            } else {
+                drop(queues)
+            }
             self.inbox.room.notify_waiters();
         }
     }

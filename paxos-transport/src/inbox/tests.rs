@@ -183,6 +183,35 @@ async fn a_closed_inbox_keeps_nothing() {
 }
 
 #[test]
+fn a_loss_is_reported_once_and_behind_all_that_has_come_before() {
+    let inbox = Inbox::default();
+    put(&inbox, SENDER, [propose(1), poll(1)]);
+    put(&inbox, NodeId(3), [propose(2)]);
+    inbox.lose(SENDER);
+    inbox.lose(SENDER);
+    let letter = |from, message| Event::Message { from, message };
+    assert_eq!(taken(&inbox, 1), [letter(SENDER, poll(1))]);
+    assert_eq!(taken(&inbox, 1), [letter(SENDER, propose(1))]);
+    let lost = Event::Lost { peer: SENDER };
+    assert_eq!(taken(&inbox, 9), [letter(NodeId(3), propose(2)), lost]);
+    assert_eq!(taken(&inbox, 9), []);
+}
+
+/// A large message that was about to come may have been the last that the peer has said.
+#[cfg(any(feature = "tcp", feature = "quic"))]
+#[tokio::test]
+async fn a_loss_waits_for_what_is_being_read() {
+    let inbox = Arc::new(Inbox::default());
+    let reservation = inbox.reserve(SENDER, Lane::Log, 1000).await;
+    inbox.lose(SENDER);
+    assert_eq!(taken(&inbox, 9), []);
+    let (mut events, reader) = (Vec::new(), inbox.clone());
+    let next = poll_fn(|cx| reader.poll_recv(cx, &mut events, 9));
+    tokio::join!(next, async { drop(reservation) });
+    assert_eq!(events, [Event::Lost { peer: SENDER }]);
+}
+
+#[test]
 fn refusals_are_bounded_and_meetings_are_kept() {
     let inbox = Inbox::default();
     for _ in 0..NEWS_MAX * 2 {

@@ -66,9 +66,7 @@ impl MemoryNetwork {
     pub fn bind(&self, address: impl Into<String>) -> MemoryTransport {
         let address = address.into();
         let endpoint = Arc::new(Endpoint::default());
-        if let Some(before) = self.enter(&address, endpoint.clone()) {
-            before.inbox.close();
-        }
+        self.enter(&address, endpoint.clone());
         MemoryTransport { network: self.clone(), address, endpoint, routes: Mutex::default() }
     }
 }

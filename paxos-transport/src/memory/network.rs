@@ -83,6 +83,8 @@ pub(super) struct Endpoint {
     pub(super) inbox: Arc<Inbox>,
     /// Set when the node starts.
     pub(super) roster: OnceLock<Roster>,
+    /// The nodes that it has found, or that have found it.
+    neighbours: Mutex<BTreeSet<NodeId>>,
 }
 
 /// Whether two nodes may talk.
@@ -101,6 +103,8 @@ impl Endpoint {
         let admitted = roster.admit(me, wanted, evidence);
         match admitted.and_then(|_| here.admit(them, me.node, evidence)) {
             Ok(_) => {
+                self.neighbours().insert(wanted);
+                there.neighbours().insert(me.node);
                 here.welcome(wanted, Dialler::ThisNode);
                 roster.welcome(me.node, Dialler::Peer);
                 Ok(())
@@ -112,6 +116,16 @@ impl Endpoint {
                 Err(Strangers)
             }
         }
+    }
+}
+
+impl Endpoint {
+    fn neighbours(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.neighbours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn node(&self) -> Option<NodeId> {
+        self.roster.get().map(|roster| roster.me().node)
     }
 }
 
@@ -194,16 +208,22 @@ impl MemoryNetwork {
         });
     }
 
-    /// Takes an address, and says from whom.
-    pub(super) fn enter(&self, address: &str, endpoint: Arc<Endpoint>) -> Option<Arc<Endpoint>> {
-        self.change(|wires| wires.endpoints.insert(address.to_owned(), endpoint))
+    /// Takes an address; whoever was there is cut off, and its neighbours have lost it.
+    pub(super) fn enter(&self, address: &str, endpoint: Arc<Endpoint>) {
+        self.change(|wires| {
+            if let Some(before) = wires.endpoints.insert(address.to_owned(), endpoint) {
+                before.inbox.close();
+                wires.lose(&before);
+            }
+        });
     }
 
-    /// Gives an address up, unless somebody else has taken it over.
+    /// Gives an address up, unless somebody else has taken it over. The neighbours have lost who was there.
     pub(super) fn leave(&self, address: &str, endpoint: &Arc<Endpoint>) {
         self.change(|wires| {
             if wires.is_at(address, endpoint) {
                 wires.endpoints.remove(address);
+                wires.lose(endpoint);
             }
         });
     }
@@ -266,6 +286,19 @@ impl Wires {
     /// Whether `endpoint` is still the one that is reached at `address`.
     fn is_at(&self, address: &str, endpoint: &Arc<Endpoint>) -> bool {
         self.endpoints.get(address).is_some_and(|there| Arc::ptr_eq(there, endpoint))
+    }
+
+    /// Whoever was at `endpoint` is gone: those that it was connected to find nobody there, unless the network
+    /// is in between.
+    fn lose(&self, endpoint: &Endpoint) {
+        let Some(lost) = endpoint.node() else { return };
+        for neighbour in self.endpoints.values() {
+            let is_connected = neighbour.neighbours().remove(&lost);
+            let is_reached = |node| !self.is_cut(lost, node) && !self.is_cut(node, lost);
+            if is_connected && neighbour.node().is_some_and(is_reached) {
+                neighbour.inbox.lose(lost);
+            }
+        }
     }
 
     fn is_cut(&self, from: NodeId, to: NodeId) -> bool {

@@ -112,7 +112,21 @@ async fn whoever_takes_an_address_over_cuts_the_earlier_one_off() {
     let _second = network.join(2);
     assert_eq!(nodes[1].recv().await, None);
     nodes[1].send(&[NodeId(1)], &mut vec![poll(1)]);
+    assert_eq!(nodes[0].recv().await, Some(Event::Lost { peer: NodeId(2) }));
     assert_eq!(arrived(&nodes[0]).await, []);
+}
+
+/// Whoever is on the other side of a cut cannot know.
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_told_to_those_that_are_connected() {
+    let network = MemoryNetwork::new(1);
+    let mut nodes = started(&network, 3).await;
+    network.cut(2, 3);
+    drop(nodes.pop());
+    assert_eq!(nodes[0].recv().await, Some(Event::Lost { peer: NodeId(3) }));
+    for node in &nodes {
+        assert_eq!(arrived(node).await, []);
+    }
 }
 
 /// What a sender has found out about a receiver holds no longer than it is true.

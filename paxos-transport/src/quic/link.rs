@@ -1,6 +1,6 @@
 //! A connection: what travels on which stream.
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{collections::VecDeque, future, io, time::Duration};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -12,7 +12,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::configs;
+use super::{configs, port};
 use crate::{
     frame::{Batch, FrameError},
     link::{Link, Sink},
@@ -32,6 +32,8 @@ pub(super) struct QuicLink {
     recv: RecvStream,
     /// Resolve when the last batches of the log lane have arrived.
     last: VecDeque<BoxFuture<'static, ()>>,
+    /// Resolves when the other side has fallen silent and nobody listens there.
+    vanished: Option<BoxFuture<'static, io::Error>>,
 }
 
 impl QuicLink {
@@ -47,7 +49,13 @@ impl QuicLink {
             shown.ok()?.first().cloned()
         };
         let certificate = if is_authenticated { certificate() } else { None };
-        QuicLink { connection, certificate, send, recv, last: VecDeque::new() }
+        QuicLink { connection, certificate, send, recv, last: VecDeque::new(), vanished: None }
+    }
+
+    /// The same, with an eye on whether the other side is still there.
+    pub(super) fn watched(self) -> QuicLink {
+        let vanished = port::vanished(self.connection.clone());
+        QuicLink { vanished: Some(Box::pin(vanished)), ..self }
     }
 }
 
@@ -83,7 +91,17 @@ impl Link for QuicLink {
     }
 
     async fn gone(&mut self) -> io::Error {
-        self.connection.closed().await.into()
+        let QuicLink { connection, vanished, .. } = self;
+        let vanished = async {
+            match vanished {
+                Some(vanished) => vanished.await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            closed = connection.closed() => closed.into(),
+            vanished = vanished => vanished,
+        }
     }
 
     async fn finish(mut self) {

@@ -11,18 +11,20 @@ async fn memory() {
 
     let network = &MemoryNetwork::new(1);
     let bound = &AtomicUsize::new(0);
-    paxos_transport::conformance::run(move |address: Option<String>| async move {
+    let bind = move |address: Option<String>| async move {
         let number = bound.fetch_add(1, Ordering::Relaxed);
         let address = address.unwrap_or_else(|| format!("address-{number}"));
         (network.bind(&*address), address)
-    })
-    .await;
+    };
+    paxos_transport::conformance::run(bind).await;
+    paxos_transport::conformance::notices_losses(bind).await;
 }
 
 #[cfg(feature = "tcp")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tcp() {
     paxos_transport::conformance::run(|address| bound::tcp(address, None)).await;
+    paxos_transport::conformance::notices_losses(|address| bound::tcp(address, None)).await;
 }
 
 #[cfg(feature = "tcp")]
@@ -36,6 +38,7 @@ async fn tcp_with_tls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quic() {
     paxos_transport::conformance::run(|address| bound::quic(address, None)).await;
+    paxos_transport::conformance::notices_losses(|address| bound::quic(address, None)).await;
 }
 
 /// Transports that break their contract, for the suite to notice.
@@ -60,6 +63,7 @@ mod broken {
         Reverses,
         ServesTheFirstRecipient,
         PassesOverTheLimit,
+        CriesWolf,
     }
 
     struct Broken(MemoryTransport, Flaw);
@@ -93,7 +97,13 @@ mod broken {
             limit: usize,
         ) -> Poll<usize> {
             let limit = if self.1 == Flaw::PassesOverTheLimit && limit > 1 { 99 } else { limit };
-            self.0.poll_recv(cx, events, limit)
+            let arrived = self.0.poll_recv(cx, events, limit);
+            for event in events.iter_mut().filter(|_| self.1 == Flaw::CriesWolf) {
+                if let Event::Met { peer, .. } = *event {
+                    *event = Event::Lost { peer };
+                }
+            }
+            arrived
         }
 
         async fn close(&self) {
@@ -134,5 +144,11 @@ mod broken {
     #[should_panic(expected = "events at a limit of 7")]
     async fn more_than_the_limit_is_noticed() {
         run(Flaw::PassesOverTheLimit).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[should_panic(expected = "guarantee 11")]
+    async fn a_loss_that_is_none_is_noticed() {
+        run(Flaw::CriesWolf).await;
     }
 }

@@ -21,6 +21,7 @@ pub(super) enum Command {
     Tick(usize),
     Crash { node: usize, keeping: usize },
     Restart(usize),
+    Lost { peer: usize, told: Vec<usize> },
     Suspend(usize),
     Resume(usize),
     Partition(Vec<Vec<usize>>),
@@ -76,6 +77,10 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         ("crash", [id, "keeping", count]) => {
             Command::Crash { node: node(id)?, keeping: number(count)? }
         }
+        ("lost", [peer, "at", told @ ..]) => Command::Lost {
+            peer: node(peer)?,
+            told: told.iter().map(|id| node(id)).collect::<Result<_, _>>()?,
+        },
         ("suspend", [id]) => Command::Suspend(node(id)?),
         ("resume", [id]) => Command::Resume(node(id)?),
         ("restart", [id]) => Command::Restart(node(id)?),

@@ -26,6 +26,7 @@
 //! | `tick 1` | lets time run out at this node alone, once |
 //! | `crash 2`, `crash 2 keeping 1` | crashes a node; its first unfinished writes may survive |
 //! | `restart 2` | starts it again |
+//! | `lost 1 at 2 3` | 2 and 3 are told that 1 is gone, whether it is or not |
 //! | `suspend 2`, `resume 2` | a machine that stands still, its clock too; messages wait for it |
 //! | `partition 1 \| 2 3` | messages pass within a group only |
 //! | `cut 1 -> 2`, `cut 1 - 2` | cuts a link, in one or both directions |

@@ -41,6 +41,9 @@ impl World<'_> {
     fn happen(&mut self, happening: Happening) -> Checked {
         match happening {
             Happening::Arrival(parcel) => self.arrive(parcel),
+            Happening::Lost { node, life, peer } if self.is_life(node, life) => {
+                self.lose(node, peer)
+            }
             Happening::Wake { node, life } if self.is_life(node, life) => self.wake(node),
             Happening::Tick { node, life } if self.is_life(node, life) => self.tick(node),
             Happening::Written { node, life } if self.is_life(node, life) => {

@@ -1,11 +1,12 @@
 //! The liveness phase: a node that is connected to a quorum, and what it needs for that, is healed;
 //! every other fault stays for good. From then on the cluster has to get on within a bounded number
-//! of election timeouts, get everything done, agree on a leader and keep it.
+//! of election timeouts, get everything done, agree on a leader and [keep it](super::calm).
 
 use std::time::Duration;
 
-use super::{Checked, World, id_of};
+use super::{Checked, World};
 use crate::{
+    limits,
     replica::{Role, Status},
     sim::{
         agenda::Happening,
@@ -30,9 +31,6 @@ const TIMEOUTS_TO_GET_ON: u32 = 12;
 
 /// Election timeouts in a row without any progress while something still waits to be done.
 const TIMEOUTS_TO_FINISH: u32 = 12;
-
-/// Election timeouts for which the leader must stay once everything is done.
-const TIMEOUTS_CALM: u32 = 6;
 
 /// More commands than it takes until the disk of a leader that does nothing is behind.
 const COMMANDS_TO_OVERLOAD_MAX: usize = 20;
@@ -71,9 +69,14 @@ impl World<'_> {
         }
         let working = ending.working(nodes);
         self.heal(&working)?;
-        let leader = if ending.timeouts_to_recover().is_some() { self.prelude()? } else { 0 };
+        let leader = if ending.begins_with_leader() { self.prelude()? } else { 0 };
         let rng = &mut self.ending_rng.fork();
         let remains = Remains::of(&ending, &self.plan.membership, nodes, leader, rng);
+        if ending == Ending::LeaderSilent {
+            // What the faults have taught is forgotten.
+            let spans = 2 * limits::SILENCE_SPAN_TIMEOUTS + limits::SILENCE_KNOWN_TIMEOUTS;
+            self.run_until(self.now + self.plan.election_timeout() * spans)?;
+        }
         if ending == Ending::ConstrainedElection {
             self.leave_behind(remains.center, leader)?;
         }
@@ -185,6 +188,7 @@ impl World<'_> {
                 self.weigh_down(remains.leader, Trouble::LosesLarge(LARGE_BYTES));
             }
             Ending::HeardInVain => self.weigh_down(remains.leader, Trouble::ControlOnly),
+            Ending::LeaderDead => self.crash(remains.leader, rng)?,
             _ => {}
         }
         for &node in &remains.hung {
@@ -277,12 +281,13 @@ impl World<'_> {
     /// A node that is connected to a quorum wants something done: waits until it is, or, if the
     /// faults have left a backlog, until something new is chosen; returns how long that took.
     fn get_on(&mut self, ending: &Ending, center: usize) -> Result<Duration, Violation> {
-        let has_backlog = ending.timeouts_to_recover().is_none();
-        let timeouts_max = ending.timeouts_to_recover().unwrap_or(TIMEOUTS_TO_GET_ON);
+        let has_backlog = !ending.begins_with_leader();
+        let time_max = self.time_to_recover(ending);
         let (began, end) = (self.now, self.ledger.prefix());
         let mut wish = self.wish(center)?;
-        let mut steps = 0;
-        while steps < timeouts_max * STEPS_PER_TIMEOUT {
+        let step = self.plan.election_timeout() / STEPS_PER_TIMEOUT;
+        let mut idle = Duration::ZERO;
+        while idle < time_max {
             let life = self.life(center);
             let waits = life.zip(wish).is_some_and(|(life, id)| self.workload.is_new(life, id));
             if if has_backlog { self.ledger.prefix() > end } else { !waits } {
@@ -293,30 +298,40 @@ impl World<'_> {
                 wish = self.wish(center)?;
             }
             let before = self.progress(&[center]);
-            self.run_until(self.now + self.plan.election_timeout() / STEPS_PER_TIMEOUT)?;
+            self.run_until(self.now + step)?;
             // With a backlog, what counts is that it shrinks.
-            steps += u32::from(!has_backlog || self.progress(&[center]) == before);
+            if !has_backlog || self.progress(&[center]) == before {
+                idle += step;
+            }
         }
         Err(Violation::of(
             CHECK,
             format!(
-                "{timeouts_max} election timeouts after the end of the faults ({ending:?}) nothing is \
-             done for node {}, which is connected to a quorum: {:?}",
+                "{time_max:?} after the end of the faults ({ending:?}), with an election timeout of {:?}, nothing \
+                 is done for node {}, which is connected to a quorum: {:?}",
+                self.plan.election_timeout(),
                 center + 1,
                 self.status_of(center)
             ),
         ))
     }
 
+    /// How long it may take until something is done.
+    fn time_to_recover(&self, ending: &Ending) -> Duration {
+        let timeout = self.plan.election_timeout();
+        let time = ending.time_to_recover(timeout, self.plan.heartbeat_interval());
+        time.unwrap_or(TIMEOUTS_TO_GET_ON * timeout)
+    }
+
     /// Waits until somebody leads, although every disk counts as one that hangs; then the disks recover.
     fn be_led(&mut self, ending: &Ending) -> Result<Duration, Violation> {
-        let timeouts_max = ending.timeouts_to_recover().unwrap_or(TIMEOUTS_TO_GET_ON);
+        let time_max = self.time_to_recover(ending);
         let began = self.now;
         self.run_until(began + self.plan.election_timeout() * 2)?;
         while self.leaders().is_empty() {
             ensure!(
-                self.now < began + self.plan.election_timeout() * timeouts_max,
-                "{timeouts_max} election timeouts after its leader has gone the cluster has no other"
+                self.now < began + time_max,
+                "{time_max:?} after its leader has gone the cluster has no other"
             );
             self.run_until(self.now + self.plan.election_timeout() / STEPS_PER_TIMEOUT)?;
         }
@@ -395,7 +410,7 @@ impl World<'_> {
     }
 
     /// Who leads, cut off or not, but for those that have not noticed yet that they are cut off.
-    fn leaders(&self) -> Vec<NodeId> {
+    pub(super) fn leaders(&self) -> Vec<NodeId> {
         (0..self.plan.nodes)
             .filter(|&node| self.stations[node].paused_until <= self.now)
             .filter_map(|node| self.status_of(node))
@@ -404,27 +419,7 @@ impl World<'_> {
             .collect()
     }
 
-    /// Once all is done and somebody leads, that stays so, unless the leader is one with a fault.
-    fn stay_calm(&mut self) -> Checked {
-        let working: Vec<_> =
-            self.plan.ending.working(self.plan.nodes).into_iter().map(id_of).collect();
-        let step: Duration = self.plan.election_timeout() / 2;
-        let leaders = self.leaders();
-        let ballot = self.ballot_of(&leaders);
-        for _ in 0..2 * TIMEOUTS_CALM {
-            self.run_until(self.now + step)?;
-            let now = self.leaders();
-            let has_reason = leaders.iter().any(|leader| !working.contains(leader));
-            ensure!(
-                has_reason || (now == leaders && self.ballot_of(&now) == ballot),
-                "the leader changes without need, from {leaders:?} to {now:?} ({:?})",
-                self.plan.ending
-            );
-        }
-        Ok(())
-    }
-
-    fn ballot_of(&self, leaders: &[NodeId]) -> Option<Ballot> {
+    pub(super) fn ballot_of(&self, leaders: &[NodeId]) -> Option<Ballot> {
         let leader = leaders.first()?;
         (0..self.plan.nodes)
             .filter_map(|node| self.status_of(node))

@@ -7,17 +7,19 @@
 //! |---|---|
 //! | `course` | one happening after the other |
 //! | `process`, `outcome` | a node starts, makes a step, and what comes of that; it crashes |
-//! | `disk`, `handshake` | its disk does what it is asked for; it meets its peers |
+//! | `disk`, `handshake`, `losses` | its disk does what it is asked for; it meets its peers, and loses them |
 //! | `clients` | who comes to it, and what for |
 //! | `faults`, `strikes` | what goes wrong, and when |
-//! | `liveness` | the faults end |
+//! | `liveness`, `calm` | the faults end; whoever leads then stays |
 
+mod calm;
 mod clients;
 mod course;
 mod disk;
 mod faults;
 mod handshake;
 mod liveness;
+mod losses;
 mod outcome;
 mod process;
 mod strikes;

@@ -89,6 +89,7 @@ impl World<'_> {
             .crash(survivors, |before, batch| ledger.written(id_of(node), batch, before, seen))?;
         station.host.crash();
         self.workload.crashed(id_of(node));
+        self.report_death(node);
         Ok(())
     }
 

@@ -43,6 +43,7 @@ impl Stage {
             Command::Tick(node) => self.tick(node)?,
             Command::Crash { node, keeping } => self.crash(node, keeping)?,
             Command::Restart(node) => self.restart(node)?,
+            Command::Lost { peer, told } => self.lose_peer(peer, &told)?,
             Command::Suspend(node) => self.suspend(node)?,
             Command::Resume(node) => self.resume(node)?,
             Command::Partition(groups) => self.partition(&groups)?,
@@ -175,6 +176,14 @@ impl Stage {
         let incarnation = self.actors[node].host.incarnation().unwrap_or_default();
         self.lines.push(format!("{} starts, incarnation {incarnation}", id_of(node)));
         self.settle()
+    }
+
+    fn lose_peer(&mut self, peer: usize, told: &[usize]) -> Performed {
+        for &node in told {
+            self.running(node)?;
+            self.step(node, vec![Input::Lost(id_of(peer))])?;
+        }
+        Ok(())
     }
 
     fn suspend(&mut self, node: usize) -> Performed {

@@ -69,6 +69,7 @@ impl World<'_> {
             Fault::Reconfigure => return self.reconfigure(node, rng),
             Fault::Warp => self.warp(node, rng),
             Fault::Jump => self.jump(node, rng),
+            Fault::Misreport => self.misreport(node, rng),
             Fault::Drop | Fault::Duplicate | Fault::Delay | Fault::Resurrect | Fault::Drift => {
                 unreachable!("{fault} does not strike at a moment")
             }
@@ -86,7 +87,7 @@ impl World<'_> {
     }
 
     /// How long a fault lasts: from a moment to several election timeouts.
-    pub(super) fn while_lasting(&self, rng: &mut fastrand::Rng) -> Duration {
+    pub(in crate::sim::world) fn while_lasting(&self, rng: &mut fastrand::Rng) -> Duration {
         let timeouts = if rng.bool() { 1.0 } else { 6.0 };
         self.plan.election_timeout().mul_f64(timeouts * rng.f64())
     }
