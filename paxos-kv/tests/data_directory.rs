@@ -15,7 +15,7 @@ use paxos_kv::{
         Server, ServerError,
         config::{ClusterMap, ServerConfig, Url},
     },
-    store::{Command, MemberAttributes, StoreError},
+    store::{Command, MemberAttributes, Rules, StoreError},
 };
 use tempfile::TempDir;
 
@@ -38,7 +38,7 @@ fn single(directory: &Path, token: &str) -> ServerConfig {
 async fn run(configs: impl IntoIterator<Item = ServerConfig>) {
     let servers = start(configs).await;
     let attributes = MemberAttributes { member_id: 1, ..MemberAttributes::default() };
-    let command = Command::MemberAttributes(attributes);
+    let command = Command::MemberAttributes(attributes).under(Rules::FIRST);
     let proposed = servers[0].node().propose(command).await.expect("a quorum");
     proposed.expect("it makes sense");
     for server in &servers {
@@ -133,7 +133,7 @@ async fn a_member_whose_directory_was_put_back_notices_and_takes_proposals() {
     let (directories, configs, _cluster) = three();
     let data = directories[2].path();
     let attributes = MemberAttributes { member_id: 3, ..MemberAttributes::default() };
-    let command = Command::MemberAttributes(attributes);
+    let command = Command::MemberAttributes(attributes).under(Rules::FIRST);
     let aside = directory();
     let (older, newer) = (aside.path().join("older"), aside.path().join("newer"));
     run(configs.clone()).await;
@@ -190,4 +190,17 @@ async fn an_existing_member_has_more_than_a_lock() {
     fs::write(config.log_dir.join("lock"), "").expect("what a start that failed leaves");
     let error = refusal(config).await;
     assert!(matches!(error, ServerError::NoData { .. }), "{error}");
+}
+
+/// A member of a later version would have waited for this one, or for its removal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_stops_at_a_command_whose_rules_it_does_not_know() {
+    let directory = directory();
+    let newer = Rules(Rules::KNOWN.0 + 1);
+    let server = Server::start(single(directory.path(), "one")).await.expect("it starts");
+    let command = Command::MemberAttributes(MemberAttributes::default()).under(newer);
+    server.node().propose(command).await.expect_err("it cannot be carried out");
+    let error = server.stopped().await.expect_err("it does not go on without it").to_string();
+    assert!(error.contains("of version 3, and this program knows up to 2"), "{error}");
+    assert!(error.contains("start a newer version"), "{error}");
 }

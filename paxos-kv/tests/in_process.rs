@@ -18,7 +18,7 @@ use paxos_kv::{
         Server,
         config::{ClusterMap, ServerConfig, StorageKind, Url},
     },
-    store::RequestLimits,
+    store::{RequestLimits, Rules},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -402,4 +402,22 @@ async fn defragmenting_is_done_at_once() {
     let mut maintenance = MaintenanceClient::new(cluster.channels[0].clone());
     let answer = maintenance.defragment(DefragmentRequest {}).await.expect("it is done");
     assert_eq!(answer.into_inner().header.expect("it has one").revision, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_come_into_force_once_all_members_know_them() {
+    let cluster = Cluster::start().await;
+    let in_force = async |server: &Server| {
+        let rules = server.node().read(|store| store.reader().rules()).await;
+        rules.expect("a quorum")
+    };
+    let raised = async {
+        while in_force(&cluster.servers[0]).await < Rules::KNOWN {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), raised).await.expect("all members are of today");
+    for server in &cluster.servers {
+        assert_eq!(in_force(server).await, Rules::KNOWN);
+    }
 }

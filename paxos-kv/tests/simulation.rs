@@ -28,7 +28,9 @@ use paxos_core::{
 };
 use paxos_kv::{
     proto::etcdserverpb::RangeRequest,
-    store::{self, Backend, Command, KvError, Reader, Response, Store, StoreSnapshot},
+    store::{
+        self, Backend, Command, Envelope, KvError, Reader, Response, Rules, Store, StoreSnapshot,
+    },
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -142,12 +144,11 @@ impl SimulatedStore {
                 self.store.apply(slot, commands).split_off(1)
             }
             Wrong::IgnoresConditions => {
-                let unconditional = |command| match command {
-                    Command::Txn(mut request) => {
+                let unconditional = |mut envelope: Envelope| {
+                    if let Command::Txn(request) = &mut envelope.command {
                         request.compare.clear();
-                        Command::Txn(request)
                     }
-                    command => command,
+                    envelope
                 };
                 let commands = commands.into_iter().map(unconditional).collect();
                 self.store.apply(slot, commands)
@@ -157,14 +158,15 @@ impl SimulatedStore {
     }
 }
 
-fn command(request: &Request) -> Command {
-    match Sent::from(request) {
+fn command(request: &Request) -> Envelope {
+    let command = match Sent::from(request) {
         Sent::Put(request) => Command::Put(request),
         Sent::DeleteRange(request) => Command::DeleteRange(request),
         Sent::Txn(request) => Command::Txn(request),
         Sent::Compact(request) => Command::Compact(request),
         Sent::Range(_) => unreachable!("reads are no commands"),
-    }
+    };
+    command.under(Rules::KNOWN)
 }
 
 /// What a read asks for: one key, or all of them.
@@ -205,7 +207,9 @@ impl StateMachine for SimulatedStore {
             Response::DeleteRange(response) => response.into(),
             Response::Txn(response) => response.into(),
             Response::Compact(response) => response.into(),
-            Response::MemberAttributes => unreachable!("nobody sends any"),
+            Response::MemberAttributes | Response::RaiseRules => {
+                unreachable!("nobody sends any")
+            }
         };
         let answers = self.carry_out(slot, &requests).into_iter();
         let outcomes: Vec<_> = answers.map(|answered| outcome(answered.map(answer))).collect();

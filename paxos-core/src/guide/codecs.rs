@@ -60,3 +60,8 @@
 //! A command in another encoding than the state machine's ends the node
 //! ([`OtherFormat`](crate::node::NodeError::OtherFormat)): it would otherwise go on without what it stands for. To
 //! change the encoding of a log that there is, read both by a codec of one's own that looks at the first byte.
+//!
+//! So does a command whose codec says that it is of a version that this program does not know
+//! ([`Newer`](crate::port::CodecError::Newer)). A codec of one's own that puts the version in front of the command
+//! makes it impossible that two versions of a program go on from one log with two states: `paxos-kv` does that, and
+//! has its members say which versions they know before the first command of a new one is proposed.

@@ -252,7 +252,8 @@ impl<S: StateMachine> Applier<S> {
     ///
     /// A command that does not decode is left out: its bytes are the same on every node, and so a
     /// node that stopped because of it would stop again at every start, and all others with it. Unless
-    /// it is in another format: then it was a command once, and the state would go on without it.
+    /// it is in another format or of a newer version: then it is a command to others, and the state would go on
+    /// without it.
     fn decode(
         &mut self,
         delivery: &Delivery,
@@ -268,7 +269,7 @@ impl<S: StateMachine> Applier<S> {
             for index in range.clone() {
                 match S::Command::decode(batch.command_bytes(index)) {
                     Ok(command) => commands.push(command),
-                    Err(reason @ CodecError::OtherFormat { .. }) => {
+                    Err(reason @ (CodecError::OtherFormat { .. } | CodecError::Newer { .. })) => {
                         return Err(NodeError::OtherFormat { slot: delivery.slot, index, reason });
                     }
                     Err(error) => {

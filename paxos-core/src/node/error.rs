@@ -65,7 +65,8 @@ pub enum NodeError {
     /// The state machine cannot go on.
     #[error("the state machine cannot go on: {0}")]
     StateMachine(String),
-    /// The log has a command that was proposed with another [`Codec`](crate::port::Codec).
+    /// The log has a command that was proposed with another [`Codec`](crate::port::Codec), or by a newer version of
+    /// the program.
     #[error("command {index} of slot {slot} cannot be applied: {reason}")]
     OtherFormat {
         /// The slot.

@@ -68,12 +68,13 @@ pub trait Codec: Sized {
     /// them is a copy: a small value does not hold on to a large batch.
     ///
     /// Every node has to come to the same result, so a new kind of command may be proposed only
-    /// once every node runs a version that knows it.
+    /// once every node runs a version that knows it. A command that says which version it is of is met by an
+    /// older one with [`CodecError::Newer`].
     ///
     /// # Errors
     ///
-    /// If the bytes are no command. It then has no effect, on any node. If they are in another format, the
-    /// node stops.
+    /// If the bytes are no command. It then has no effect, on any node. If they are in another format, or of a
+    /// newer version, the node stops.
     fn decode(bytes: &[u8]) -> Result<Self, CodecError>;
 }
 
@@ -98,6 +99,18 @@ pub enum CodecError {
         found: u8,
         /// What it would be.
         expected: u8,
+    },
+    /// The command says that only a later version of the program can carry it out. The node stops, since those
+    /// that can have applied it.
+    #[error(
+        "the command is of version {found}, and this program knows up to {known}: start a newer version of \
+         the program, which goes on where this one has stopped"
+    )]
+    Newer {
+        /// The version that the command is of.
+        found: u32,
+        /// The newest one that this program knows.
+        known: u32,
     },
 }
 

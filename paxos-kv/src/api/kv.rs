@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{
     Context,
-    error::{no_space, propose_status},
+    error::no_space,
     reads::{Charge, Length},
 };
 use crate::{
@@ -41,8 +41,7 @@ impl KvService {
         if self.context.lacks_room() {
             return Err(no_space());
         }
-        let result = self.context.node().propose(command).await;
-        let answer = result.map_err(|error| propose_status(&error))??;
+        let answer = self.context.propose(command).await?;
         if !answer.reads() {
             return Ok((answer.response()?, None));
         }

@@ -21,7 +21,7 @@ use tonic::{
 
 pub(crate) use self::changes::run_promotions;
 use self::{
-    error::{no_leader, read_status},
+    error::{no_leader, propose_status, read_status},
     reads::{Length, Reads},
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
         maintenance_server::MaintenanceServer,
     },
     server::config::ClusterMap,
-    store::{KvError, Monitor, Reader, RequestLimits, Store},
+    store::{Answer, Command, KvError, Monitor, Reader, RequestLimits, Rules, Store},
 };
 
 /// The version of etcd whose API this is. Clients parse it.
@@ -130,6 +130,18 @@ impl Context {
             revision: reader.revision(),
             compacted: reader.compacted_revision(),
         }
+    }
+
+    /// Replicates a command, by the rules in force, and returns what it did.
+    pub(crate) async fn propose(&self, command: Command) -> Result<Answer, Status> {
+        let envelope = command.under(self.reader().rules());
+        let proposed = self.shared.node.propose(envelope).await;
+        Ok(proposed.map_err(|error| propose_status(&error))??)
+    }
+
+    /// The rules in force, as far as this member knows.
+    pub(crate) fn rules(&self) -> Rules {
+        self.reader().rules()
     }
 
     /// Returns once this member has applied everything that was acknowledged before.

@@ -17,7 +17,7 @@ use crate::{
         },
         mvccpb::KeyValue,
     },
-    store::{Backend, Command, Owner, Reader, Store, import::Import, version::Live},
+    store::{Backend, Command, Owner, Reader, Rules, Store, import::Import, version::Live},
 };
 
 const OWNER: Owner = Owner { cluster: ClusterId(1), member: NodeId(1) };
@@ -87,7 +87,7 @@ impl Fixture {
                 }
             };
             // Some are refused, which changes nothing.
-            self.store.apply(self.next, vec![command]);
+            self.store.apply(self.next, vec![command.under(Rules::KNOWN)]);
             self.next = self.next.next();
         }
     }
@@ -213,10 +213,11 @@ fn large_values_and_many_keys_come_back() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut fixture = Fixture::new();
     let large = Command::Put(put(1, vec![9; 1 << 20]));
-    fixture.store.apply(Slot(1), vec![large]);
+    fixture.store.apply(Slot(1), vec![large.under(Rules::KNOWN)]);
     let many = (0..3000_u32).map(|number| {
         let key = number.to_be_bytes().to_vec().into();
-        Command::Put(PutRequest { key, value: "v".into(), ..PutRequest::default() })
+        let put = PutRequest { key, value: "v".into(), ..PutRequest::default() };
+        Command::Put(put).under(Rules::KNOWN)
     });
     fixture.store.apply(Slot(2), many.collect());
     let file = file_of(&fixture.backup());

@@ -11,6 +11,7 @@ mod listener;
 mod node;
 mod publish;
 mod restore;
+mod rules;
 mod standing;
 mod throttle;
 
@@ -96,6 +97,8 @@ impl Server {
             true => client_urls.clone(),
             false => config.advertise_client_urls.clone(),
         };
+        let raised = rules::run(context.clone());
+        tokio::spawn(acceptor.stopping().run_until_cancelled_owned(raised));
         let promoted = api::run_promotions(context.clone(), asked);
         tokio::spawn(acceptor.stopping().run_until_cancelled_owned(promoted));
         let joined = CancellationToken::new();

@@ -1,4 +1,4 @@
-//! Tells the cluster this member's name and where its clients connect.
+//! Tells the cluster this member's name, where its clients connect, and which rules it knows.
 //!
 //! A member does so through the log when it starts, so that every member can list all of them; if
 //! nothing has changed since the last time, nothing is written.
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Url;
 use crate::{
     api::Context,
-    store::{Command, MemberAttributes},
+    store::{Command, MemberAttributes, Rules},
 };
 
 /// Between two attempts.
@@ -25,7 +25,7 @@ pub(super) async fn run(
 ) {
     let member_id = context.node().identity().node.0;
     let client_urls = client_urls.iter().map(ToString::to_string).collect();
-    let attributes = MemberAttributes { member_id, name, client_urls };
+    let attributes = MemberAttributes { member_id, name, client_urls, rules: Rules::KNOWN.0 };
     let mut leadership = context.node().leadership();
     loop {
         if leadership.wait_for(|leadership| leadership.leader.is_some()).await.is_err() {
@@ -47,7 +47,6 @@ async fn publish(context: &Context, attributes: &MemberAttributes) -> Result<(),
     if published.contains(attributes) {
         return Ok(());
     }
-    let command = Command::MemberAttributes(attributes.clone());
-    let result = context.node().propose(command).await.map_err(|error| error.to_string())?;
-    result.map(|_| ()).map_err(|error| error.to_string())
+    let proposed = context.propose(Command::MemberAttributes(attributes.clone())).await;
+    proposed.map(|_| ()).map_err(|status| status.message().to_owned())
 }

@@ -54,6 +54,7 @@ pub(super) enum Did {
         revision: i64,
     },
     MemberAttributes,
+    RaiseRules,
 }
 
 /// The branch of a transaction that was taken.
@@ -74,7 +75,7 @@ impl Did {
             Did::Put { previous, .. } | Did::DeleteRange { previous, .. } => previous.is_some(),
             Did::Range { .. } => true,
             Did::Txn { txn, .. } => txn.parts.iter().any(Did::reads),
-            Did::Compact { .. } | Did::MemberAttributes => false,
+            Did::Compact { .. } | Did::MemberAttributes | Did::RaiseRules => false,
         }
     }
 }
@@ -117,6 +118,7 @@ impl Answer {
                 Response::Compact(CompactionResponse { header: read::revision_header(revision) })
             }
             Did::MemberAttributes => Response::MemberAttributes,
+            Did::RaiseRules => Response::RaiseRules,
             Did::Range { .. } => unreachable!("a read on its own is no command"),
         })
     }
@@ -184,7 +186,7 @@ impl Reading<'_> {
                 response_op::Response::ResponseRange(found)
             }
             Did::Txn { txn, .. } => response_op::Response::ResponseTxn(self.txn(txn)?),
-            Did::Compact { .. } | Did::MemberAttributes => {
+            Did::Compact { .. } | Did::MemberAttributes | Did::RaiseRules => {
                 unreachable!("no part of a transaction")
             }
         };

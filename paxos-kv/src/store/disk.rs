@@ -27,7 +27,7 @@ use redb::{
 };
 
 use super::{
-    Backend, Head, StoreError,
+    Backend, Head, Rules, StoreError,
     blocks::{Blocks, plain},
     failure::Failure,
     layer::Changes,
@@ -151,6 +151,7 @@ impl Disk {
                         known: FORMAT.unsigned_abs(),
                     });
                 }
+                self.rules(&meta)?.check_known(&self.path)?;
                 return self.check_owner(&meta);
             }
             Err(redb::TableError::TableDoesNotExist(_)) => (),
@@ -183,6 +184,7 @@ impl Disk {
                     compacted: self.meta(&meta, "compacted")?,
                     applied: Slot(applied.cast_unsigned()),
                     sums: self.sums(&meta)?,
+                    rules: self.rules(&meta)?,
                 },
                 cleaned: self.meta(&meta, "cleaned")?,
                 bytes: self.meta(&meta, "bytes")?,
@@ -309,6 +311,12 @@ impl Disk {
         }
     }
 
+    /// The rules in force. Before rules had numbers, they were the first.
+    fn rules(&self, meta: &ReadOnlyTable<&'static str, i64>) -> Result<Rules, StoreError> {
+        let Some(found) = self.find_meta(meta, "rules")? else { return Ok(Rules::FIRST) };
+        u32::try_from(found).map(Rules).map_err(|_| self.damaged("what the rules are"))
+    }
+
     fn write_extent(&self, writing: &WriteTransaction, extent: Extent) -> Result<(), StoreError> {
         let mut meta = self.table(writing, META)?;
         let rows = [
@@ -317,6 +325,7 @@ impl Disk {
             ("compacted", extent.head.compacted),
             ("cleaned", extent.cleaned),
             ("bytes", extent.bytes),
+            ("rules", extent.head.rules.0.into()),
         ];
         for (name, value) in rows {
             meta.insert(name, value).map_err(|error| StoreError::of(&self.path, error))?;

@@ -4,7 +4,7 @@ use std::io;
 
 use tonic::Code;
 
-use super::{disk::Owner, patient::is_full};
+use super::{Rules, disk::Owner, patient::is_full};
 
 /// Why a request is refused. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +117,19 @@ pub enum StoreError {
         /// The newest format this version knows.
         known: u64,
     },
+    /// The members of its cluster have all come to know more than this version.
+    #[error(
+        "{path} is of a cluster that works by rules {found}, and this version knows those up to {known}: \
+         start a newer version, it goes on from here"
+    )]
+    NewerRules {
+        /// The file, or where else it was said.
+        path: String,
+        /// The rules in force.
+        found: Rules,
+        /// The newest rules this version knows.
+        known: Rules,
+    },
     /// The state of another member, or of another cluster.
     #[error(
         "{path} belongs to {found}, not to {owner}: correct --data-dir, or what names this member \
@@ -191,7 +204,9 @@ impl From<StoreError> for io::Error {
     fn from(error: StoreError) -> io::Error {
         let kind = match error {
             StoreError::Full { .. } => io::ErrorKind::StorageFull,
-            StoreError::Damaged { .. } => io::ErrorKind::InvalidData,
+            StoreError::Damaged { .. } | StoreError::NewerRules { .. } => {
+                io::ErrorKind::InvalidData
+            }
             _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use paxos_core::types::Slot;
 
 use super::{
-    Backend, Head, Owner, StoreError, Sums,
+    Backend, Head, Owner, Rules, StoreError, Sums,
     disk::{Disk, Extent},
     export::Change,
     layer::Layer,
@@ -60,7 +60,7 @@ impl Import {
     ) -> Result<(), StoreError> {
         assert!(revision >= self.last_revision, "no change is later than the store itself");
         assert!(compacted <= revision, "what is to come cannot be compacted");
-        let head = Head { revision, compacted, applied: slot, sums: None };
+        let head = Head { revision, compacted, applied: slot, sums: None, rules: Rules::FIRST };
         self.write(head)?;
         // What a change replaced was not looked at.
         let rows = self.disk.snapshot()?.sum_of_current()?;

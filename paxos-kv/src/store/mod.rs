@@ -2,8 +2,8 @@
 //!
 //! What it guarantees:
 //!
-//! - **The same commands give the same state and the same answers on every node.** There is no
-//!   clock, no chance and no hash order in it.
+//! - **The same commands give the same state and the same answers on every node**, whichever version of
+//!   the program it runs (`rules`). There is no clock, no chance and no hash order in it.
 //! - **The state on disk is that of exactly the slots up to [`durable`](StateMachine::durable)**:
 //!   both are committed in one transaction.
 //! - **Reads never wait for writes and see one moment**: a [`Reader`] answers from a snapshot that
@@ -45,6 +45,7 @@ mod monitor;
 mod patient;
 mod read;
 mod reader;
+mod rules;
 mod snapshot;
 mod sort;
 mod sums;
@@ -63,11 +64,12 @@ use paxos_core::{
 };
 
 pub use answer::Answer;
-pub use command::{Command, MemberAttributes, Response};
+pub use command::{Author, Command, Envelope, MemberAttributes, Response};
 pub use disk::Owner;
 pub use error::{KvError, StoreError};
 pub use monitor::Monitor;
 pub use reader::Reader;
+pub use rules::Rules;
 pub use snapshot::StoreSnapshot;
 pub use validate::{RequestLimits, is_read_only};
 
@@ -99,6 +101,8 @@ pub(crate) struct Head {
     pub(crate) applied: Slot,
     /// What the state adds up to. A state of a version that had none has none either.
     pub(crate) sums: Option<Sums>,
+    /// By which new commands are to be carried out.
+    pub(crate) rules: Rules,
 }
 
 impl Head {
@@ -108,6 +112,7 @@ impl Head {
         compacted: -1,
         applied: Slot::ZERO,
         sums: Some(Sums { rows: 0, changes: 0 }),
+        rules: Rules::FIRST,
     };
 }
 
@@ -142,15 +147,15 @@ impl Store {
 }
 
 impl StateMachine for Store {
-    type Command = Command;
+    type Command = Envelope;
     type Response = Result<Answer, KvError>;
     type Snapshot = StoreSnapshot;
 
     /// Waits while a full disk leaves no place for more. Of a store that has failed nothing comes: to go on
     /// would be to answer otherwise than the other nodes.
-    fn apply(&mut self, slot: Slot, commands: Vec<Command>) -> Vec<Self::Response> {
+    fn apply(&mut self, slot: Slot, commands: Vec<Envelope>) -> Vec<Self::Response> {
         let answers = self.shared.apply(slot, |view, head| {
-            commands.into_iter().map(|command| write::execute(view, head, command)).collect()
+            commands.into_iter().map(|envelope| write::execute(view, head, envelope)).collect()
         });
         // The reason is told by `failure`.
         answers.unwrap_or_default()

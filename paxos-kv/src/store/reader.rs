@@ -8,7 +8,7 @@ use std::{
 use paxos_core::types::Slot;
 
 use super::{
-    Head, KvError, MemberAttributes, RequestLimits, StoreError, allowance::Allowance,
+    Head, KvError, MemberAttributes, RequestLimits, Rules, StoreError, allowance::Allowance,
     flusher::Inner, read, validate, version::Position, view::View, write,
 };
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
@@ -94,6 +94,12 @@ impl Reader {
     pub fn members(&self) -> Result<Vec<MemberAttributes>, KvError> {
         let (view, _) = self.now();
         Ok(view.members()?)
+    }
+
+    /// The rules in force: what is proposed now is to be made [`under`](super::Command::under) these.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        self.head().rules
     }
 
     /// The revision of the last change.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 8 | `paxos-kv` |
 //! | 4 | the format |
-//! | 8 each | applied slot, revision, compacted revision, revision that is cleaned up for |
+//! | 8 each | applied slot, revision, compacted revision, revision that is cleaned up for, rules |
 //! | 1, 8, 8 | 1, sum of rows, sum of changes; 0 and zeros of a state that has none |
 //! | | the rows of all tables, by table and in their order there |
 //! | 1 each | table: 1 what keys hold, 2 what they held, 3 the feed, 4 the members; 0 behind the last row |

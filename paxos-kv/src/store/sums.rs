@@ -48,7 +48,8 @@ impl Head {
     /// A digest of the state; nothing if it comes from a version that had no sums.
     pub(super) fn digest(&self) -> Option<u64> {
         let Sums { rows, changes } = self.sums?;
-        let words = [rows, changes, self.revision.cast_unsigned(), self.compacted.cast_unsigned()];
+        let revisions = [self.revision, self.compacted].map(i64::cast_unsigned);
+        let words = [rows, changes, revisions[0], revisions[1], self.rules.0.into()];
         Some(xxh3_64(words.map(u64::to_le_bytes).as_flattened()))
     }
 }

@@ -6,7 +6,7 @@
 use prost::Message;
 
 use super::{
-    Answer, Command, Head, KvError, MemberAttributes, RequestLimits, StoreError,
+    Answer, Command, Envelope, Head, KvError, MemberAttributes, RequestLimits, Rules, StoreError,
     allowance::Allowance,
     answer::{Did, DidTxn, Previous},
     layer, read, sums,
@@ -28,10 +28,10 @@ pub(super) const DELETED_BYTES_MAX: usize = 128 << 20;
 pub(super) fn execute(
     view: &View,
     head: &mut Head,
-    command: Command,
+    envelope: Envelope,
 ) -> Result<Result<Answer, KvError>, StoreError> {
-    let mut writer = Writer { view, head, changes: 0 };
-    match writer.command(command) {
+    let mut writer = Writer { view, head, rules: envelope.rules, changes: 0 };
+    match writer.command(envelope.command) {
         Err(KvError::Store(error)) => Err(error),
         did => {
             writer.finish();
@@ -43,6 +43,8 @@ pub(super) fn execute(
 struct Writer<'a> {
     view: &'a View,
     head: &'a mut Head,
+    /// By which the command is carried out.
+    rules: Rules,
     /// Changes made so far, all of them at the next revision.
     changes: u32,
 }
@@ -70,8 +72,8 @@ impl Writer<'_> {
                 Ok(self.put(&request)?)
             }
             Command::DeleteRange(request) => {
-                let mut bytes = 0;
-                self.delete_range(&request, |key| weigh(&mut bytes, key))
+                let mut deleted = Deleted::new(self.rules);
+                self.delete_range(&request, |key| deleted.weigh(key))
             }
             Command::Txn(request) => self.txn(&request),
             Command::Compact(request) => self.compact(&request),
@@ -79,6 +81,7 @@ impl Writer<'_> {
                 self.set_member(attributes)?;
                 Ok(Did::MemberAttributes)
             }
+            Command::RaiseRules(rules) => self.raise_rules(Rules(rules)),
         }
     }
 
@@ -177,7 +180,7 @@ impl Writer<'_> {
     fn txn(&mut self, request: &TxnRequest) -> Result<Did, KvError> {
         let path = path(self.view, self.head.revision, request, &mut || Ok(()))?;
         self.check_puts(&path, &mut Vec::new())?;
-        self.check_deletions(&path, &mut 0)?;
+        self.check_deletions(&path, &mut Deleted::new(self.rules))?;
         check_ranges(&path, self.head)?;
         let txn = self.walk(&path)?;
         Ok(Did::Txn { revision: self.latest(), txn })
@@ -216,7 +219,7 @@ impl Writer<'_> {
 
     /// Checks that a transaction does not delete too much, before it deletes anything. What it puts itself
     /// makes no difference: that came in one request.
-    fn check_deletions(&self, path: &Path<'_>, bytes: &mut usize) -> Result<(), KvError> {
+    fn check_deletions(&self, path: &Path<'_>, deleted: &mut Deleted) -> Result<(), KvError> {
         for step in &path.steps {
             match step {
                 Step::DeleteRange(request) => {
@@ -224,10 +227,10 @@ impl Writer<'_> {
                     let Some(keys @ KeyRange::Many { .. }) = keys else { continue };
                     let mut scan = self.view.scan(&keys, self.until())?;
                     while let Some(entry) = scan.next_entry()? {
-                        weigh(bytes, entry.key.len())?;
+                        deleted.weigh(entry.key.len())?;
                     }
                 }
-                Step::Txn(nested) => self.check_deletions(nested, bytes)?,
+                Step::Txn(nested) => self.check_deletions(nested, deleted)?,
                 Step::Range(_) | Step::Put(_) => (),
             }
         }
@@ -261,6 +264,13 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Brings newer rules into force. Those in force stay.
+    fn raise_rules(&mut self, rules: Rules) -> Result<Did, KvError> {
+        rules.check_known("the log")?;
+        self.head.rules = self.head.rules.max(rules);
+        Ok(Did::RaiseRules)
+    }
+
     /// Forbids reading below the revision at once; the tables lose what that makes superfluous
     /// later, in small steps.
     fn compact(&mut self, request: &CompactionRequest) -> Result<Did, KvError> {
@@ -275,10 +285,23 @@ impl Writer<'_> {
     }
 }
 
-/// Counts a key that is deleted.
-fn weigh(bytes: &mut usize, key_bytes: usize) -> Result<(), KvError> {
-    *bytes += layer::deletion_bytes(key_bytes);
-    if *bytes > DELETED_BYTES_MAX { Err(KvError::DeletesTooMuch) } else { Ok(()) }
+/// What a command deletes.
+struct Deleted {
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Deleted {
+    fn new(rules: Rules) -> Deleted {
+        let bytes_max = if rules.bound_deletions() { DELETED_BYTES_MAX } else { usize::MAX };
+        Deleted { bytes: 0, bytes_max }
+    }
+
+    /// Counts a key.
+    fn weigh(&mut self, key_bytes: usize) -> Result<(), KvError> {
+        self.bytes += layer::deletion_bytes(key_bytes);
+        if self.bytes > self.bytes_max { Err(KvError::DeletesTooMuch) } else { Ok(()) }
+    }
 }
 
 /// Answers a transaction that writes nothing.

@@ -166,6 +166,67 @@ fn a_command_in_another_encoding_stops_the_node() {
     }
 }
 
+/// Its command is a number, behind the version that it is of: 1, so far.
+#[derive(Default)]
+struct Versioned {
+    total: u64,
+}
+
+struct VersionedNumber(u32, u64);
+
+impl Codec for VersionedNumber {
+    fn encode(&self) -> Result<Bytes, CodecError> {
+        Ok([&self.0.to_le_bytes()[..], &self.1.to_le_bytes()].concat().into())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<VersionedNumber, CodecError> {
+        let (version, number) = bytes.split_at(4);
+        match u32::from_le_bytes(version.try_into().expect("four bytes")) {
+            1 => Ok(VersionedNumber(1, number.iter().map(|byte| u64::from(*byte)).sum())),
+            found => Err(CodecError::Newer { found, known: 1 }),
+        }
+    }
+}
+
+impl StateMachine for Versioned {
+    type Command = VersionedNumber;
+    type Response = u64;
+    type Snapshot = ();
+
+    fn apply(&mut self, _: Slot, commands: Vec<VersionedNumber>) -> Vec<u64> {
+        let add = |command: VersionedNumber| {
+            self.total += command.1;
+            self.total
+        };
+        commands.into_iter().map(add).collect()
+    }
+
+    fn snapshot(&self) {}
+
+    fn restore(&mut self, _: Slot, (): ()) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_command_of_a_newer_version_stops_the_node() {
+    let open = Box::new(|_| Box::new(io::empty()) as Box<dyn io::Read + Send>);
+    let mut applier = Applier::new(NodeKey::new(), Versioned::default(), open);
+    let bytes = |version, number| VersionedNumber(version, number).encode().expect("infallible");
+    let mut apply = |slot, commands: &[Bytes]| {
+        let chosen = delivery(slot, commands, &vec![Verdict::Fresh; commands.len()]);
+        let mut work = Work { tasks: vec![Task::Apply(chosen)], reads: Vec::new() };
+        applier.work(&mut work, &mut Results::default())
+    };
+    apply(1, &[bytes(1, 5)]).expect("it is known");
+    let error = apply(2, &[bytes(1, 1), bytes(2, 7)]).expect_err("it is not known");
+    let NodeError::OtherFormat { slot, index, reason } = &error else { panic!("{error}") };
+    assert_eq!((*slot, *index), (Slot(2), 1));
+    assert_eq!(*reason, CodecError::Newer { found: 2, known: 1 });
+    assert!(error.to_string().contains("start a newer version"), "{error}");
+    assert_eq!(applier.state_machine.total, 5, "nothing of the slot is applied");
+}
+
 #[test]
 fn what_a_durable_state_machine_has_applied_is_not_applied_again() {
     let mut applier = applier_of(Sum { total: 10, recovered: Slot(2), ..Sum::default() });

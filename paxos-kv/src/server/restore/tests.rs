@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     backup::Backup,
     proto::etcdserverpb::PutRequest,
-    store::{Backend, Command, Store},
+    store::{Backend, Command, Rules, Store},
 };
 
 /// A directory with a backup of some puts.
@@ -19,7 +19,7 @@ fn with_backup() -> (TempDir, Restore) {
     let mut store = Store::open(Backend::Memory).expect("memory");
     let put = |key: &str| {
         let (key, value) = (key.to_owned().into(), "v".into());
-        Command::Put(PutRequest { key, value, ..PutRequest::default() })
+        Command::Put(PutRequest { key, value, ..PutRequest::default() }).under(Rules::KNOWN)
     };
     store.apply(Slot(1), vec![put("a"), put("b"), put("a")]);
     let frozen = store.reader().freeze(|| true).expect("it can be read").expect("it is wanted");

@@ -8,20 +8,25 @@ use paxos_core::{port::StateMachine, types::Slot};
 use super::{rows::Rows, *};
 use crate::{
     proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest},
-    store::{Backend, Command, MemberAttributes, Store, corpus},
+    store::{Backend, Command, Envelope, MemberAttributes, Rules, Store, corpus},
 };
 
 /// Where a stream has its sums: behind magic, format, slot and revisions.
 const SUMS: Range<usize> = 44..61;
 
 /// Commands that leave rows in every table.
-fn commands() -> Vec<Command> {
+fn commands() -> Vec<Envelope> {
     let put = |key: &'static str, value: &'static str| {
         Command::Put(PutRequest { key: key.into(), value: value.into(), ..PutRequest::default() })
     };
     let delete = DeleteRangeRequest { key: "b".into(), ..DeleteRangeRequest::default() };
-    let member = MemberAttributes { member_id: 3, name: "n".into(), client_urls: vec!["u".into()] };
-    vec![
+    let member = MemberAttributes {
+        member_id: 3,
+        name: "n".into(),
+        client_urls: vec!["u".into()],
+        rules: 2,
+    };
+    let commands = [
         put("a", "1"),
         put("b", "2"),
         Command::DeleteRange(delete),
@@ -29,10 +34,12 @@ fn commands() -> Vec<Command> {
         put("c", ""),
         Command::MemberAttributes(member),
         Command::Compact(CompactionRequest { revision: 2, physical: false }),
-    ]
+        Command::RaiseRules(Rules::KNOWN.0),
+    ];
+    commands.map(|command| command.under(Rules::KNOWN)).to_vec()
 }
 
-fn store(commands: Vec<Command>) -> Store {
+fn store(commands: Vec<Envelope>) -> Store {
     let mut store = Store::open(Backend::Memory).expect("a store in memory");
     if !commands.is_empty() {
         store.apply(Slot(1), commands);

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     super::{
-        Head, MemberAttributes, Sums, sums,
+        Head, MemberAttributes, Rules as InForce, Sums, sums,
         version::{Position, age, is_deleted, is_version, position},
     },
     CURRENT, END, FEED, FIELD_BYTES_MAX, FORMAT, HISTORY, MAGIC, MEMBERS, POSITION_BYTES,
@@ -85,6 +85,10 @@ impl<R: Read> Rows<R> {
             let revisions = format!("{revision}, {compacted} and {cleaned}");
             return Err(refuse(format!("its revisions {revisions} make no sense")));
         }
+        let rules = u32::try_from(u64::from_le_bytes(source.array()?)).map(InForce).ok();
+        let rules = rules.filter(|rules| *rules >= InForce::FIRST);
+        let rules = rules.ok_or_else(|| refuse("its rules make no sense"))?;
+        rules.check_known("the state that was sent")?;
         let [has_sums] = source.array()?;
         let [rows, changes] = [source.array()?, source.array()?].map(u64::from_le_bytes);
         let sums = match (has_sums, rows, changes) {
@@ -94,7 +98,7 @@ impl<R: Read> Rows<R> {
         };
         Ok(Rows {
             source,
-            head: Head { revision, compacted, applied, sums },
+            head: Head { revision, compacted, applied, rules, sums },
             cleaned,
             count: 0,
             sum: 0,

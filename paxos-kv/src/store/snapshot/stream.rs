@@ -57,6 +57,7 @@ impl Stream {
         for revision in [head.revision, head.compacted, cleaned] {
             page.bytes.extend_from_slice(&revision.to_le_bytes());
         }
+        page.bytes.extend_from_slice(&u64::from(head.rules.0).to_le_bytes());
         page.bytes.push(head.sums.is_some().into());
         let sums = head.sums.unwrap_or_default();
         for sum in [sums.rows, sums.changes] {
@@ -207,7 +208,7 @@ mod tests {
     use super::*;
     use crate::{
         proto::etcdserverpb::PutRequest,
-        store::{Backend, Command, Store},
+        store::{Backend, Command, Rules, Store},
     };
 
     #[test]
@@ -218,7 +219,7 @@ mod tests {
             let value = if slot % 100 == 1 { long.clone() } else { vec![7; 5000] };
             let key = slot.to_string().into();
             let put = PutRequest { key, value: value.into(), ..PutRequest::default() };
-            store.apply(Slot(slot), vec![Command::Put(put)]);
+            store.apply(Slot(slot), vec![Command::Put(put).under(Rules::KNOWN)]);
         }
         let tables = store.shared.snapshot().expect("tables");
         let mut stream = Stream::new(&tables).expect("a stream");

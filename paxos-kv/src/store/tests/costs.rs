@@ -3,7 +3,7 @@
 use paxos_core::port::Codec;
 
 use super::*;
-use crate::proto::etcdserverpb::range_request::SortOrder;
+use crate::{proto::etcdserverpb::range_request::SortOrder, store::Envelope};
 
 /// Every replica carries out a command; what is only answered costs the one that answers.
 #[test]
@@ -54,6 +54,20 @@ fn a_deletion_of_too_much_is_refused_before_anything_is_changed() {
     assert_eq!(store.delete("\0", "\0"), 50);
 }
 
+/// As those have carried it out that know no other rules.
+#[test]
+fn a_deletion_under_the_first_rules_is_carried_out_however_large() {
+    let mut store = Fixture::new();
+    for number in 0..100 {
+        store.put(&format!("{number:03}{}", "k".repeat(1_400_000)), "");
+    }
+    let all = Command::DeleteRange(delete("\0", "\0"));
+    let Ok(Response::DeleteRange(response)) = store.apply_under(Rules::FIRST, all) else {
+        panic!("it is carried out")
+    };
+    assert_eq!(response.deleted, 100);
+}
+
 type Shape<'a> = Box<dyn Fn(usize) -> Command + 'a>;
 
 /// What is stored of a request does not hold on to the rest of it, and takes up what it is said to.
@@ -87,11 +101,11 @@ fn a_large_request_that_stores_little_takes_up_little() {
     for (what, shape) in shapes {
         let before = store.reader.size_in_use();
         let encoded: Vec<_> = (0..REQUESTS)
-            .map(|number| Codec::encode(&shape(number)).expect("it encodes"))
+            .map(|number| shape(number).under(Rules::KNOWN).encode().expect("it encodes"))
             .collect();
         let kept = allocation_counter::measure(|| {
             for encoded in &encoded {
-                let command = <Command as Codec>::decode(encoded).expect("a command");
+                let Envelope { command, .. } = Envelope::decode(encoded).expect("a command");
                 drop(store.apply_unread(vec![command]));
             }
         });

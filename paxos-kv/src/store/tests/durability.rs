@@ -281,7 +281,8 @@ fn a_store_whose_disk_fails_says_so_and_does_nothing_more() {
         "{failure}"
     );
     store.slot = store.slot.next();
-    let answers = store.store.apply(store.slot, vec![Command::Put(put("b", "2"))]);
+    let put = Command::Put(put("b", "2")).under(Rules::KNOWN);
+    let answers = store.store.apply(store.slot, vec![put]);
     assert_eq!((answers.len(), store.reader.applied()), (0, Slot(1)));
     let told = store.store.monitor().failed().now_or_never().expect("it has failed");
     assert_eq!(told.to_string(), failure);
@@ -329,6 +330,7 @@ fn members_are_kept_beside_the_keys_and_take_up_no_revision() {
         member_id,
         name: format!("n{member_id}"),
         client_urls: vec![url.to_owned()],
+        rules: 1,
     };
     let publish = |store: &mut Fixture, attributes| {
         let answer = store.apply(Command::MemberAttributes(attributes));

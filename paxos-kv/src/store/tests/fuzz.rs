@@ -6,10 +6,10 @@ use paxos_core::port::Codec;
 use prost::Message;
 
 use super::*;
-use crate::store::{RequestLimits, corpus, is_read_only};
+use crate::store::{Author, Envelope, RequestLimits, corpus, is_read_only};
 
 /// Requests of every kind, with what is special about each.
-fn seeds() -> Vec<(&'static str, Command)> {
+fn seeds() -> Vec<(&'static str, Envelope)> {
     let condition =
         compare("a", CompareTarget::Version, CompareResult::Greater, TargetUnion::Version(0));
     let nested = TxnRequest {
@@ -20,8 +20,10 @@ fn seeds() -> Vec<(&'static str, Command)> {
     let lists = always(vec![txn_operation(nested.clone()), put_operation("d", "2")]);
     let reads = always(vec![range_operation(range("a", "z"))]);
     let ignoring = PutRequest { ignore_value: true, prev_kv: true, ..put("a", "") };
-    let attributes = MemberAttributes { member_id: 3, name: "three".into(), client_urls: vec![] };
-    vec![
+    let attributes =
+        MemberAttributes { member_id: 3, name: "three".into(), client_urls: vec![], rules: 2 };
+    let author = Author { user: "root".into(), auth_revision: 3 };
+    let commands = [
         ("put", Command::Put(put("a", "value"))),
         ("put-ignore", Command::Put(ignoring)),
         ("delete", Command::DeleteRange(delete("a", "\0"))),
@@ -30,7 +32,12 @@ fn seeds() -> Vec<(&'static str, Command)> {
         ("txn-reads", Command::Txn(reads)),
         ("compact", Command::Compact(CompactionRequest { revision: 2, physical: true })),
         ("member", Command::MemberAttributes(attributes)),
-    ]
+        ("rules", Command::RaiseRules(Rules::KNOWN.0)),
+    ];
+    let seeds = commands.map(|(name, command)| (name, command.under(Rules::KNOWN)));
+    let of_a_user =
+        Envelope { author: Some(author), ..Command::Put(put("a", "v")).under(Rules::FIRST) };
+    seeds.into_iter().chain([("of-a-user", of_a_user)]).collect()
 }
 
 /// Two stores that get the same commands.
@@ -48,7 +55,16 @@ impl Pair {
     }
 
     fn apply(&mut self, command: Command) {
-        let answers = [self.one.apply(command.clone()), self.other.apply(command)];
+        self.apply_under(Rules::KNOWN, command);
+    }
+
+    fn apply_under(&mut self, rules: Rules, command: Command) {
+        // It would stop them, as it should.
+        if matches!(command, Command::RaiseRules(newer) if newer > Rules::KNOWN.0) {
+            return;
+        }
+        let answers =
+            [&mut self.one, &mut self.other].map(|it| it.apply_under(rules, command.clone()));
         let [one, other] = answers.map(|answer| format!("{answer:?}"));
         assert_eq!(one, other, "the same command, the same answer");
     }
@@ -56,9 +72,10 @@ impl Pair {
     /// A client sends a command.
     fn command(&mut self, bytes: &[u8]) {
         let bytes = Bytes::copy_from_slice(bytes);
-        let Ok(command) = <Command as Codec>::decode(&bytes) else { return };
-        let again = <Command as Codec>::decode(&Codec::encode(&command).expect("infallible"));
-        assert_eq!(again.as_ref(), Ok(&command));
+        let Ok(envelope) = Envelope::decode(&bytes) else { return };
+        let again = Envelope::decode(&envelope.encode().expect("infallible"));
+        assert_eq!(again.as_ref(), Ok(&envelope));
+        let Envelope { rules, command, .. } = envelope;
         if let Command::Txn(request) = &command
             && is_read_only(request)
         {
@@ -67,7 +84,7 @@ impl Pair {
         }
         let served = command.validate(RequestLimits::default());
         assert!(served.is_err() || command.validate(RequestLimits::MAX).is_ok(), "{command:?}");
-        self.apply(command);
+        self.apply_under(rules, command);
     }
 
     /// A client sends a read.
@@ -97,7 +114,7 @@ fn requests() {
 fn damaged_requests() {
     let seeds: Vec<Vec<u8>> = seeds()
         .into_iter()
-        .map(|(_, command)| Codec::encode(&command).expect("infallible").to_vec())
+        .map(|(_, envelope)| envelope.encode().expect("infallible").to_vec())
         .collect();
     type Damage = Vec<(u8, Vec<(u8, u8)>)>;
     bolero::check!().with_type::<Damage>().for_each(|damage| {
@@ -119,8 +136,8 @@ fn damaged_requests() {
 #[test]
 fn the_corpus_is_of_the_present_format() {
     let target = "tests/__fuzz__/store__tests__fuzz__requests";
-    for (name, command) in seeds() {
-        let bytes = corpus::committed(target, name, &Codec::encode(&command).expect("infallible"));
-        assert_eq!(<Command as Codec>::decode(&bytes), Ok(command));
+    for (name, envelope) in seeds() {
+        let encoded = envelope.encode().expect("infallible");
+        assert_eq!(Envelope::decode(&corpus::committed(target, name, &encoded)), Ok(envelope));
     }
 }

@@ -23,7 +23,7 @@ use paxos_core::{
 };
 
 use super::{
-    Answer, Backend, Command, KvError, MemberAttributes, Owner, Reader, Response, Store,
+    Answer, Backend, Command, KvError, MemberAttributes, Owner, Reader, Response, Rules, Store,
     StoreSnapshot, disk::Disk, flusher, patient::tests::Small,
 };
 use crate::proto::{
@@ -69,10 +69,17 @@ impl Fixture {
         self.apply_unread(commands).into_iter().map(|answer| answer?.response()).collect()
     }
 
+    fn apply_under(&mut self, rules: Rules, command: Command) -> Result<Response, KvError> {
+        self.slot = self.slot.next();
+        let mut answers = self.store.apply(self.slot, vec![command.under(rules)]);
+        answers.pop().expect("an answer for every command")?.response()
+    }
+
     /// Nothing is read yet that is only answered.
     fn apply_unread(&mut self, commands: Vec<Command>) -> Vec<Result<Answer, KvError>> {
         self.slot = self.slot.next();
-        self.store.apply(self.slot, commands)
+        let commands = commands.into_iter().map(|command| command.under(Rules::KNOWN));
+        self.store.apply(self.slot, commands.collect())
     }
 
     pub(in crate::store) fn put(&mut self, key: &str, value: &str) {

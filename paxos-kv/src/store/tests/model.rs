@@ -128,6 +128,7 @@ impl Model {
                 return Ok(Response::Compact(response));
             }
             Command::MemberAttributes(_) => Response::MemberAttributes,
+            Command::RaiseRules(_) => Response::RaiseRules,
         };
         if change.changed {
             let state = change.state;

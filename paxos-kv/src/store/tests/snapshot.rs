@@ -17,7 +17,7 @@ const COMPACTED_AT: usize = 8 + 4 + 8 + 8;
 
 fn member(member_id: u64) -> MemberAttributes {
     let client_urls = vec!["a".to_owned(), format!("b{member_id}")];
-    MemberAttributes { member_id, name: format!("n{member_id}"), client_urls }
+    MemberAttributes { member_id, name: format!("n{member_id}"), client_urls, rules: 1 }
 }
 
 /// A store with rows in every table, at revision 7.

@@ -38,7 +38,7 @@ fn what_commands_come_across_counts_and_what_they_make_of_it() {
 #[test]
 fn every_part_of_the_state_counts() {
     type Change = fn(&mut Fixture);
-    let changes: [Change; 5] = [
+    let changes: [Change; 6] = [
         |store| store.put("a", "1"),
         |store| store.put("b", "1"),
         |store| assert_eq!(store.delete("c", ""), 1),
@@ -47,6 +47,7 @@ fn every_part_of_the_state_counts() {
             let attributes = MemberAttributes { member_id: 7, ..MemberAttributes::default() };
             store.apply(Command::MemberAttributes(attributes)).expect("attributes");
         },
+        |store| drop(store.apply(Command::RaiseRules(Rules::KNOWN.0)).expect("rules")),
     ];
     let mut seen = Vec::new();
     for change in changes {
@@ -108,7 +109,7 @@ fn the_sums_survive_and_a_state_that_they_do_not_fit_is_not_sent() {
     assert!(error.contains("keys do not hold what its commands have led to"), "{error}");
     // And a receiver would see for itself.
     let mut doctored = sound.clone();
-    let head_bytes = 8 + 4 + 4 * 8 + 1 + 2 * 8;
+    let head_bytes = 8 + 4 + 5 * 8 + 1 + 2 * 8;
     let value = doctored.iter().skip(head_bytes).position(|byte| *byte == b'1').expect("a value");
     doctored[head_bytes + value] ^= 1;
     crate::store::snapshot::reseal(&mut doctored);
@@ -140,7 +141,7 @@ async fn a_member_whose_state_is_damaged_stops_and_the_others_go_on() {
         nodes.push(node.await.expect("a node"));
     }
     let change = |key: &'static str, number: u32| {
-        nodes[0].propose(Command::Put(put(key, &format!("{number:03}"))))
+        nodes[0].propose(Command::Put(put(key, &format!("{number:03}"))).under(Rules::KNOWN))
     };
     for number in 0..10 {
         change("a", number).await.expect("an answer").expect("a put");
