@@ -1,9 +1,10 @@
 //! The tables: what is durable of the store.
 //!
 //! Five tables, changed together or not at all: what each key holds now, what it held before, which
-//! keys changed at which revision, what members say of themselves, and how far all that goes.
+//! keys changed at which revision, the rows of all small tables, and how far all that goes.
 //! Opening reads the last one only.
 
+mod migration;
 mod owner;
 mod restore;
 mod rows;
@@ -19,7 +20,6 @@ use std::{
 };
 
 use paxos_core::types::Slot;
-use prost::Message;
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase, StorageBackend, Table, TableDefinition,
     WriteTransaction,
@@ -38,7 +38,7 @@ use super::{
 
 pub use owner::Owner;
 pub(super) use restore::RestoreError;
-pub(super) use tables::{Row, Snapshot};
+pub(super) use tables::{Row, SmallRows, Snapshot};
 
 use rows::Rows;
 
@@ -52,11 +52,14 @@ type FeedTable = TableDefinition<'static, (i64, u32), &'static [u8]>;
 const CURRENT: CurrentTable = TableDefinition::new("current");
 const HISTORY: HistoryTable = TableDefinition::new("history");
 const FEED: FeedTable = TableDefinition::new("feed");
-const MEMBERS: TableDefinition<u64, &[u8]> = TableDefinition::new("members");
+/// The rows of all small tables, behind the number of theirs.
+type SmallTable = TableDefinition<'static, (u8, &'static [u8]), &'static [u8]>;
+const SMALL: SmallTable = TableDefinition::new("small");
 const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
 
-/// The layout of the tables. Format 1 did not say whose they are, formats 1 and 2 had no sums.
-const FORMAT: i64 = 3;
+/// The layout of the tables. Format 1 did not say whose they are, formats 1 and 2 had no sums; before format 4 members
+/// had a table of their own.
+const FORMAT: i64 = 4;
 /// The rows of the [`Sums`]; both or none.
 const KEY_ROWS: &str = "sum of rows";
 const KEY_CHANGES: &str = "sum of changes";
@@ -152,7 +155,12 @@ impl Disk {
                     });
                 }
                 self.rules(&meta)?.check_known(&self.path)?;
-                return self.check_owner(&meta);
+                self.check_owner(&meta)?;
+                return if found < FORMAT {
+                    self.migrate(self.meta(&meta, "bytes")?)
+                } else {
+                    Ok(())
+                };
             }
             Err(redb::TableError::TableDoesNotExist(_)) => (),
             Err(error) => return Err(fail(error.into())),
@@ -162,7 +170,7 @@ impl Disk {
         self.table(&writing, CURRENT)?;
         self.table(&writing, HISTORY)?;
         self.table(&writing, FEED)?;
-        self.table(&writing, MEMBERS)?;
+        self.table(&writing, SMALL)?;
         self.write_extent(&writing, Extent { head: Head::FRESH, cleaned: -1, bytes: 0 })?;
         writing.commit().map_err(|error| fail(error.into()))
     }
@@ -177,7 +185,7 @@ impl Disk {
             current: reading.open_table(CURRENT).map_err(|error| fail(error.into()))?,
             history: reading.open_table(HISTORY).map_err(|error| fail(error.into()))?,
             feed: reading.open_table(FEED).map_err(|error| fail(error.into()))?,
-            members: reading.open_table(MEMBERS).map_err(|error| fail(error.into()))?,
+            small: reading.open_table(SMALL).map_err(|error| fail(error.into()))?,
             extent: Extent {
                 head: Head {
                     revision: self.meta(&meta, "revision")?,
@@ -213,8 +221,8 @@ impl Disk {
         for (at, key) in &changes.feed {
             rows.add_feed(*at, key)?;
         }
-        for (id, attributes) in &changes.members {
-            rows.set_member(*id, &attributes.encode_to_vec())?;
+        for ((table, key), held) in &changes.rows {
+            rows.set_small(*table, key, held.as_deref())?;
         }
         let bytes = rows.bytes();
         drop(rows);

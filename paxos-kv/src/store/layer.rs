@@ -11,11 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use prost::Message;
 use smallvec::SmallVec;
 
 use super::{
-    MemberAttributes,
+    small::Table,
     validate::upper_bound,
     version::{Position, Version},
 };
@@ -25,6 +24,9 @@ const PAGE_KEYS: usize = 256;
 /// What a key takes up besides its bytes, with its first version: its place in the map, which is two
 /// thirds full, and who counts the owners of its bytes.
 const KEY_BYTES: usize = (size_of::<Bytes>() + size_of::<Versions>()) * 3 / 2 + SHARED_BYTES;
+/// The same of a row of a small table.
+const ROW_BYTES: usize =
+    (size_of::<(Table, Bytes)>() + size_of::<Option<Bytes>>()) * 3 / 2 + SHARED_BYTES;
 /// What every further version of a key takes up, in a list that doubles.
 const VERSION_BYTES: usize = size_of::<Version>() * 3 / 2;
 /// The place of a version in the feed, which doubles too.
@@ -46,8 +48,8 @@ pub(super) struct Changes {
     pub(super) keys: BTreeMap<Bytes, Versions>,
     /// Which key changed when, in order.
     pub(super) feed: Vec<(Position, Bytes)>,
-    /// What members have said of themselves, by member id.
-    pub(super) members: BTreeMap<u64, MemberAttributes>,
+    /// What rows of small tables hold; nothing of those that are gone.
+    pub(super) rows: BTreeMap<(Table, Bytes), Option<Bytes>>,
     /// About how much memory it takes up.
     bytes: usize,
 }
@@ -66,11 +68,21 @@ impl Layer {
         changes.bytes += if is_first { KEY_BYTES } else { VERSION_BYTES };
     }
 
-    /// Notes what a member says of itself, in place of what it said before.
-    pub(super) fn insert_member(&self, attributes: MemberAttributes) {
+    /// Changes what a row of a small table holds; nothing if it goes.
+    pub(super) fn insert_row(&self, table: Table, key: Bytes, held: Option<Bytes>) {
         let mut changes = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        changes.bytes += KEY_BYTES + attributes.encoded_len();
-        changes.members.insert(attributes.member_id, attributes);
+        let held_bytes = |held: &Bytes| held.len() + SHARED_BYTES;
+        changes.bytes += held.as_ref().map_or(0, held_bytes);
+        let key_bytes = ROW_BYTES + key.len();
+        match changes.rows.insert((table, key), held) {
+            None => changes.bytes += key_bytes,
+            Some(before) => changes.bytes -= before.as_ref().map_or(0, held_bytes),
+        }
+    }
+
+    /// What a row holds, or that it is gone, if it says so.
+    pub(super) fn row(&self, table: Table, key: &Bytes) -> Option<Option<Bytes>> {
+        self.with(|changes| changes.rows.get(&(table, key.clone())).cloned())
     }
 
     /// The newest version of `key` up to a position.

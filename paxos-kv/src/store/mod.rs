@@ -46,6 +46,7 @@ mod patient;
 mod read;
 mod reader;
 mod rules;
+mod small;
 mod snapshot;
 mod sort;
 mod sums;

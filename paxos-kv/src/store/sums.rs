@@ -15,16 +15,18 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
     Head,
+    small::Table,
     version::{self, Version},
 };
 
-/// Tells members from keys.
-const MEMBER_SEED: u64 = 1;
+/// Tells rows of small tables from keys, and from each other.
+const ROW_SEED: u64 = 1 << 8;
+const ROW_GONE_SEED: u64 = 2 << 8;
 
 /// See the module. They wrap around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
-    /// Of what keys hold, and what members say of themselves.
+    /// Of what keys hold, and rows of small tables.
     pub(super) rows: u64,
     /// Of every change of these.
     pub(super) changes: u64,
@@ -67,9 +69,14 @@ pub(super) fn of_encoded(key: &[u8], encoded: &[u8]) -> u64 {
     of_parts(key, header, value)
 }
 
-/// The hash of what a member says of itself.
-pub(super) fn of_member(id: u64, encoded: &[u8]) -> u64 {
-    xxh3_64_with_seed(encoded, xxh3_64_with_seed(&id.to_le_bytes(), MEMBER_SEED))
+/// The hash of a row of a small table.
+pub(super) fn of_row(table: Table, key: &[u8], held: &[u8]) -> u64 {
+    xxh3_64_with_seed(held, xxh3_64_with_seed(key, ROW_SEED + table as u64))
+}
+
+/// The same of one that goes.
+pub(super) fn of_row_gone(table: Table, key: &[u8]) -> u64 {
+    xxh3_64_with_seed(key, ROW_GONE_SEED + table as u64)
 }
 
 fn of_parts(key: &[u8], header: &[u8], value: &[u8]) -> u64 {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{
-    MemberAttributes, StoreError,
+    StoreError,
     disk::{Row, Snapshot},
     layer::Layer,
     sums,
@@ -28,15 +28,6 @@ pub(super) struct View {
 }
 
 impl View {
-    /// What the members have said of themselves, by member id.
-    pub(super) fn members(&self) -> Result<Vec<MemberAttributes>, StoreError> {
-        let mut members = self.disk.all_members()?;
-        for layer in [self.frozen.as_ref(), Some(&self.active)].into_iter().flatten() {
-            layer.with(|changes| members.extend(changes.members.clone()));
-        }
-        Ok(members.into_values().collect())
-    }
-
     /// The newest version of `key` up to a position.
     pub(super) fn version(
         &self,
@@ -64,11 +55,6 @@ impl View {
         }
         let row = self.disk.get(&key, until)?;
         row.map(|row| Entry::on_disk(key, row, &self.disk.path)).transpose()
-    }
-
-    /// What a member has said of itself.
-    pub(super) fn member(&self, id: u64) -> Result<Option<MemberAttributes>, StoreError> {
-        Ok(self.members()?.into_iter().find(|attributes| attributes.member_id == id))
     }
 
     /// The newest version of `key` up to a position, if it is so new that no table has to be asked.

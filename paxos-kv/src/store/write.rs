@@ -3,13 +3,16 @@
 //! What is only answered is not read here ([`Answer`]), and values that are deleted or replaced are not looked
 //! at: a command costs a replica what it changes, and its conditions.
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::{
     Answer, Command, Envelope, Head, KvError, MemberAttributes, RequestLimits, Rules, StoreError,
     allowance::Allowance,
     answer::{Did, DidTxn, Previous},
-    layer, read, sums,
+    layer, read,
+    small::{self, Table},
+    sums,
     validate::{KeyRange, key_range},
     version::{Live, Position, Version},
     view::{Entry, View},
@@ -255,12 +258,21 @@ impl Writer<'_> {
     }
 
     fn set_member(&mut self, attributes: MemberAttributes) -> Result<(), StoreError> {
+        let key = small::member_key(attributes.member_id);
+        self.set_row(Table::Members, key, Some(attributes.encode_to_vec().into()))
+    }
+
+    /// Changes what a row of a small table holds; nothing if it is to go.
+    fn set_row(&mut self, table: Table, key: Bytes, held: Option<Bytes>) -> Result<(), StoreError> {
         if let Some(sums) = &mut self.head.sums {
-            let sum = |of: &MemberAttributes| sums::of_member(of.member_id, &of.encode_to_vec());
-            let before = self.view.member(attributes.member_id)?;
-            sums.put(sum(&attributes), before.as_ref().map(sum));
+            let before = self.view.row(table, &key)?;
+            let before = before.map(|before| sums::of_row(table, &key, &before));
+            match &held {
+                Some(held) => sums.put(sums::of_row(table, &key, held), before),
+                None => sums.delete(sums::of_row_gone(table, &key), before.unwrap_or(0)),
+            }
         }
-        self.view.active.insert_member(attributes);
+        self.view.active.insert_row(table, key, held);
         Ok(())
     }
 

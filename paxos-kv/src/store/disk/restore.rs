@@ -9,7 +9,7 @@ use super::{
         Head, StoreError,
         snapshot::rows::{Row, Rows},
     },
-    CURRENT, Disk, Extent, FEED, HISTORY, MEMBERS,
+    CURRENT, Disk, Extent, FEED, HISTORY, SMALL,
 };
 
 /// Why the tables are as they were.
@@ -51,14 +51,14 @@ impl Disk {
         writing.delete_table(CURRENT).map_err(|error| fail(error.into()))?;
         writing.delete_table(HISTORY).map_err(|error| fail(error.into()))?;
         writing.delete_table(FEED).map_err(|error| fail(error.into()))?;
-        writing.delete_table(MEMBERS).map_err(|error| fail(error.into()))?;
+        writing.delete_table(SMALL).map_err(|error| fail(error.into()))?;
         let mut tables = super::Rows::open(self, &writing, 0)?;
         while let Some(row) = rows.next()? {
             match row {
                 Row::Current { key, version } => tables.supersede(key, Some(version))?,
                 Row::History { key, at, version } => tables.add_history(key, at, version)?,
                 Row::Feed { at, key } => tables.add_feed(at, key)?,
-                Row::Member { id, attributes } => tables.set_member(id, attributes)?,
+                Row::Small { table, key, held } => tables.set_small(table, key, Some(held))?,
             }
         }
         let bytes = tables.bytes();

@@ -3,8 +3,8 @@
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    super::{StoreError, version, version::Position},
-    CURRENT, Disk, FEED, HISTORY, MEMBERS,
+    super::{StoreError, small, version, version::Position},
+    CURRENT, Disk, FEED, HISTORY, SMALL,
 };
 
 /// What a row weighs besides its key and value.
@@ -16,7 +16,7 @@ pub(super) struct Rows<'t> {
     current: Table<'t, &'static [u8], &'static [u8]>,
     history: Table<'t, (&'static [u8], i64, u32), &'static [u8]>,
     feed: Table<'t, (i64, u32), &'static [u8]>,
-    members: Table<'t, u64, &'static [u8]>,
+    small: Table<'t, (u8, &'static [u8]), &'static [u8]>,
     bytes: i64,
 }
 
@@ -32,7 +32,7 @@ impl<'t> Rows<'t> {
             current: disk.table(writing, CURRENT)?,
             history: disk.table(writing, HISTORY)?,
             feed: disk.table(writing, FEED)?,
-            members: disk.table(writing, MEMBERS)?,
+            small: disk.table(writing, SMALL)?,
             bytes,
         })
     }
@@ -128,10 +128,25 @@ impl<'t> Rows<'t> {
         Ok(())
     }
 
-    /// Notes what a member says of itself. That is little, and counts for nothing.
-    pub(super) fn set_member(&mut self, id: u64, attributes: &[u8]) -> Result<(), StoreError> {
-        let set = self.members.insert(id, attributes);
-        set.map_err(|error| fail(self.disk, error)).map(drop)
+    /// From now on a row of a small table holds this, or is gone.
+    pub(super) fn set_small(
+        &mut self,
+        table: small::Table,
+        key: &[u8],
+        held: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        let place = (table as u8, key);
+        let replaced = match held {
+            Some(held) => self.small.insert(place, held),
+            None => self.small.remove(place),
+        };
+        if let Some(replaced) = replaced.map_err(|error| fail(self.disk, error))? {
+            self.bytes -= row_bytes(key, replaced.value().len());
+        }
+        if let Some(held) = held {
+            self.bytes += row_bytes(key, held.len());
+        }
+        Ok(())
     }
 }
 

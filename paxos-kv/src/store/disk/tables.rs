@@ -1,13 +1,13 @@
 //! The tables as of one commit, to be read for as long as one likes.
 
-use std::collections::BTreeMap;
-
-use prost::Message;
+use bytes::Bytes;
 use redb::{AccessGuard, ReadOnlyTable, ReadableTable};
 
 use super::{
     super::{
-        MemberAttributes, StoreError, sums,
+        StoreError,
+        small::Table,
+        sums,
         version::{self, Position},
     },
     Extent,
@@ -21,7 +21,7 @@ pub(in crate::store) struct Snapshot {
     pub(in crate::store) current: ReadOnlyTable<&'static [u8], &'static [u8]>,
     pub(in crate::store) history: ReadOnlyTable<(&'static [u8], i64, u32), &'static [u8]>,
     pub(in crate::store) feed: ReadOnlyTable<(i64, u32), &'static [u8]>,
-    pub(in crate::store) members: ReadOnlyTable<u64, &'static [u8]>,
+    pub(in crate::store) small: ReadOnlyTable<(u8, &'static [u8]), &'static [u8]>,
     pub(in crate::store) extent: Extent,
     pub(in crate::store) path: String,
 }
@@ -31,21 +31,27 @@ impl Snapshot {
         StoreError::Damaged { path: self.path.clone(), reason: reason.to_owned() }
     }
 
-    /// What the members have said of themselves.
-    pub(in crate::store) fn all_members(
+    /// What a row of a small table holds.
+    pub(in crate::store) fn row(
         &self,
-    ) -> Result<BTreeMap<u64, MemberAttributes>, StoreError> {
-        let fail = |error| StoreError::of(&self.path, error);
-        let mut members = BTreeMap::new();
-        for row in self.members.iter().map_err(fail)? {
-            let (id, encoded) = row.map_err(fail)?;
-            let attributes = MemberAttributes::decode(encoded.value()).map_err(|error| {
-                let reason = format!("the attributes of member {}: {error}", id.value());
-                StoreError::Damaged { path: self.path.clone(), reason }
-            })?;
-            members.insert(id.value(), attributes);
-        }
-        Ok(members)
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
+        let found = self.small.get((table as u8, key));
+        let found = found.map_err(|error| StoreError::of(&self.path, error))?;
+        Ok(found.map(|row| Bytes::copy_from_slice(row.value())))
+    }
+
+    /// The rows of a small table whose keys begin with `prefix`, in order.
+    pub(in crate::store) fn rows(
+        &self,
+        table: Table,
+        prefix: &[u8],
+    ) -> Result<SmallRows, StoreError> {
+        let rows = self.small.range((table as u8, prefix)..);
+        let rows = rows.map_err(|error| StoreError::of(&self.path, error))?;
+        let prefix = Bytes::copy_from_slice(prefix);
+        Ok(SmallRows { rows, table, prefix, path: self.path.clone() })
     }
 
     /// What all that keys hold adds up to. Takes as long as it takes to read it.
@@ -80,5 +86,26 @@ impl Snapshot {
         let mut older = self.history.range((key, 0, 0)..=last).map_err(fail)?;
         let row = older.next_back().transpose().map_err(fail)?;
         Ok(row.map(|(_, value)| value))
+    }
+}
+
+/// See [`Snapshot::rows`].
+pub(in crate::store) struct SmallRows {
+    rows: redb::Range<'static, (u8, &'static [u8]), &'static [u8]>,
+    table: Table,
+    prefix: Bytes,
+    path: String,
+}
+
+impl SmallRows {
+    /// The next key and what its row holds.
+    pub(in crate::store) fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, StoreError> {
+        let row = self.rows.next().transpose();
+        let row = row.map_err(|error| StoreError::of(&self.path, error))?;
+        Ok(row.and_then(|(place, held)| {
+            let (table, key) = place.value();
+            let is_wanted = table == self.table as u8 && key.starts_with(&self.prefix);
+            is_wanted.then(|| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(held.value())))
+        }))
     }
 }

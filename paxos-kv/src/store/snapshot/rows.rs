@@ -3,15 +3,16 @@
 use std::io::{self, BufReader, Read};
 
 use paxos_core::types::Slot;
-use prost::Message;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     super::{
-        Head, MemberAttributes, Rules as InForce, Sums, sums,
+        Head, Rules as InForce, Sums,
+        small::Table,
+        sums,
         version::{Position, age, is_deleted, is_version, position},
     },
-    CURRENT, END, FEED, FIELD_BYTES_MAX, FORMAT, HISTORY, MAGIC, MEMBERS, POSITION_BYTES,
+    CURRENT, END, FEED, FIELD_BYTES_MAX, FORMAT, HISTORY, MAGIC, POSITION_BYTES, SMALL,
     stream::PAGE_BYTES,
 };
 
@@ -27,8 +28,8 @@ pub(in crate::store) enum Row<'a> {
     History { key: &'a [u8], at: Position, version: &'a [u8] },
     /// Which key changed when.
     Feed { at: Position, key: &'a [u8] },
-    /// What a member says of itself, encoded.
-    Member { id: u64, attributes: &'a [u8] },
+    /// What a row of a small table holds.
+    Small { table: Table, key: &'a [u8], held: &'a [u8] },
 }
 
 /// Rows being read. One at a time is in memory.
@@ -51,12 +52,10 @@ pub(in crate::store) struct Rows<R> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     table: u8,
-    /// Of what a key holds or held.
+    /// Of what a key holds or held, and of a small table.
     key: Vec<u8>,
     /// Of what a key held, and of the feed.
     at: Position,
-    /// Of a member.
-    id: u64,
 }
 
 impl<R: Read> Rows<R> {
@@ -143,7 +142,7 @@ impl<R: Read> Rows<R> {
             CURRENT => self.is_current(),
             HISTORY => self.is_history(),
             FEED => self.is_feed(),
-            MEMBERS => self.is_member(),
+            SMALL => self.is_small(),
             _ => false,
         };
         if !sensible {
@@ -155,14 +154,17 @@ impl<R: Read> Rows<R> {
         let (key, value, at) = (&self.key[..], &self.value[..], self.place.at);
         self.sum = self.sum.wrapping_add(match table {
             CURRENT => sums::of_encoded(key, value),
-            MEMBERS => sums::of_member(self.place.id, value),
+            SMALL => small_row(key).map_or(0, |(table, key)| sums::of_row(table, key, value)),
             _ => 0,
         });
         Ok(Some(match table {
             CURRENT => Row::Current { key, version: value },
             HISTORY => Row::History { key, at, version: value },
             FEED => Row::Feed { at, key },
-            _ => Row::Member { id: self.place.id, attributes: value },
+            _ => {
+                let (table, key) = small_row(key).expect("it was found sensible");
+                Row::Small { table, key, held: value }
+            }
         }))
     }
 
@@ -188,11 +190,9 @@ impl<R: Read> Rows<R> {
         !self.key.is_empty() && self.is_known(self.place.at)
     }
 
-    fn is_member(&mut self) -> bool {
-        let Ok(id) = <[u8; 8]>::try_from(&self.key[..]) else { return false };
-        self.place.id = u64::from_le_bytes(id);
-        let attributes = MemberAttributes::decode(&self.value[..]);
-        attributes.is_ok_and(|attributes| attributes.member_id == self.place.id)
+    fn is_small(&mut self) -> bool {
+        self.place.key.extend_from_slice(&self.key);
+        small_row(&self.key).is_some_and(|(table, key)| table.is_sound(key, &self.value))
     }
 
     /// The position of the version that the value is.
@@ -224,6 +224,12 @@ impl<R: Read> Rows<R> {
             _ => Err(refuse("there is something behind its end")),
         }
     }
+}
+
+/// The table and the key in the key of a row.
+fn small_row(key: &[u8]) -> Option<(Table, &[u8])> {
+    let (number, key) = key.split_first()?;
+    Some((Table::numbered(*number)?, key))
 }
 
 fn refuse(what: impl Into<String>) -> io::Error {

@@ -12,10 +12,10 @@ use super::{
     super::{
         StoreError,
         disk::Snapshot,
-        sums,
+        small, sums,
         version::{Position, position},
     },
-    CURRENT, END, FEED, FORMAT, HISTORY, MAGIC, MEMBERS,
+    CURRENT, END, FEED, FORMAT, HISTORY, MAGIC, SMALL,
 };
 
 /// Rows are read until they reach so many bytes. One row more may be in memory.
@@ -29,7 +29,7 @@ enum Table {
     Current(Range<'static, &'static [u8], &'static [u8]>),
     History(Range<'static, (&'static [u8], i64, u32), &'static [u8]>),
     Feed(Range<'static, (i64, u32), &'static [u8]>),
-    Members(Range<'static, u64, &'static [u8]>),
+    Small(Range<'static, (u8, &'static [u8]), &'static [u8]>),
     /// All have been read.
     End,
 }
@@ -112,12 +112,18 @@ impl Stream {
                     let at = [&revision.to_le_bytes()[..], &index.to_le_bytes()].concat();
                     page.push(FEED, key.value(), &at);
                 }
-                None => self.table = Table::Members(tables.members.range::<u64>(..).map_err(fail)?),
+                None => {
+                    let rows = tables.small.range::<(u8, &[u8])>(..);
+                    self.table = Table::Small(rows.map_err(fail)?);
+                }
             },
-            Table::Members(rows) => match rows.next().transpose().map_err(fail)? {
-                Some((id, attributes)) => {
-                    page.sum(sums::of_member(id.value(), attributes.value()));
-                    page.push(MEMBERS, &id.value().to_le_bytes(), attributes.value());
+            Table::Small(rows) => match rows.next().transpose().map_err(fail)? {
+                Some((place, held)) => {
+                    let (number, key) = place.value();
+                    let table = small::Table::numbered(number);
+                    let table = table.ok_or_else(|| tables.damaged("a table that is not known"))?;
+                    page.sum(sums::of_row(table, key, held.value()));
+                    page.push(SMALL, &[&[number], key].concat(), held.value());
                 }
                 None => {
                     let sums = tables.extent.head.sums;

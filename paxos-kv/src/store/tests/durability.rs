@@ -304,12 +304,12 @@ fn a_file_of_a_newer_version_is_refused() {
     let writing = database.begin_write().expect("a write");
     writing
         .open_table(meta)
-        .and_then(|mut meta| Ok(meta.insert("format", 4)?.is_some()))
+        .and_then(|mut meta| Ok(meta.insert("format", 5)?.is_some()))
         .expect("the format");
     writing.commit().expect("a commit");
     drop(database);
     let error = refusal(&file);
-    assert!(matches!(error, StoreError::NewerFormat { found: 4, known: 3, .. }), "{error}");
+    assert!(matches!(error, StoreError::NewerFormat { found: 5, known: 4, .. }), "{error}");
 }
 
 #[test]
