@@ -17,7 +17,7 @@ use crate::{
     bbolt::{Bucket, Database},
     proto::mvccpb::KeyValue,
     store::{
-        export::Change,
+        feed::Change,
         version::{Live, Position},
     },
 };

@@ -238,7 +238,7 @@ fn a_raised_revision_comes_back() {
         let mut import = Import::begin(state.clone(), OWNER).expect("there is room");
         let live = Live { create_revision: 2, version: 1, lease: 0, value: "v".into() };
         let position = Position { revision: 2, index: 0 };
-        let change = crate::store::export::Change { position, key: "k".into(), live: Some(live) };
+        let change = crate::store::feed::Change { position, key: "k".into(), live: Some(live) };
         import.add(change).expect("there is room");
         import.finish(revision, compacted, Slot(1)).expect("there is room");
         let store = Store::open(Backend::Redb { file: state, owner: OWNER }).expect("it is whole");

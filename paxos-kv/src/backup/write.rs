@@ -12,10 +12,7 @@ use super::{
 use crate::{
     bbolt::{FileWriter, Layout},
     proto::mvccpb::KeyValue,
-    store::{
-        export::{Change, Frozen},
-        version::Position,
-    },
+    store::{export::Frozen, feed::Change, version::Position},
 };
 
 /// The buckets that etcd makes at its start and does not expect to be missing.

@@ -1,8 +1,11 @@
 //! The tables: what is durable of the store.
 //!
-//! Five tables, changed together or not at all: what each key holds now, what it held before, which
-//! keys changed at which revision, the rows of all small tables, and how far all that goes.
-//! Opening reads the last one only.
+//! Five tables, changed together or not at all: what each key holds now, what changed at which revision,
+//! what each key held before (which is an index into that), the rows of all small tables, and how far all that
+//! goes. Opening reads the last one only.
+//!
+//! So a look-up of what a key holds is one in one table; whoever follows the changes reads one table in order; and
+//! a range as of an earlier revision passes over what its keys held otherwise, without looking at it.
 
 mod migration;
 mod owner;
@@ -33,20 +36,21 @@ use super::{
     layer::Changes,
     patient::{Patient, Room},
     sums::Sums,
-    version::Position,
+    version::{self, Position},
 };
 
 pub use owner::Owner;
 pub(super) use restore::RestoreError;
-pub(super) use tables::{Row, SmallRows, Snapshot};
+pub(super) use tables::{Past, Row, SmallRows, Snapshot};
 
 use rows::Rows;
 
 /// What a key that exists holds: one look-up.
 type CurrentTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
-/// What a key held before, and its deletions, by the position since when.
+/// What a key held before, and its deletions, by the position since when: where that is in the feed, or, once it
+/// is not there any more, the version itself.
 type HistoryTable = TableDefinition<'static, (&'static [u8], i64, u32), &'static [u8]>;
-/// Which key changed at a position.
+/// What changed at a position: the key, and what it holds since. From the compacted revision on.
 type FeedTable = TableDefinition<'static, (i64, u32), &'static [u8]>;
 
 const CURRENT: CurrentTable = TableDefinition::new("current");
@@ -58,15 +62,13 @@ const SMALL: SmallTable = TableDefinition::new("small");
 const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
 
 /// The layout of the tables. Format 1 did not say whose they are, formats 1 and 2 had no sums; before format 4 members
-/// had a table of their own.
+/// had a table of their own, and the feed named keys alone.
 const FORMAT: i64 = 4;
 /// The rows of the [`Sums`]; both or none.
 const KEY_ROWS: &str = "sum of rows";
 const KEY_CHANGES: &str = "sum of changes";
 /// Pages the database keeps in memory.
 const CACHE_BYTES: usize = 128 << 20;
-/// Rows of the feed that one call of [`Disk::clean`] deals with: a few ten milliseconds of work.
-const CLEAN_ROWS: usize = 8192;
 
 /// The database.
 pub(super) struct Disk {
@@ -209,17 +211,17 @@ impl Disk {
         before: Extent,
     ) -> Result<(), StoreError> {
         let writing = self.begin_write()?;
-        let mut rows = Rows::open(self, &writing, before.bytes)?;
+        let mut rows = Rows::open(self, &writing, before.bytes, before.head.compacted)?;
         for (key, versions) in &changes.keys {
             let (last, earlier) = versions.split_last().expect("a key with a change");
             let held = last.live.is_some().then(|| last.encode());
             rows.supersede(key, held.as_deref())?;
             for version in earlier.iter().chain(last.live.is_none().then_some(last)) {
-                rows.add_history(key, version.position, &version.encode())?;
+                rows.add_history(key, version.position, version::in_feed(&version.encode()))?;
             }
         }
         for (at, key) in &changes.feed {
-            rows.add_feed(*at, key)?;
+            rows.add_feed(*at, key, &changes.at(key, *at).encode())?;
         }
         for ((table, key), held) in &changes.rows {
             rows.set_small(*table, key, held.as_deref())?;
@@ -235,8 +237,8 @@ impl Disk {
 
     /// Removes some of what compaction made superfluous, from `start` on: every version that a later
     /// one at or before the compacted revision replaced, and deletions. Returns where to go on, or
-    /// nothing if all is done. The feed of the compacted revision itself stays: it can still be
-    /// watched from.
+    /// nothing if all is done. The feed of the compacted revision itself stays, deletions included: it can
+    /// still be watched from.
     pub(super) fn clean(
         &self,
         start: Position,
@@ -244,14 +246,10 @@ impl Disk {
     ) -> Result<Option<Position>, StoreError> {
         let compacted = before.head.compacted;
         let writing = self.begin_write()?;
-        let mut rows = Rows::open(self, &writing, before.bytes)?;
-        let changes = rows.feed(start, compacted, CLEAN_ROWS)?;
-        let next = changes.last().filter(|_| changes.len() == CLEAN_ROWS).map(|(at, _)| at.after());
-        for (at, key) in changes {
-            rows.remove_history(&key, at)?;
-            if at.revision < compacted {
-                rows.remove_feed(at)?;
-            }
+        let mut rows = Rows::open(self, &writing, before.bytes, compacted)?;
+        let (page, next) = rows.feed_page(start, compacted)?;
+        for (at, row) in page {
+            rows.clean(at, &row)?;
         }
         let bytes = rows.bytes();
         drop(rows);

@@ -4,22 +4,18 @@
 //! revision. Those changes are not in the feed any more, so they are gathered key by key and sorted;
 //! the later ones come as they are in the feed. A row is in memory at a time.
 
-use std::{collections::VecDeque, io, ops::Bound};
+use std::io;
 
 use bytes::Bytes;
 
 use super::{
     Head, Reader, StoreError,
-    disk::Snapshot,
-    layer::Layer,
+    feed::{Change, Feed},
     sort::{Sorted, SortedIter, Sorter},
     validate::KeyRange,
-    version::{self, Position, Version},
+    version::Position,
     view::View,
 };
-
-/// Changes copied out of a layer at a time.
-const PAGE_CHANGES: usize = 256;
 
 /// The store as of one moment, however long it is looked at. It holds on to the tables as they were
 /// then: their file cannot reuse the room of what changes meanwhile.
@@ -28,16 +24,6 @@ pub(crate) struct Frozen {
     head: Head,
     /// The changes up to the compacted revision.
     base: Sorted,
-}
-
-/// A change of a key.
-pub(crate) struct Change {
-    /// When it happened.
-    pub(crate) position: Position,
-    /// What changed.
-    pub(crate) key: Bytes,
-    /// What the key holds since; nothing if it was deleted.
-    pub(crate) live: Option<version::Live>,
 }
 
 impl Reader {
@@ -75,21 +61,11 @@ impl Frozen {
 
     /// All changes, from the first on; as often as wanted.
     pub(crate) fn changes(&self) -> Result<Changes<'_>, StoreError> {
-        let disk = &*self.view.disk;
-        let start = (self.head.compacted + 1, 0);
-        let fail = |error| StoreError::of(&disk.path, error);
-        let feed = disk.feed.range::<(i64, u32)>((Bound::Included(start), Bound::Unbounded));
-        let first = |layer: &Layer| {
-            layer.with(|it| it.feed.partition_point(|(at, _)| at.revision <= self.head.compacted))
-        };
-        let layers = [self.view.frozen.as_ref(), Some(&self.view.active)];
-        let layers = layers.into_iter().flatten().map(|layer| (layer, first(layer)));
+        let base = self.base.iter();
         Ok(Changes {
             frozen: self,
-            base: self.base.iter().map_err(|error| StoreError::of_io(&disk.path, error))?,
-            feed: feed.map_err(fail)?,
-            layers: layers.collect(),
-            page: VecDeque::new(),
+            base: base.map_err(|error| StoreError::of_io(&self.view.disk.path, error))?,
+            later: self.view.feed(self.head.compacted + 1, self.head.revision)?,
         })
     }
 }
@@ -98,10 +74,7 @@ impl Frozen {
 pub(crate) struct Changes<'f> {
     frozen: &'f Frozen,
     base: SortedIter<'f>,
-    feed: redb::Range<'static, (i64, u32), &'static [u8]>,
-    /// Those to come, each with its change to go on with.
-    layers: VecDeque<(&'f Layer, usize)>,
-    page: VecDeque<Change>,
+    later: Feed,
 }
 
 impl Changes<'_> {
@@ -113,64 +86,11 @@ impl Changes<'_> {
         if let Some((position, key)) = base {
             let found = view.version(&key, Position::end_of(head.compacted))?;
             let Some(found) = found.filter(|found| found.position == position) else {
-                return Err(inconsistent(disk));
+                return Err(disk.damaged("a change is in one table and not in the other"));
             };
             return Ok(Some(Change { position, key, live: found.live }));
         }
-        if let Some(row) = self.feed.next() {
-            let (at, key) = row.map_err(|error| StoreError::of(&disk.path, error))?;
-            let (revision, index) = at.value();
-            let position = Position { revision, index };
-            let key = Bytes::copy_from_slice(key.value());
-            let Some(found) = disk.at(&key, position)? else { return Err(inconsistent(disk)) };
-            return Ok(Some(Change { position, key, live: found.live }));
-        }
-        while self.page.is_empty() {
-            let Some((layer, next)) = self.layers.front_mut() else { return Ok(None) };
-            let page = page_of(layer, *next, head.revision);
-            if page.is_empty() {
-                self.layers.pop_front();
-                continue;
-            }
-            *next += page.len();
-            self.page = page;
-        }
-        Ok(self.page.pop_front())
-    }
-}
-
-/// Changes of a layer up to a revision, from one on.
-fn page_of(layer: &Layer, first: usize, revision: i64) -> VecDeque<Change> {
-    layer.with(|changes| {
-        let feed = changes.feed.iter().skip(first).take(PAGE_CHANGES);
-        let feed = feed.take_while(|(at, _)| at.revision <= revision);
-        let change = |(position, key): &(Position, Bytes)| {
-            let versions = &changes.keys[key];
-            let place = versions.binary_search_by_key(position, |version| version.position);
-            let Version { live, .. } = &versions[place.expect("the feed names what is there")];
-            Change { position: *position, key: key.clone(), live: live.clone() }
-        };
-        feed.map(change).collect()
-    })
-}
-
-fn inconsistent(disk: &Snapshot) -> StoreError {
-    StoreError::Damaged {
-        path: disk.path.clone(),
-        reason: "a change is in one table and not in the other".to_owned(),
-    }
-}
-
-impl Snapshot {
-    /// The version of `key` that came at a position.
-    fn at(&self, key: &[u8], at: Position) -> Result<Option<Version>, StoreError> {
-        let fail = |error| StoreError::of(&self.path, error);
-        let current = self.current.get(key).map_err(fail)?;
-        if let Some(row) = current.filter(|row| version::position(row.value()) == Some(at)) {
-            return Version::decode(&self.path, row.value()).map(Some);
-        }
-        let row = self.history.get((key, at.revision, at.index)).map_err(fail)?;
-        row.map(|row| Version::decode(&self.path, row.value())).transpose()
+        self.later.next()
     }
 }
 

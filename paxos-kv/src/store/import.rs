@@ -7,7 +7,7 @@ use paxos_core::types::Slot;
 use super::{
     Backend, Head, Owner, Rules, StoreError, Sums,
     disk::{Disk, Extent},
-    export::Change,
+    feed::Change,
     layer::Layer,
     sums,
     version::Version,

@@ -112,6 +112,15 @@ impl Layer {
     }
 }
 
+impl Changes {
+    /// What `key` has held since a position of the feed.
+    pub(super) fn at(&self, key: &Bytes, position: Position) -> &Version {
+        let versions = &self.keys[key];
+        let place = versions.binary_search_by_key(&position, |version| version.position);
+        &versions[place.expect("the feed names what is there")]
+    }
+}
+
 /// What a deletion takes up in a layer, about, if its key is in the tables alone.
 pub(super) fn deletion_bytes(key_bytes: usize) -> usize {
     KEY_BYTES + FEED_BYTES + key_bytes

@@ -7,19 +7,15 @@
 //! | 8 each | applied slot, revision, compacted revision, revision that is cleaned up for, rules |
 //! | 1, 8, 8 | 1, sum of rows, sum of changes; 0 and zeros of a state that has none |
 //! | | the rows of all tables, by table and in their order there |
-//! | 1 each | table: 1 what keys hold, 2 what they held, 3 the feed, 4 the small tables; 0 behind the last row |
+//! | 1 each | table: 1 what keys hold, 2 the feed, 3 what they held, 4 the small tables; 0 behind the last row |
 //! | 4, 4 | lengths of the row's key and value |
 //! | | key and value |
 //! | 8 | number of rows |
 //! | 8 | XXH3 of all before |
 //!
-//! Integers are little-endian. Keys and values are those of the tables, with these differences: what a
-//! key held is found by the key alone, since the value names its position; and the feed has the
-//! keys that changed for its keys, and their positions for its values. A key of a small table comes behind its
-//! number.
-//!
-//! The sum of rows is [that](super::sums) of the first and the last table, which sender and receiver compare
-//! with the rows.
+//! Integers are little-endian. Keys and values are those of the tables, with these differences: a change in the
+//! feed is found by its version, which names its position; a value of the history begins with its position; and a
+//! key of a small table comes behind the number of that.
 //!
 //! A state has one stream: what is read back and written again is the same. Two stores that have
 //! applied the same give the same stream, once they have cleaned up equally far.
@@ -46,8 +42,8 @@ const FORMAT: u32 = 2;
 
 const END: u8 = 0;
 const CURRENT: u8 = 1;
-const HISTORY: u8 = 2;
-const FEED: u8 = 3;
+const FEED: u8 = 2;
+const HISTORY: u8 = 3;
 const SMALL: u8 = 4;
 
 /// No key and no value is longer: each came in one command.

@@ -17,14 +17,6 @@ impl Position {
     pub(super) const fn end_of(revision: i64) -> Position {
         Position { revision, index: u32::MAX }
     }
-
-    /// The first position behind this one.
-    pub(super) fn after(self) -> Position {
-        match self.index.checked_add(1) {
-            Some(index) => Position { revision: self.revision, index },
-            None => Position { revision: self.revision + 1, index: 0 },
-        }
-    }
 }
 
 /// A change of a key.
@@ -125,6 +117,34 @@ impl Version {
             lease: live.lease,
         })
     }
+}
+
+/// A row of the feed: the length of the key, the key, and the version that it has since.
+pub(super) fn feed_row(key: &[u8], encoded: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(key.len()).expect("a key came in a command");
+    [&length.to_le_bytes(), key, encoded].concat()
+}
+
+/// The key and the encoded version in a row of the feed.
+pub(super) fn split_feed_row(row: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = row.split_first_chunk()?;
+    let (key, encoded) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    is_version(encoded).then_some((key, encoded))
+}
+
+/// What the history says of a version that is in the feed: whether it is a deletion.
+pub(super) fn in_feed(encoded: &[u8]) -> &[u8] {
+    &encoded[..1]
+}
+
+/// Whether a version may begin with this.
+pub(super) fn is_tag(byte: u8) -> bool {
+    [TAG_DELETED, TAG_LIVE].contains(&byte)
+}
+
+/// Whether that is what the history says. Otherwise it has the version itself.
+pub(super) fn is_in_feed(held: &[u8]) -> bool {
+    held.len() == 1
 }
 
 /// An encoded version as all but the value, and the value.

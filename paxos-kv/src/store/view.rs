@@ -5,16 +5,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{
     StoreError,
     disk::{Row, Snapshot},
     layer::Layer,
+    past::PastScan,
     sums,
     validate::{KeyRange, upper_bound},
     version::{self, Position, Version},
 };
 use crate::proto::mvccpb::KeyValue;
-use bytes::Bytes;
 
 /// The tables and the layers over them.
 #[derive(Clone)]
@@ -99,7 +101,7 @@ impl View {
         let rows = rows.map_err(|error| StoreError::of(&disk.path, error))?;
         let entries = rows.map(move |row| {
             let (key, held) = row.map_err(|error| StoreError::of(&disk.path, error))?;
-            Entry::on_disk(Bytes::copy_from_slice(key.value()), held, &disk.path)
+            Entry::on_disk(Bytes::copy_from_slice(key.value()), held.into(), &disk.path)
         });
         Ok(Box::new(entries.filter(move |entry| match entry {
             Ok(entry) => entry.position <= until,
@@ -113,39 +115,10 @@ impl View {
         end: Option<&Bytes>,
         until: Position,
     ) -> Result<Source, StoreError> {
-        let disk = self.disk.clone();
-        let upper = upper_bound(end).map(|end| (end, 0, 0));
-        let bounds = (std::ops::Bound::Included((&start[..], 0, 0)), upper);
-        let rows = disk.history.range::<(&[u8], i64, u32)>(bounds);
-        let mut rows = rows.map_err(|error| StoreError::of(&disk.path, error))?;
-        let mut ahead: Option<Entry> = None;
-        // Rows come by key and position: the last one of a key that is old enough counts.
-        Ok(Box::new(std::iter::from_fn(move || {
-            loop {
-                let Some(row) = rows.next() else { return ahead.take().map(Ok) };
-                let (key, held) = match row {
-                    Ok(row) => row,
-                    Err(error) => return Some(Err(StoreError::of(&disk.path, error))),
-                };
-                let (key, revision, index) = key.value();
-                if (Position { revision, index }) > until {
-                    continue;
-                }
-                let same = ahead.as_ref().is_some_and(|ahead| ahead.key == key);
-                let key = match (&ahead, same) {
-                    (Some(ahead), true) => ahead.key.clone(),
-                    _ => Bytes::copy_from_slice(key),
-                };
-                let entry = match Entry::on_disk(key, held, &disk.path) {
-                    Ok(entry) => entry,
-                    Err(error) => return Some(Err(error)),
-                };
-                let before = ahead.replace(entry);
-                if let Some(before) = before.filter(|_| !same) {
-                    return Some(Ok(before));
-                }
-            }
-        })))
+        let scan = PastScan::new(self.disk.clone(), start, end, until)?;
+        Ok(Box::new(
+            scan.map(|found| found.map(|(key, position, held)| Entry { key, position, held })),
+        ))
     }
 }
 
@@ -159,9 +132,15 @@ pub(super) struct Entry {
     held: Held,
 }
 
-enum Held {
+/// A version where it lies.
+pub(super) enum Held {
     Memory(Version),
     Disk(Row),
+    /// At its position in the feed, and a deletion or not.
+    Feed {
+        disk: Arc<Snapshot>,
+        is_deleted: bool,
+    },
 }
 
 impl Entry {
@@ -177,15 +156,19 @@ impl Entry {
         match &self.held {
             Held::Memory(version) => version.live.is_none(),
             Held::Disk(held) => version::is_deleted(held.value()),
+            Held::Feed { is_deleted, .. } => *is_deleted,
         }
     }
 
     /// What it counts for in the [`Sums`](super::Sums).
-    pub(super) fn sum(&self) -> u64 {
-        match &self.held {
+    pub(super) fn sum(&self) -> Result<u64, StoreError> {
+        Ok(match &self.held {
             Held::Memory(version) => sums::of_version(&self.key, version),
             Held::Disk(held) => sums::of_encoded(&self.key, held.value()),
-        }
+            Held::Feed { disk, .. } => {
+                sums::of_encoded(&self.key, disk.in_feed(&self.key, self.position)?.value())
+            }
+        })
     }
 
     /// What it says, `path` being where the tables are.
@@ -193,6 +176,9 @@ impl Entry {
         match self.held {
             Held::Memory(version) => Ok(version),
             Held::Disk(held) => decode(path, held.value()),
+            Held::Feed { disk, .. } => {
+                decode(path, disk.in_feed(&self.key, self.position)?.value())
+            }
         }
     }
 }

@@ -116,7 +116,8 @@ impl Writer<'_> {
     fn put(&mut self, request: &PutRequest) -> Result<Did, StoreError> {
         let until = self.until();
         let before = self.view.existing(&request.key, until)?;
-        let replaced = before.as_ref().filter(|_| self.head.sums.is_some()).map(Entry::sum);
+        let replaced = before.as_ref().filter(|_| self.head.sums.is_some());
+        let replaced = replaced.map(Entry::sum).transpose()?;
         let decode =
             if request.ignore_value { Version::decode } else { Version::decode_without_value };
         let before =
@@ -163,7 +164,7 @@ impl Writer<'_> {
             let mut scan = self.view.scan(keys, until)?;
             while let Some(entry) = scan.next_entry()? {
                 weigh(entry.key.len())?;
-                let held = if self.head.sums.is_some() { entry.sum() } else { 0 };
+                let held = if self.head.sums.is_some() { entry.sum()? } else { 0 };
                 found.push((entry.key, held));
             }
         }

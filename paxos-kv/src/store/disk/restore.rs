@@ -7,7 +7,8 @@ use paxos_core::types::Slot;
 use super::{
     super::{
         Head, StoreError,
-        snapshot::rows::{Row, Rows},
+        snapshot::rows::{Row, Rows, refuse},
+        version,
     },
     CURRENT, Disk, Extent, FEED, HISTORY, SMALL,
 };
@@ -52,12 +53,17 @@ impl Disk {
         writing.delete_table(HISTORY).map_err(|error| fail(error.into()))?;
         writing.delete_table(FEED).map_err(|error| fail(error.into()))?;
         writing.delete_table(SMALL).map_err(|error| fail(error.into()))?;
-        let mut tables = super::Rows::open(self, &writing, 0)?;
+        let mut tables = super::Rows::open(self, &writing, 0, head.compacted)?;
         while let Some(row) = rows.next()? {
             match row {
                 Row::Current { key, version } => tables.supersede(key, Some(version))?,
-                Row::History { key, at, version } => tables.add_history(key, at, version)?,
-                Row::Feed { at, key } => tables.add_feed(at, key)?,
+                Row::Feed { at, key, version } => tables.add_feed(at, key, version)?,
+                Row::History { key, at, held } => {
+                    if version::is_in_feed(held) && !tables.feed_has(at, key, held)? {
+                        return Err(refuse("a version is not where its history says").into());
+                    }
+                    tables.add_history(key, at, held)?;
+                }
                 Row::Small { table, key, held } => tables.set_small(table, key, Some(held))?,
             }
         }

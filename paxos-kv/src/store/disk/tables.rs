@@ -14,7 +14,41 @@ use super::{
 };
 
 /// An encoded version where it lies.
-pub(in crate::store) type Row = AccessGuard<'static, &'static [u8]>;
+pub(in crate::store) struct Row {
+    guard: AccessGuard<'static, &'static [u8]>,
+    /// What comes before it there.
+    offset: usize,
+}
+
+impl Row {
+    pub(in crate::store) fn value(&self) -> &[u8] {
+        &self.guard.value()[self.offset..]
+    }
+}
+
+/// What the history has of a version.
+pub(in crate::store) enum Past {
+    /// The version.
+    Here(Row),
+    /// It is in the feed, and a deletion or not.
+    InFeed { is_deleted: bool },
+}
+
+impl From<AccessGuard<'static, &'static [u8]>> for Row {
+    fn from(guard: AccessGuard<'static, &'static [u8]>) -> Row {
+        Row { guard, offset: 0 }
+    }
+}
+
+impl From<AccessGuard<'static, &'static [u8]>> for Past {
+    fn from(held: AccessGuard<'static, &'static [u8]>) -> Past {
+        if version::is_in_feed(held.value()) {
+            Past::InFeed { is_deleted: version::is_deleted(held.value()) }
+        } else {
+            Past::Here(held.into())
+        }
+    }
+}
 
 /// See the module.
 pub(in crate::store) struct Snapshot {
@@ -76,16 +110,48 @@ impl Snapshot {
             let at = version::position(row.value());
             let at = at.ok_or_else(|| self.damaged("a record is cut short"))?;
             if at <= until {
-                return Ok(Some(row));
+                return Ok(Some(row.into()));
             }
         }
         if until >= Position::end_of(self.extent.head.revision) {
             return Ok(None);
         }
+        let Some((at, past)) = self.past(key, until)? else { return Ok(None) };
+        match past {
+            Past::Here(row) => Ok(Some(row)),
+            Past::InFeed { .. } => self.in_feed(key, at).map(Some),
+        }
+    }
+
+    /// The newest version of `key` up to a position that has been replaced since, or was a deletion.
+    pub(in crate::store) fn past(
+        &self,
+        key: &[u8],
+        until: Position,
+    ) -> Result<Option<(Position, Past)>, StoreError> {
+        let fail = |error| StoreError::of(&self.path, error);
         let last = (key, until.revision, until.index);
         let mut older = self.history.range((key, 0, 0)..=last).map_err(fail)?;
         let row = older.next_back().transpose().map_err(fail)?;
-        Ok(row.map(|(_, value)| value))
+        Ok(row.map(|(place, held)| {
+            let (_, revision, index) = place.value();
+            (Position { revision, index }, held.into())
+        }))
+    }
+
+    /// What the feed has at a position, which has to be of `key`.
+    pub(in crate::store) fn in_feed(&self, key: &[u8], at: Position) -> Result<Row, StoreError> {
+        let row = self.feed.get((at.revision, at.index));
+        let row = row.map_err(|error| StoreError::of(&self.path, error))?;
+        let length = |row: &[u8]| {
+            let (found, version) = version::split_feed_row(row)?;
+            (found == key && version::position(version) == Some(at)).then_some(version.len())
+        };
+        let found = row.and_then(|guard| {
+            let offset = guard.value().len() - length(guard.value())?;
+            Some(Row { guard, offset })
+        });
+        found.ok_or_else(|| self.damaged("a change is in one table and not in the other"))
     }
 }
 

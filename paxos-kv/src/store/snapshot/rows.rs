@@ -10,7 +10,7 @@ use super::{
         Head, Rules as InForce, Sums,
         small::Table,
         sums,
-        version::{Position, age, is_deleted, is_version, position},
+        version::{self, Position, age, is_deleted, is_version, position},
     },
     CURRENT, END, FEED, FIELD_BYTES_MAX, FORMAT, HISTORY, MAGIC, POSITION_BYTES, SMALL,
     stream::PAGE_BYTES,
@@ -24,10 +24,10 @@ const REVISION_MAX: i64 = 1 << 62;
 pub(in crate::store) enum Row<'a> {
     /// What a key holds: an encoded version.
     Current { key: &'a [u8], version: &'a [u8] },
-    /// What it held since then.
-    History { key: &'a [u8], at: Position, version: &'a [u8] },
-    /// Which key changed when.
-    Feed { at: Position, key: &'a [u8] },
+    /// Which key changed when, and what it holds since: an encoded version.
+    Feed { at: Position, key: &'a [u8], version: &'a [u8] },
+    /// What it held since then, as the history has it.
+    History { key: &'a [u8], at: Position, held: &'a [u8] },
     /// What a row of a small table holds.
     Small { table: Table, key: &'a [u8], held: &'a [u8] },
 }
@@ -140,8 +140,8 @@ impl<R: Read> Rows<R> {
         self.place = Place { table, key: list, ..Place::default() };
         let sensible = match table {
             CURRENT => self.is_current(),
-            HISTORY => self.is_history(),
             FEED => self.is_feed(),
+            HISTORY => self.is_history(),
             SMALL => self.is_small(),
             _ => false,
         };
@@ -159,8 +159,8 @@ impl<R: Read> Rows<R> {
         });
         Ok(Some(match table {
             CURRENT => Row::Current { key, version: value },
-            HISTORY => Row::History { key, at, version: value },
-            FEED => Row::Feed { at, key },
+            FEED => Row::Feed { at, key, version: value },
+            HISTORY => Row::History { key, at, held: &value[POSITION_BYTES..] },
             _ => {
                 let (table, key) = small_row(key).expect("it was found sensible");
                 Row::Small { table, key, held: value }
@@ -174,20 +174,25 @@ impl<R: Read> Rows<R> {
         !is_deleted(&self.value) && at.is_some_and(|at| self.is_known(at))
     }
 
-    fn is_history(&mut self) -> bool {
-        self.place.key.extend_from_slice(&self.key);
+    fn is_feed(&mut self) -> bool {
         let at = self.version();
         self.place.at = at.unwrap_or_default();
         at.is_some_and(|at| self.is_known(at))
     }
 
-    fn is_feed(&mut self) -> bool {
-        let Ok(at) = <[u8; POSITION_BYTES]>::try_from(&self.value[..]) else { return false };
+    fn is_history(&mut self) -> bool {
+        self.place.key.extend_from_slice(&self.key);
+        let Some((at, held)) = self.value.split_at_checked(POSITION_BYTES) else { return false };
         let (revision, index) = at.split_at(8);
         let revision = revision.try_into().map_or(0, i64::from_le_bytes);
-        self.place.at =
-            Position { revision, index: index.try_into().map_or(0, u32::from_le_bytes) };
-        !self.key.is_empty() && self.is_known(self.place.at)
+        let index = index.try_into().map_or(0, u32::from_le_bytes);
+        let at = Position { revision, index };
+        self.place.at = at;
+        let is_sound = match version::is_in_feed(held) {
+            true => !self.key.is_empty() && version::is_tag(held[0]),
+            false => self.sound_version(held) == Some(at),
+        };
+        is_sound && self.is_known(at)
     }
 
     fn is_small(&mut self) -> bool {
@@ -197,8 +202,12 @@ impl<R: Read> Rows<R> {
 
     /// The position of the version that the value is.
     fn version(&self) -> Option<Position> {
-        let at = position(&self.value).filter(|_| is_version(&self.value))?;
-        let is_sound = age(&self.value).is_none_or(|(create_revision, version)| {
+        self.sound_version(&self.value)
+    }
+
+    fn sound_version(&self, version: &[u8]) -> Option<Position> {
+        let at = position(version).filter(|_| is_version(version))?;
+        let is_sound = age(version).is_none_or(|(create_revision, version)| {
             (1..=at.revision).contains(&create_revision) && (1..=REVISION_MAX).contains(&version)
         });
         (is_sound && !self.key.is_empty()).then_some(at)
@@ -232,7 +241,7 @@ fn small_row(key: &[u8]) -> Option<(Table, &[u8])> {
     Some((Table::numbered(*number)?, key))
 }
 
-fn refuse(what: impl Into<String>) -> io::Error {
+pub(in crate::store) fn refuse(what: impl Into<String>) -> io::Error {
     let what: String = what.into();
     io::Error::new(io::ErrorKind::InvalidData, format!("the state that was sent: {what}"))
 }

@@ -13,7 +13,7 @@ use super::{
         StoreError,
         disk::Snapshot,
         small, sums,
-        version::{Position, position},
+        version::{self, Position, position},
     },
     CURRENT, END, FEED, FORMAT, HISTORY, MAGIC, SMALL,
 };
@@ -21,6 +21,8 @@ use super::{
 /// Rows are read until they reach so many bytes. One row more may be in memory.
 pub(super) const PAGE_BYTES: usize = 64 << 10;
 
+/// What tables say that are damaged.
+const MISPLACED: &str = "a record is not where it belongs";
 /// What rows are if they do not add up to what the commands have made of the sum.
 const NOT_THE_SUM: &str = "keys do not hold what its commands have led to";
 
@@ -90,27 +92,32 @@ impl Stream {
                     page.push(CURRENT, key.value(), version.value());
                 }
                 None => {
+                    self.table = Table::Feed(tables.feed.range::<(i64, u32)>(..).map_err(fail)?)
+                }
+            },
+            Table::Feed(rows) => match rows.next().transpose().map_err(fail)? {
+                Some((at, row)) => {
+                    let (revision, index) = at.value();
+                    let at = Some(Position { revision, index });
+                    let found = version::split_feed_row(row.value());
+                    let found = found.filter(|(_, version)| position(version) == at);
+                    let (key, version) = found.ok_or_else(|| tables.damaged(MISPLACED))?;
+                    page.push(FEED, key, version);
+                }
+                None => {
                     let rows = tables.history.range::<(&[u8], i64, u32)>(..);
                     self.table = Table::History(rows.map_err(fail)?);
                 }
             },
             Table::History(rows) => match rows.next().transpose().map_err(fail)? {
-                Some((key, version)) => {
-                    let (key, revision, index) = key.value();
-                    if position(version.value()) != Some(Position { revision, index }) {
-                        return Err(tables.damaged("a record is not where it belongs"));
+                Some((place, held)) => {
+                    let ((key, revision, index), held) = (place.value(), held.value());
+                    let at = Position { revision, index };
+                    if !version::is_in_feed(held) && position(held) != Some(at) {
+                        return Err(tables.damaged(MISPLACED));
                     }
-                    page.push(HISTORY, key, version.value());
-                }
-                None => {
-                    self.table = Table::Feed(tables.feed.range::<(i64, u32)>(..).map_err(fail)?)
-                }
-            },
-            Table::Feed(rows) => match rows.next().transpose().map_err(fail)? {
-                Some((at, key)) => {
-                    let (revision, index) = at.value();
                     let at = [&revision.to_le_bytes()[..], &index.to_le_bytes()].concat();
-                    page.push(FEED, key.value(), &at);
+                    page.push(HISTORY, key, &[&at, held].concat());
                 }
                 None => {
                     let rows = tables.small.range::<(u8, &[u8])>(..);

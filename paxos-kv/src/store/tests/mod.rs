@@ -2,6 +2,7 @@
 
 mod costs;
 mod durability;
+mod feed;
 mod fuzz;
 mod model;
 mod owner;

@@ -34,6 +34,21 @@ fn versions() {
     });
 }
 
+/// Rows of the feed come apart into what they were made of, and nothing else is one.
+#[test]
+fn rows_of_the_feed() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        if let Some((key, encoded)) = split_feed_row(bytes) {
+            assert_eq!(feed_row(key, encoded), bytes);
+            assert!(is_version(encoded));
+        }
+        for (_, version) in seeds() {
+            let row = feed_row(bytes, &version.encode());
+            assert_eq!(split_feed_row(&row), Some((bytes, &version.encode()[..])));
+        }
+    });
+}
+
 #[test]
 fn the_corpus_is_of_the_present_format() {
     let target = "version/__fuzz__/store__version__fuzz__versions";
