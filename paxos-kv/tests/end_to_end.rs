@@ -6,6 +6,9 @@ mod common;
 mod connections;
 #[path = "end_to_end/members.rs"]
 mod members;
+#[cfg(target_os = "linux")]
+#[path = "end_to_end/memory.rs"]
+mod memory;
 #[path = "end_to_end/snapshots.rs"]
 mod snapshots;
 

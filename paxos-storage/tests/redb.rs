@@ -100,7 +100,7 @@ async fn directory_and_files_are_made_with_their_parents_and_for_nobody_else() {
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
         .collect();
     names.sort();
-    assert_eq!(names, ["closed", "lock", "log.redb"]);
+    assert_eq!(names, ["closed", "lock", "log.redb", "unsynced"]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -9,6 +9,9 @@
 //! There is place for what was under way when the disk was found full, so that reads are not held up by
 //! it; beyond that applying waits, for as long as it takes, or until the store is about to end.
 //!
+//! When nothing more comes for a moment, what has gathered goes into the tables before the layer is full, if it
+//! is enough to be worth it: the disk has time, and a restart has less to replay.
+//!
 //! To clean up can wait: after each step the thread rests for several times as long as that took, so that its
 //! commits leave the disk to the log and to flushes.
 //!
@@ -41,6 +44,10 @@ const UNDER_WAY_BYTES: usize = OUTSTANDING_BYTES_MAX;
 /// Between two steps of cleaning up: so many times as long as the last one took, and no longer than that.
 const REST_FACTOR: u32 = 3;
 const REST_MAX: Duration = Duration::from_secs(1);
+
+/// A layer is not waited for to become full if nothing has come for so long, and it has this part of its measure.
+const QUIET: Duration = Duration::from_millis(200);
+const WORTH_PART: usize = 16;
 
 /// When a layer is full.
 #[derive(Clone, Copy, Debug)]
@@ -98,11 +105,14 @@ struct Progress {
     paused: bool,
     /// The end is near: nobody waits for room.
     ending: bool,
+    /// When something came last, if what has gathered is worth a flush.
+    came: Option<Instant>,
 }
 
 impl Progress {
     fn take_work(&mut self, now: Instant) -> Option<Work> {
-        if std::mem::take(&mut self.wanted) {
+        if std::mem::take(&mut self.wanted) || self.came.is_some_and(|came| came + QUIET <= now) {
+            self.came = None;
             return Some(Work::Flush);
         }
         if now < self.rests_until {
@@ -112,6 +122,12 @@ impl Progress {
         let start = self.clean.filter(|(target, _)| *target == compacted);
         let start = start.map_or(Position::default(), |(_, position)| position);
         (self.extent.cleaned < compacted).then_some(Work::Clean(self.extent, start))
+    }
+
+    /// When there may be work without anybody's saying so.
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        let rested = Some(self.rests_until).filter(|until| *until > now);
+        rested.into_iter().chain(self.came.map(|came| came + QUIET)).min()
     }
 }
 
@@ -140,6 +156,7 @@ impl Shared {
             busy: false,
             paused: false,
             ending: false,
+            came: None,
         };
         let inner = Arc::new(Inner {
             disk,
@@ -193,11 +210,15 @@ impl Shared {
         head.applied = slot;
         inner.published.write().unwrap_or_else(PoisonError::into_inner).head = head;
         drop(applying);
-        let full = view.active.bytes() >= inner.limits.layer_bytes;
+        let bytes = view.active.bytes();
+        let full = bytes >= inner.limits.layer_bytes;
         let compacted = head.compacted > before.compacted;
         inner.want_flush_if(|begun| {
             slot > begun && (full || compacted || slot.0 - begun.0 >= inner.limits.layer_slots)
         });
+        if bytes >= inner.limits.layer_bytes / WORTH_PART {
+            inner.want_flush_when_quiet();
+        }
         Ok(answers)
     }
 
@@ -326,6 +347,14 @@ impl Inner {
         }
     }
 
+    fn want_flush_when_quiet(&self) {
+        let before = self.lock_progress().came.replace(Instant::now());
+        // Otherwise the thread looks by itself.
+        if before.is_none() {
+            self.work.notify_one();
+        }
+    }
+
     /// Shows readers the tables as they are now.
     fn publish(&self, change: impl FnOnce(&mut Published)) -> Result<(), StoreError> {
         let snapshot = Arc::new(self.disk.snapshot()?);
@@ -410,12 +439,13 @@ impl Flusher {
                 progress.busy = true;
                 return work;
             }
-            let rest = progress.rests_until.saturating_duration_since(now);
             let work = &self.inner.work;
-            progress = if rest.is_zero() {
-                work.wait(progress).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                work.wait_timeout(progress, rest).unwrap_or_else(PoisonError::into_inner).0
+            progress = match progress.next_look(now).filter(|_| !progress.paused) {
+                None => work.wait(progress).unwrap_or_else(PoisonError::into_inner),
+                Some(look) => {
+                    let rest = look.saturating_duration_since(now);
+                    work.wait_timeout(progress, rest).unwrap_or_else(PoisonError::into_inner).0
+                }
             };
         }
     }

@@ -58,9 +58,20 @@ impl Server {
     /// The most memory it has had, in bytes.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory_peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory it has now, in bytes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    #[cfg(target_os = "linux")]
+    fn status(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("the server runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
         1024 * kibibytes.and_then(|number| number.parse::<u64>().ok()).expect("a number of kB")
     }

@@ -14,6 +14,8 @@ use std::{
 use paxos_core::port::StorageError;
 use redb::{BackendError, StorageBackend};
 
+use super::unsynced::{Part, Unsynced};
+
 /// The first failure of a backend.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
@@ -86,50 +88,79 @@ impl Fault {
 pub(super) struct Watched {
     inner: Box<dyn StorageBackend>,
     faults: Faults,
-    /// What is there has still to be written again.
-    is_doubtful: Mutex<bool>,
+    /// What is there and has still to be written again.
+    doubtful: Mutex<Vec<Part>>,
+    /// What is written and not synced, for the next process.
+    unsynced: Option<Mutex<Unsynced>>,
 }
 
 impl Watched {
-    /// Watches `inner`. What `is_doubtful` may be in the page cache alone, and is written again
-    /// before anything of it is read.
+    /// Watches `inner`. What is `doubtful` may be in the page cache alone, and is written again
+    /// before anything is read. What is written from now on is written down in `unsynced` until it is synced.
     pub(super) fn new(
         inner: Box<dyn StorageBackend>,
         faults: Faults,
-        is_doubtful: bool,
+        doubtful: Vec<Part>,
+        unsynced: Option<Unsynced>,
     ) -> Watched {
-        Watched { inner, faults, is_doubtful: Mutex::new(is_doubtful) }
+        let (doubtful, unsynced) = (Mutex::new(doubtful), unsynced.map(Mutex::new));
+        Watched { inner, faults, doubtful, unsynced }
     }
 
-    /// Makes certain that what can be read is on the disk, by writing all of it again and syncing.
+    /// Makes certain that what can be read is on the disk, by writing what is doubtful again and syncing.
     ///
     /// After a failed sync the operating system may call pages clean that no disk has: they are read
     /// as they were written, no later sync writes them, and a power cut takes them away. redb would
     /// build upon such pages and leave them as they are, since it writes to new ones, until nothing on
-    /// the disk is whole. Which pages it were, nobody knows; so it is all of them. A power cut in the
+    /// the disk is whole. A power cut in the
     /// middle leaves some of what the failed sync was to write, as one during that sync might have:
     /// what was durable before is written over with the same bytes.
     ///
     /// redb looks at the length first, and has locked the backend by then.
     fn write_again(&self) -> io::Result<()> {
-        let mut is_doubtful = self.is_doubtful.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*is_doubtful {
+        let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        if doubtful.is_empty() {
             return Ok(());
         }
         let length = self.watch("look at", self.inner.len())?;
-        if length > 0 {
-            tracing::info!(bytes = length, "nobody has closed the log: writing all of it again");
+        let parts = doubtful.iter().map(|part| {
+            part.offset.min(length)..part.offset.saturating_add(part.length).min(length)
+        });
+        let bytes: u64 = parts.clone().map(|part| part.end - part.start).sum();
+        if bytes > 0 {
+            tracing::info!(
+                bytes,
+                of = length,
+                "nobody has closed the log: writing again what may be on no disk"
+            );
         }
         let mut buffer = vec![0; CHUNK_BYTES];
-        for offset in (0..length).step_by(CHUNK_BYTES) {
-            let rest = usize::try_from(length - offset).unwrap_or(usize::MAX);
-            let chunk = &mut buffer[..rest.min(CHUNK_BYTES)];
-            self.watch("read", self.inner.read(offset, chunk))?;
-            self.watch("write", self.inner.write(offset, chunk))?;
+        for part in parts {
+            for offset in part.clone().step_by(CHUNK_BYTES) {
+                let rest = usize::try_from(part.end - offset).unwrap_or(usize::MAX);
+                let chunk = &mut buffer[..rest.min(CHUNK_BYTES)];
+                self.watch("read", self.inner.read(offset, chunk))?;
+                self.watch("write", self.inner.write(offset, chunk))?;
+            }
         }
-        self.watch("sync", self.inner.sync_data())?;
-        *is_doubtful = false;
+        self.sync()?;
+        doubtful.clear();
         Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let synced = self.watch("sync", self.inner.sync_data());
+        let Some(unsynced) = &self.unsynced else { return synced };
+        let mut unsynced = unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        match &synced {
+            Ok(()) => unsynced.synced(),
+            Err(_) => {
+                if let Err(error) = unsynced.sync_failed() {
+                    tracing::error!(%error, "the next start cannot be told that a sync has failed");
+                }
+            }
+        }
+        synced
     }
 
     fn watch<T>(&self, operation: &'static str, result: io::Result<T>) -> io::Result<T> {
@@ -153,10 +184,14 @@ impl StorageBackend for Watched {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.watch("sync", self.inner.sync_data())
+        self.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if let Some(unsynced) = &self.unsynced {
+            let mut unsynced = unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+            self.watch("write", unsynced.note(offset, data.len()))?;
+        }
         self.watch("write", self.inner.write(offset, data))
     }
 
@@ -218,85 +253,4 @@ pub(super) fn explain(error: redb::Error, faults: &Faults, path: &str) -> Storag
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What was done to a backend of this many bytes, and whether its next sync fails.
-    #[derive(Clone, Debug, Default)]
-    struct Noting(Arc<Mutex<(Vec<String>, bool)>>, u64);
-
-    impl Noting {
-        fn note(&self, what: String) {
-            self.0.lock().expect("no panic while locked").0.push(what);
-        }
-
-        fn taken(&self) -> Vec<String> {
-            std::mem::take(&mut self.0.lock().expect("no panic while locked").0)
-        }
-    }
-
-    impl StorageBackend for Noting {
-        fn len(&self) -> io::Result<u64> {
-            Ok(self.1)
-        }
-
-        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-            self.note(format!("read {} at {offset}", out.len()));
-            out.fill(7);
-            Ok(())
-        }
-
-        fn set_len(&self, _: u64) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn sync_data(&self) -> io::Result<()> {
-            self.note("sync".to_owned());
-            let fails = std::mem::take(&mut self.0.lock().expect("no panic while locked").1);
-            if fails { Err(io::Error::other("it fails")) } else { Ok(()) }
-        }
-
-        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-            assert!(data.iter().all(|byte| *byte == 7), "what was read");
-            self.note(format!("write {} at {offset}", data.len()));
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn what_is_doubtful_is_written_again_before_anything_is_read() {
-        let noting = Noting(Arc::default(), CHUNK_BYTES as u64 + 10);
-        let faults = Faults::default();
-        let watched = Watched::new(Box::new(noting.clone()), faults.clone(), true);
-        noting.0.lock().expect("no panic while locked").1 = true;
-        watched.len().expect_err("a failed sync");
-        assert!(faults.sync_has_failed());
-        let again = ["read 1048576 at 0", "write 1048576 at 0"];
-        let rest = ["read 10 at 1048576", "write 10 at 1048576", "sync"];
-        let all = [&again[..], &rest].concat();
-        assert_eq!(noting.taken(), all, "nothing but that");
-        watched.read(3, &mut [0; 5]).expect("a sound backend");
-        assert_eq!(
-            noting.taken(),
-            [&all[..], &["read 5 at 3"]].concat(),
-            "once more, and as a whole"
-        );
-        watched.read(3, &mut [0; 5]).expect("a sound backend");
-        assert_eq!(watched.len().expect("a sound backend"), noting.1);
-        assert_eq!(noting.taken(), ["read 5 at 3"], "never again");
-        let closed = Watched::new(Box::new(noting.clone()), Faults::default(), false);
-        closed.read(3, &mut [0; 5]).expect("a sound backend");
-        assert_eq!(noting.taken(), ["read 5 at 3"]);
-    }
-
-    /// A full disk is survivable, and a sync that fails after it is not.
-    #[test]
-    fn the_first_failure_is_told_and_a_failed_sync_is_never_overlooked() {
-        let faults = Faults::default();
-        faults.note("write", &io::ErrorKind::StorageFull.into());
-        assert!(!faults.sync_has_failed());
-        faults.note("sync", &io::ErrorKind::StorageFull.into());
-        assert_eq!(faults.first("it"), Some(StorageError::Full { path: "it".to_owned() }));
-        assert!(faults.sync_has_failed());
-    }
-}
+mod tests;

@@ -63,9 +63,9 @@ impl OpenDatabase {
     /// Opens the database, checks every page of it and drops an unfinished last write.
     pub(super) fn open(source: &mut Source, cluster: ClusterId) -> Result<Self, StorageError> {
         let path = source.path();
-        let Opened { backend, may_be_new, is_doubtful } = source.open()?;
+        let Opened { backend, may_be_new, doubtful, unsynced } = source.open()?;
         let faults = Faults::default();
-        let backend = Watched::new(backend, faults.clone(), is_doubtful);
+        let backend = Watched::new(backend, faults.clone(), doubtful, unsynced);
         let at = path.clone();
         let database = Builder::new()
             .set_cache_size(CACHE_BYTES)

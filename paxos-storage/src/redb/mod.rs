@@ -8,11 +8,11 @@
 //! is checked whenever the record is read. Measured, a start checks 0.7 to 2 GB a second.
 //!
 //! What is read may be in the page cache alone: after a sync that has failed, or has gone down with
-//! its process, the operating system may call pages clean that no disk has. So a log that was not
-//! closed properly is written again, page by page, and synced, before redb looks at it. A start after
-//! `kill -9` takes as long as it takes to write the file; one after a proper end writes next to
-//! nothing, which it knows by a file `closed` beside the database. A process that has seen a sync
-//! fail writes nothing more, not even that.
+//! its process, the operating system may call pages clean that no disk has. So of a log that was not
+//! closed properly what the last sync was about is written again, page by page, and synced, before redb
+//! looks at it. A file `unsynced` beside the database says what that is, which is little; without it, and
+//! after a sync that has failed, it is the whole file. A start after a proper end writes next to nothing, which it
+//! knows by a file `closed`. A process that has seen a sync fail writes nothing more, not even that.
 //!
 //! What it cannot tell apart, like every log with one sync per write: after a crash, a last
 //! transaction that was never finished and one that was and has decayed since. It is dropped, with
@@ -28,6 +28,7 @@ mod memberships;
 mod migration;
 mod record;
 mod source;
+mod unsynced;
 mod worker;
 
 use std::{fmt, io, ops::RangeInclusive, path::Path};

@@ -5,8 +5,8 @@
 //! [lock](super::lock) says that there has been one.
 //!
 //! A file `closed` beside it says that the last process brought everything to the disk before it
-//! ended. Without, a sync may have failed, whether anybody came to know of it or not, and what can be
-//! read is [doubtful](Opened::is_doubtful).
+//! ended. Without, a sync may have failed, whether anybody came to know of it or not, and [some](super::unsynced)
+//! of what can be read is [doubtful](Opened::doubtful).
 
 use std::{
     fs,
@@ -21,6 +21,7 @@ use super::{
     backend::Fault,
     directory::{create_directory, failed, private_file, sync_directory},
     lock::Lock,
+    unsynced::{self, EVERYTHING, Part, Unsynced},
 };
 
 const FILE: &str = "log.redb";
@@ -49,8 +50,10 @@ pub(super) struct Opened {
     pub(super) backend: Box<dyn StorageBackend>,
     /// Whether there may be nothing in it yet.
     pub(super) may_be_new: bool,
-    /// Whether what can be read may be in the page cache alone.
-    pub(super) is_doubtful: bool,
+    /// What of it may be in the page cache alone.
+    pub(super) doubtful: Vec<Part>,
+    /// Where that is written down from now on.
+    pub(super) unsynced: Option<Unsynced>,
 }
 
 impl Source {
@@ -86,11 +89,16 @@ impl Source {
                     let what = "the file is missing, and the directory has had one".to_owned();
                     return Err(StorageError::Damaged { path, what });
                 }
-                Ok(Opened { backend, may_be_new, is_doubtful: !was_closed && !may_be_new })
+                let unsynced = Unsynced::open(directory)
+                    .map_err(|error| failed("remove", &directory.join(unsynced::FILE), &error))?;
+                let is_doubtful = !was_closed && !may_be_new;
+                let doubtful = if is_doubtful { unsynced.parts() } else { Vec::new() };
+                Ok(Opened { backend, may_be_new, doubtful, unsynced: Some(unsynced) })
             }
             Place::Backend { name, open } => {
                 let backend = open().map_err(|error| Fault::new("open", &error).at(name))?;
-                Ok(Opened { backend, may_be_new: true, is_doubtful: !self.is_certain })
+                let doubtful = if self.is_certain { Vec::new() } else { vec![EVERYTHING] };
+                Ok(Opened { backend, may_be_new: true, doubtful, unsynced: None })
             }
         }
     }
@@ -211,7 +219,7 @@ mod tests {
         let is_doubtful = |source: &mut Source| {
             let opened = source.open().expect("a directory of ours");
             opened.backend.set_len(1).expect("there is room");
-            opened.is_doubtful
+            !opened.doubtful.is_empty()
         };
         let source = || Source::directory(&directory).expect("a free directory");
         let mut first = source();

@@ -23,6 +23,11 @@ pub use given::{Given, Named, Origin};
 pub use table::{Meaning, SETTINGS, Section, Setting, find};
 pub use url::{Url, UrlError};
 
+/// Bytes of the log after which a checkpoint is due, unless said otherwise. A checkpoint copies nothing of the
+/// store; a start after a crash checks the log, which takes up several times as much, and replays what is behind
+/// the newest.
+const CHECKPOINT_BYTES: u64 = 8 << 20;
+
 /// Where a server keeps its log and its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StorageKind {
@@ -193,7 +198,7 @@ impl ServerConfig {
             heartbeat_interval: limits::HEARTBEAT_INTERVAL,
             election_timeout: limits::ELECTION_TIMEOUT,
             checkpoint_slots: limits::CHECKPOINT_SLOTS,
-            checkpoint_bytes: limits::CHECKPOINT_BYTES,
+            checkpoint_bytes: CHECKPOINT_BYTES,
             limits: RequestLimits::default(),
             concurrent_streams_max: 4096,
             servers_in_process: 1,

@@ -149,7 +149,7 @@ pub static SETTINGS: &[Setting] = &[
     used(Member, "heartbeat-interval", "MS", "100", "Milliseconds between two heartbeats of the leader; one that misses three may be replaced"),
     used(Member, "election-timeout", "MS", "1000", "Milliseconds without a leader before a new one is elected, at most: sooner where it has been heard steadily, and at once where its process has ended"),
     used(Member, "snapshot-count", "N", "100000", "Log slots after which a checkpoint is due; what is behind two of them is deleted, and a member that needs it gets a state"),
-    used(Member, "snapshot-bytes", "BYTES", "67108864", "Log bytes after which a checkpoint is due, whatever comes first"),
+    used(Member, "snapshot-bytes", "BYTES", "8388608", "Log bytes after which a checkpoint is due, whatever comes first"),
     used(Member, "config-file", "FILE", "", "TOML file, or one in etcd's YAML, with these settings by the same names; flags and environment come first"),
     used(Cluster, "initial-cluster", "NAME=URL,…", "${name}=${initial-advertise-peer-urls}", "All members of the cluster with their peer URLs; the same on each"),
     used(Cluster, "initial-advertise-peer-urls", "URLS", "${listen-peer-urls}", "This member's peer URLs as the others reach it; as in --initial-cluster"),

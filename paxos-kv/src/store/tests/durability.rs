@@ -351,3 +351,16 @@ fn members_are_kept_beside_the_keys_and_take_up_no_revision() {
     let store = Fixture::open(in_file(&file), limits);
     assert_eq!(store.reader.members(), expected);
 }
+
+#[test]
+fn what_has_gathered_is_durable_soon_after_nothing_more_comes() {
+    let (_directory, file) = state_file();
+    let mut store = open(&file, 1 << 20);
+    for number in 0..100 {
+        store.put(&number.to_string(), &"v".repeat(1000));
+    }
+    wait_until("all is in the tables", || store.store.durable() == Some(store.slot));
+    drop(store);
+    let store = open(&file, 1 << 20);
+    assert_eq!((store.slot, store.reader.revision()), (Slot(100), 101));
+}
