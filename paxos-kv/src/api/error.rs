@@ -1,5 +1,6 @@
 //! Errors in the codes and the words that etcd's clients match on.
 
+use axum::response::Response;
 use paxos_core::{
     message::NotReady,
     node::{ChangeMembersError, ProposeError, ReadError},
@@ -13,6 +14,32 @@ use crate::store::KvError;
 impl From<KvError> for Status {
     fn from(error: KvError) -> Status {
         Status::new(error.code(), error.message())
+    }
+}
+
+/// [`Code::OutOfRange`] as a header has it.
+const OUT_OF_RANGE: &str = "11";
+
+/// A message beyond gRPC's limit is refused by the library that reads it, as out of range; clients know that as
+/// exhausted resources, and try no more.
+pub(super) async fn in_grpcs_words(response: Response) -> Response {
+    if response.headers().get(Status::GRPC_STATUS).is_none_or(|code| *code != OUT_OF_RANGE) {
+        return response;
+    }
+    let status = Status::from_header_map(response.headers());
+    let numbers = status.as_ref().and_then(|status| {
+        let text =
+            status.message().strip_prefix("Error, decoded message length too large: found ")?;
+        let mut words = text.split(|character: char| !character.is_ascii_digit());
+        let mut number = || words.by_ref().find(|word| !word.is_empty());
+        Some((number()?.to_owned(), number()?.to_owned()))
+    });
+    match numbers {
+        Some((found, max)) => Status::resource_exhausted(format!(
+            "grpc: received message larger than max ({found} vs. {max})"
+        ))
+        .into_http(),
+        None => response,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod changes;
 mod cluster;
+mod deadline;
 mod error;
 mod health;
 mod kv;
@@ -11,6 +12,7 @@ mod snapshot;
 
 use std::sync::Arc;
 
+use axum::middleware::{from_fn, map_response};
 use bytes::Bytes;
 use paxos_core::{node::Node, types::NodeId};
 use tokio::sync::mpsc;
@@ -214,5 +216,7 @@ pub(crate) async fn routes(context: &Context) -> axum::Router {
         .add_service(health::service(context).await)
         .prepare()
         .into_axum_router()
-        .layer(axum::middleware::map_response(reads::hold))
+        .layer(map_response(reads::hold))
+        .layer(map_response(error::in_grpcs_words))
+        .layer(from_fn(deadline::respect))
 }

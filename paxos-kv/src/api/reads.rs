@@ -1,6 +1,6 @@
 //! Reads of the store for clients: on threads that may block, a bounded number of them, within a budget of bytes.
 //!
-//! - **A look-up never waits behind long reads**: both kinds have threads of their own. Those that serve
+//! - **A look-up never waits behind long reads**: both kinds have threads and memory of their own. Those that serve
 //!   connections wait for no disk.
 //! - **A read ends when its client has gone**: the future that waits for it is dropped then.
 //! - **Answers have a budget**, which they take up until the last byte has left for the client. An answer that would
@@ -25,10 +25,12 @@ use crate::store::{
 const LOOK_UPS_MAX: usize = 32;
 /// Reads of unknown length at a time.
 const LONG_READS_MAX: usize = 16;
-/// Memory of all answers that are being gathered or sent. While one is encoded, it is there twice.
+/// Memory of all answers of long reads that are being gathered or sent. While one is encoded, it is there twice.
 const BYTES_MAX: usize = 512 << 20;
 /// Of one of them.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// The same of look-ups: answers that clients are slow to take leave room for those of others to these.
+const LOOK_UP_BYTES_MAX: usize = 256 << 20;
 
 /// How long a read may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +43,21 @@ pub(super) enum Length {
 
 /// See the module.
 pub(super) struct Reads {
-    look_ups: Arc<Semaphore>,
-    long: Arc<Semaphore>,
+    look_ups: Means,
+    long: Means,
+}
+
+/// What reads of a kind have together.
+struct Means {
+    threads: Arc<Semaphore>,
     budget: Arc<Budget>,
+}
+
+impl Means {
+    fn new(threads_max: usize, bytes_max: usize) -> Means {
+        let budget = Budget::new(bytes_max, ANSWER_BYTES_MAX);
+        Means { threads: Arc::new(Semaphore::new(threads_max)), budget }
+    }
 }
 
 /// What an answer takes of the budget, until it has been sent. To be put into the extensions of a response, for
@@ -54,9 +68,8 @@ pub(super) struct Charge(#[expect(dead_code, reason = "it is held")] Arc<Allowan
 impl Reads {
     pub(super) fn new() -> Reads {
         Reads {
-            look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX)),
-            long: Arc::new(Semaphore::new(LONG_READS_MAX)),
-            budget: Budget::new(BYTES_MAX, ANSWER_BYTES_MAX),
+            look_ups: Means::new(LOOK_UPS_MAX, LOOK_UP_BYTES_MAX),
+            long: Means::new(LONG_READS_MAX, BYTES_MAX),
         }
     }
 
@@ -66,12 +79,12 @@ impl Reads {
         length: Length,
         read: impl FnOnce(&mut Allowance) -> Result<T, KvError> + Send + 'static,
     ) -> Result<(T, Charge), Status> {
-        let threads = match length {
+        let Means { threads, budget } = match length {
             Length::LookUp => &self.look_ups,
             Length::Long => &self.long,
         };
         let thread = threads.clone().acquire_owned().await.map_err(|_| stopped())?;
-        let (mut allowance, waiting) = Allowance::of(&self.budget);
+        let (mut allowance, waiting) = Allowance::of(budget);
         let reading = tokio::task::spawn_blocking(move || {
             let _thread = thread;
             let found = read(&mut allowance)?;
@@ -83,12 +96,12 @@ impl Reads {
         Ok(read?)
     }
 
-    /// Reads at once what is in memory.
+    /// Looks up at once what is in memory.
     pub(super) fn run_here<T>(
         &self,
         read: impl FnOnce(&mut Allowance) -> Result<T, KvError>,
     ) -> Result<(T, Charge), Status> {
-        let (mut allowance, _waiting) = Allowance::of(&self.budget);
+        let (mut allowance, _waiting) = Allowance::of(&self.look_ups.budget);
         let found = read(&mut allowance)?;
         Ok((found, Charge(Arc::new(allowance))))
     }
@@ -173,24 +186,30 @@ mod tests {
     #[tokio::test]
     async fn an_answer_takes_up_its_bytes_until_they_are_sent() {
         let reads = Reads::new();
-        let answer = |bytes: usize| reads.run_here(move |allowance| allowance.take(bytes));
-        let ((), charge) = answer(ANSWER_BYTES_MAX).expect("there is room");
+        let answer =
+            async |bytes| reads.run(Length::Long, move |allowance| allowance.take(bytes)).await;
+        let ((), charge) = answer(ANSWER_BYTES_MAX).await.expect("there is room");
         let mut response = Response::new(Body::from("what was found"));
         response.extensions_mut().insert(charge);
         let mut body = hold(response).await.into_body();
         let sent = body.frame().await.expect("a frame").expect("no error");
         drop(body);
-        let status = answer(ANSWER_BYTES_MAX + 1).expect_err("more than one may take");
+        let status = answer(ANSWER_BYTES_MAX + 1).await.expect_err("more than one may take");
         assert_eq!(status.code(), tonic::Code::ResourceExhausted);
         assert!(status.message().contains("larger than 256 MiB"), "{status}");
-        let ((), other) = answer(ANSWER_BYTES_MAX).expect("there is room");
-        let status = answer(1).expect_err("all is in use");
+        let ((), other) = answer(ANSWER_BYTES_MAX).await.expect("there is room");
+        let status = answer(1).await.expect_err("all is in use");
         assert_eq!(status.message(), "etcdserver: too many requests");
+        // Whoever looks up a key does not notice.
+        let look_up = |allowance: &mut Allowance| allowance.take(1 << 20);
+        reads.run(Length::LookUp, look_up).await.expect("it has room of its own");
+        reads.run_here(look_up).expect("it has room of its own");
         // On its way to a client, whoever has it by then.
         let bytes = sent.into_data().expect("data");
-        assert_eq!((&bytes[..], reads.budget.taken()), (&b"what was found"[..], BYTES_MAX));
+        let taken = || reads.long.budget.taken();
+        assert_eq!((&bytes[..], taken()), (&b"what was found"[..], BYTES_MAX));
         drop(bytes.slice(3..));
         drop((bytes, other));
-        assert_eq!(reads.budget.taken(), 0);
+        assert_eq!((taken(), reads.look_ups.budget.taken()), (0, 0));
     }
 }

@@ -28,17 +28,17 @@ use tokio::{
 use tokio_stream::StreamExt;
 use tonic::Status;
 
-use super::http::is_grpc;
+use super::{authority::Mended, http::is_grpc};
 
 /// What a client of HTTP/2 begins with.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The headers of a request, in bytes, as HTTP/2 counts them.
 const HEADER_BYTES_MAX: usize = 1 << 20;
 
 /// Up to here headers of HTTP/2 are read so that the one request can be refused; longer ones may end the
 /// connection.
-const HEADER_BYTES_READ_MAX: u32 = 4 << 20;
+pub(super) const HEADER_BYTES_READ_MAX: u32 = 4 << 20;
 
 /// What HTTP/2 counts for a header beside its name and its value.
 const HEADER_OVERHEAD_BYTES: usize = 32;
@@ -102,8 +102,8 @@ pub(super) fn builder(
     builder
 }
 
-/// The connection, with all its bytes still to be read, once its client has begun to speak HTTP/1 or has
-/// said all of the preface of HTTP/2.
+/// The connection, with all its bytes still to be read and authorities that can be used, once its client has
+/// begun to speak HTTP/1 or has said all of the preface of HTTP/2.
 ///
 /// # Errors
 ///
@@ -119,7 +119,8 @@ pub(super) async fn introduced(
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    Ok(join(Cursor::new(first).chain(reader), writer))
+    let is_http2 = first == PREFACE;
+    Ok(join(Mended::new(Cursor::new(first).chain(reader), is_http2), writer))
 }
 
 /// Refuses a request whose headers are too long.

@@ -1,5 +1,6 @@
 //! A server: one member of a cluster, and the API it serves to clients.
 
+mod authority;
 mod checkpoints;
 pub mod config;
 mod connection;

@@ -311,6 +311,11 @@ fn cluster(etcdctl: &Etcdctl<'_>, endpoints: &[String]) {
         }
         assert!(status["version"].as_str().is_some_and(|version| version.starts_with("3.")));
     }
+    // Some etcdctls write the whole URL where the host belongs.
+    let urls: Vec<_> = endpoints.iter().map(|endpoint| format!("http://{endpoint}")).collect();
+    let by_url = Etcdctl { endpoints: &urls.join(","), ..*etcdctl };
+    let statuses = by_url.json(&["endpoint", "status"]);
+    assert_eq!(statuses.as_array().expect("a list of statuses").len(), endpoints.len());
     let health = etcdctl.json(&["endpoint", "health"]);
     let health = health.as_array().expect("a list");
     assert_eq!(health.len(), endpoints.len());

@@ -48,11 +48,21 @@ pub(crate) fn greeting() -> Vec<u8> {
 
 /// The head of a gRPC request, with more metadata.
 pub(crate) fn call(stream: u32, path: &str, metadata: &[(&str, &str)]) -> Vec<u8> {
+    call_to("localhost", stream, path, metadata)
+}
+
+/// The same, to whatever authority.
+pub(crate) fn call_to(
+    authority: &str,
+    stream: u32,
+    path: &str,
+    metadata: &[(&str, &str)],
+) -> Vec<u8> {
     let fields = [
         (":method", "POST"),
         (":scheme", "http"),
         (":path", path),
-        (":authority", "localhost"),
+        (":authority", authority),
         ("te", "trailers"),
         ("content-type", "application/grpc"),
     ];

@@ -17,7 +17,7 @@ use super::{
     common::{
         Cluster, client,
         etcdctl::RealEtcd,
-        frames::{answer, call, cancel, greeting, message},
+        frames::{answer, call, call_to, cancel, greeting, message},
         workload::Workload,
     },
 };
@@ -86,10 +86,54 @@ async fn metadata_is_taken(endpoint: &str) {
     }
 }
 
+/// What clients write that have no authority to name.
+async fn authorities_that_are_none_are_served(endpoint: &str) {
+    let mut connection = TcpStream::connect(endpoint).await.expect("it listens");
+    connection.write_all(&greeting()).await.expect("it is open");
+    let authorities = [
+        "#initially=[http://127.0.0.1:2379]",
+        "http://127.0.0.1:2379",
+        "/var/run/etcd.sock",
+        "",
+        "not a host",
+    ];
+    for (authority, stream) in authorities.iter().zip((1..).step_by(2)) {
+        let status = call_to(authority, stream, "/etcdserverpb.Maintenance/Status", &[]);
+        let request = [status, message(stream, &[])].concat();
+        connection.write_all(&request).await.expect("it is open");
+        let answered = timeout(PATIENCE, answer(&mut connection, stream)).await;
+        let bytes = answered.expect("an answer comes");
+        let bytes = bytes.unwrap_or_else(|error| panic!("{authority:?}: {error}"));
+        assert!(bytes > 20, "{authority:?} has no answer of {bytes} bytes");
+    }
+}
+
+/// Messages that are longer than gRPC lets pass: they are refused by themselves.
+async fn long_messages_are_refused(endpoint: &str) {
+    for (bytes, code, text) in [
+        (1 << 20, Code::Ok, ""),
+        ((3 << 19) + 1000, Code::InvalidArgument, "etcdserver: request is too large"),
+        (3 << 20, Code::ResourceExhausted, "larger than max"),
+    ] {
+        let value = vec![b'x'; bytes].into();
+        let put = PutRequest { key: "k".into(), value, ..PutRequest::default() };
+        let put =
+            timeout(PATIENCE, async { KvClient::new(client::connect(endpoint)).put(put).await });
+        let status = match put.await.expect("an answer comes") {
+            Ok(_) => Status::ok(""),
+            Err(status) => status,
+        };
+        assert_eq!(status.code(), code, "{bytes} bytes: {status}");
+        assert!(status.message().contains(text), "{bytes} bytes: {status}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_requests_and_long_metadata_are_a_matter_of_their_own() {
     let cluster = Cluster::start("http").await;
     let endpoint = cluster.servers[0].endpoint();
+    authorities_that_are_none_are_served(&endpoint).await;
+    long_messages_are_refused(&endpoint).await;
     cancelled_requests_leave_the_others_alone(&endpoint).await;
     metadata_is_taken(&endpoint).await;
     let refused = put_with_metadata(&endpoint, 2 << 20).await.expect_err("it is too much");
@@ -106,6 +150,8 @@ async fn cancelled_requests_and_long_metadata_are_a_matter_of_their_own() {
 #[ignore = "needs etcd: `cargo test -p paxos-kv --test end_to_end -- --ignored`"]
 async fn a_real_etcd_takes_cancelled_requests_and_long_metadata() {
     let etcd = RealEtcd::start().await;
+    authorities_that_are_none_are_served(&etcd.endpoint()).await;
+    long_messages_are_refused(&etcd.endpoint()).await;
     cancelled_requests_leave_the_others_alone(&etcd.endpoint()).await;
     metadata_is_taken(&etcd.endpoint()).await;
 }
