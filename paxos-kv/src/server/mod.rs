@@ -1,6 +1,7 @@
 //! A server: one member of a cluster, and the API it serves to clients.
 
 mod authority;
+mod backends;
 mod checkpoints;
 pub mod config;
 mod connection;
@@ -70,6 +71,7 @@ impl Server {
     /// If a port is in use, the data belongs to somebody else or cannot be read, or the settings
     /// make no sense.
     pub async fn start(config: ServerConfig) -> Result<Server, ServerError> {
+        backends::check(&config)?;
         let connections = Connections::new(descriptors::for_clients(config.servers_in_process)?);
         let clients = bind(&config.listen_client_urls).await?;
         let probes = bind(&config.listen_metrics_urls).await?;

@@ -16,17 +16,17 @@ use std::{
 
 use paxos_core::{
     message::Watermark,
-    port::{Checkpoint, Storage, StorageError, WriteBatch},
+    port::{Checkpoint, StorageError, WriteBatch},
     types::Slot,
 };
-use paxos_storage::RedbStorage;
 use tempfile::TempDir;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     ServerError,
+    backends::{make_directory, open_log},
     config::{ClusterMap, ConfigError, Member},
-    node::{STATE_FILE, make_directory},
+    node::STATE_FILE,
 };
 use crate::{
     backup::{BackupError, BackupFile, HashCheck, Restorable},
@@ -218,7 +218,7 @@ impl Restore {
         hash: u64,
     ) -> Result<(), RestoreError> {
         make_directory(directory)?;
-        let storage = RedbStorage::open(directory)?;
+        let storage = open_log(directory)?;
         storage.recover(self.cluster.id(), member.id).await?;
         let at = Watermark { slot: SLOT, hash };
         let batch = WriteBatch {

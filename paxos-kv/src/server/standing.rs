@@ -13,8 +13,9 @@ use tonic::transport::Endpoint;
 
 use super::{
     ServerError,
+    backends::make_directory,
     config::{ConfigError, ServerConfig, StorageKind, Url},
-    node::{STATE_FILE, make_directory},
+    node::STATE_FILE,
 };
 use crate::{
     proto::etcdserverpb::{

@@ -16,6 +16,7 @@ use std::{path::PathBuf, time::Duration};
 
 use paxos_core::limits;
 
+use super::backends;
 use crate::store::RequestLimits;
 
 pub use cluster::{ClusterMap, Member};
@@ -152,6 +153,17 @@ pub enum ConfigError {
         /// What to do instead.
         remedy: &'static str,
     },
+    /// A backend that this program has not.
+    #[error(
+        "{asked_for_by} needs the feature `{feature}` of paxos-kv, without which this program was built: build it \
+         with `--features {feature}`, or choose another"
+    )]
+    NotBuiltIn {
+        /// What asks for it.
+        asked_for_by: &'static str,
+        /// Its feature.
+        feature: &'static str,
+    },
     /// `--initial-cluster` makes no sense.
     #[error("--initial-cluster: {0}")]
     InitialCluster(String),
@@ -252,6 +264,7 @@ impl ServerConfig {
             peer_transport,
             ..ServerConfig::member(&name, cluster, "", listen_peer_url)
         };
+        backends::check(&config)?;
         config.check_timing(given)?;
         config.check_listeners(given)?;
         if !config.join.is_empty() && !config.existing {

@@ -46,7 +46,7 @@ fn with_backup() -> (TempDir, Restore) {
 
 async fn log(restore: &Restore) -> Recovered {
     let member = restore.cluster.named("n").expect("it is one").id;
-    let storage = RedbStorage::open(&restore.log_dir).expect("it is there");
+    let storage = open_log(&restore.log_dir).expect("it is there");
     let recovered = storage.recover(restore.cluster.id(), member).await.expect("it is whole");
     storage.close().await;
     recovered
