@@ -146,6 +146,8 @@
 //! | `GET /metrics` | for Prometheus, under etcd's names where it has the same |
 //! | `--listen-metrics-urls` | where all of these are served too, with connections that clients cannot take |
 //! | `paxos-kv status --cluster` | for each member: the leader it knows, the highest slot chosen and applied, the size of its store |
+//! | `paxos-kv endpoint health --cluster` | whether each member reads with a quorum and has no alarm; exit code 1 if one has not |
+//! | `paxos-kv check perf --load m` | whether the cluster carries 1,000 writes per second (of 1 KiB, for ten seconds), and how long they take |
 //! | `etcdctl alarm list` | `NOSPACE`: a disk of that member is full |
 //! | the log, `is damaged` | a disk has lost what was on it: replace the member, and the disk |
 //! | the log, `there is no leader` | requests wait; more than a few seconds of it are an outage |
@@ -159,7 +161,7 @@
 //! what clients get.
 //!
 //! A member whose applied slot stays behind the chosen one is slow, mostly at its disk. Sizes grow with
-//! history: compact it (`etcdctl compaction REVISION`); the room is used again by itself, and
+//! history: compact it (`paxos-kv compact REVISION`, or `--keep 100000`); the room is used again by itself, and
 //! `defragment` is answered at once because nothing is left for it to do.
 //!
 //! A member gets the log it has missed as long as the others have it, which is for one to two checkpoints.

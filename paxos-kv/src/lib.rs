@@ -12,28 +12,34 @@
 //!
 //! # As a library
 //!
-//! A server is a value that your program starts and stops:
+//! A server is a value that your program starts and stops, with a client that needs no socket:
 //!
 //! ```
-//! use paxos_kv::proto::etcdserverpb::{PutRequest, RangeRequest, kv_client::KvClient};
-//! use paxos_kv::server::{Server, config::ServerConfig};
+//! use paxos_kv::{Keys, Server, ServerConfig};
 //!
 //! # #[tokio::main(flavor = "multi_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let directory = tempfile::tempdir()?;
 //! let server = Server::start(ServerConfig::single(directory.path())).await?;
 //!
-//! let mut client = KvClient::connect(server.client_urls()[0].to_string()).await?;
-//! let put = PutRequest { key: "greeting".into(), value: "hello".into(), ..Default::default() };
-//! client.put(put).await?;
-//! let get = RangeRequest { key: "greeting".into(), ..Default::default() };
-//! let found = client.range(get).await?.into_inner();
-//! assert_eq!(found.kvs[0].value, "hello");
+//! let client = server.client();
+//! client.put("services/a", "10.0.0.1:80").await?;
+//! client.put("services/b", "10.0.0.2:80").await?;
+//! let found = client.get("services/a").await?.expect("it was written");
+//! assert_eq!(found.value, "10.0.0.1:80");
+//! assert_eq!(client.range(Keys::prefix("services/")).await?.count, 2);
+//! assert_eq!(client.delete("services/b").await?, 1);
 //!
 //! server.shutdown().await?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Clients of etcd's API elsewhere connect to [`Server::client_urls`]; for none, make
+//! [`ServerConfig::listen_client_urls`](server::config::ServerConfig::listen_client_urls) empty. The example
+//! `embedded.rs` has three members in one
+//! program, a transaction, and the loss of the leader. With `default-features = false` choose the backends that are
+//! built in: `tcp` or `quic`, `redb` or `memory`.
 //!
 //! For a cluster, give every member the same [`ClusterMap`](server::config::ClusterMap) and start
 //! each with [`ServerConfig::member`](server::config::ServerConfig::member).
@@ -44,6 +50,7 @@
 //! |------------|-------------------------------------------------------------------------------|
 //! | [`store`]  | the state machine: keys with all their revisions, over files or memory          |
 //! | `api`      | one file per service of etcd's API: what a request asks of the store and the log |
+//! | [`client`] | a client in the process of its member                                            |
 //! | `backup`   | the store as a file that etcd can go on from, and back; `bbolt` is its format   |
 //! | [`server`] | a member: its settings, its node, its listeners                                |
 //! | [`cli`]    | the program: `serve`, `demo` and the client commands                           |
@@ -61,7 +68,11 @@ pub(crate) mod api;
 pub(crate) mod backup;
 pub(crate) mod bbolt;
 pub mod cli;
+pub mod client;
 pub mod guide;
 pub mod proto;
 pub mod server;
 pub mod store;
+
+pub use client::{Client, Keys};
+pub use server::{Server, config::ServerConfig};

@@ -150,7 +150,10 @@ impl Single {
 fn help_and_version_are_there() {
     assert!(stdout(&["--version"]).starts_with("paxos-kv "));
     let help = stdout(&["--help"]);
-    for command in ["serve", "demo", "get", "put", "del", "txn", "status", "member", "snapshot"] {
+    for command in [
+        "serve", "demo", "get", "put", "del", "txn", "compact", "status", "endpoint", "check",
+        "member", "snapshot",
+    ] {
         assert!(help.contains(command), "{command}");
     }
     let help = stdout(&["serve", "--help"]);
@@ -185,9 +188,45 @@ fn a_server_says_when_it_is_ready_and_who_leads_and_keeps_what_it_is_given() {
     assert!(client(&["member", "list"]).contains("default"));
     assert!(client(&["status"]).contains("this one"));
     assert_eq!(client(&["del", "k"]), "1 deleted, revision 4\n");
+    assert_eq!(client(&["compact", "--keep", "1"]), "compacted, revision 3 is the oldest\n");
+    let compacted = refusal(&[&["get", "k", "--rev", "2"], &endpoints[..]].concat(), 1);
+    assert!(compacted.contains("required revision has been compacted"), "{compacted}");
+    assert_eq!(client(&["compact", "4"]), "compacted, revision 4 is the oldest\n");
+    let future = refusal(&[&["compact", "99"], &endpoints[..]].concat(), 1);
+    assert!(future.contains("required revision is a future revision"), "{future}");
+    check_perf(&endpoint);
+    health(&endpoint);
     let refused = refusal(&[&["put", "", "v"], &endpoints[..]].concat(), 1);
     assert_eq!(refused, format!("paxos-kv: {endpoint}: etcdserver: key is not provided"));
     server.end(Signal::SIGINT);
+}
+
+/// Writes are counted, and leave nothing behind.
+fn check_perf(endpoint: &str) {
+    let perf = ["check", "perf", "--seconds", "1", "-w", "json", "--endpoints", endpoint];
+    let output = run(&perf);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!((&report["demanded"], &report["failed"]), (&150.0.into(), &0.into()));
+    assert!(report["writes_per_second"].as_f64().is_some_and(|count| count > 0.0), "{report}");
+    // A busy machine may be too slow: then it has to say so.
+    assert_eq!(report["passed"] == true, output.status.success(), "{report}");
+    let left =
+        ["get", "/paxos-kv-check-perf/", "--prefix", "--count-only", "--endpoints", endpoint];
+    assert_eq!(stdout(&left), "0\n");
+}
+
+/// Who is well, and who is not, side by side.
+fn health(endpoint: &str) {
+    let shown = stdout(&["endpoint", "health", "--cluster", "--endpoints", endpoint]);
+    assert!(shown.contains("true") && shown.contains(endpoint), "{shown}");
+    let nobody = format!("127.0.0.1:{}", ports::free_port());
+    let both = format!("{endpoint},{nobody}");
+    let output = run(&["endpoint", "health", "-w", "json", "--endpoints", &both]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!((&shown[0]["health"], &shown[1]["health"]), (&true.into(), &false.into()));
+    assert!(shown[1]["error"].as_str().is_some_and(|reason| reason.contains(&nobody)), "{shown}");
+    assert!(stdout(&["endpoint", "status", "--endpoints", endpoint]).contains("this one"));
 }
 
 #[test]

@@ -4,10 +4,17 @@
 #[path = "common/ports.rs"]
 mod ports;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::join_all;
 use paxos_kv::{
+    Keys,
     proto::etcdserverpb::{
         AlarmRequest, CompactionRequest, Compare, DefragmentRequest, MemberListRequest, PutRequest,
         RangeRequest, RequestOp, SnapshotRequest, StatusRequest, TxnRequest,
@@ -321,6 +328,109 @@ async fn without_a_quorum_clients_are_told() {
     cluster.becomes(0, ServingStatus::NotServing).await;
     let (status, body) = cluster.http(0, "/readyz").await;
     assert_eq!((status, body.contains("[-]linearizable_read failed")), (503, true), "{body}");
+}
+
+/// Writes that are under way at the others have their effect, once each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_leader_costs_clients_time_and_no_errors() {
+    const WRITERS: usize = 16;
+    const WRITES: usize = 40;
+    let cluster = Cluster::start().await;
+    let leader = cluster.servers[0].leadership().borrow().leader.expect("there is one");
+    let is_leader = |server: &Server| server.node().identity().node == leader;
+    let place = cluster.servers.iter().position(is_leader).expect("it is one of them");
+    let written = Arc::new(AtomicUsize::new(0));
+    let writers = (0..WRITERS).map(|writer| {
+        let mut kv = cluster.kv((place + 1 + writer % 2) % 3);
+        let written = written.clone();
+        tokio::spawn(async move {
+            for number in 0..WRITES {
+                let key = format!("{writer}/{number}").into();
+                let put = PutRequest { key, value: "v".into(), ..PutRequest::default() };
+                kv.put(put).await.expect("clients see no error");
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    while written.load(Ordering::Relaxed) < WRITERS * WRITES / 4 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cluster.servers[place].shutdown().await.expect("it stops");
+    join_all(writers).await.into_iter().for_each(|ended| ended.expect("no error"));
+    let found = cluster.servers[(place + 1) % 3].client().range(Keys::all()).await;
+    let found = found.expect("the others go on").kvs;
+    assert_eq!(found.len(), WRITERS * WRITES);
+    assert!(found.iter().all(|kv| kv.version == 1), "one has had its effect twice");
+}
+
+/// Whoever says how long it waits is told then, and nobody works on for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clients_own_deadline_is_respected() {
+    const SOON: Duration = Duration::from_millis(200);
+    let cluster = Cluster::start().await;
+    let mut kv = cluster.kv(0);
+    let with_deadline = |message| {
+        let mut request = Request::new(message);
+        request.set_timeout(Duration::from_secs(20));
+        request
+    };
+    kv.put(with_deadline(put("k", "v"))).await.expect("there is time enough");
+    cluster.servers[1].shutdown().await.expect("it stops");
+    cluster.servers[2].shutdown().await.expect("it stops");
+    let began = std::time::Instant::now();
+    // Not by the client's own clock: it says how long it waits, and waits longer.
+    let mut request = Request::new(put("k", "w"));
+    request.metadata_mut().insert("grpc-timeout", "200m".parse().expect("text"));
+    let mut by_hand = KvClient::new(cluster.servers[0].local());
+    let refused = by_hand.put(request).await.expect_err("there is no quorum");
+    assert_eq!(refused.code(), Code::DeadlineExceeded, "{refused}");
+    assert_eq!(refused.message(), "context deadline exceeded");
+    let took = began.elapsed();
+    assert!(took >= SOON && took < Duration::from_secs(5), "{took:?}");
+    let mut request = Request::new(range("k"));
+    request.metadata_mut().insert("grpc-timeout", "soon".parse().expect("text"));
+    let refused = by_hand.range(request).await.expect_err("it is no time");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+}
+
+/// What clients in other processes can do, without a socket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_in_the_same_process_needs_no_socket() {
+    let config = ServerConfig {
+        storage: StorageKind::Memory,
+        listen_client_urls: Vec::new(),
+        ..ServerConfig::single("nowhere")
+    };
+    let server = Server::start(config).await.expect("it starts");
+    server.joined().await;
+    assert!(server.client_urls().is_empty());
+    let client = server.client();
+    for key in ["a/1", "a/2", "b"] {
+        client.put(key, "value").await.expect("it is put");
+    }
+    let found = client.get("a/1").await.expect("it is read").expect("it is there");
+    assert_eq!((&found.value[..], found.mod_revision), (&b"value"[..], 2));
+    assert_eq!(client.get("c").await.expect("it is read"), None);
+    let first = RangeRequest { limit: 1, ..Keys::prefix("a/").into() };
+    let first = client.range(first).await.expect("it is read");
+    assert_eq!((first.kvs.len(), first.count, first.more), (1, 2, true));
+    assert_eq!(client.delete(Keys::prefix("a/")).await.expect("they are deleted"), 2);
+    let revision = client.range(Keys::all()).await.expect("it is read").header;
+    let revision = revision.expect("every answer has one").revision;
+    client.compact(revision).await.expect("there is such a revision");
+    let compacted = RangeRequest { revision: revision - 1, ..Keys::one("b").into() };
+    let refused = client.range(compacted).await.expect_err("it is compacted");
+    assert_eq!(refused.code(), Code::OutOfRange);
+    let large = client.put("large", vec![0; 8 << 20]).await.expect_err("it is too large");
+    assert_eq!(large.code(), Code::ResourceExhausted);
+    assert!(large.message().contains("larger than max (8388"), "{large}");
+    let mut members = ClusterClient::new(server.local());
+    let listed = members.member_list(MemberListRequest::default());
+    assert_eq!(listed.await.expect("it is listed").into_inner().members.len(), 1);
+    server.shutdown().await.expect("it stops");
+    let stopped = client.put("k", "v").await.expect_err("it has stopped");
+    assert_eq!(stopped.message(), "etcdserver: server stopped");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,9 +11,12 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
 use super::client::CommandError;
-use crate::proto::etcdserverpb::{
-    DeleteRangeRequest, PutRequest, RangeRequest,
-    range_request::{SortOrder, SortTarget},
+use crate::{
+    Keys,
+    proto::etcdserverpb::{
+        DeleteRangeRequest, PutRequest, RangeRequest,
+        range_request::{SortOrder, SortTarget},
+    },
 };
 
 /// What all client commands have.
@@ -31,16 +34,20 @@ pub(super) struct ClientOptions {
     /// How the result is shown.
     #[arg(long, short = 'w', value_enum, default_value_t = Output::Table)]
     pub(super) output: Output,
-    /// Seconds after which a request is given up.
-    #[arg(long, default_value_t = 10, value_name = "SECONDS",
-        value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
+    /// Seconds after which a request is given up [default: 10; 3 of those that go to every endpoint].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: Option<u64>,
 }
 
 impl ClientOptions {
     /// How long a request may take.
     pub(super) fn timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout)
+        Duration::from_secs(self.timeout.unwrap_or(10))
+    }
+
+    /// How long one may take that goes to every endpoint: those that answer are not to wait for those that do not.
+    pub(super) fn timeout_of_each(&self) -> Duration {
+        Duration::from_secs(self.timeout.unwrap_or(3))
     }
 }
 
@@ -77,31 +84,14 @@ struct Selection {
 }
 
 impl Selection {
-    /// Key and range end as the API wants them.
-    fn range(&self) -> (Bytes, Bytes) {
-        let all = Bytes::from_static(b"\0");
+    fn keys(&self) -> Keys {
         let key = bytes(&self.key);
-        match () {
-            () if (self.prefix || self.from_key) && key.is_empty() => (all.clone(), all),
-            () if self.from_key => (key, all),
-            () if self.prefix => {
-                let end = end_of_prefix(&key);
-                (key, end)
-            }
-            () => (key, self.range_end.as_deref().map(bytes).unwrap_or_default()),
+        match &self.range_end {
+            _ if self.prefix => Keys::prefix(key),
+            _ if self.from_key => Keys::from_key(key),
+            Some(end) => Keys::between(key, bytes(end)),
+            None => Keys::one(key),
         }
-    }
-}
-
-/// The smallest key above all that begin with `prefix`.
-fn end_of_prefix(prefix: &[u8]) -> Bytes {
-    match prefix.iter().rposition(|&byte| byte < 0xff) {
-        Some(last) => {
-            let mut end = prefix[..=last].to_vec();
-            end[last] += 1;
-            end.into()
-        }
-        None => Bytes::from_static(b"\0"),
     }
 }
 
@@ -156,7 +146,6 @@ pub(super) struct GetArguments {
 impl GetArguments {
     /// The request they stand for.
     pub(super) fn request(&self) -> RangeRequest {
-        let (key, range_end) = self.selection.range();
         let sort_target = match self.sort_by {
             None | Some(SortBy::Key) => SortTarget::Key,
             Some(SortBy::Version) => SortTarget::Version,
@@ -170,8 +159,6 @@ impl GetArguments {
             Some(Order::Descend) => SortOrder::Descend,
         };
         RangeRequest {
-            key,
-            range_end,
             limit: self.limit,
             revision: self.rev,
             sort_order: sort_order.into(),
@@ -179,7 +166,7 @@ impl GetArguments {
             serializable: self.serializable,
             keys_only: self.keys_only,
             count_only: self.count_only,
-            ..RangeRequest::default()
+            ..self.selection.keys().into()
         }
     }
 }
@@ -246,9 +233,24 @@ pub(super) struct DelArguments {
 impl DelArguments {
     /// The request they stand for.
     pub(super) fn request(&self) -> DeleteRangeRequest {
-        let (key, range_end) = self.selection.range();
-        DeleteRangeRequest { key, range_end, prev_kv: self.prev_kv }
+        let Keys { first, end } = self.selection.keys();
+        DeleteRangeRequest { key: first, range_end: end, prev_kv: self.prev_kv }
     }
+}
+
+/// Arguments of `compact`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct CompactArguments {
+    /// What is older than this revision is forgotten.
+    #[arg(required_unless_present = "keep")]
+    pub(super) revision: Option<i64>,
+    /// Forget all but so many of the newest revisions.
+    #[arg(long, value_name = "N", conflicts_with = "revision",
+        value_parser = clap::value_parser!(i64).range(0..))]
+    pub(super) keep: Option<i64>,
+    /// Wait until what is forgotten has left the tables.
+    #[arg(long)]
+    pub(super) physical: bool,
 }
 
 #[cfg(test)]
@@ -256,7 +258,8 @@ mod tests {
     use super::*;
 
     fn range(key: &str, prefix: bool, from_key: bool) -> (Bytes, Bytes) {
-        Selection { key: key.into(), range_end: None, prefix, from_key }.range()
+        let keys = Selection { key: key.into(), range_end: None, prefix, from_key }.keys();
+        (keys.first, keys.end)
     }
 
     #[test]
@@ -279,11 +282,5 @@ mod tests {
         assert_eq!(put(Some(""), b"unread").expect("it is given"), "");
         assert_eq!(put(None, b"\xff\0\n").expect("it is read"), &b"\xff\0\n"[..]);
         assert!(matches!(put(None, b""), Err(CommandError::NoValue)));
-    }
-
-    #[test]
-    fn the_end_of_a_prefix_carries_over_the_highest_bytes() {
-        assert_eq!(end_of_prefix(b"a\xff\xff"), Bytes::from_static(b"b"));
-        assert_eq!(end_of_prefix(b"\xff"), Bytes::from_static(b"\0"));
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long one endpoint has to answer before the next one is asked as well.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a command failed, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,9 @@ pub(super) enum CommandError {
         /// How many were asked.
         all: usize,
     },
+    /// The cluster does not carry the load.
+    #[error("the cluster does not carry this load: {0}")]
+    TooSlow(String),
     /// There is no such member.
     #[error("there is no member {0:x}: `paxos-kv member list` shows them")]
     NoMember(u64),

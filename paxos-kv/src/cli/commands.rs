@@ -1,16 +1,16 @@
 //! The client commands.
 
-use futures::future::join_all;
-
 use super::{
-    arguments::{ClientOptions, DelArguments, GetArguments, Output, PutArguments},
-    client::{Client, CommandError, describe},
+    arguments::{
+        ClientOptions, CompactArguments, DelArguments, GetArguments, Output, PutArguments,
+    },
+    client::{Client, CommandError},
     console::{print, print_bytes},
     output,
     txn::TxnArguments,
 };
 use crate::{
-    proto::etcdserverpb::{MemberListRequest, StatusRequest, StatusResponse},
+    proto::etcdserverpb::{CompactionRequest, RangeRequest},
     store::validate::is_read_only,
 };
 
@@ -76,44 +76,25 @@ pub(super) async fn txn(options: &ClientOptions, arguments: &TxnArguments) -> Do
     }
 }
 
-pub(super) async fn status(options: &ClientOptions, cluster: bool) -> Done {
-    let endpoints = match cluster {
-        true => endpoints_of_cluster(options).await?,
-        false => options.endpoints.clone(),
-    };
-    let answers = endpoints.into_iter().map(|endpoint| async {
-        let answer = status_of(&endpoint, options).await.map_err(|error| match error {
-            CommandError::Status { status, .. } => describe(&status),
-            CommandError::Unreachable(reason) => reason,
-            error => error.to_string(),
-        });
-        (endpoint, answer)
-    });
-    let answers = join_all(answers).await;
-    match options.output {
-        Output::Json => print(&output::statuses_json(&answers).to_string())?,
-        Output::Table => print(&output::statuses_table(&answers))?,
-    }
-    match answers.iter().filter(|(_, answer)| answer.is_err()).count() {
-        0 => Ok(()),
-        failed => Err(CommandError::Partial { failed, all: answers.len() }),
-    }
-}
-
-async fn status_of(
-    endpoint: &str,
-    options: &ClientOptions,
-) -> Result<StatusResponse, CommandError> {
-    let client = Client::connect_to(endpoint, options.timeout()).await?;
-    let request = client.request(StatusRequest {});
-    let result = client.maintenance().status(request).await;
-    Ok(result.map_err(|status| client.failure(status))?.into_inner())
-}
-
-async fn endpoints_of_cluster(options: &ClientOptions) -> Result<Vec<String>, CommandError> {
+pub(super) async fn compact(options: &ClientOptions, arguments: &CompactArguments) -> Done {
     let client = Client::connect(options).await?;
-    let request = client.request(MemberListRequest { linearizable: false });
-    let result = client.cluster().member_list(request).await;
+    let revision = match (arguments.revision, arguments.keep) {
+        (Some(revision), _) => revision,
+        (None, keep) => newest(&client).await? - keep.unwrap_or_default(),
+    };
+    let request = CompactionRequest { revision, physical: arguments.physical };
+    let result = client.kv().compact(client.request(request)).await;
+    let response = result.map_err(|status| client.write_failure(status))?.into_inner();
+    match options.output {
+        Output::Json => print(&output::compact_json(&response).to_string()),
+        Output::Table => print(&format!("compacted, revision {revision} is the oldest")),
+    }
+}
+
+/// The revision of the last change.
+async fn newest(client: &Client) -> Result<i64, CommandError> {
+    let nothing = RangeRequest { key: "\0".into(), count_only: true, ..RangeRequest::default() };
+    let result = client.kv().range(client.request(nothing)).await;
     let response = result.map_err(|status| client.failure(status))?.into_inner();
-    Ok(response.members.into_iter().flat_map(|member| member.client_urls).collect())
+    Ok(response.header.map_or(0, |header| header.revision))
 }

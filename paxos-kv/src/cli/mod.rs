@@ -4,10 +4,12 @@
 //! code other than 0: 1 if something failed, 2 if the command line makes no sense.
 
 mod arguments;
+mod check;
 mod client;
 mod commands;
 mod console;
 mod demo;
+mod endpoint;
 mod log;
 mod member;
 mod output;
@@ -19,10 +21,10 @@ mod txn;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use self::{
-    arguments::{ClientOptions, DelArguments, GetArguments, PutArguments},
+    arguments::{ClientOptions, CompactArguments, DelArguments, GetArguments, PutArguments},
     serve::ServeArguments,
 };
 
@@ -68,13 +70,24 @@ enum Command {
         #[command(flatten)]
         txn: txn::TxnArguments,
     },
-    /// Shows how each endpoint is doing.
-    Status {
+    /// Forgets the history before a revision.
+    Compact {
         #[command(flatten)]
         client: ClientOptions,
-        /// Ask every member of the cluster, not only --endpoints.
-        #[arg(long)]
-        cluster: bool,
+        #[command(flatten)]
+        compact: CompactArguments,
+    },
+    /// Shows how each endpoint is doing; the same as `endpoint status`.
+    Status(EndpointArguments),
+    /// Shows how each endpoint is doing, or whether it is well.
+    Endpoint {
+        #[command(subcommand)]
+        command: EndpointCommand,
+    },
+    /// Tries out what the cluster carries.
+    Check {
+        #[command(subcommand)]
+        command: CheckCommand,
     },
     /// Saves, shows and restores backups.
     Snapshot {
@@ -85,6 +98,34 @@ enum Command {
     Member {
         #[command(subcommand)]
         command: member::MemberCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum EndpointCommand {
+    /// Shows version, size, role and slots of each endpoint.
+    Status(EndpointArguments),
+    /// Reads through each endpoint, as of now: fails if one of them is not well.
+    Health(EndpointArguments),
+}
+
+#[derive(Debug, Args)]
+struct EndpointArguments {
+    #[command(flatten)]
+    client: ClientOptions,
+    /// Ask every member of the cluster, not only --endpoints.
+    #[arg(long)]
+    cluster: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum CheckCommand {
+    /// Writes at a steady rate: fails if the cluster is too slow for it.
+    Perf {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(flatten)]
+        perf: check::PerfArguments,
     },
 }
 
@@ -99,7 +140,17 @@ pub fn main() -> ExitCode {
         Command::Put { client, put } => client::run(commands::put(&client, &put)),
         Command::Del { client, del } => client::run(commands::del(&client, &del)),
         Command::Txn { client, txn } => client::run(commands::txn(&client, &txn)),
-        Command::Status { client, cluster } => client::run(commands::status(&client, cluster)),
+        Command::Compact { client, compact } => client::run(commands::compact(&client, &compact)),
+        Command::Status(EndpointArguments { client, cluster })
+        | Command::Endpoint {
+            command: EndpointCommand::Status(EndpointArguments { client, cluster }),
+        } => client::run(endpoint::status(&client, cluster)),
+        Command::Endpoint {
+            command: EndpointCommand::Health(EndpointArguments { client, cluster }),
+        } => client::run(endpoint::health(&client, cluster)),
+        Command::Check { command: CheckCommand::Perf { client, perf } } => {
+            client::run(check::perf(&client, &perf))
+        }
         Command::Snapshot { command } => snapshot::run(command),
         Command::Member { command } => client::run(member::run(command)),
     };
@@ -135,6 +186,11 @@ mod tests {
             "paxos-kv del a b",
             "paxos-kv txn --if 'mod(k)=0' --then 'put k v'",
             "paxos-kv status --cluster",
+            "paxos-kv endpoint status --endpoints h:1 -w json",
+            "paxos-kv endpoint health --cluster",
+            "paxos-kv compact 7 --physical",
+            "paxos-kv compact --keep 1000",
+            "paxos-kv check perf --load xl --seconds 60 --prefix p",
             "paxos-kv member list",
             "paxos-kv member add n4 --peer-urls http://h4:2380 --learner",
             "paxos-kv member promote 4a256d3a",
@@ -180,6 +236,10 @@ mod tests {
             "paxos-kv put",
             "paxos-kv put k -1",
             "paxos-kv get k --output yaml",
+            "paxos-kv compact",
+            "paxos-kv compact 7 --keep 7",
+            "paxos-kv compact --keep -1",
+            "paxos-kv check perf --prefix ''",
             "paxos-kv member remove n1",
             "paxos-kv member add n4",
             "paxos-kv snapshot save",

@@ -1,24 +1,22 @@
 //! Results for people, as tables, and for programs, as the JSON that etcdctl writes.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Map, Value, json};
 
+use super::endpoint::Answer;
 use crate::{
     proto::{
         etcdserverpb::{
-            DeleteRangeResponse, MemberListResponse, PutResponse, RangeResponse, ResponseHeader,
-            StatusResponse, TxnResponse, response_op::Response,
+            CompactionResponse, DeleteRangeResponse, MemberListResponse, PutResponse,
+            RangeResponse, ResponseHeader, StatusResponse, TxnResponse, response_op::Response,
         },
         mvccpb::KeyValue,
     },
     server::BackupStatus,
 };
-
-/// The answer of an endpoint, or why there is none.
-pub(super) type Answer = (String, Result<StatusResponse, String>);
 
 fn table<const N: usize>(columns: [&str; N]) -> Table {
     let mut table = Table::new();
@@ -125,7 +123,7 @@ pub(super) fn members_table(response: &MemberListResponse) -> String {
     table.to_string()
 }
 
-pub(super) fn statuses_table(answers: &[Answer]) -> String {
+pub(super) fn statuses_table(answers: &[Answer<StatusResponse>]) -> String {
     let mut table = table([
         "ENDPOINT", "ID", "VERSION", "SIZE", "LEADER", "BALLOT", "CHOSEN", "APPLIED", "ERRORS",
     ]);
@@ -139,6 +137,18 @@ pub(super) fn statuses_table(answers: &[Answer]) -> String {
                 row
             }
         });
+    }
+    table.to_string()
+}
+
+pub(super) fn healths_table(answers: &[Answer<Duration>]) -> String {
+    let mut table = table(["ENDPOINT", "HEALTH", "TOOK", "ERROR"]);
+    for (endpoint, answer) in answers {
+        let (took, error) = match answer {
+            Ok(took) => (format!("{took:.1?}"), String::new()),
+            Err(reason) => (String::new(), printable(reason.as_bytes())),
+        };
+        table.add_row([endpoint.clone(), answer.is_ok().to_string(), took, error]);
     }
     table.to_string()
 }
@@ -239,6 +249,10 @@ pub(super) fn delete_json(response: &DeleteRangeResponse) -> Value {
     ])
 }
 
+pub(super) fn compact_json(response: &CompactionResponse) -> Value {
+    object([("header", header_json(response.header.as_ref()))])
+}
+
 pub(super) fn txn_json(response: &TxnResponse) -> Value {
     let operations = response.responses.iter().map(|operation| match &operation.response {
         Some(Response::ResponseRange(response)) => {
@@ -271,10 +285,18 @@ pub(super) fn members_json(response: &MemberListResponse) -> Value {
     object([("header", header_json(response.header.as_ref())), ("members", members.collect())])
 }
 
-pub(super) fn statuses_json(answers: &[Answer]) -> Value {
+pub(super) fn statuses_json(answers: &[Answer<StatusResponse>]) -> Value {
     let answers = answers.iter().map(|(endpoint, answer)| match answer {
         Err(reason) => json!({ "Endpoint": endpoint, "Error": reason }),
         Ok(status) => json!({ "Endpoint": endpoint, "Status": status_json(status) }),
+    });
+    answers.collect()
+}
+
+pub(super) fn healths_json(answers: &[Answer<Duration>]) -> Value {
+    let answers = answers.iter().map(|(endpoint, answer)| match answer {
+        Ok(took) => json!({ "endpoint": endpoint, "health": true, "took": format!("{took:?}") }),
+        Err(reason) => json!({ "endpoint": endpoint, "health": false, "error": reason }),
     });
     answers.collect()
 }

@@ -38,6 +38,7 @@ use self::{
 };
 use crate::{
     api::{self, Context},
+    client::{Client, Local},
     store::{Monitor, Store},
 };
 
@@ -59,6 +60,7 @@ pub struct Server {
     metrics_urls: Vec<Url>,
     joined: CancellationToken,
     data_dir: PathBuf,
+    local: Local,
 }
 
 impl Server {
@@ -83,8 +85,9 @@ impl Server {
         let context =
             Context::new(node.clone(), reader, store.clone(), cluster, limits, promotions);
         let shared = Shared { context: context.clone(), connections: connections.clone() };
-        let router =
-            api::routes(&context).await.merge(http::routes(shared.clone())).fallback(http::unknown);
+        let services = api::routes(&context).await;
+        let local = Local::new(services.clone());
+        let router = services.merge(http::routes(shared.clone())).fallback(http::unknown);
         let streams_max = config.concurrent_streams_max;
         let acceptor = Acceptor::new(router, connections, streams_max, Patience::default());
         let router = http::probes(shared).fallback(http::unknown);
@@ -129,6 +132,7 @@ impl Server {
             metrics_urls,
             joined,
             data_dir,
+            local,
         })
     }
 
@@ -142,6 +146,18 @@ impl Server {
     #[must_use]
     pub fn metrics_urls(&self) -> &[Url] {
         &self.metrics_urls
+    }
+
+    /// A client of this member in this process.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.local())
+    }
+
+    /// What carries any generated client of etcd's services to this member, without a socket.
+    #[must_use]
+    pub fn local(&self) -> Local {
+        self.local.clone()
     }
 
     /// Returns once this member is part of a cluster that works: a quorum knows where its clients connect.
