@@ -1,5 +1,5 @@
 //! Bugs of what the simulator does without, the node and logs that are damaged or put back unnoticed, and
-//! those of transfers that it comes upon in one of thousands of seeds: each is caught by a test of its own.
+//! one of which little more is left to see than that it is slower, and those of transfers that it comes upon in one of thousands of seeds: each is caught by a test of its own.
 
 use std::{env, path::PathBuf, process::Command};
 
@@ -14,6 +14,8 @@ const OUTRUN: &str =
 
 const RENAMED: &str =
     "replica::tests::older_copy::what_it_has_proposed_goes_again_under_a_name_that_nobody_has_used";
+
+const LOST: &str = "replica::tests::lost::a_leader_is_lost_until_it_is_heard_again";
 
 /// The test that catches a bug, and cargo's arguments for the program with it; `None` if the simulator has
 /// to catch it.
@@ -37,6 +39,7 @@ pub(super) fn test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str
         Bug::RemovedNodeHeard => {
             (&["--lib"], "replica::tests::changing::a_node_that_has_been_removed_has_no_say")
         }
+        Bug::LossUnbelieved => (&["--lib"], LOST),
         Bug::WhoeverHearsStops => (&["--lib"], DIVERGED),
         _ => return None,
     })

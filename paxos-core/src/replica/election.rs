@@ -158,8 +158,8 @@ impl Election {
 
     /// A peer is said to be gone. If this node follows it, or leaves it time to be elected, it polls: after
     /// a moment, which is not the same for all that have lost it at once. That is harmless, and so is to
-    /// grant a poll. What this node has promised not to do for some time it does not do before, whoever is
-    /// said to be gone: see `acceptor`.
+    /// grant a poll. Of what this node has promised not to do for some time it is no matter who is said to be
+    /// gone.
     pub(super) fn on_lost(&mut self, peer: NodeId, cx: &mut Context<'_>) {
         self.route.take_if(|(via, ballot)| *via == peer || ballot.node == peer);
         let is_candidate = self.candidacies.on_lost(peer);

@@ -136,7 +136,10 @@ impl Cluster {
             false => Hosts::Shared,
         };
         let proxies = match setup.is_direct {
-            true => JoinSet::new(),
+            true => {
+                hosts.connect()?;
+                JoinSet::new()
+            }
             false => proxies(&setup, &hosts, &servers, &network).await?,
         };
         let flags = flags(&setup, &hosts, &servers);
@@ -224,7 +227,8 @@ impl Cluster {
             server.started_at = usize::try_from(log.metadata()?.len()).expect("a short log");
             let client_url = format!("http://{}", SocketAddr::from((host, server.client_port)));
             let listen_url = url(&self.setup, (host, server.peer_port));
-            let advertised_url = url(&self.setup, (self.hosts.front(index), server.proxy_port));
+            let found_at = found_at(&self.setup, &self.hosts, index);
+            let advertised_url = url(&self.setup, (found_at, server.proxy_port));
             let mut command = self.hosts.command(index, "/bin/sh");
             command
                 .args(["-c", &format!("ulimit -n {DESCRIPTORS_MAX} && exec \"$0\" \"$@\"")])
@@ -440,9 +444,18 @@ fn flags(setup: &Setup, hosts: &Hosts, servers: &[Server]) -> Vec<String> {
     ]
 }
 
+/// Where the others find a server.
+fn found_at(setup: &Setup, hosts: &Hosts, index: usize) -> IpAddr {
+    if setup.is_direct { hosts.server(index) } else { hosts.front(index) }
+}
+
 fn initial_cluster(setup: &Setup, hosts: &Hosts, servers: &[Server]) -> String {
     let member = |(index, server): (usize, &Server)| {
-        format!("{}={}", server.name, url(setup, (hosts.front(index), server.proxy_port)))
+        format!(
+            "{}={}",
+            server.name,
+            url(setup, (found_at(setup, hosts, index), server.proxy_port))
+        )
     };
     servers.iter().enumerate().map(member).collect::<Vec<_>>().join(",")
 }

@@ -59,16 +59,24 @@ impl End {
 }
 
 /// Ends leader after leader, and checks how long that takes in the median.
-pub(crate) async fn leaders_go(transport: Transport, end: End) -> Result<(), String> {
+///
+/// On hosts of their own, the servers know of each other's end what they would on machines of their own.
+pub(crate) async fn leaders_go(
+    transport: Transport,
+    end: End,
+    packet_filter: bool,
+) -> Result<(), String> {
     let given = std::env::var("PAXOS_FAILOVER_ROUNDS").ok();
     let rounds = given.map_or(Ok(ROUNDS), |text| text.parse());
     let rounds = rounds.map_err(|_| "PAXOS_FAILOVER_ROUNDS must be a number".to_owned())?;
     let setup = Setup {
         is_direct: true,
+        packet_filter,
         election_timeout: Duration::from_millis(1000),
         ..Setup::new(SERVERS, transport, 1, Duration::ZERO, false)
     };
-    println!("{setup}; leaders are {end:?}");
+    let place = if packet_filter { "hosts of their own" } else { "one host" };
+    println!("{setup}, on {place}; leaders are {end:?}");
     let directory = tempfile::Builder::new().prefix("paxos-kv-failover-").tempdir();
     let directory = directory.map_err(|error| format!("a temporary directory: {error}"))?;
     let cluster = Cluster::start(setup, directory.path()).await;

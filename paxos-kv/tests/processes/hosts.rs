@@ -2,7 +2,7 @@
 //! lost on the way.
 //!
 //! Where this test may have network namespaces, each server is on a host of its own, joined to the others by
-//! the proxies alone; so the packets of a server are known by their addresses, and the kernels at both ends of
+//! the proxies alone, unless there are none; so the packets of a server are known by their addresses, and the kernels at both ends of
 //! a connection know nothing of one that is lost. Elsewhere all are on one host, and nothing gets lost.
 
 use std::{
@@ -22,6 +22,9 @@ use super::{
 
 /// More than heartbeats and votes take, and less than what a path carries whose MTU has shrunk.
 const LARGE_BYTES: usize = 1300;
+
+/// Whether this host passes on what is for others.
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// Which packets get lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +99,14 @@ impl Hosts {
         match self {
             Hosts::Shared => Command::new(program),
             Hosts::Separate { servers, .. } => within(&servers[server].file, program),
+        }
+    }
+
+    /// Lets servers reach each other without a proxy.
+    pub(crate) fn connect(&self) -> io::Result<()> {
+        match self {
+            Hosts::Shared => Ok(()),
+            Hosts::Separate { .. } => fs::write(FORWARDING, "1"),
         }
     }
 

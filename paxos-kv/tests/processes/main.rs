@@ -149,7 +149,7 @@ fn tests() -> Vec<Trial> {
         ("leaders_frozen_over_quic", Transport::Quic, End::Frozen),
     ];
     let failovers = failovers.map(|(name, transport, end)| {
-        Trial::test(name, move || alone(failover::leaders_go(transport, end)))
+        Trial::test(name, move || alone(failover::leaders_go(transport, end, packet_filter())))
     });
     // Minutes, on two cores.
     let long = transfers.into_iter().chain(failovers).map(|trial| trial.with_ignored_flag(true));
