@@ -27,8 +27,9 @@ const ROUNDS: usize = 50;
 /// How long a server may take to be there again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a leader is heard before it goes.
-const QUIET: Duration = Duration::from_secs(3);
+/// How long a leader is heard before it goes: until the others know how steadily, and its host says again that
+/// nobody listens, of which it says no more than six things in as many seconds.
+const QUIET: Duration = Duration::from_secs(7);
 
 /// How long writes have to go on after it has gone.
 const AFTER: Duration = Duration::from_millis(1500);
