@@ -148,7 +148,7 @@ impl Election {
             let is_lost = was_lost && planted!(LossNeverOver);
             self.leader = Some(Leader { ballot, heard_at: cx.now, is_lost });
             self.grants_from = self.grants_from.min(cx.now);
-            self.silence.on_heard(ballot.node, cx.now, cx.config);
+            self.silence.on_heard(ballot, cx.now, cx.config);
             self.timeout_at = self.silence.ends_at(cx);
             self.poll = None;
             self.candidacies.on_leader();

@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     limits,
     planted::planted,
-    types::{Instant, NodeId},
+    types::{Ballot, Instant},
 };
 
 /// What is known of the leader that was heard last.
@@ -29,7 +29,7 @@ pub(super) struct Silence {
 
 #[derive(Clone, Debug)]
 struct Heard {
-    leader: NodeId,
+    ballot: Ballot,
     since: Instant,
     last_at: Instant,
     /// When the present span began.
@@ -48,15 +48,15 @@ impl Heard {
 }
 
 impl Silence {
-    /// Something has come from a leader.
+    /// Something has come from a leader. That it did not lead for a while, at another ballot, was no silence.
     #[inline]
-    pub(super) fn on_heard(&mut self, leader: NodeId, now: Instant, config: &Config) {
+    pub(super) fn on_heard(&mut self, ballot: Ballot, now: Instant, config: &Config) {
         let heard = match &mut self.heard {
-            Some(heard) if heard.leader == leader => heard,
+            Some(heard) if heard.ballot.node == ballot.node => heard,
             _ => {
                 let longest = [Duration::ZERO; 2];
                 let (since, last_at, span_from) = (now, now, now);
-                self.heard = Some(Heard { leader, since, last_at, span_from, longest });
+                self.heard = Some(Heard { ballot, since, last_at, span_from, longest });
                 return;
             }
         };
@@ -64,9 +64,10 @@ impl Silence {
             heard.longest = [heard.longest[1], Duration::ZERO];
             heard.span_from = now;
         }
-        let silent_for = now.since(heard.last_at);
-        heard.longest[1] = heard.longest[1].max(silent_for);
-        heard.last_at = now;
+        if heard.ballot == ballot {
+            heard.longest[1] = heard.longest[1].max(now.since(heard.last_at));
+        }
+        (heard.ballot, heard.last_at) = (ballot, now);
     }
 
     /// How long the leader heard last may be silent, at least.
@@ -93,7 +94,7 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Membership;
+    use crate::types::{Membership, NodeId};
 
     const HEARTBEAT: Duration = limits::HEARTBEAT_INTERVAL;
     const TIMEOUT: Duration = limits::ELECTION_TIMEOUT;
@@ -102,20 +103,22 @@ mod tests {
         silence: Silence,
         now: Instant,
         config: Config,
+        round: u64,
     }
 
     impl Follower {
         fn new() -> Follower {
             let membership = Membership::new([(1, ""), (2, ""), (3, "")]).expect("three");
             let config = Config::new(NodeId(1), membership);
-            Follower { silence: Silence::default(), now: Instant::ZERO, config }
+            Follower { silence: Silence::default(), now: Instant::ZERO, config, round: 1 }
         }
 
         /// Hears `leader` after these silences.
         fn hear(&mut self, leader: u64, silences: impl IntoIterator<Item = Duration>) {
             for silence in silences {
                 self.now = self.now.after(silence);
-                self.silence.on_heard(NodeId(leader), self.now, &self.config);
+                let ballot = Ballot { round: self.round, node: NodeId(leader) };
+                self.silence.on_heard(ballot, self.now, &self.config);
             }
         }
 
@@ -157,6 +160,16 @@ mod tests {
         assert_eq!(follower.patience(), HEARTBEAT * 8);
         follower.hear(2, [TIMEOUT * 100]);
         assert_eq!(follower.patience(), TIMEOUT);
+    }
+
+    #[test]
+    fn that_it_did_not_lead_meanwhile_is_no_silence() {
+        let mut follower = Follower::new();
+        follower.hear(2, steady(30));
+        follower.round = 3;
+        follower.hear(2, [TIMEOUT * 5]);
+        follower.hear(2, steady(5));
+        assert_eq!(follower.patience(), 3 * HEARTBEAT);
     }
 
     #[test]
