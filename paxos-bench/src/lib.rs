@@ -100,6 +100,7 @@ mod environment;
 mod error;
 mod fixture;
 pub mod latency;
+pub mod level;
 pub mod limit;
 mod load;
 pub mod matrix;

@@ -20,6 +20,10 @@ enum Command {
     /// Each request is timed from when it should have begun, whether or not earlier ones have been
     /// answered.
     Latency(command::latency::Arguments),
+    /// Whether memory stays level at full speed.
+    ///
+    /// All replicas share one process, with transport and storage in memory, as with `compare`.
+    Level(command::level::Arguments),
     /// Hours of load on three servers of paxos-kv, with samples of their logs, states and memory.
     #[cfg(feature = "kv")]
     Soak(command::soak::Arguments),
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
     let ended = match Command::parse() {
         Command::Compare(arguments) => command::compare::run(&arguments),
         Command::Latency(arguments) => command::latency::run(&arguments),
+        Command::Level(arguments) => command::level::run(&arguments),
         #[cfg(feature = "kv")]
         Command::Soak(arguments) => command::soak::run(&arguments),
         #[cfg(feature = "kv")]

@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 mod interrupt;
 pub(crate) mod latency;
+pub(crate) mod level;
 pub(crate) mod node;
 mod output;
 #[cfg(feature = "kv")]

@@ -21,6 +21,9 @@ use super::{
 };
 use crate::{Payload, Tally, process};
 
+/// What one client remembers: enough for a measurement of a second, and no more after an hour.
+const LATENCIES_MAX: usize = 4096;
+
 /// How often it is looked whether a measurement should end early.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -117,6 +120,23 @@ async fn load<C: Client>(
 struct Share {
     commands: u64,
     latencies: Vec<Duration>,
+    /// Of so many commands one is timed.
+    timed_every: u64,
+}
+
+impl Share {
+    /// Remembers a time; once there are many, every other one, from now on too.
+    fn push(&mut self, latency: Duration) {
+        self.latencies.push(latency);
+        if self.latencies.len() == LATENCIES_MAX {
+            let mut number = 0;
+            self.latencies.retain(|_| {
+                number += 1;
+                number % 2 == 0
+            });
+            self.timed_every *= 2;
+        }
+    }
 }
 
 /// A client. It times every so manyth command, and no two neighbours the same ones.
@@ -126,12 +146,12 @@ async fn propose_until<C: Client>(
     payload: &Bytes,
     index: u64,
 ) -> Result<Share, CompareError> {
-    let mut share = Share { commands: 0, latencies: Vec::new() };
+    let mut share = Share { commands: 0, latencies: Vec::new(), timed_every: TIMED_EVERY };
     while !stop.load(Ordering::Relaxed) {
-        if (share.commands + index).is_multiple_of(TIMED_EVERY) {
+        if (share.commands + index).is_multiple_of(share.timed_every) {
             let begun = Instant::now();
             client.propose(payload.clone()).await?;
-            share.latencies.push(begun.elapsed());
+            share.push(begun.elapsed());
         } else {
             client.propose(payload.clone()).await?;
         }
