@@ -89,6 +89,11 @@ pub const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
 /// Commands of this node that wait for their result. At most [`SESSION_WINDOW`].
 pub const OUTSTANDING_COMMANDS_MAX: usize = 16_384;
 
+/// Places that a client's open commands take up, those of answered ones between them included, from which on a
+/// command without an answer among many that have one counts as lost. Far below what is refused, half a
+/// [`SESSION_WINDOW`], and far above what is answered out of order without a loss.
+pub const SPREAD_WITH_GAPS: usize = 4096;
+
 /// Commands that wait at the leader for a slot, in bytes. What is forwarded beyond it is dropped,
 /// and its origin sends it again later.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;

@@ -50,6 +50,9 @@ const MESSAGE_BYTES_PER_TURN_MAX: usize = 8 << 20;
 /// Requests taken in by one turn.
 const REQUESTS_PER_TURN_MAX: usize = 4096;
 
+/// Between two looks for requests that nobody waits for any more: each goes through all that there are.
+const ROOM_INTERVAL: Duration = Duration::from_millis(50);
+
 /// What the replica of a node takes in.
 type Input<S> = replica::Input<Waiter<<S as StateMachine>::Response>>;
 
@@ -95,6 +98,8 @@ pub(super) struct Driver<S: StateMachine> {
     /// Whether there is something for the next step.
     is_stirred: bool,
     asked_to_stop: bool,
+    /// When room was made last.
+    room_made: Option<Instant>,
 }
 
 impl<S: StateMachine> Driver<S> {
@@ -112,6 +117,7 @@ impl<S: StateMachine> Driver<S> {
             armed: None,
             is_stirred: false,
             asked_to_stop: false,
+            room_made: None,
         })
     }
 
@@ -331,6 +337,7 @@ impl<S: StateMachine> Driver<S> {
         }
         self.wiring.machine.expire(now);
         let mut arrived = mem::take(&mut self.arrived);
+        self.make_room(now);
         let mut taken = 0;
         if let Some(Isolation { refused, reason }) = self.wiring.board.isolation()
             && refused == self.wiring.peers.len()
@@ -359,6 +366,22 @@ impl<S: StateMachine> Driver<S> {
         }
         self.arrived = arrived;
         self.wiring.budget.give_back(taken);
+    }
+
+    /// Lets those requests go that nobody waits for any more, before others are refused for them.
+    fn make_room(&mut self, now: Instant) {
+        if self.room_made.is_some_and(|made| now < made.after(ROOM_INTERVAL)) {
+            return;
+        }
+        if self.wiring.replica.is_crowded() {
+            self.room_made = Some(now);
+            self.wiring.replica.let_go(|waiter| waiter.reply.is_closed());
+        }
+        if self.reads.is_crowded() {
+            self.room_made = Some(now);
+            let gone = self.reads.let_go().into_iter();
+            self.inputs.extend(gone.map(|number| Input::<S>::GiveUpRead { number }));
+        }
     }
 
     /// Takes in a command; returns what it took of the budget.

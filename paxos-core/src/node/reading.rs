@@ -171,6 +171,10 @@ impl<F, R> Pending<F, R> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn has_listener(&self) -> bool {
+        self.parts().reply.as_ref().is_some_and(|reply| !reply.is_closed())
+    }
+
     fn tell(&self, result: Result<ReadResult<R>, ReadError>) {
         // A read that is refused is dropped with whatever it holds; its destructor is the embedder's.
         let (read, reply) = {
@@ -186,15 +190,16 @@ impl<F, R> Pending<F, R> {
 
 impl<S, R: Send, F: FnOnce(&S) -> R + Send> PendingRead<S> for Pending<F, R> {
     fn run(&self, state: &S) {
-        let read = {
-            let mut parts = self.parts();
-            let is_awaited = parts.reply.as_ref().is_some_and(|reply| !reply.is_closed());
-            // If nobody waits any more, it is not worth the time.
-            parts.read.take().filter(|_| is_awaited)
-        };
+        // If nobody waits any more, it is not worth the time.
+        let is_awaited = self.has_listener();
+        let read = self.parts().read.take().filter(|_| is_awaited);
         if let Some(read) = read {
             self.tell(Ok(catch_unwind(AssertUnwindSafe(|| read(state)))));
         }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.has_listener()
     }
 
     fn refuse(&self, error: ReadError) {

@@ -10,7 +10,7 @@ use super::{
     error::ReadError,
     request::{ReadTask, until},
 };
-use crate::types::Instant;
+use crate::{limits::READS_MAX, types::Instant};
 
 /// A read, and until when somebody waits for it.
 pub(super) struct Read<S> {
@@ -58,6 +58,23 @@ impl<S> Reads<S> {
         let read = self.waiting.remove(&number)?;
         self.deadlines.remove(&(read.deadline, number));
         Some(read)
+    }
+
+    /// Whether there is little room for more.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.waiting.len() >= READS_MAX - READS_MAX / 4
+    }
+
+    /// Ends the waits of those whose caller has gone; returns their numbers.
+    pub(super) fn let_go(&mut self) -> Vec<u64> {
+        let gone = |(&number, read): (&u64, &Read<S>)| (!read.task.is_awaited()).then_some(number);
+        let mut gone: Vec<_> = self.waiting.iter().filter_map(gone).collect();
+        // In an order that is the same every time.
+        gone.sort_unstable();
+        for &number in &gone {
+            self.take(number);
+        }
+        gone
     }
 
     /// When the next wait ends for want of a result.
@@ -134,6 +151,10 @@ mod tests {
     impl PendingRead<()> for Told {
         fn run(&self, (): &()) {
             drop(self.0.send(None));
+        }
+
+        fn is_awaited(&self) -> bool {
+            true
         }
 
         fn refuse(&self, error: ReadError) {

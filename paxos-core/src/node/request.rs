@@ -79,6 +79,9 @@ pub(super) trait PendingRead<S>: Send + Sync {
     /// Runs on the state, unless nobody waits any more.
     fn run(&self, state: &S);
 
+    /// Whether anybody still waits.
+    fn is_awaited(&self) -> bool;
+
     /// Tells whoever waits why it does not run, or has not run in time.
     fn refuse(&self, error: ReadError);
 

@@ -337,6 +337,17 @@ impl<W> Replica<W> {
         }
     }
 
+    /// Whether its own commands without an answer leave little room for more.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.origin.is_crowded(&self.config)
+    }
+
+    /// Gives back the places of commands that nobody waits for any more. They may have effect all the same.
+    pub fn let_go(&mut self, has_gone: impl Fn(&W) -> bool) {
+        self.origin.let_go(has_gone);
+    }
+
     /// When the replica wants its next [`Input::Tick`], if nothing else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {

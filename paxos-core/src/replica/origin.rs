@@ -265,8 +265,7 @@ impl<W> Origin<W> {
     /// The session table is as of a checkpoint now, and slots up to there are never delivered: what has
     /// had its effect in one of them is answered, without the response.
     pub(super) fn on_installed(&mut self, sessions: &SessionTable) {
-        let clients: Vec<_> = self.others.keys().copied().chain([self.own.client()]).collect();
-        for client in clients {
+        for client in self.clients() {
             let Some(window) = self.window(client) else { continue };
             for sequence in window.first()..window.end() {
                 let id = RequestId { client, sequence };
@@ -316,8 +315,32 @@ impl<W> Origin<W> {
         };
         let windows = std::iter::once(&mut self.own).chain(self.others.values_mut());
         self.earliest = windows.filter_map(|window| window.expire(now, &mut expired)).min();
-        let clients: Vec<_> = self.others.keys().copied().chain([self.own.client()]).collect();
-        clients.into_iter().for_each(|client| self.trim(client));
+        self.clients().into_iter().for_each(|client| self.trim(client));
+    }
+
+    /// Whether there is little room for more.
+    pub(super) fn is_crowded(&self, config: &Config) -> bool {
+        let is_near = |count: usize, max: usize| count >= max - max / 4;
+        is_near(self.open, config.outstanding_commands_max)
+            || is_near(self.bytes, config.outstanding_bytes_max)
+    }
+
+    /// Gives back the places of those that nobody waits for any more, as at their deadlines. What has gone to the
+    /// leader may have effect all the same; what is delivered is about to be applied, and has no bytes any more.
+    pub(super) fn let_go(&mut self, has_gone: impl Fn(&W) -> bool) {
+        for client in self.clients() {
+            let Some(window) = self.window(client) else { continue };
+            for sequence in window.first()..window.end() {
+                let id = RequestId { client, sequence };
+                self.take_if(id, |entry| !entry.is_delivered && has_gone(&entry.waiter));
+            }
+            self.trim(client);
+        }
+    }
+
+    /// All that have commands here.
+    fn clients(&self) -> Vec<ClientId> {
+        self.others.keys().copied().chain([self.client()]).collect()
     }
 
     /// Takes out the command that meets the condition; [`trim`](Origin::trim) has to follow.
@@ -345,17 +368,24 @@ impl<W> Origin<W> {
         }
     }
 
+    /// How long what has gone to the leader may be without an answer. Where most of what went after it has one, it
+    /// was lost, and takes up more places every moment: it goes again before it leaves none to others.
+    fn patience(&self, window: &Window<W>, config: &Config) -> Duration {
+        let has_gaps =
+            window.spread() > limits::SPREAD_WITH_GAPS && self.open < window.spread() / 2;
+        if has_gaps { config.heartbeat_interval } else { config.election_timeout }
+    }
+
     /// When the oldest command has to go again, or the first waiter is let go.
     pub(super) fn next_deadline(&self, config: &Config) -> Option<Instant> {
         if self.open == 0 {
             return None;
         }
-        let mut sent_at = self.own.first_sent_at();
-        for window in self.others.values() {
-            sent_at = earliest([sent_at, window.first_sent_at()]);
-        }
-        let sent_at = sent_at.filter(|_| self.target.is_some());
-        let resend = sent_at.map(|at| at.after(config.election_timeout));
+        let windows = std::iter::once(&self.own).chain(self.others.values());
+        let resends = windows.filter_map(|window| {
+            Some(window.first_sent_at()?.after(self.patience(window, config)))
+        });
+        let resend = resends.min().filter(|_| self.target.is_some());
         let expiry = self.earliest.map(|earliest| earliest.after(DEADLINE_GRANULARITY));
         earliest([expiry, resend])
     }

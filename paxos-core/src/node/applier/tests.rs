@@ -93,6 +93,10 @@ impl<F: Fn(&Sum) + Send + Sync> PendingRead<Sum> for Reading<F> {
         self.0(state);
     }
 
+    fn is_awaited(&self) -> bool {
+        false
+    }
+
     fn refuse(&self, _: ReadError) {}
 
     fn abandon(&self) {}

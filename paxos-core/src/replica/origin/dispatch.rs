@@ -35,7 +35,7 @@ impl<W> Origin<W> {
             self.others.values_mut().for_each(Window::forget_sent);
         }
         let Some(target) = target.filter(|_| self.open > 0) else { return };
-        let patience = cx.config.election_timeout;
+        let patience = self.patience(&self.own, cx.config);
         while let Some((range, is_overdue)) = self.own.next_due(cx.now, patience) {
             self.send(self.client(), range, is_overdue, target, queue, cx);
         }
@@ -43,6 +43,8 @@ impl<W> Origin<W> {
             return;
         }
         for client in self.others.keys().copied().collect::<Vec<_>>() {
+            let Some(window) = self.others.get(&client) else { continue };
+            let patience = self.patience(window, cx.config);
             while let Some(window) = self.others.get_mut(&client)
                 && let Some((range, is_overdue)) = window.next_due(cx.now, patience)
             {

@@ -175,3 +175,43 @@ fn commands_without_an_answer_are_bounded_while_the_state_machine_stands_still()
     assert_eq!(alone.answers().len(), 1);
     assert_eq!(refusal(&mut alone, request(1, 4), 1), None);
 }
+
+/// A lost message takes up the places of all that is answered after it: it goes again long before others are refused
+/// for that.
+#[test]
+fn what_is_lost_among_many_that_have_answers_goes_again_soon() {
+    let soon = Config::new(NodeId(1), Membership::new([(1, "")]).expect("one")).heartbeat_interval;
+    for (others, goes_soon) in [(limits::SPREAD_WITH_GAPS as u64, true), (100, false)] {
+        let mut alone = Alone::following(|_| {});
+        alone.propose(request(1, 1), 1);
+        (2..2 + others).for_each(|number| alone.propose_within(request(1, number), 1, SHORT));
+        alone.wait(SHORT * 2);
+        assert_eq!(alone.answers().len() as u64, others);
+        alone.now = alone.now.after(soon);
+        let again = forwarded(&alone.hear(2, heartbeat(0)));
+        assert_eq!(again, if goes_soon { vec![(1, vec![1])] } else { Vec::new() });
+    }
+}
+
+/// Whoever still waits, and what is delivered, stays.
+#[test]
+fn those_that_nobody_waits_for_give_their_places_back() {
+    let (mut alone, ballot) = Alone::leading(|config| config.outstanding_commands_max = 4);
+    alone.propose(request(1, 1), 1);
+    alone.hear(2, accepted(ballot, 1));
+    alone.hear(3, accepted(ballot, 1));
+    alone.propose(request(1, 2), 1);
+    assert!(!alone.replica.is_crowded());
+    alone.propose(request(1, 3), 1);
+    alone.propose(request(EMBEDDERS, 1), 1);
+    assert!(alone.replica.is_crowded());
+    assert_eq!(refusal(&mut alone, request(1, 4), 1), Some(Refusal::Busy));
+    alone.replica.let_go(|waiter| *waiter != request(1, 3));
+    assert_eq!(alone.replica.status(alone.now).outstanding, 2);
+    for (number, expected) in [(4, None), (5, None), (6, Some(Refusal::Busy))] {
+        assert_eq!(refusal(&mut alone, request(1, number), 1), expected);
+    }
+    alone.step(Input::Applied { slot: Slot(1), durable: None });
+    let applied = Outcome::Applied { slot: Slot(1), index: 0 };
+    assert_eq!(alone.answers(), [(request(1, 1), applied)]);
+}
