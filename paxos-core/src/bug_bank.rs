@@ -208,6 +208,8 @@ bugs! {
     ///
     /// Lamport 2001, section 3: α.
     WindowShortened = "a membership governs from the next slot on",
+    /// A leader that proposes at several slots looks at the window of the first one alone.
+    WindowOfAnotherSlot = "a leader goes beyond a window that has become smaller",
     /// Changes that two leaders began have effect both.
     TwoChangesOnTheirWay = "a change has effect although one before it does not govern yet",
     /// A leader goes on with the promises of those who voted before.
@@ -219,6 +221,10 @@ bugs! {
     RemovedLeaderGoesOn = "a leader goes on at slots at which it does not vote",
     /// Whoever has been removed goes on polling, and is listened to.
     RemovedNodeHeard = "a node that has been removed is listened to",
+    /// It is not remembered who has been a member: such a node is not told, and its id is used again.
+    RemovedIdForgotten = "who has been removed is forgotten",
+    /// A node that joins goes by the members that it was told to ask, as if they were those who vote.
+    ToldMembershipTrusted = "a node that joins counts votes by what it has been told at its start",
     /// A restart goes on with the members that the node was started with first.
     MembershipForgotten = "the membership is forgotten on restart",
     /// A member that gets everything and counts for nothing is counted.

@@ -70,6 +70,11 @@ pub enum Message<V = Value> {
     ChangeRefused(ChangeRefused),
     /// A node that knows that the receiver has been removed from the cluster, to it.
     Removed(Removed),
+    /// A node that joins, or does not vote and hears of no leader, to all: what did the cluster begin with, and how
+    /// far is it?
+    Join,
+    /// The answer to [`Message::Join`].
+    Joined(Joined),
 }
 
 /// Which of a peer's lanes a message takes, so that bulk never delays a heartbeat.
@@ -289,6 +294,15 @@ pub struct Removed {
     pub version: u64,
 }
 
+/// See [`Message::Joined`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The membership that the cluster began with.
+    pub first: Arc<Membership>,
+    /// The sender's chosen watermark.
+    pub chosen: Slot,
+}
+
 /// See [`Message::Pull`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
@@ -415,6 +429,8 @@ impl<V> Message<V> {
             | Message::Reconfigure(_)
             | Message::ChangeRefused(_)
             | Message::Removed(_)
+            | Message::Join
+            | Message::Joined(_)
             | Message::Read(_)
             | Message::ReadReply(_) => Lane::Control,
             Message::Accept(_)
@@ -481,6 +497,8 @@ impl<V> Message<V> {
             Message::Reconfigure(m) => Message::Reconfigure(m),
             Message::ChangeRefused(m) => Message::ChangeRefused(m),
             Message::Removed(m) => Message::Removed(m),
+            Message::Join => Message::Join,
+            Message::Joined(m) => Message::Joined(m),
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Addresses of peers: `host:port`, the host a name or an IP address.
+//! Addresses of peers: `host:port`, the host a name or an IP address; or several of them, separated by commas, if it is
+//! not certain at which of them the peer is.
 //!
 //! A name is resolved whenever it is dialled, so that a peer may start, or move, later.
 
@@ -45,6 +46,26 @@ impl Address {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+}
+
+/// Where a peer may be: at the first address rather than at the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses(Vec<Address>);
+
+impl Addresses {
+    /// Understands `text`, without looking anything up.
+    pub(crate) fn parse(text: &str) -> Result<Addresses, TransportError> {
+        text.split(',').map(Address::parse).collect::<Result<_, _>>().map(Addresses)
+    }
+
+    /// Where to try it this time: at each in turn.
+    pub(crate) fn of_attempt(&self, attempt: usize) -> &Address {
+        &self.0[attempt % self.0.len()]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Address> {
+        self.0.iter()
     }
 }
 

@@ -1,6 +1,9 @@
 //! Queues are bounded in bytes, each lane of each peer by itself.
 
-use paxos_core::message::{Lane, Message};
+use paxos_core::{
+    message::{Lane, Message},
+    types::Membership,
+};
 
 /// Bytes of urgent messages that may wait: thousands of heartbeats.
 const CONTROL_BYTES_MAX: usize = 1 << 20;
@@ -35,9 +38,8 @@ pub(crate) fn fits(waiting: usize, bytes: usize, lane: Lane) -> bool {
 /// What `message` takes in memory while it waits, in bytes, without encoding it.
 pub(crate) fn weight(message: &Message) -> usize {
     let variable = match message {
-        Message::Reconfigure(asked) => {
-            asked.membership.members().map(|(_, member)| 128 + member.address.len()).sum()
-        }
+        Message::Reconfigure(asked) => membership_weight(&asked.membership),
+        Message::Joined(joined) => membership_weight(&joined.first),
         Message::Accept(accept) => accept.value.encoded_len(),
         Message::Promise(promise) => {
             promise.records.iter().map(|record| 64 + record.value.encoded_len()).sum()
@@ -62,12 +64,17 @@ pub(crate) fn weight(message: &Message) -> usize {
         | Message::StateDigest(_)
         | Message::ChangeRefused(_)
         | Message::Removed(_)
+        | Message::Join
         | Message::Pull(_)
         | Message::PullState(_)
         | Message::Read(_)
         | Message::ReadReply(_) => 0,
     };
     OVERHEAD_BYTES + variable
+}
+
+fn membership_weight(membership: &Membership) -> usize {
+    membership.members().map(|(_, member)| 128 + member.address.len()).sum()
 }
 
 #[cfg(test)]

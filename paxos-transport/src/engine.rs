@@ -19,7 +19,7 @@ use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::DropGuard;
 
 use crate::{
-    address::Address,
+    address::Addresses,
     frame::{Encoder, Run},
     incoming,
     link::Wire,
@@ -142,19 +142,19 @@ impl<W: Wire> Engine<W> {
     }
 
     /// Keeps the routes that stay, makes the new ones, lets go of the others.
-    fn set_routes(&self, addresses: BTreeMap<NodeId, Address>) {
+    fn set_routes(&self, addresses: BTreeMap<NodeId, Addresses>) {
         let mut routes = self.shared.routes_mut();
         let mut before = std::mem::take(&mut *routes);
-        for (peer, address) in addresses {
+        for (peer, addresses) in addresses {
             let route = match before.remove(&peer) {
-                Some(route) if route.address == address => route,
-                _ => self.route(peer, address),
+                Some(route) if route.addresses == addresses => route,
+                _ => self.route(peer, addresses),
             };
             routes.insert(peer, route);
         }
     }
 
-    fn route(&self, peer: NodeId, address: Address) -> Route {
+    fn route(&self, peer: NodeId, addresses: Addresses) -> Route {
         let shared = &self.shared;
         let let_go = shared.end.child_token();
         let hurry = Arc::new(Notify::new());
@@ -164,7 +164,8 @@ impl<W: Wire> Engine<W> {
             let dialler = Outgoing {
                 shared: shared.clone(),
                 peer,
-                address: address.clone(),
+                addresses: addresses.clone(),
+                attempts: 0,
                 lane,
                 queue: receiver,
                 hurry: hurry.clone(),
@@ -175,7 +176,7 @@ impl<W: Wire> Engine<W> {
             shared.diallers.spawn_on(run, &shared.started().runtime);
             sender
         });
-        Route { address, lanes, hurry, renew, _let_go: let_go.drop_guard() }
+        Route { addresses, lanes, hurry, renew, _let_go: let_go.drop_guard() }
     }
 }
 
@@ -190,7 +191,7 @@ fn queue_up(routes: &BTreeMap<NodeId, Route>, to: &[NodeId], lane: Lane, mut run
     }
 }
 
-fn parse(me: NodeId, peers: &[Peer]) -> Result<BTreeMap<NodeId, Address>, TransportError> {
+fn parse(me: NodeId, peers: &[Peer]) -> Result<BTreeMap<NodeId, Addresses>, TransportError> {
     let others = peers.iter().filter(|peer| peer.id != me);
-    others.map(|peer| Ok((peer.id, Address::parse(&peer.address)?))).collect()
+    others.map(|peer| Ok((peer.id, Addresses::parse(&peer.address)?))).collect()
 }

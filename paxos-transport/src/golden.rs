@@ -13,9 +13,9 @@ use bytes::{Buf, Bytes};
 use paxos_core::{
     message::{
         Accept, Accepted, ChangeRefused, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply,
-        Message, NotReady, Poll, PollReply, Prepare, Promise, Propose, Pull, PullState, Pulled,
-        PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject, Removed, StateDigest,
-        StateEnd, Watermark,
+        Joined, Message, NotReady, Poll, PollReply, Prepare, Promise, Propose, Pull, PullState,
+        Pulled, PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject, Removed,
+        StateDigest, StateEnd, Watermark,
     },
     port::StateSummary,
     types::{
@@ -127,6 +127,8 @@ fn messages() -> Vec<Message> {
         Message::Reconfigure(Reconfigure { membership: Arc::new(membership()) }),
         Message::ChangeRefused(ChangeRefused { version: 3, reason: NotReady::Behind(NodeId(4)) }),
         Message::Removed(Removed { version: 3 }),
+        Message::Join,
+        Message::Joined(Joined { first: Arc::new(membership()), chosen }),
     ]
 }
 
@@ -156,6 +158,8 @@ fn name(message: &Message) -> &'static str {
         Message::Reconfigure(_) => "reconfigure",
         Message::ChangeRefused(_) => "change-refused",
         Message::Removed(_) => "removed",
+        Message::Join => "join",
+        Message::Joined(_) => "joined",
     }
 }
 

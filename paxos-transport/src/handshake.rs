@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::{
-    address::Address,
+    address::{Address, Addresses},
     frame::{self, Frame, FrameError, ONLY_GROUP},
     refusals::Refusal,
     roster::{Admission, Evidence, Roster},
@@ -184,9 +184,14 @@ fn check_certificate(
     let Some(certificate) = certificate else { return Ok(Evidence::Claim) };
     let who = roster.who(node);
     // Nobody's address is a stranger's, who is refused for that.
-    let address = roster.address_of(node).and_then(|address| Address::parse(&address).ok());
-    let host = address.as_ref().map(Address::host);
-    match tls::check_names(certificate, host, &who) {
+    let addresses = roster.address_of(node).and_then(|address| Addresses::parse(&address).ok());
+    let hosts: Vec<_> = addresses.iter().flat_map(Addresses::iter).map(Address::host).collect();
+    // One that may be at several places has a certificate for one of them.
+    let mut checked = tls::check_names(certificate, hosts.first().copied(), &who);
+    for host in hosts.into_iter().skip(1) {
+        checked = checked.or_else(|_| tls::check_names(certificate, Some(host), &who));
+    }
+    match checked {
         Ok(()) => Ok(Evidence::Enough),
         Err(fault) => Err(Refusal::Certificate { node: who, fault }),
     }

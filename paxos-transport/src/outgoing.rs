@@ -10,7 +10,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    address::Address,
+    address::{Address, Addresses},
     backoff::Backoff,
     dial::DIAL_MAX,
     frame::Batch,
@@ -33,7 +33,9 @@ const RENEW_AGE_MIN: Duration = Duration::from_secs(1);
 pub(crate) struct Outgoing<W> {
     pub(crate) shared: Arc<Shared<W>>,
     pub(crate) peer: NodeId,
-    pub(crate) address: Address,
+    pub(crate) addresses: Addresses,
+    /// How often it has been tried.
+    pub(crate) attempts: usize,
     pub(crate) lane: Lane,
     pub(crate) queue: queue::Receiver,
     pub(crate) hurry: Arc<Notify>,
@@ -51,10 +53,11 @@ impl<W: Wire> Outgoing<W> {
         let mut is_connected = false;
         loop {
             let mut is_refused = false;
+            let address = self.addresses.of_attempt(self.attempts).clone();
             let connected = tokio::select! {
                 biased;
                 () = let_go.cancelled() => return,
-                connected = self.connect() => connected,
+                connected = self.connect(&address) => connected,
             };
             match connected {
                 Ok(link) => {
@@ -62,22 +65,23 @@ impl<W: Wire> Outgoing<W> {
                     let since = Instant::now();
                     let Err(error) = self.carry(link).await else { return };
                     backoff.connected_since(since);
-                    self.note(&error, "the connection broke");
+                    self.note(&address, &error, "the connection broke");
                     self.give_up_silent_lanes(&error);
                     self.report_if_lost(&error, &mut is_connected);
                 }
                 Err(error) => {
+                    self.attempts = self.attempts.wrapping_add(1);
                     if let HandshakeError::Io(error) = &error {
                         self.report_if_lost(error, &mut is_connected);
                     }
                     if let Some(reason) = Shared::<W>::reason(&error) {
                         is_refused = true;
-                        let with_address = format!("{}: {reason}", self.address);
+                        let with_address = format!("{address}: {reason}");
                         let told = matches!(error, HandshakeError::Refused { .. });
                         let reason = if told { reason } else { with_address };
                         self.shared.roster().refuse(Some(self.peer), Dialler::ThisNode, &reason);
                     } else if std::mem::take(&mut reachable) {
-                        self.note(&error, "cannot connect, and keeps trying");
+                        self.note(&address, &error, "cannot connect, and keeps trying");
                     }
                 }
             }
@@ -91,8 +95,8 @@ impl<W: Wire> Outgoing<W> {
     }
 
     /// One line for the three lanes: they share their fate most of the time.
-    fn note(&self, error: &dyn std::error::Error, what: &str) {
-        let (roster, Outgoing { address, lane, .. }) = (self.shared.roster(), self);
+    fn note(&self, address: &Address, error: &dyn std::error::Error, what: &str) {
+        let (roster, Outgoing { lane, .. }) = (self.shared.roster(), self);
         let (node, peer) = (roster.who(roster.me().node), roster.who(self.peer));
         if self.lane == Lane::Control {
             tracing::warn!(%node, %peer, %address, %error, "{what}");
@@ -133,8 +137,8 @@ impl<W: Wire> Outgoing<W> {
         }
     }
 
-    async fn connect(&self) -> Result<W::Link, HandshakeError> {
-        let (address, resolver) = (&self.address, &self.shared.resolver);
+    async fn connect(&self, address: &Address) -> Result<W::Link, HandshakeError> {
+        let resolver = &self.shared.resolver;
         let attempt = async {
             let candidates = resolver.resolve(address.host(), address.port()).await?;
             let mut link = self.shared.wire.dial(address, &candidates, self.lane).await?;

@@ -16,7 +16,7 @@ use tokio_util::{
 };
 
 use crate::{
-    address::Address,
+    address::Addresses,
     handshake::HandshakeError,
     inbox::Inbox,
     link::Wire,
@@ -75,7 +75,7 @@ pub(crate) struct Started {
 /// How a peer is reached.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) address: Address,
+    pub(crate) addresses: Addresses,
     pub(crate) lanes: [queue::Sender; 3],
     /// The peer is there: no need to wait before dialling it.
     pub(crate) hurry: Arc<Notify>,

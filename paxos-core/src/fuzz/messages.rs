@@ -8,9 +8,9 @@ use super::{Script, Usual};
 use crate::{
     message::{
         Accept, Accepted, ChangeRefused, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply,
-        Message, NotReady, Poll, PollReply, Prepare, Promise, Propose, Pull, PullState, Pulled,
-        PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject, Removed, StateDigest,
-        StateEnd, Watermark,
+        Joined, Message, NotReady, Poll, PollReply, Prepare, Promise, Propose, Pull, PullState,
+        Pulled, PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject, Removed,
+        StateDigest, StateEnd, Watermark,
     },
     port::StateSummary,
     types::{
@@ -19,9 +19,23 @@ use crate::{
     },
 };
 
+fn joined(script: &mut Script<'_>, usual: &Usual) -> Joined {
+    Joined { first: membership(script), chosen: script.slot(usual) }
+}
+
+fn heartbeat_reply(script: &mut Script<'_>, usual: &Usual) -> HeartbeatReply {
+    HeartbeatReply {
+        ballot: script.ballot(usual),
+        round: number(script, usual),
+        chosen: watermark(script, usual),
+        highest_accepted: script.slot(usual),
+        can_write: script.below(4) > 0,
+    }
+}
+
 /// A message. It need not make sense, but its encoding is one of the format.
 pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
-    match script.below(23) {
+    match script.below(25) {
         0 => Message::Poll(Poll { number: number(script, usual), chosen: script.slot(usual) }),
         1 => Message::PollReply(PollReply {
             number: number(script, usual),
@@ -62,13 +76,7 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             round: number(script, usual),
             chosen: watermark(script, usual),
         }),
-        9 => Message::HeartbeatReply(HeartbeatReply {
-            ballot: script.ballot(usual),
-            round: number(script, usual),
-            chosen: watermark(script, usual),
-            highest_accepted: script.slot(usual),
-            can_write: script.below(4) > 0,
-        }),
+        9 => Message::HeartbeatReply(heartbeat_reply(script, usual)),
         10 => Message::Pull(Pull {
             number: number(script, usual),
             from: script.slot(usual),
@@ -98,6 +106,8 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             reason: NotReady::NoQuorum,
         }),
         22 => Message::Removed(Removed { version: script.number(&[0, 1]) }),
+        23 => Message::Join,
+        24 => Message::Joined(joined(script, usual)),
         19 => Message::StateDigest(StateDigest {
             slot: script.slot(usual),
             digest: script.number(&usual.hashes),

@@ -36,6 +36,7 @@
 //! let (node, address, role) = (NodeId(2), "node-2".to_owned(), MemberRole::Learner);
 //! one.change_members(Change::Add { node, address, role }).await?;
 //! assert_eq!(two.read(|sum| sum.0).await?, 3); // It has caught up.
+//! // As a `Newcomer` it would be made a voter by itself.
 //! let now = one.change_members(Change::Role { node, role: MemberRole::Voter }).await?;
 //! assert_eq!(now.voters().count(), 2);
 //!
@@ -64,8 +65,12 @@
 //!
 //! A [`Voter`](crate::types::MemberRole::Voter) counts in quorums and may lead. A
 //! [`Learner`](crate::types::MemberRole::Learner) gets everything, serves reads and takes commands as all others
-//! do, and counts for nothing: a node on its way to be a voter, or one to be read from. To replace a member whose disk
-//! is lost, [`Replace`](crate::types::Change::Replace) it in one step by a node with a new id: an id is used once.
+//! do, and counts for nothing: a node on its way to be a voter, or one to be read from. A
+//! [`Newcomer`](crate::types::MemberRole::Newcomer) is a learner that the leader makes a voter as soon as it has caught
+//! up, whoever leads by then. To replace a member whose disk
+//! is lost, [`Replace`](crate::types::Change::Replace) it in one step by a node with a new id, or by a learner that has
+//! caught up: an id is used once.
 //!
-//! A node that has been away for so long that it knows none of the present members any more does not find them by
-//! itself: start it again with some that are there.
+//! A node that joins is told of members that it can ask, any of them, and learns from those what the cluster began with;
+//! all else is in the log. A node that has been away for so long that it knows none of the present members any more
+//! does not find them by itself: start it again with some that are there, with its data or without.

@@ -55,7 +55,8 @@ pub trait Transport: Send + Sync + 'static {
     /// If an address cannot be understood, or the transport cannot start.
     async fn start(&self, identity: Identity, peers: Vec<Peer>) -> Result<(), TransportError>;
 
-    /// Replaces the list of peers: connects to new ones, lets go of those missing.
+    /// Replaces the list of peers: connects to new ones, lets go of those missing. One with several addresses is
+    /// looked for at each of them in turn.
     ///
     /// # Errors
     ///

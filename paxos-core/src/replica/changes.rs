@@ -82,6 +82,7 @@ impl<W> Replica<W> {
             Some(asked) => Arc::clone(asked),
             None => {
                 let next = match newest.changed(&open.change) {
+                    _ if self.memberships.are_unknown() => Err(ChangeRefusal::Busy),
                     _ if !is_in_force && !planted!(TwoChangesOnTheirWay) => {
                         Err(ChangeRefusal::Busy)
                     }
@@ -169,6 +170,22 @@ impl<W> Replica<W> {
     }
 }
 
+impl<W> Replica<W> {
+    /// A leader makes those voters that are to be, one after the other, as soon as they have caught up. That they are
+    /// to be is in the log: so it does not matter who leads, or who was asked.
+    pub(super) fn promote_newcomers(&mut self, now: Instant) {
+        let newest = Arc::clone(self.memberships.newest());
+        for node in newest.newcomers() {
+            let change = Change::Role { node, role: MemberRole::Voter };
+            if let Ok(next) = newest.changed(&change)
+                && self.take_change(now, &Arc::new(next)).is_ok()
+            {
+                return;
+            }
+        }
+    }
+}
+
 impl Leading {
     /// Whether a change may be proposed: it follows on the newest membership, and no other is on its way.
     fn may_change(&self, membership: &Membership, cx: &Context<'_>) -> bool {
@@ -190,7 +207,7 @@ fn check_change(
     let keeps_up = |node: NodeId| {
         node == cx.config.id || followers.keeps_up(node, chosen, newest.ahead_max(), cx)
     };
-    let is_promoted = |voter: &NodeId| newest.role(*voter) == Some(MemberRole::Learner);
+    let is_promoted = |voter: &NodeId| newest.is_member(*voter) && !newest.is_voter(*voter);
     if let Some(behind) = next.voters().filter(is_promoted).find(|voter| !keeps_up(*voter)) {
         return Err(NotReady::Behind(behind));
     }

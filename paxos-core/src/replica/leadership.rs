@@ -46,6 +46,7 @@ impl<W> Replica<W> {
                 }
                 if followers.next_beat() <= now {
                     leading.beat(followers, &self.learner, cx);
+                    self.promote_newcomers(now);
                 }
             }
         }
@@ -161,12 +162,13 @@ impl<W> Replica<W> {
                 earliest([followers.next_deadline(), leading.next_deadline()])
             }
         };
-        let pulls = self.refuses_work().is_none();
+        let pulls = self.refuses_work().is_none() && !self.memberships.are_unknown();
         let catchup = if pulls { self.catchup.next_deadline(config) } else { None };
         let origin = self.origin.next_deadline(config);
         let reader = self.reader.next_deadline(config);
         let serving = self.serving.next_deadline(config);
         let changes = self.changes.next_deadline();
-        earliest([proposing, catchup, origin, reader, serving, changes])
+        let joining = self.joining_deadline();
+        earliest([proposing, catchup, origin, reader, serving, changes, joining])
     }
 }

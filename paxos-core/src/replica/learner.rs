@@ -21,7 +21,7 @@ use crate::{
     limits,
     message::Watermark,
     planted::planted,
-    types::{Ballot, NodeId, Slot, Value},
+    types::{Ballot, Membership, NodeId, Slot, Value},
 };
 
 /// What a slot in delivery occupies besides its value, so that noops are bounded too.
@@ -140,6 +140,9 @@ impl Learner {
     ) -> Option<Difference> {
         let (leader_ballot, leader_watermark) = self.leader_watermark;
         let before = self.chosen;
+        if memberships.are_unknown() {
+            return None;
+        }
         loop {
             let slot = self.chosen.slot.next();
             let Some((ballot, value)) = acceptor.log().get(slot) else { break };
@@ -224,6 +227,12 @@ impl Learner {
         let bytes = bytes + DELIVERY_OVERHEAD_BYTES;
         self.in_delivery.push_back((slot, bytes));
         self.bytes_in_delivery += bytes;
+    }
+
+    /// This node, which has joined, gets to know the first membership.
+    pub(super) fn begin(&mut self, first: &Membership) {
+        assert_eq!(self.chosen.slot, Slot::ZERO, "nothing is chosen before it is known by whom");
+        self.sessions.on_membership(first);
     }
 
     /// A checkpoint takes the place of the chosen prefix up to its slot, which this node has not got:

@@ -8,6 +8,10 @@
 //! What is chosen has effect only if it follows on the newest membership, by its version, and if that governs
 //! the slot already: so there is at most one change on its way, and one that comes twice, or late, changes
 //! nothing. α is the window of the newest membership before.
+//!
+//! The first membership is what the nodes that begin the cluster are told. A node that joins is told of members that
+//! it can ask, which says nothing of how votes count: it learns of the first membership from
+//! [any of them](super::joining), and of the later ones from the log.
 
 use std::sync::Arc;
 
@@ -32,10 +36,22 @@ struct Term {
     membership: Arc<Membership>,
 }
 
+/// What the log's database and a state have of them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    first: Arc<Membership>,
+    terms: Vec<Term>,
+}
+
 /// The memberships of the log, as far as anybody may still ask for them.
 #[derive(Clone, Debug)]
 pub(super) struct Memberships {
     own: NodeId,
+    /// The one that the cluster began with; unknown to a node that joins.
+    first: Option<Arc<Membership>>,
+    /// Whom this node has been told of at its start, and where. They are talked to, members or not, unless they are
+    /// known to have been removed: a node that has been away for long may know of no other member.
+    told: Vec<(NodeId, String)>,
     /// In the order in which they govern; the first one governs everything before the second.
     terms: Vec<Term>,
     /// Every slot up to here is known to be chosen.
@@ -51,15 +67,19 @@ pub(super) struct Memberships {
 }
 
 impl Memberships {
-    /// Of the node `own`, which has been told the first membership.
+    /// Of the node `own` of a cluster that begins with this membership.
     pub(super) fn new(own: NodeId, first: Membership) -> Memberships {
-        let first = Term { chosen_at: Slot::ZERO, from: Slot::ZERO, membership: Arc::new(first) };
-        Memberships::of(own, vec![first], Slot::ZERO)
+        let first = Arc::new(first);
+        let membership = Arc::clone(&first);
+        let term = Term { chosen_at: Slot::ZERO, from: Slot::ZERO, membership };
+        Memberships::of(own, first, vec![term], Slot::ZERO)
     }
 
-    fn of(own: NodeId, terms: Vec<Term>, chosen: Slot) -> Memberships {
+    fn of(own: NodeId, first: Arc<Membership>, terms: Vec<Term>, chosen: Slot) -> Memberships {
         let mut memberships = Memberships {
             own,
+            first: Some(first),
+            told: Vec::new(),
             terms,
             chosen,
             peers: Vec::new(),
@@ -71,19 +91,26 @@ impl Memberships {
         memberships
     }
 
-    /// Those that the storage has, or the first one if it has none yet.
+    /// Those that the storage has; or else, the first one, if this node does not join, for which it has to ask.
     pub(super) fn recovered(
         recovered: &Recovered,
         config: &Config,
     ) -> Result<Memberships, ReplicaError> {
         let Recovered { memberships, chosen, .. } = recovered;
-        if memberships.is_empty() || planted!(MembershipForgotten) {
-            return Ok(Memberships::new(config.id, config.first_membership()?));
-        }
-        let mut recovered = Memberships::decode(config.id, chosen.slot, memberships)
-            .ok_or(ReplicaError::Memberships)?;
-        recovered.is_unwritten = false;
-        recovered.move_first(&config.membership);
+        let mut recovered = if memberships.is_empty() || planted!(MembershipForgotten) {
+            let first = Memberships::new(config.id, config.first_membership()?);
+            let is_known = !config.joins || planted!(ToldMembershipTrusted);
+            Memberships { first: first.first.filter(|_| is_known), is_unwritten: is_known, ..first }
+        } else {
+            let mut recovered = Memberships::decode(config.id, chosen.slot, memberships)
+                .ok_or(ReplicaError::Memberships)?;
+            recovered.is_unwritten = false;
+            recovered.move_first(&config.membership);
+            recovered
+        };
+        let told = config.membership.members();
+        recovered.told = told.map(|(id, member)| (id, member.address.clone())).collect();
+        recovered.find_peers();
         Ok(recovered)
     }
 
@@ -102,28 +129,49 @@ impl Memberships {
     /// Those of a state that has been taken over.
     pub(super) fn install(&mut self, memberships: Memberships) {
         // Though they be the same, some may have moved.
-        *self = Memberships { peers_are_new: true, is_unwritten: true, ..memberships };
+        let told = std::mem::take(&mut self.told);
+        *self = Memberships { told, peers_are_new: true, is_unwritten: true, ..memberships };
+        self.find_peers();
+    }
+
+    /// The one that the cluster began with, if this node knows it.
+    pub(super) fn first(&self) -> Option<&Arc<Membership>> {
+        self.first.as_ref()
+    }
+
+    /// Whether this node does not know yet how votes count: it joins, and has to ask.
+    #[inline]
+    pub(super) fn are_unknown(&self) -> bool {
+        self.first.is_none()
     }
 
     /// As they were when everything up to `chosen` was, from their encoding; `None` if it is none.
     pub(super) fn decode(own: NodeId, chosen: Slot, encoded: &[u8]) -> Option<Memberships> {
-        let terms: Vec<Term> = postcard::from_bytes(encoded).ok()?;
-        let is_sound = terms.iter().all(|term| term.membership.check().is_ok())
+        let Kept { first, terms }: Kept = postcard::from_bytes(encoded).ok()?;
+        let is_sound = first.check().is_ok()
+            && terms.iter().all(|term| term.membership.check().is_ok())
             && terms
                 .is_sorted_by(|one, next| one.from < next.from && one.chosen_at < next.chosen_at)
             && terms.last()?.chosen_at <= chosen;
-        is_sound.then(|| Memberships::of(own, terms, chosen))
+        is_sound.then(|| Memberships::of(own, first, terms, chosen))
     }
 
     /// All of them, for the log.
+    ///
+    /// # Panics
+    ///
+    /// If they are not known.
     pub(super) fn encode(&self) -> Bytes {
-        postcard::to_stdvec(&self.terms).expect("plain data encodes").into()
+        let first = Arc::clone(self.first.as_ref().expect("whoever knows none has nothing chosen"));
+        let kept = Kept { first, terms: self.terms.clone() };
+        postcard::to_stdvec(&kept).expect("plain data encodes").into()
     }
 
     /// Those that whoever begins behind `slot` has to know.
     pub(super) fn as_of(&self, slot: Slot) -> Memberships {
         let chosen = self.terms.iter().filter(|term| term.chosen_at <= slot);
-        let mut memberships = Memberships::of(self.own, chosen.cloned().collect(), slot);
+        let first = Arc::clone(self.first.as_ref().expect("whoever knows none has nothing chosen"));
+        let mut memberships = Memberships::of(self.own, first, chosen.cloned().collect(), slot);
         memberships.forget(slot);
         memberships
     }
@@ -211,17 +259,29 @@ impl Memberships {
         std::mem::take(&mut self.is_unwritten).then(|| self.encode())
     }
 
-    /// The peers and where they are, if they have changed.
+    /// The peers and where they are, if they have changed: where the log says, or else where this node has been told
+    /// at its start, if they are to be found there.
     #[inline]
     pub(super) fn take_peers(&mut self) -> Option<Vec<Peer>> {
         std::mem::take(&mut self.peers_are_new).then(|| {
             let address = |id: NodeId| {
                 let mut newest_first = self.terms.iter().rev();
-                newest_first.find_map(|term| term.membership.address(id)).unwrap_or_default()
+                let known = newest_first.find_map(|term| term.membership.address(id));
+                match (known, self.told_address(id)) {
+                    (Some(known), Some(told)) if known != told && !told.is_empty() => {
+                        format!("{known},{told}")
+                    }
+                    (known, told) => known.or(told).unwrap_or_default().to_owned(),
+                }
             };
-            let peer = |&id: &NodeId| Peer { id, address: address(id).to_owned(), store: None };
+            let peer = |&id: &NodeId| Peer { id, address: address(id), store: None };
             self.peers.iter().map(peer).collect()
         })
+    }
+
+    fn told_address(&self, node: NodeId) -> Option<&str> {
+        let told = self.told.iter().find(|(id, _)| *id == node);
+        told.map(|(_, address)| address.as_str())
     }
 
     /// Everything up to `chosen` is chosen.
@@ -239,14 +299,16 @@ impl Memberships {
         self.is_settled = self.newest_from() <= since;
         let members = self.governing_from(since);
         let mut peers: Vec<_> = members.flat_map(|members| members.peers_of(self.own)).collect();
+        let told = self.told.iter().map(|(id, _)| *id);
+        peers.extend(told.filter(|id| *id != self.own && !self.newest().has_removed(*id)));
         peers.sort_unstable();
         peers.dedup();
         self.peers_are_new |= peers != self.peers;
         self.peers = peers;
     }
 
-    /// Every other node that is talked to: the members that govern slots above the chosen ones, and for as
-    /// long as it takes them to hear of it those that did a window before.
+    /// Every other node that is talked to: the members that govern slots above the chosen ones, for as
+    /// long as it takes them to hear of it those that did a window before, and whom this node has been told of.
     #[inline]
     pub(super) fn peers(&self) -> &[NodeId] {
         &self.peers
@@ -328,7 +390,7 @@ mod tests {
         moved.advance(Slot(1000));
         moved.forget(Slot(1000));
         let mut changed = recovered(moved.encode(), ["a", "b", "c"]);
-        assert_eq!(addresses(&mut changed), ["d", "z"]);
+        assert_eq!(addresses(&mut changed), ["d,b", "z,c"], "what it was told is tried, too");
         assert!(changed.take_unwritten().is_none());
     }
 

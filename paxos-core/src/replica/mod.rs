@@ -50,6 +50,7 @@ mod followers;
 mod fuzz;
 mod held;
 mod invariants;
+mod joining;
 mod leadership;
 mod learner;
 mod log;
@@ -89,9 +90,9 @@ pub use status::{FetchStatus, PeerStatus, Role, Status};
 use self::{
     acceptor::Acceptor, catchup::Catchup, changes::Changes, checkpoint::Checkpoints,
     context::Context, digests::Digests, divergence::Doubt, election::Election,
-    followers::Followers, learner::Learner, log_reads::LogReads, membership::Memberships,
-    origin::Origin, outbox::Outbox, proposer::Leading, queue::Queue, reader::Reader,
-    recovery::Preparing, serving::Serving, state_reads::StateReads,
+    followers::Followers, joining::Joining, learner::Learner, log_reads::LogReads,
+    membership::Memberships, origin::Origin, outbox::Outbox, proposer::Leading, queue::Queue,
+    reader::Reader, recovery::Preparing, serving::Serving, state_reads::StateReads,
 };
 use crate::{
     config::{Config, ConfigError},
@@ -135,6 +136,7 @@ pub struct Replica<W> {
     checkpoints: Checkpoints,
     serving: Serving,
     changes: Changes,
+    joining: Joining,
     doubt: Option<Doubt>,
     digests: Digests,
     log_reads: LogReads,
@@ -253,6 +255,7 @@ impl<W> Replica<W> {
             checkpoints,
             serving: Serving::default(),
             changes: Changes::default(),
+            joining: Joining::default(),
             doubt: None,
             digests: Digests::default(),
             log_reads: LogReads::default(),

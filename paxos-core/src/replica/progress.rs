@@ -79,7 +79,8 @@ impl<W> Replica<W> {
         if !self.reader.is_idle() {
             self.read(now, target);
         }
-        if self.refuses_work().is_none() {
+        self.ask_to_join(now);
+        if self.refuses_work().is_none() && !self.memberships.are_unknown() {
             let cx = &mut surroundings!(self, now);
             let reads = &mut self.state_reads;
             self.catchup.pull(&self.learner, &self.acceptor, &mut self.numbers, reads, cx);

@@ -148,11 +148,13 @@ impl Leading {
         }
         self.next = self.next.max(chosen.next());
         self.overtaken = self.overtaken.max(chosen);
-        let window =
-            cx.memberships.governing(self.next).window() + u64::from(planted!(BeyondWindow));
+        let first = self.next;
         let bytes_max = cx.config.window_bytes_max;
-        while self.next <= chosen.plus(window)
-            && self.may_propose_at(self.next, cx)
+        while self.is_within_window(
+            if planted!(WindowOfAnotherSlot) { first } else { self.next },
+            chosen,
+            cx,
+        ) && self.may_propose_at(self.next, cx)
             && (self.bytes_in_flight < bytes_max || planted!(WindowBytesIgnored))
             && cx.out.admit()
         {
@@ -173,6 +175,12 @@ impl Leading {
             };
             self.propose_value(value, acceptor, learner, cx);
         }
+    }
+
+    /// Whether the next slot is no further ahead of what is chosen than the membership allows that governs `slot`.
+    fn is_within_window(&self, slot: Slot, chosen: Slot, cx: &Context<'_>) -> bool {
+        let window = cx.memberships.governing(slot).window() + u64::from(planted!(BeyondWindow));
+        self.next <= chosen.plus(window)
     }
 
     /// Whether those who have promised are a phase-1 quorum of whoever votes on `slot`, and this leader is one of

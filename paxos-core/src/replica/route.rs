@@ -103,9 +103,14 @@ impl<W> Replica<W> {
             Message::Reconfigure(asked) => self.on_reconfigure(now, from, &asked),
             Message::ChangeRefused(refused) => self.on_change_refused(now, &refused),
             Message::Removed(removed) => {
-                let is_newer = removed.version > self.memberships.newest().version();
-                self.out.halt(is_newer.then_some(Halt::Removed));
+                let newest = self.memberships.newest();
+                // Whoever knows of it itself, and misses a few slots still, would not get them any more.
+                let is_so =
+                    removed.version > newest.version() || newest.has_removed(self.config.id);
+                self.out.halt(is_so.then_some(Halt::Removed));
             }
+            Message::Join => self.on_join(from),
+            Message::Joined(joined) => self.on_joined(from, &joined),
             Message::Pull(pull) => {
                 let cx = &mut surroundings!(self, now);
                 if !catchup::serve(from, &pull, &self.learner, &self.acceptor, cx) {
@@ -274,7 +279,7 @@ impl<W> Replica<W> {
     }
 
     fn on_pulled(&mut self, now: Instant, from: NodeId, pulled: Pulled) {
-        if self.disk_full {
+        if self.disk_full || self.memberships.are_unknown() {
             return;
         }
         let values = self.catchup.on_pulled(from, pulled, &self.learner);

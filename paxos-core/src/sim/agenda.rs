@@ -24,6 +24,10 @@ pub(super) enum Happening {
     Wake { node: usize, life: u64 },
     /// A deadline of a replica may be due.
     Tick { node: usize, life: u64 },
+    /// A process tries to connect to its peers.
+    Dial { node: usize, life: u64 },
+    /// A node comes that is to join.
+    Join { node: usize, rng: fastrand::Rng },
     /// A write ends.
     Written { node: usize, life: u64 },
     /// Records come back from the log.
@@ -63,6 +67,7 @@ impl Happening {
             Happening::Lost { node, .. }
             | Happening::Wake { node, .. }
             | Happening::Tick { node, .. }
+            | Happening::Dial { node, .. }
             | Happening::Written { node, .. }
             | Happening::LogRead { node, .. }
             | Happening::StateRead { node, .. }

@@ -103,15 +103,41 @@ impl Ending {
         }
     }
 
+    /// The same of a cluster of other `voters`, or one that those can have.
+    pub(super) fn moved_to(
+        self,
+        voters: &[usize],
+        quorum: usize,
+        rng: &mut fastrand::Rng,
+    ) -> Ending {
+        let mut core = voters.to_vec();
+        rng.shuffle(&mut core);
+        let center = core[0];
+        core.truncate(rng.usize(quorum..=core.len()));
+        core.sort_unstable();
+        let (has_others, may_lose) = (voters.len() > 2, quorum < voters.len());
+        match self {
+            Ending::Core(_) => Ending::Core(core),
+            Ending::Survivors(_) => Ending::Survivors(core),
+            Ending::Fringe(_) => Ending::Fringe(core),
+            Ending::Star(_) => Ending::Star(center),
+            Ending::QuorumLoss | Ending::HalfLink if has_others => self,
+            Ending::Chained if has_others && quorum <= 3 => self,
+            Ending::Chained | Ending::QuorumLoss | Ending::HalfLink => Ending::Healed,
+            _ if has_others && may_lose => self,
+            _ => Ending::Healed,
+        }
+    }
+
     /// The same, or another one that counts on none but these nodes, of which there is a quorum.
     pub(super) fn among(
         self,
         sound: &[usize],
-        nodes: usize,
+        members: &[usize],
         quorum: usize,
         rng: &mut fastrand::Rng,
     ) -> Ending {
-        if self.working(nodes).iter().all(|node| sound.contains(node)) {
+        if self.working(members).iter().all(|node| sound.contains(node)) {
             return self;
         }
         let mut core = sound.to_vec();
@@ -199,11 +225,11 @@ impl Ending {
         }
     }
 
-    /// The nodes that work.
-    pub(super) fn working(&self, nodes: usize) -> Vec<usize> {
+    /// Those of the members that work.
+    pub(super) fn working(&self, members: &[usize]) -> Vec<usize> {
         match self {
             Ending::Core(core) | Ending::Survivors(core) | Ending::Fringe(core) => core.clone(),
-            _ => (0..nodes).collect(),
+            _ => members.to_vec(),
         }
     }
 }
@@ -224,18 +250,19 @@ pub(super) struct Remains {
 }
 
 impl Remains {
-    /// What an ending leaves of a cluster that `leader` leads, if it is one with a leader.
+    /// What an ending leaves of the `members`, out of so many `nodes`, that `leader` leads, if it is one with a
+    /// leader.
     pub(super) fn of(
         ending: &Ending,
         membership: &Membership,
-        nodes: usize,
+        (nodes, members): (usize, &[usize]),
         leader: usize,
         rng: &mut fastrand::Rng,
     ) -> Remains {
-        let mut order: Vec<_> = (0..nodes).collect();
+        let mut order = members.to_vec();
         rng.shuffle(&mut order);
-        let all: Vec<_> = (0..nodes).collect();
-        let but_leader: Vec<_> = (0..nodes).filter(|&node| node != leader).collect();
+        let all = members.to_vec();
+        let but_leader: Vec<_> = members.iter().copied().filter(|&node| node != leader).collect();
         let follower = *order.iter().find(|&&node| node != leader).unwrap_or(&leader);
         let star = |center: usize| Links::of(nodes, move |from, to| from == center || to == center);
         let (links, center, demanded) = match ending {
@@ -257,10 +284,10 @@ impl Remains {
                 (Links::of(nodes, is_left), follower, but_leader)
             }
             Ending::Chained => {
-                let links = Links::chain(&order);
+                let links = Links::chain(nodes, &order);
                 // Of a longer chain, the ends may be more than one node away from the leader.
-                let middle = order[nodes / 2];
-                (links, middle, if nodes == 3 { all } else { vec![middle] })
+                let middle = order[order.len() / 2];
+                (links, middle, if order.len() == 3 { all } else { vec![middle] })
             }
             Ending::OneWay => {
                 let is_heard = rng.bool();
@@ -274,7 +301,9 @@ impl Remains {
                 let is_left = |from, to| from != leader && to != leader;
                 (Links::of(nodes, is_left), follower, but_leader)
             }
-            Ending::HungDisks => return Remains::with_hung_disks(membership, nodes, leader, rng),
+            Ending::HungDisks => {
+                return Remains::with_hung_disks(membership, (nodes, members), leader, rng);
+            }
         };
         let hung = if *ending == Ending::Overload { vec![leader] } else { Vec::new() };
         Remains { links, leader, center, demanded, hung }
@@ -284,11 +313,11 @@ impl Remains {
     /// included.
     fn with_hung_disks(
         membership: &Membership,
-        nodes: usize,
+        (nodes, members): (usize, &[usize]),
         leader: usize,
         rng: &mut fastrand::Rng,
     ) -> Remains {
-        let mut writers: Vec<_> = (0..nodes).filter(|&node| node != leader).collect();
+        let mut writers: Vec<_> = members.iter().copied().filter(|&node| node != leader).collect();
         rng.shuffle(&mut writers);
         let mut hung = writers.split_off(quorum(membership));
         let needed = membership.quorum_size(Phase::Two);
@@ -321,11 +350,12 @@ mod tests {
     fn an_ending_counts_on_sound_nodes_alone() {
         let rng = &mut fastrand::Rng::with_seed(1);
         let kept = Ending::Fringe(vec![0, 2, 3]);
-        assert_eq!(kept.clone().among(&[0, 2, 3], 5, 3, rng), kept);
+        let all = [0, 1, 2, 3, 4];
+        assert_eq!(kept.clone().among(&[0, 2, 3], &all, 3, rng), kept);
         for planned in [Ending::Healed, Ending::Chained, Ending::Star(1), Ending::Core(vec![1, 2])]
         {
             for _ in 0..20 {
-                let working = planned.clone().among(&[0, 2, 3, 4], 5, 3, rng).working(5);
+                let working = planned.clone().among(&[0, 2, 3, 4], &all, 3, rng).working(&all);
                 assert!(working.len() >= 3 && !working.contains(&1), "{working:?}");
             }
         }

@@ -73,7 +73,8 @@ faults! {
     /// A node misses so much that the others' logs begin behind it, and whoever sends or receives a state
     /// then may crash on the way.
     Oversleep = "oversleep",
-    /// The membership changes: who votes, how votes count, and how far proposals run ahead.
+    /// The membership changes: nodes come, are replaced and leave; who votes, how votes count, and how far
+    /// proposals run ahead.
     Reconfigure = "reconfigure",
     /// Clocks run a little fast or slow.
     Drift = "drift",
@@ -159,9 +160,14 @@ impl Fault {
             Fault::Pause => &[O::Paused, O::Stranded],
             Fault::Depose => &[O::Deposed],
             Fault::Oversleep => &[O::Overslept, O::StateInterrupted],
-            Fault::Reconfigure => {
-                &[O::Reconfigured, O::ChangeNotReady, O::ChangeOvertaken, O::ChangeRefused]
-            }
+            Fault::Reconfigure => &[
+                O::Reconfigured,
+                O::ChangeNotReady,
+                O::ChangeOvertaken,
+                O::ChangeRefused,
+                O::Joined,
+                O::Left,
+            ],
             Fault::Drift => &[O::Drifted],
             Fault::Warp => &[O::Warped],
             Fault::Jump => &[O::Jumped],

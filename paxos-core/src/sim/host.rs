@@ -23,7 +23,7 @@ use crate::{
         self, ChangeOutcome, Delivery, Effects, Halt, LogRead, Outcome, Proposal, Refusal, Replica,
         Role, SnapshotId, StateRead, StateSource, Status, Task, Verdict,
     },
-    types::{Instant, NodeId, RequestId, Slot, StoreId, Value},
+    types::{Instant, Membership, NodeId, RequestId, Slot, StoreId, Value},
 };
 
 /// How much later than its deadline a waiter may have its answer.
@@ -158,7 +158,7 @@ impl Host {
         self.process = Some(Process {
             replica,
             incarnation,
-            peers: Vec::new(),
+            peers: self.config.membership.peers_of(self.id).collect(),
             applied,
             work: VecDeque::new(),
             snapshots: BTreeMap::new(),
@@ -168,6 +168,22 @@ impl Host {
         });
         let machine_is_ahead = applied > log_end;
         Ok(Started { incarnation, delivered, has_unfinished_state, machine_is_ahead })
+    }
+
+    /// It has nothing yet, and is going to join a cluster some of whose members are `told`.
+    pub(super) fn join(&mut self, told: Membership) {
+        self.config.joins = true;
+        self.tell(told);
+    }
+
+    /// Whoever is started next is told of these members.
+    pub(super) fn tell(&mut self, told: Membership) {
+        self.config.membership = told;
+    }
+
+    /// Whether the node would begin a cluster with the members that it is told, if it started.
+    pub(super) fn is_founder(&self) -> bool {
+        !self.config.joins && self.disk.durable().memberships.is_empty()
     }
 
     /// The process is gone, and with it everything that was not durable.
@@ -190,6 +206,11 @@ impl Host {
     /// Which life of the node this is; `None` while it is down.
     pub(super) fn incarnation(&self) -> Option<u64> {
         self.process.as_ref().map(|process| process.incarnation)
+    }
+
+    /// Whom the running process talks to.
+    pub(super) fn peers(&self) -> &[NodeId] {
+        self.process.as_ref().map_or(&[], |process| &process.peers)
     }
 
     /// Slots up to here are in the state of the running process.

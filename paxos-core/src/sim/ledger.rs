@@ -29,6 +29,8 @@ const CHECK: Check = Check::Log;
 pub(super) struct Ledger {
     /// The memberships that have effect, and the first slot that each governs.
     memberships: Vec<(Slot, Arc<Membership>)>,
+    /// Who was a member and is none any more.
+    removed: BTreeSet<NodeId>,
     /// What each node has durably promised.
     promised: BTreeMap<NodeId, Ballot>,
     /// What was proposed: one value per slot and ballot.
@@ -54,6 +56,7 @@ impl Ledger {
     pub(super) fn new(membership: &Membership, sessions_bytes_max: usize) -> Ledger {
         Ledger {
             memberships: vec![(Slot::ZERO, Arc::new(membership.clone()))],
+            removed: BTreeSet::new(),
             promised: BTreeMap::new(),
             proposals: BTreeMap::new(),
             asked: BTreeSet::new(),
@@ -73,6 +76,11 @@ impl Ledger {
         &self.memberships.last().expect("there is a first one").1
     }
 
+    /// Who was a member and is none any more.
+    pub(super) fn removed(&self) -> &BTreeSet<NodeId> {
+        &self.removed
+    }
+
     /// The membership of a version.
     pub(super) fn membership(&self, version: u64) -> Option<&Arc<Membership>> {
         self.memberships.get(usize::try_from(version).ok()?).map(|(_, membership)| membership)
@@ -86,13 +94,18 @@ impl Ledger {
     }
 
     /// A membership is chosen: it governs a window later, if it follows on one that governs already.
-    fn note_membership(&mut self, slot: Slot, next: &Arc<Membership>) {
+    fn note_membership(&mut self, slot: Slot, next: &Arc<Membership>) -> Result<(), Violation> {
         let (from, newest) = self.memberships.last().expect("there is a first one");
         if next.version() == newest.version() + 1 && *from <= slot {
             let from = slot.plus(newest.window());
+            let removed = newest.members().map(|(id, _)| id).filter(|id| !next.is_member(*id));
+            self.removed.extend(removed);
             self.memberships.push((from, Arc::clone(next)));
             self.sessions.on_membership(next);
+            let again = next.members().find(|(id, _)| self.removed.contains(id));
+            ensure!(again.is_none(), "slot {slot} makes {again:?} a member again, who was removed");
         }
+        Ok(())
     }
 
     /// Every slot up to here is chosen.
@@ -142,6 +155,7 @@ impl Ledger {
             }
             Message::Poll(poll) => self.told_chosen(from, poll.chosen)?,
             Message::PollReply(reply) => self.told_chosen(from, reply.chosen)?,
+            Message::Joined(joined) => self.told_chosen(from, joined.chosen)?,
             Message::Pulled(pulled) => {
                 self.told_chosen(from, pulled.chosen)?;
                 for (slot, value) in &pulled.values {
@@ -155,6 +169,7 @@ impl Ledger {
             | Message::Reconfigure(_)
             | Message::ChangeRefused(_)
             | Message::Removed(_)
+            | Message::Join
             | Message::Pull(_)
             | Message::PullState(_)
             | Message::Propose(_)
@@ -188,6 +203,12 @@ impl Ledger {
         ensure!(
             membership.is_voter(from) || self.newest_membership().is_voter(from),
             "node {from} proposes in slot {slot}, where it does not vote, nor anywhere later"
+        );
+        ensure!(
+            slot <= accept.chosen.slot.plus(membership.window()),
+            "node {from} proposes in slot {slot} with {} chosen; there the window is {}",
+            accept.chosen.slot,
+            membership.window()
         );
         self.told_watermark(from, accept.chosen)?;
         if !self.asked.insert((slot, ballot, to)) {
@@ -452,7 +473,7 @@ impl Ledger {
             let (bytes, epoch) = (self.sessions.bytes(), self.sessions.forgotten_epoch());
             self.sessions.take_in(self.prefix, batch);
             if let Some(membership) = membership {
-                self.note_membership(self.prefix, &membership);
+                self.note_membership(self.prefix, &membership)?;
             }
             if self.sessions.forgotten_epoch() > epoch {
                 seen.add(Occurrence::ClientForgotten);

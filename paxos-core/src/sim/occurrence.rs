@@ -64,6 +64,18 @@ occurrences! {
     ChangeOvertaken = "changes overtaken by others",
     /// A change made no sense, came while another was under way, or was not made in time.
     ChangeRefused = "changes not made",
+    /// A node came that nobody had asked to begin the cluster.
+    Joined = "nodes that came to join",
+    /// A node that knew none of the members was started again with some that were there.
+    ToldAgain = "nodes that had to be told of other members",
+    /// A node learned that it had been removed, and ended.
+    Left = "nodes that were removed and ended",
+    /// A node that was removed while it was down or cut off was told when it came back.
+    RemovedWasTold = "nodes that came back after they were removed",
+    /// Somebody who was no peer was not let in.
+    StrangerRefused = "messages of strangers refused",
+    /// A change would have used the id of a node again that had been removed.
+    IdUsedTwice = "ids of removed nodes refused to new ones",
     /// Some links lost many messages for a while.
     MadeFlaky = "flaky links",
     /// A flaky link lost a message.

@@ -3,10 +3,7 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
-use super::{
-    ending::{self, Ending},
-    fault::Fault,
-};
+use super::{ending::Ending, fault::Fault};
 use crate::{
     config::Config,
     limits,
@@ -16,7 +13,9 @@ use crate::{
 /// The plan of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Every node that there may ever be.
     pub(super) nodes: usize,
+    /// The first ones, which are there from the beginning.
     pub(super) membership: Membership,
     /// The settings of node 1; the others have the same but for id and seed.
     config: Config,
@@ -50,6 +49,9 @@ pub(super) struct Plan {
 /// Of the seeds that draw any other kind of fault, how many draw one that takes nodes away for good.
 const FINAL_FAULTS: f64 = 0.4;
 
+/// Nodes that may join later, where the membership changes.
+const NEWCOMERS_MAX: usize = 6;
+
 /// What may wait for the disks of a cluster that is to have an overloaded leader in the end, at most:
 /// little enough to be reached by a few commands.
 const BACKLOG_BYTES_TO_OVERLOAD_MAX: usize = 600;
@@ -59,7 +61,8 @@ const BACKLOG_BYTES_TO_OVERLOAD_MAX: usize = 600;
 const SHARE_IN_HASTE: u32 = 100;
 
 /// What the session table needs so that it forgets no client: for five of them, with eight ranges each.
-const SESSIONS_BYTES_OF_ALL: usize = 600;
+const SESSIONS_BYTES_OF_ALL: usize = 5 * SESSION_BYTES;
+const SESSION_BYTES: usize = 120;
 
 fn between(rng: &mut fastrand::Rng, (low, high): (Duration, Duration)) -> Duration {
     low + (high - low).mul_f64(rng.f64())
@@ -72,8 +75,8 @@ fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
 impl Plan {
     /// The plan that the random numbers decide, without some faults.
     pub(super) fn draw(rng: &mut fastrand::Rng, without: &BTreeSet<Fault>) -> Plan {
-        let nodes = pick(rng, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 7]);
-        let membership = draw_membership(rng, nodes);
+        let founders = pick(rng, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 7]);
+        let membership = draw_membership(rng, founders);
         let config = draw_config(rng, &membership);
         let election = config.election_timeout;
         let density = rng.f64();
@@ -81,6 +84,7 @@ impl Plan {
         let mut drawn: Vec<_> = faults.filter(|_| rng.f64() < density).collect();
         let changes = rng.u8(..3) == 0;
         drawn.retain(|fault| *fault != Fault::Reconfigure || changes);
+        let nodes = if changes { founders + rng.usize(0..=NEWCOMERS_MAX) } else { founders };
         let latency_max = election / rng.u32(25..200);
         let disk_max = election / rng.u32(25..400);
         let mut plan = Plan {
@@ -99,7 +103,7 @@ impl Plan {
             command_bytes_max: pick(rng, &[8, 64, 400]),
             machines_on_disk: (0..nodes).map(|_| rng.bool()).collect(),
             states_differ: rng.u8(..3) == 0,
-            ending: Ending::draw(rng, &membership, nodes),
+            ending: Ending::draw(rng, &membership, founders),
             membership,
             config,
         };
@@ -115,9 +119,9 @@ impl Plan {
         // Drawn last: without them a plan is what it would be if they did not exist.
         let faults = Fault::ALL.iter().copied().filter(|fault| fault.is_final());
         let drawn = faults.filter(|_| rng.f64() < density * FINAL_FAULTS);
-        // Whoever is left while few vote is needed.
+        // Nobody knows what has rotted, and so not either who must not leave.
         let changes = plan.drawn.contains(&Fault::Reconfigure);
-        plan.drawn.extend(drawn.filter(|_| !changes));
+        plan.drawn.extend(drawn.filter(|fault| !changes || *fault != Fault::Rot));
         let bytes_max = plan.config.sessions_bytes_max;
         plan.config.sessions_bytes_max =
             pick(rng, &[bytes_max, bytes_max, bytes_max, 1200, 600, 300]);
@@ -136,9 +140,9 @@ impl Plan {
         self.gather = self.gather.min(longest);
     }
 
-    /// As many nodes as a quorum of either phase takes.
-    pub(super) fn quorum(&self) -> usize {
-        ending::quorum(&self.membership)
+    /// How many nodes begin the cluster.
+    pub(super) fn founders(&self) -> usize {
+        self.membership.voters().count()
     }
 
     /// What the session table has room for.
@@ -153,7 +157,9 @@ impl Plan {
 
     /// Whether the session table is too small to remember every client.
     pub(super) fn forgets_clients(&self) -> bool {
-        self.config.sessions_bytes_max < SESSIONS_BYTES_OF_ALL
+        // Those of nodes that have been removed are sessions like any other.
+        let nodes = if self.has(Fault::Reconfigure) { self.nodes } else { 0 };
+        self.config.sessions_bytes_max < SESSIONS_BYTES_OF_ALL + nodes * SESSION_BYTES
     }
 
     /// Whether this fault may strike.
@@ -281,8 +287,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} nodes, quorums {} and {}, window {}, machines on disk {:?}",
-            self.nodes,
+            "{} nodes and {} to come, quorums {} and {}, window {}, machines on disk {:?}",
+            self.founders(),
+            self.nodes - self.founders(),
             self.membership.quorum_size(Phase::One),
             self.membership.quorum_size(Phase::Two),
             self.membership.window(),

@@ -46,10 +46,22 @@ impl Clock {
     }
 }
 
+/// Whether a node is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It has not been started yet.
+    ToCome,
+    /// It is, in whatever state.
+    Here,
+    /// It has been removed, knows it, and has ended.
+    Gone,
+}
+
 /// A simulated machine and its circumstances.
 #[derive(Debug)]
 pub(super) struct Station {
     pub(super) host: Host,
+    pub(super) presence: Presence,
     /// Decides how long what the machine does takes.
     pub(super) rng: fastrand::Rng,
     clock: Clock,
@@ -96,9 +108,10 @@ pub(super) struct Station {
 }
 
 impl Station {
-    pub(super) fn new(host: Host, rng: fastrand::Rng) -> Station {
+    pub(super) fn new(host: Host, presence: Presence, rng: fastrand::Rng) -> Station {
         Station {
             host,
+            presence,
             rng,
             clock: Clock { shown: Duration::ZERO, origin: Duration::ZERO, rate: 1.0 },
             inbox: Vec::new(),
@@ -123,6 +136,11 @@ impl Station {
             is_working: false,
             role: Role::Follower,
         }
+    }
+
+    /// Whether the node can be started.
+    pub(super) fn may_start(&self) -> bool {
+        self.presence == Presence::Here && !self.is_lost
     }
 
     /// Sets everything volatile back; the clock starts from zero.

@@ -29,10 +29,10 @@ impl Links {
         Links::of(nodes, |from, to| pairs.contains(&(from, to)) || pairs.contains(&(to, from)))
     }
 
-    /// Each node of `order` reaches the one before it and the one behind it.
-    pub(super) fn chain(order: &[usize]) -> Links {
+    /// Each node of `order`, out of so many, reaches the one before it and the one behind it.
+    pub(super) fn chain(nodes: usize, order: &[usize]) -> Links {
         let pairs: Vec<_> = order.windows(2).map(|pair| (pair[0], pair[1])).collect();
-        Links::between(order.len(), &pairs)
+        Links::between(nodes, &pairs)
     }
 
     /// Whether the link is among them.
@@ -109,9 +109,16 @@ impl Shape {
         }
     }
 
-    /// The links that are left, around `center` if the shape has one.
-    pub(super) fn draw(self, nodes: usize, center: usize, rng: &mut fastrand::Rng) -> Links {
-        let mut order: Vec<_> = (0..nodes).collect();
+    /// The links that are left of those between so many `nodes`, around `center` if the shape has one, and of
+    /// `those` that it puts in an order.
+    pub(super) fn draw(
+        self,
+        nodes: usize,
+        those: &[usize],
+        center: usize,
+        rng: &mut fastrand::Rng,
+    ) -> Links {
+        let mut order = those.to_vec();
         rng.shuffle(&mut order);
         match self {
             Shape::Islands => {
@@ -133,13 +140,14 @@ impl Shape {
                     side[from] == side[to] || from == center || to == center
                 })
             }
-            Shape::Chain => Links::chain(&order),
+            Shape::Chain => Links::chain(nodes, &order),
             Shape::Hub => Links::of(nodes, |from, to| from == center || to == center),
             Shape::Ring => {
                 // As many neighbours on either side as a majority needs.
-                let reach = (nodes / 2).div_ceil(2).max(1);
-                let pairs: Vec<_> = (0..nodes)
-                    .flat_map(|at| (1..=reach).map(move |step| (at, (at + step) % nodes)))
+                let count = order.len();
+                let reach = (count / 2).div_ceil(2).max(1);
+                let pairs: Vec<_> = (0..count)
+                    .flat_map(|at| (1..=reach).map(move |step| (at, (at + step) % count)))
                     .map(|(one, other)| (order[one], order[other]))
                     .collect();
                 Links::between(nodes, &pairs)
@@ -169,8 +177,9 @@ mod tests {
     fn each_shape_is_what_its_name_says() {
         let mut rng = fastrand::Rng::with_seed(1);
         for nodes in [3, 5, 7] {
+            let all: Vec<_> = (0..nodes).collect();
             for center in 0..nodes {
-                let mut draw = |shape: Shape| shape.draw(nodes, center, &mut rng);
+                let mut draw = |shape: Shape| shape.draw(nodes, &all, center, &mut rng);
                 let hub = draw(Shape::Hub);
                 for node in (0..nodes).filter(|&node| node != center) {
                     assert_eq!(neighbours(&hub, node), [center]);
@@ -202,7 +211,7 @@ mod tests {
     fn islands_have_no_link_between_them() {
         let mut rng = fastrand::Rng::with_seed(2);
         for _ in 0..100 {
-            let links = Shape::Islands.draw(5, 0, &mut rng);
+            let links = Shape::Islands.draw(5, &[], 0, &mut rng);
             for (from, to) in links.iter() {
                 assert!(links.contains(to, from));
                 for third in neighbours(&links, to) {

@@ -41,6 +41,8 @@ pub(super) fn kind(message: &Message) -> &'static str {
         Message::Reconfigure(_) => "Reconfigure",
         Message::ChangeRefused(_) => "ChangeRefused",
         Message::Removed(_) => "Removed",
+        Message::Join => "Join",
+        Message::Joined(_) => "Joined",
     }
 }
 
@@ -107,6 +109,10 @@ pub(super) fn message(message: &Message) -> String {
         Message::Compare(compare) => format!("{name} slot {}", compare.at.slot),
         Message::Reconfigure(asked) => format!("{name} to {}", membership(&asked.membership)),
         Message::ChangeRefused(refused) => format!("{name}: {}", refused.reason),
+        Message::Join => name.to_owned(),
+        Message::Joined(joined) => {
+            format!("{name}: the first membership; chosen {}", joined.chosen)
+        }
         Message::Removed(removed) => format!("{name} by membership {}", removed.version),
         Message::StateDigest(digest) => format!("{name} slot {}", digest.slot),
         Message::Compared(compared) => format!("{name} slot {}", compared.slot),

@@ -92,6 +92,8 @@ pub(super) struct Workload {
     sparse: Vec<RequestId>,
     /// The highest epoch of those that are not nodes.
     epoch: u64,
+    /// Nodes that are no members any more: their own sessions may be forgotten, as those of any client.
+    removed: BTreeSet<NodeId>,
     /// Whether clients are forgotten, so that what one waits for may expire.
     forgets: bool,
     /// The last answer that any client has heard.
@@ -103,7 +105,8 @@ pub(super) struct Workload {
 impl Waiting for Workload {
     fn is_awaited(&self, id: RequestId) -> bool {
         let roams = || self.roamers.iter().any(|roamer| roamer.waits_for(id));
-        self.waiting.contains_key(&id) || !self.forgets && roams()
+        let is_known = |life: &Life| !self.removed.contains(&life.0);
+        self.waiting.get(&id).is_some_and(is_known) || !self.forgets && roams()
     }
 }
 
@@ -138,6 +141,7 @@ impl Workload {
             roamers: (0..ROAMING_CLIENTS).map(roamer).collect(),
             sparse: (0..SPARSE_CLIENTS).map(sparse).collect(),
             epoch: 1,
+            removed: BTreeSet::new(),
             forgets,
             heard: None,
             written: Slot::ZERO,
@@ -340,6 +344,13 @@ impl Workload {
     /// A read was served or refused.
     pub(super) fn read_ended(&mut self, read: ReadId) {
         self.reads.remove(&read);
+    }
+
+    /// These nodes are no members any more.
+    pub(super) fn removed(&mut self, nodes: &BTreeSet<NodeId>) {
+        if self.removed.len() < nodes.len() {
+            self.removed.clone_from(nodes);
+        }
     }
 
     /// A node has crashed.

@@ -8,8 +8,8 @@ use super::{MemberRole, MembershipError, NodeId, Quorums};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Change {
-    /// A node joins. As a voter it counts at once, although it has nothing yet: better as a learner, to be
-    /// made a voter once it has caught up.
+    /// A node joins. As a voter it counts at once, although it has nothing yet: better as a newcomer, which the leader
+    /// makes a voter once it has caught up.
     Add {
         /// Its id, which no member has ever had.
         node: NodeId,
@@ -42,7 +42,8 @@ pub enum Change {
     Replace {
         /// The member, which leaves for good.
         node: NodeId,
-        /// The one in its place, with an id that no member has ever had.
+        /// The one in its place: with an id that no member has ever had, or a learner, which has caught up before it
+        /// counts.
         by: NodeId,
         /// Where that is reached.
         address: String,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Change, ChangeError, NodeId, Phase, Quorums, QuorumsError, StoreId};
-use crate::limits;
+use crate::{limits, planted::planted};
 
 /// The members of the cluster, where they are reached, and how their votes count.
 ///
@@ -21,6 +21,8 @@ pub struct Membership {
     window: u64,
     /// Who has been a member: an id is used once.
     removed: BTreeSet<NodeId>,
+    /// Of those up to here it is not remembered any more who has been one. So none of them becomes one.
+    used_up_to: NodeId,
 }
 
 /// A node of the cluster.
@@ -38,8 +40,10 @@ pub struct Member {
 pub enum MemberRole {
     /// Votes, and may lead.
     Voter,
-    /// Gets everything, and counts for nothing: on its way to be a voter, or to be read from.
+    /// Gets everything, and counts for nothing: to be read from, or on its way to be a voter.
     Learner,
+    /// A learner that the leader makes a voter as soon as it has caught up.
+    Newcomer,
 }
 
 /// Another node, as a transport needs to know it.
@@ -47,7 +51,8 @@ pub enum MemberRole {
 pub struct Peer {
     /// Which node.
     pub id: NodeId,
-    /// Where it listens; what the text means is the transport's affair.
+    /// Where it listens; what the text means is the transport's affair. If it may be at several places, those follow
+    /// each other, separated by commas.
     pub address: String,
     /// Its data directory, if it has been met before. Another one means that the node was wiped.
     pub store: Option<StoreId>,
@@ -99,6 +104,7 @@ impl Membership {
             quorums: Quorums::Majority,
             window: limits::WINDOW_SLOTS_DEFAULT,
             removed: BTreeSet::new(),
+            used_up_to: NodeId(0),
         };
         membership.check()?;
         Ok(membership)
@@ -166,6 +172,10 @@ impl Membership {
             Change::Remove { node } => drop(self.remove(*node)?),
             Change::Replace { node, by, address } => {
                 let Member { role, .. } = self.remove(*node)?;
+                // One that has caught up before is a member already.
+                if self.is_member(*by) && !self.is_voter(*by) {
+                    self.members.remove(by);
+                }
                 self.add(*by, address, role)?;
             }
             Change::Quorums(quorums) => self.quorums = *quorums,
@@ -175,7 +185,7 @@ impl Membership {
     }
 
     fn add(&mut self, node: NodeId, address: &str, role: MemberRole) -> Result<(), ChangeError> {
-        if self.removed.contains(&node) {
+        if self.has_removed(node) {
             return Err(MembershipError::Removed(node).into());
         }
         let member = Member { address: address.to_owned(), role };
@@ -191,9 +201,12 @@ impl Membership {
 
     fn remove(&mut self, node: NodeId) -> Result<Member, ChangeError> {
         let member = self.members.remove(&node).ok_or(ChangeError::NoMember(node))?;
-        self.removed.insert(node);
+        if !planted!(RemovedIdForgotten) {
+            self.removed.insert(node);
+        }
         if self.removed.len() > limits::REMOVED_KEPT {
-            self.removed.pop_first();
+            let lowest = self.removed.pop_first().expect("there are many");
+            self.used_up_to = lowest.max(self.used_up_to);
         }
         Ok(member)
     }
@@ -232,6 +245,11 @@ impl Membership {
         self.members.keys().copied().filter(|id| self.is_voter(*id))
     }
 
+    /// Those that the leader makes voters as soon as they have caught up.
+    pub(crate) fn newcomers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.members.keys().copied().filter(|id| self.role(*id) == Some(MemberRole::Newcomer))
+    }
+
     /// Whether `node` votes.
     #[must_use]
     #[inline]
@@ -253,10 +271,13 @@ impl Membership {
         self.members.contains_key(&node)
     }
 
-    /// Whether `node` was a member and is none any more.
+    /// Whether `node` was a member and is none any more, or may have been, as far as that is remembered: it will
+    /// never be one again.
     #[must_use]
     pub fn has_removed(&self, node: NodeId) -> bool {
-        self.removed.contains(&node)
+        let is_used = NodeId(0) < node && node <= self.used_up_to;
+        let is_forgotten = is_used && !self.is_member(node);
+        is_forgotten || self.removed.contains(&node)
     }
 
     /// Where `node` is reached.
@@ -329,6 +350,29 @@ mod tests {
         assert_eq!(larger.peers_of(NodeId(1)).collect::<Vec<_>>(), [3, 4, 5].map(NodeId));
         let promoted = Change::Role { node: NodeId(5), role: MemberRole::Voter };
         assert_eq!(larger.changed(&promoted).expect("a voter").quorum_size(Phase::One), 3);
+    }
+
+    /// What is remembered is bounded, and yet no id is used twice.
+    #[test]
+    fn an_id_is_used_once_however_many_have_been_removed() {
+        let mut membership = three();
+        let beyond = limits::REMOVED_KEPT as u64 + 10;
+        for node in 4..4 + beyond {
+            let (node, address) = (NodeId(node), "x".to_owned());
+            let add = Change::Add { node, address, role: MemberRole::Learner };
+            membership = membership.changed(&add).expect("it is new");
+            membership = membership.changed(&Change::Remove { node }).expect("it is a member");
+        }
+        assert!(membership.removed.len() <= limits::REMOVED_KEPT);
+        for node in (4..4 + beyond).map(NodeId) {
+            let add = Change::Add { node, address: "x".to_owned(), role: MemberRole::Voter };
+            let error = membership.changed(&add).expect_err("it has been used");
+            assert_eq!(error, MembershipError::Removed(node).into());
+        }
+        let (node, address) = (NodeId(4 + beyond), "x".to_owned());
+        let add = Change::Add { node, address, role: MemberRole::Voter };
+        assert!(membership.changed(&add).is_ok_and(|next| next.is_voter(node)));
+        assert!(membership.is_voter(NodeId(1)) && !membership.has_removed(NodeId(1)));
     }
 
     #[test]

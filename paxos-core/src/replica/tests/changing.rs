@@ -176,6 +176,41 @@ fn a_node_joins_as_a_learner_catches_up_and_becomes_a_voter() {
     cluster.propose(4, 2);
 }
 
+/// Whoever was asked, and whoever leads by then.
+#[test]
+fn a_newcomer_becomes_a_voter_by_itself_although_its_leader_dies() {
+    let mut cluster = Changing::of(3);
+    let (asked, leader) = (cluster.follower(), cluster.leader());
+    cluster.change(asked, add(4, MemberRole::Newcomer)).expect("a newcomer");
+    cluster.run(SECOND);
+    let role_of = |cluster: &Changing, node| {
+        let status = cluster.replicas[&NodeId(asked)].status(cluster.now);
+        status.membership.role(NodeId(node))
+    };
+    assert_eq!(role_of(&cluster, 4), Some(MemberRole::Newcomer), "it does not run yet");
+    cluster.replicas.remove(&NodeId(leader));
+    cluster.run(SECOND * 4);
+    cluster.begin(4, 3, true);
+    cluster.run(SECOND * 4);
+    assert_eq!(role_of(&cluster, 4), Some(MemberRole::Voter));
+    cluster.propose(4, 1);
+}
+
+/// Nothing depends at any time on a node that has nothing.
+#[test]
+fn a_learner_that_has_caught_up_takes_the_place_of_a_voter_in_one_step() {
+    let mut cluster = Changing::of(3);
+    let gone = cluster.follower();
+    cluster.begin(4, 3, true);
+    cluster.change(gone, add(4, MemberRole::Learner)).expect("a learner");
+    cluster.run(SECOND * 2);
+    let (node, by, address) = (NodeId(gone), NodeId(4), "elsewhere".to_owned());
+    let replaced = cluster.change(gone, Change::Replace { node, by, address }).expect("a change");
+    assert_eq!((replaced.voters().count(), replaced.address(by)), (3, Some("elsewhere")));
+    assert!(replaced.is_voter(by) && replaced.has_removed(node));
+    cluster.propose(4, 1);
+}
+
 #[test]
 fn whoever_has_not_caught_up_does_not_get_a_vote() {
     let mut cluster = Changing::of(3);

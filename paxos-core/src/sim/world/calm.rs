@@ -22,8 +22,8 @@ const TIMEOUTS_CALM: u32 = 6;
 impl World<'_> {
     /// Waits, and sees that the leader stays, unless it is one with a fault.
     pub(super) fn stay_calm(&mut self) -> Checked {
-        let working: Vec<_> =
-            self.plan.ending.working(self.plan.nodes).into_iter().map(id_of).collect();
+        let working = self.plan.ending.working(&self.voters());
+        let working: Vec<_> = working.into_iter().map(id_of).collect();
         let step: Duration = self.plan.election_timeout() / 2;
         let leaders = self.leaders();
         let ballot = self.ballot_of(&leaders);
@@ -48,7 +48,7 @@ impl World<'_> {
 
     /// Whether all that run and are not cut off from everybody hear this leader.
     fn do_all_hear(&self, leader: NodeId) -> bool {
-        let working = self.plan.ending.working(self.plan.nodes);
+        let working = self.plan.ending.working(&self.voters());
         let has_no_fault = working.iter().any(|&node| id_of(node) == leader);
         let ending = &self.plan.ending;
         has_no_fault
@@ -71,7 +71,7 @@ impl World<'_> {
 
     /// Tells one node that its leader is lost. All others know better.
     fn lie_to_one_about(&mut self, leader: NodeId) {
-        let mut told = self.plan.ending.working(self.plan.nodes);
+        let mut told = self.plan.ending.working(&self.voters());
         told.retain(|&node| id_of(node) != leader && self.is_running(node));
         if let Some(&node) = self.ending_rng.choice(&told) {
             let peer = (0..self.plan.nodes).find(|&peer| id_of(peer) == leader);

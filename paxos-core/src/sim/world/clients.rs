@@ -18,7 +18,8 @@ impl World<'_> {
     /// A client acts.
     pub(super) fn client(&mut self) -> Checked {
         self.plan_client();
-        let node = self.client_rng.usize(..self.plan.nodes);
+        let present = self.present();
+        let node = present[self.client_rng.usize(..present.len())];
         let Some(life) = self.life(node) else { return Ok(()) };
         if self.now < self.stations[node].shunned_until {
             return Ok(());

@@ -18,7 +18,7 @@ const CHECK: Check = Check::Conduct;
 impl World<'_> {
     /// The safety phase: everything starts, clients come and faults strike.
     pub(in crate::sim) fn safety_phase(&mut self) -> Checked {
-        for node in 0..self.plan.nodes {
+        for node in self.present() {
             self.start(node)?;
         }
         self.plan_client();
@@ -46,6 +46,8 @@ impl World<'_> {
             }
             Happening::Wake { node, life } if self.is_life(node, life) => self.wake(node),
             Happening::Tick { node, life } if self.is_life(node, life) => self.tick(node),
+            Happening::Dial { node, life } if self.is_life(node, life) => self.dial(node),
+            Happening::Join { node, mut rng } if self.has_faults => self.join(node, &mut rng),
             Happening::Written { node, life } if self.is_life(node, life) => {
                 self.written(node, life)
             }
@@ -68,7 +70,7 @@ impl World<'_> {
                 self.power_fails(node, rng)
             }
             Happening::Restart { node, relapses, rng }
-                if self.has_faults && !self.is_running(node) && !self.stations[node].is_lost =>
+                if self.has_faults && !self.is_running(node) && self.stations[node].may_start() =>
             {
                 self.restart(node, relapses, rng)
             }

@@ -5,7 +5,7 @@
 //! counts at once and is written down before anything that the peer causes, with no reply waiting for
 //! it. When connections are made and lost is not simulated: each message has one.
 
-use super::{World, id_of};
+use super::{Violation, World, id_of};
 use crate::{
     port::WriteBatch,
     sim::occurrence::Occurrence,
@@ -29,22 +29,25 @@ impl World<'_> {
 
     /// Whether a message is let in that arrives on a connection between these disks. Each side gets
     /// to know the other by it.
-    pub(super) fn admit_each_other(
+    pub(super) fn shake_hands(
         &mut self,
         from: usize,
         to: usize,
         [theirs, ours]: [StoreId; 2],
-    ) -> bool {
+    ) -> Result<bool, Violation> {
         let has_store = |world: &Self, node: usize, store| {
             let host = &world.stations[node].host;
             host.is_running() && host.disk.store() == store
         };
         if !has_store(self, to, ours) {
             // The connection has ended with the process.
-            return false;
+            return Ok(false);
         }
         let is_sender_there = has_store(self, from, theirs);
-        self.admit(to, from, theirs) && (!is_sender_there || self.admit(from, to, ours))
+        let is_let_in = self.knows(to, from)?
+            && self.admit(to, from, theirs)
+            && (!is_sender_there || self.admit(from, to, ours));
+        Ok(is_let_in)
     }
 
     /// Whether a node lets in a peer that names this disk.

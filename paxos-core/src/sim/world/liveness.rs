@@ -2,7 +2,7 @@
 //! every other fault stays for good. From then on the cluster has to get on within a bounded number
 //! of election timeouts, get everything done, agree on a leader and [keep it](super::calm).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Checked, World};
 use crate::{
@@ -50,28 +50,29 @@ pub(in crate::sim) struct Recovery {
 impl World<'_> {
     /// Heals what the plan says and waits until all is done.
     pub(in crate::sim) fn liveness_phase(&mut self) -> Result<Recovery, Violation> {
-        let nodes = self.plan.nodes;
-        let sound: Vec<_> = (0..nodes).filter(|&node| self.is_sound(node)).collect();
-        let (quorum, planned) = (self.plan.quorum(), self.plan.ending.clone());
-        let ending = planned.among(&sound, nodes, quorum, &mut self.ending_rng);
-        self.plan.ending = ending.clone();
-        self.seen.add(ending.occurrence());
-        self.trace.note(self.now, [16, 0, 0], || format!("faults end: {ending:?}"));
         let ended = self.now;
         self.has_faults = false;
         self.has_clients = false;
         self.network.is_faulty = false;
         self.network.mend();
+        let keeps_learners = self.plan.ending == Ending::Healed;
         if self.plan.has(Fault::Reconfigure) {
-            let all: Vec<_> = (0..nodes).collect();
-            self.heal(&all)?;
-            self.restore_membership()?;
+            let able = self.present().into_iter();
+            let able: Vec<_> = able.filter(|&node| self.stations[node].may_start()).collect();
+            self.heal(&able)?;
+            self.settle_membership(keeps_learners)?;
         }
-        let working = ending.working(nodes);
-        self.heal(&working)?;
+        let ending = self.draw_ending();
+        self.plan.ending = ending.clone();
+        self.seen.add(ending.occurrence());
+        self.trace.note(self.now, [16, 0, 0], || format!("faults end: {ending:?}"));
+        self.heal(&ending.working(&self.voters()))?;
         let leader = if ending.begins_with_leader() { self.prelude()? } else { 0 };
         let rng = &mut self.ending_rng.fork();
-        let remains = Remains::of(&ending, &self.plan.membership, nodes, leader, rng);
+        let membership = Arc::clone(self.ledger.newest_membership());
+        let those = (self.plan.nodes, &self.voters()[..]);
+        let mut remains = Remains::of(&ending, &membership, those, leader, rng);
+        remains.demanded.extend(self.learners());
         if ending == Ending::LeaderSilent {
             // What the faults have taught is forgotten.
             let spans = 2 * limits::SILENCE_SPAN_TIMEOUTS + limits::SILENCE_KNOWN_TIMEOUTS;
@@ -108,6 +109,17 @@ impl World<'_> {
         let explained = self.workload.judge(&self.calls);
         explained.map_err(|what| Violation::of(Check::Linearizability, what))?;
         Ok(Recovery { first, idle_timeouts })
+    }
+
+    /// What is left in the end: what was planned, of those who vote now and whose disks are sound.
+    fn draw_ending(&mut self) -> Ending {
+        let (voters, quorum, rng) = (self.voters(), self.quorum(), &mut self.ending_rng.fork());
+        let mut planned = self.plan.ending.clone();
+        if self.plan.has(Fault::Reconfigure) {
+            planned = planned.moved_to(&voters, quorum, rng);
+        }
+        let sound: Vec<_> = voters.iter().copied().filter(|&node| self.is_sound(node)).collect();
+        planned.among(&sound, &voters, quorum, rng)
     }
 
     /// These nodes run and have nothing wrong with them.
@@ -149,7 +161,7 @@ impl World<'_> {
     /// leads. A replica takes every message for news, however old, so the time that it takes to
     /// notice what has changed counts from the last one.
     fn prelude(&mut self) -> Result<usize, Violation> {
-        let all: Vec<_> = (0..self.plan.nodes).collect();
+        let all = self.voters();
         self.finish(&all)?;
         self.run_until(self.now + self.plan.latency_max())?;
         self.finish(&all)?;
@@ -197,8 +209,9 @@ impl World<'_> {
                 self.overload(node)?;
             }
         }
-        let working = ending.working(self.plan.nodes);
-        for node in (0..self.plan.nodes).filter(|node| !working.contains(node)) {
+        let voters = self.voters();
+        let working = ending.working(&voters);
+        for node in voters.into_iter().filter(|node| !working.contains(node)) {
             self.seen.add(Occurrence::LeftBroken);
             let is_running = self.stations[node].host.is_running();
             let is_down = matches!(ending, Ending::Survivors(_)) || rng.u8(..6) == 0;

@@ -8,12 +8,14 @@
 //! | `course` | one happening after the other |
 //! | `process`, `outcome` | a node starts, makes a step, and what comes of that; it crashes |
 //! | `disk`, `handshake`, `losses` | its disk does what it is asked for; it meets its peers, and loses them |
+//! | `company` | who is there, comes, and leaves |
 //! | `clients` | who comes to it, and what for |
 //! | `faults`, `strikes` | what goes wrong, and when |
 //! | `liveness`, `calm` | the faults end; whoever leads then stays |
 
 mod calm;
 mod clients;
+mod company;
 mod course;
 mod disk;
 mod faults;
@@ -39,7 +41,7 @@ use super::{
     network::Network,
     occurrence::Occurrences,
     plan::Plan,
-    station::Station,
+    station::{Presence, Station},
     trace::{Sink, Trace},
     workload::Workload,
 };
@@ -67,8 +69,12 @@ pub(super) struct World<'a> {
     pub(super) ledger: Ledger,
     pub(super) seen: Occurrences,
     pub(super) trace: Trace<'a>,
-    /// How many changes of the membership have been asked for, and what became of the last that ended.
+    /// How many changes of the membership have been asked for.
     changes_asked: u64,
+    /// When none of them is on its way any more, and when others may be asked for.
+    changes_end: Duration,
+    changes_begin: Duration,
+    /// What became of the last that ended.
     change_outcome: Option<(u64, ChangeOutcome)>,
     /// Whether faults still strike.
     has_faults: bool,
@@ -79,6 +85,11 @@ pub(super) struct World<'a> {
 /// The id of the node at an index.
 fn id_of(node: usize) -> NodeId {
     NodeId(node as u64 + 1)
+}
+
+/// The index of a node.
+fn index_of(node: NodeId) -> usize {
+    usize::try_from(node.0 - 1).expect("nodes are few")
 }
 
 impl<'a> World<'a> {
@@ -104,7 +115,9 @@ impl<'a> World<'a> {
                     Arc::clone(&application),
                 ),
             );
-            Station::new(host, rng.fork())
+            let is_there = node < plan.founders();
+            let presence = if is_there { Presence::Here } else { Presence::ToCome };
+            Station::new(host, presence, rng.fork())
         };
         let forgets_clients = plan.forgets_clients();
         World {
@@ -124,6 +137,8 @@ impl<'a> World<'a> {
             seen: Occurrences::default(),
             trace,
             changes_asked: 0,
+            changes_end: Duration::ZERO,
+            changes_begin: Duration::ZERO,
             change_outcome: None,
             has_faults: true,
             has_clients: true,

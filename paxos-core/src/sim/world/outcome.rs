@@ -1,9 +1,9 @@
 //! What comes of a step: the onlooker checks it, the host and the network carry it out.
 
-use super::{Checked, World, id_of};
+use super::{Checked, World, id_of, index_of};
 use crate::{
     message::Message,
-    replica::{Delivery, Effects, Outcome, Refusal, Role, Task},
+    replica::{Delivery, Effects, Halt, Outcome, Refusal, Role, Task},
     sim::{
         agenda::Happening,
         application::Answer,
@@ -15,19 +15,16 @@ use crate::{
         occurrence::Occurrence,
         transcript,
     },
-    types::{NodeId, ReadMode, RequestId, Slot},
+    types::{ReadMode, RequestId, Slot},
 };
 
 /// The check that fails here, unless it says otherwise.
 const CHECK: Check = Check::Conduct;
 
-fn index_of(node: NodeId) -> usize {
-    usize::try_from(node.0 - 1).expect("nodes are few")
-}
-
 impl World<'_> {
     /// Checks and carries out what a step asks for.
     pub(super) fn after_step(&mut self, node: usize, mut effects: Effects) -> Checked {
+        self.workload.removed(self.ledger.removed());
         for task in &effects.tasks {
             match task {
                 Task::Apply(delivery) => {
@@ -51,6 +48,9 @@ impl World<'_> {
         }
         let outgoing = self.stations[node].host.carry_out(effects);
         self.carry_out(node, outgoing)?;
+        if !self.is_running(node) {
+            return Ok(());
+        }
         if let Some(mut crash) = crash {
             return self.crash_for_a_while(node, &mut crash.rng);
         }
@@ -79,6 +79,9 @@ impl World<'_> {
     fn carry_out(&mut self, node: usize, outgoing: Outgoing) -> Checked {
         let Outgoing { send, log_reads, state_reads, answers, reads_refused, changes, halt } =
             outgoing;
+        if halt == Some(Halt::Removed) {
+            return self.leave(node);
+        }
         if let Some(halt) = halt {
             return Err(Violation::of(CHECK, format!("node {} halts: {halt}", id_of(node))));
         }
@@ -168,6 +171,9 @@ impl World<'_> {
         let disk = self.stations[node].host.disk.durable();
         self.ledger.sent(from_id, to_id, &message, disk, &mut self.seen)?;
         self.note_message(&message);
+        if !self.stations[node].host.peers().contains(&to_id) {
+            return Ok(());
+        }
         let Some(stores) = self.connect(node, to) else { return Ok(()) };
         let parcel = Parcel { from: node, to, stores, message };
         for (at, parcel) in self.network.send(self.now, parcel, &self.plan, &mut self.seen) {

@@ -46,7 +46,7 @@ impl World<'_> {
             format!("{} starts, incarnation {}", id_of(node), started.incarnation)
         });
         self.plan_tick(node);
-        Ok(())
+        self.dial(node)
     }
 
     /// Crashes a node: of what its disk was given and has not synced, any sectors may be left.
@@ -168,7 +168,7 @@ impl World<'_> {
             self.seen.add(Occurrence::Severed);
             return Ok(());
         }
-        if !self.stations[to].host.is_running() || !self.admit_each_other(from, to, stores) {
+        if !self.is_running(to) || !self.shake_hands(from, to, stores)? {
             return Ok(());
         }
         let is_coded = self.stations[to].rng.u8(..8) == 0;

@@ -73,12 +73,13 @@ impl World<'_> {
             at.suspended_at = self.now;
         }
         let leader = (0..self.plan.nodes).find(|&node| self.leads(node));
-        let islanders = self.plan.nodes - self.plan.quorum();
+        let voters = self.voters();
+        let islanders = voters.len() - self.quorum();
         let Some(node) = leader.filter(|_| islanders >= ISLANDERS_MIN) else {
             self.suspend(node, at.resumed_at);
             return Ok(());
         };
-        let mut others: Vec<_> = (0..self.plan.nodes).filter(|&other| other != node).collect();
+        let mut others: Vec<_> = voters.into_iter().filter(|&other| other != node).collect();
         rng.shuffle(&mut others);
         let (loyal, rest) = others.split_at(islanders - 1);
         let across = |islanders: &[usize]| {

@@ -79,11 +79,16 @@ impl World<'_> {
 
     /// Whom a fault strikes: who leads, for that does most harm, or anybody.
     fn victim(&self, rng: &mut fastrand::Rng) -> usize {
-        let node = rng.usize(..self.plan.nodes);
+        let node = self.anybody(rng);
         let leads =
             |station: &Station| station.role == Role::Leading && station.paused_until <= self.now;
         let leader = self.stations.iter().position(leads);
         leader.filter(|_| rng.bool()).unwrap_or(node)
+    }
+
+    /// Any node that is there.
+    fn anybody(&self, rng: &mut fastrand::Rng) -> usize {
+        *rng.choice(&self.present()).expect("somebody is there")
     }
 
     /// How long a fault lasts: from a moment to several election timeouts.

@@ -27,7 +27,7 @@ impl World<'_> {
 
     /// The links that a cut to this shape takes away; counted if there are any.
     fn lost_to(&mut self, shape: Shape, node: usize, rng: &mut fastrand::Rng) -> Links {
-        let links = shape.draw(self.plan.nodes, node, rng).others();
+        let links = shape.draw(self.plan.nodes, &self.present(), node, rng).others();
         if links.iter().next().is_some() {
             self.seen.add(shape.occurrence());
         }
@@ -37,7 +37,7 @@ impl World<'_> {
     /// Makes links lose much or take long.
     pub(super) fn weaken(&mut self, node: usize, rng: &mut fastrand::Rng) {
         let shape = rng.choice(Shape::PARTIAL).expect("there are some");
-        let links = shape.draw(self.plan.nodes, node, rng).others();
+        let links = shape.draw(self.plan.nodes, &self.present(), node, rng).others();
         let trouble = if rng.bool() {
             self.seen.add(Occurrence::MadeFlaky);
             Trouble::Flaky(0.3 + 0.65 * rng.f64())
@@ -55,7 +55,7 @@ impl World<'_> {
         let links = if is_uplink {
             Links::of(self.plan.nodes, |from, _| from == node)
         } else {
-            Shape::Random.draw(self.plan.nodes, node, rng)
+            Shape::Random.draw(self.plan.nodes, &self.present(), node, rng)
         };
         let bytes = f64::from(1 << rng.u32(10..18));
         let bytes_per_second = bytes / self.plan.election_timeout().as_secs_f64();
@@ -68,7 +68,7 @@ impl World<'_> {
             Links::of(self.plan.nodes, |from, _| from == node)
         } else {
             let shape = rng.choice(Shape::PARTIAL).expect("there are some");
-            shape.draw(self.plan.nodes, node, rng).others()
+            shape.draw(self.plan.nodes, &self.present(), node, rng).others()
         };
         let trouble = if rng.bool() {
             self.seen.add(Occurrence::MadeSmall);

@@ -114,7 +114,7 @@ impl World<'_> {
             format!("{} oversleeps until {:.6}", node + 1, until.as_secs_f64())
         });
         for _ in 0..rng.u32(..4) {
-            let victim = if rng.bool() { node } else { rng.usize(..self.plan.nodes) };
+            let victim = if rng.bool() { node } else { self.anybody(rng) };
             let last = until + self.plan.election_timeout() * 2;
             let rng = rng.fork();
             self.agenda.plan(until, Happening::Interrupt { node: victim, until: last, rng });
@@ -177,7 +177,7 @@ impl World<'_> {
         let is_stranded = rng.bool();
         if is_stranded {
             let shape = if rng.bool() { Shape::Islands } else { Shape::Random };
-            let links = shape.draw(self.plan.nodes, node, rng).others();
+            let links = shape.draw(self.plan.nodes, &self.present(), node, rng).others();
             let longer = self.while_lasting(rng);
             if links.iter().next().is_some() {
                 self.seen.add(Occurrence::Stranded);

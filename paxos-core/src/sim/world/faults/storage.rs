@@ -3,9 +3,9 @@
 //! A storage reports an error once: what the real node does then, it does here. It ends, and what
 //! becomes of the writes that were not reported durable is as open as in a crash.
 //!
-//! A node whose disk is damaged must not be started on it again, one whose disk is lost is refused by
-//! all others, and nobody can take its place, for memberships do not change yet. So no more nodes are
-//! lost than leave both quorums to the others.
+//! A node whose disk is damaged must not be started on it again, and one whose disk is lost is refused by
+//! all others. Where the membership changes, a new one may take its place; no more nodes are lost than leave
+//! both quorums to the others.
 
 use crate::{
     sim::{
@@ -21,6 +21,9 @@ use crate::{
     },
     types::StoreId,
 };
+
+/// Election timeouts after which everybody has noticed that a node does not answer.
+const TIMEOUTS_TO_BE_MISSED: u32 = 3;
 
 impl World<'_> {
     /// The disk of one node is slow for a while, or those of all nodes are.
@@ -107,7 +110,7 @@ impl World<'_> {
     /// A bit of what is durable flips, with this node or one that is down.
     pub(super) fn rot(&mut self, node: usize, rng: &mut fastrand::Rng) {
         let is_down = |node: &usize| !self.stations[*node].host.is_running();
-        let down = (0..self.plan.nodes).find(is_down);
+        let down = self.present().into_iter().find(is_down);
         let node = down.filter(|_| rng.bool()).unwrap_or(node);
         if !self.may_lose(node) {
             return;
@@ -125,10 +128,15 @@ impl World<'_> {
         !station.is_lost && !station.has_lost_disk && !station.host.disk.is_rotten()
     }
 
-    /// Whether a node can be lost for good: the others have both quorums without it.
+    /// Whether a node can be lost for good: the others have both quorums without it, and go on having them,
+    /// for no change of the membership is on its way.
     fn may_lose(&self, node: usize) -> bool {
-        let others = (0..self.plan.nodes).filter(|&other| other != node && self.is_sound(other));
-        self.is_sound(node) && others.count() >= self.plan.quorum()
+        let others = self.voters().into_iter();
+        let others = others.filter(|&other| other != node && self.is_sound(other));
+        self.role_of(node).is_some()
+            && self.is_sound(node)
+            && self.now >= self.changes_end
+            && others.count() >= self.quorum()
     }
 
     /// The whole disk of a node is gone. The node comes back empty, and nobody lets it in.
@@ -148,6 +156,7 @@ impl World<'_> {
             self.crash_for_a_while(node, rng)?;
         }
         self.agenda.forget_lives(node);
+        self.changes_begin = self.now + self.plan.election_timeout() * TIMEOUTS_TO_BE_MISSED;
         let station = &mut self.stations[node];
         station.host.lose_disk(store);
         station.has_lost_disk = true;
@@ -161,9 +170,10 @@ impl World<'_> {
     /// least: if they let it in, nobody is left who knows what it has forgotten.
     fn leave_with_those_behind(&mut self, node: usize, rng: &mut fastrand::Rng) {
         let known = |node: &usize| self.stations[*node].host.disk.durable().chosen.slot;
-        let mut island: Vec<_> = (0..self.plan.nodes).filter(|&other| other != node).collect();
+        let voters = self.voters().into_iter();
+        let mut island: Vec<_> = voters.filter(|&other| other != node).collect();
         island.sort_by_key(known);
-        island.truncate(self.plan.quorum() - 1);
+        island.truncate(self.quorum() - 1);
         island.push(node);
         let links =
             Links::of(self.plan.nodes, |from, to| island.contains(&from) != island.contains(&to));
@@ -179,7 +189,7 @@ impl World<'_> {
                 || station.has_lost_disk
                 || station.host.disk.durable().peers.contains_key(&id_of(node))
         };
-        let others = (0..self.plan.nodes).filter(|&other| other != node);
+        let others = self.present().into_iter().filter(|&other| other != node);
         others.map(|other| &self.stations[other]).all(knows)
     }
 
