@@ -36,7 +36,7 @@ pub(crate) async fn everybody_works(stage: &mut Stage<'_>) -> Result<Duration, S
     they_work(&all, 0, stage).await
 }
 
-/// The same for some of them, with values of so many bytes at least.
+/// The same for each of these, one after the other, with values of so many bytes at least.
 pub(crate) async fn they_work(
     servers: &[usize],
     bytes: usize,
@@ -47,11 +47,11 @@ pub(crate) async fn they_work(
     let start = Instant::now();
     // What the servers were given: a machine that was suspended in between is not their fault.
     let mut given = Duration::ZERO;
-    for &server in servers {
+    for (number, &server) in servers.iter().enumerate() {
         let channel = &channels[server];
         for attempt in 0.. {
             nemesis.look_after(cluster)?;
-            let value = format!("{:x<bytes$}", format!("{group}.{server}.{attempt}"));
+            let value = format!("{:x<bytes$}", format!("{group}.{number}.{attempt}"));
             let request = Request::Put { key: key(group, server as u64), value };
             let began = clients.now();
             let outcome = perform(channel, &request, WRITE_MAX).await;

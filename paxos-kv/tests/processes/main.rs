@@ -44,6 +44,7 @@ mod parts;
 #[path = "../common/ports.rs"]
 mod ports;
 mod progress;
+mod put_back;
 mod room;
 mod rot;
 mod run;
@@ -131,6 +132,7 @@ fn tests() -> Vec<Trial> {
             true => alone(room::tables_without_room()),
             false => Ok(()),
         }),
+        Trial::test("put_back", || alone(put_back::put_back())),
         Trial::test("large_packets_over_tcp", || large_packets(Transport::Tcp)),
         Trial::test("large_packets_over_quic", || large_packets(Transport::Quic)),
     ];
