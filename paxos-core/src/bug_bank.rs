@@ -318,6 +318,10 @@ bugs! {
     SilenceTooShort = "a leader counts as silent after less than three heartbeats",
     /// A follower that was cut off for long waits for as long the next time.
     SilenceUnbounded = "a leader is given more than an election timeout because it was silent for long before",
+    /// A leader that is heard, and that the commands of others do not reach, is followed for ever.
+    UnreachedLeaderStays = "a leader that does not get what a quorum of the others have does not step down",
+    /// One node whose commands are lost wherever it sends them has one leader after another step down.
+    OfferOfOneSuffices = "a leader steps down for a command that one node alone has",
     /// What the network has lost stays lost.
     NothingSentAgain = "an Accept is sent only once",
     /// A node waits for the answer to its first request for ever.

@@ -56,7 +56,14 @@ pub const CANDIDACY_DOUBLINGS_MAX: u32 = 3;
 /// the network. Then it leaves as many to the others, who notice its silence after one or one and a half.
 pub const STALL_TIMEOUTS: u32 = 2 * DISK_SILENT_TIMEOUTS + 1;
 
-/// How often a leader doubles that: if nobody gets anything through, leaders hardly change any more.
+/// Election timeouts for which a leader does not get a command that a quorum of the others have, until it makes
+/// room for one of them: in each of them it has been sent again, by way of another node each time.
+pub const UNREACHED_TIMEOUTS: u32 = 2;
+
+/// Commands that a leader is told of and does not get, as many as it keeps in mind: one alone moves it.
+pub const OFFERS_MAX: usize = 16;
+
+/// How often a leader doubles these times: if nobody gets anything through, leaders hardly change any more.
 pub const STALL_DOUBLINGS_MAX: u32 = 5;
 
 /// Records and session tables on their way to the disk, in bytes. Beyond it, which is by what one more

@@ -18,7 +18,7 @@ pub use codec::{Encoded, MessageError};
 
 use crate::{
     port::StateSummary,
-    types::{Ballot, ClientId, Membership, NodeId, Slot, Value},
+    types::{Ballot, ClientId, Membership, NodeId, RequestId, Slot, Value},
 };
 
 /// What two replicas say to each other.
@@ -75,6 +75,8 @@ pub enum Message<V = Value> {
     Join,
     /// The answer to [`Message::Join`].
     Joined(Joined),
+    /// A node that has sent the leader a command again, or passed one on, to the leader: see that you have it.
+    Offered(Offered),
 }
 
 /// Which of a peer's lanes a message takes, so that bulk never delays a heartbeat.
@@ -390,6 +392,31 @@ pub struct Propose {
     pub hops: u8,
 }
 
+impl Propose {
+    /// What says beside it that it has gone, to the leader at this ballot; `None` if it is empty.
+    pub(crate) fn offered(&self, ballot: Ballot) -> Option<Offered> {
+        let &(sequence, _) = self.commands.first()?;
+        let id = RequestId { client: self.client, sequence };
+        Some(Offered { ballot, id, bytes: self.bytes() })
+    }
+
+    /// What its commands measure.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.commands.iter().map(|(_, command)| command.len() as u64).sum()
+    }
+}
+
+/// See [`Message::Offered`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The command that the sender has, and the first of those that went with it.
+    pub id: RequestId,
+    /// What these measure together.
+    pub bytes: u64,
+}
+
 /// See [`Message::Read`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadRequest {
@@ -431,6 +458,7 @@ impl<V> Message<V> {
             | Message::Removed(_)
             | Message::Join
             | Message::Joined(_)
+            | Message::Offered(_)
             | Message::Read(_)
             | Message::ReadReply(_) => Lane::Control,
             Message::Accept(_)
@@ -499,6 +527,7 @@ impl<V> Message<V> {
             Message::Removed(m) => Message::Removed(m),
             Message::Join => Message::Join,
             Message::Joined(m) => Message::Joined(m),
+            Message::Offered(m) => Message::Offered(m),
         })
     }
 }

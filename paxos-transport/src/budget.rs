@@ -65,6 +65,7 @@ pub(crate) fn weight(message: &Message) -> usize {
         | Message::ChangeRefused(_)
         | Message::Removed(_)
         | Message::Join
+        | Message::Offered(_)
         | Message::Pull(_)
         | Message::PullState(_)
         | Message::Read(_)

@@ -13,9 +13,9 @@ use bytes::{Buf, Bytes};
 use paxos_core::{
     message::{
         Accept, Accepted, ChangeRefused, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply,
-        Joined, Message, NotReady, Poll, PollReply, Prepare, Promise, Propose, Pull, PullState,
-        Pulled, PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject, Removed,
-        StateDigest, StateEnd, Watermark,
+        Joined, Message, NotReady, Offered, Poll, PollReply, Prepare, Promise, Propose, Pull,
+        PullState, Pulled, PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject,
+        Removed, StateDigest, StateEnd, Watermark,
     },
     port::StateSummary,
     types::{
@@ -129,6 +129,11 @@ fn messages() -> Vec<Message> {
         Message::Removed(Removed { version: 3 }),
         Message::Join,
         Message::Joined(Joined { first: Arc::new(membership()), chosen }),
+        Message::Offered(Offered {
+            ballot: ballot(round),
+            id: RequestId { client: client(), sequence: 300 },
+            bytes: 9,
+        }),
     ]
 }
 
@@ -160,6 +165,7 @@ fn name(message: &Message) -> &'static str {
         Message::Removed(_) => "removed",
         Message::Join => "join",
         Message::Joined(_) => "joined",
+        Message::Offered(_) => "offered",
     }
 }
 

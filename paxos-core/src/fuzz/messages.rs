@@ -8,9 +8,9 @@ use super::{Script, Usual};
 use crate::{
     message::{
         Accept, Accepted, ChangeRefused, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply,
-        Joined, Message, NotReady, Poll, PollReply, Prepare, Promise, Propose, Pull, PullState,
-        Pulled, PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject, Removed,
-        StateDigest, StateEnd, Watermark,
+        Joined, Message, NotReady, Offered, Poll, PollReply, Prepare, Promise, Propose, Pull,
+        PullState, Pulled, PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject,
+        Removed, StateDigest, StateEnd, Watermark,
     },
     port::StateSummary,
     types::{
@@ -35,7 +35,7 @@ fn heartbeat_reply(script: &mut Script<'_>, usual: &Usual) -> HeartbeatReply {
 
 /// A message. It need not make sense, but its encoding is one of the format.
 pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
-    match script.below(25) {
+    match script.below(26) {
         0 => Message::Poll(Poll { number: number(script, usual), chosen: script.slot(usual) }),
         1 => Message::PollReply(PollReply {
             number: number(script, usual),
@@ -82,12 +82,7 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             from: script.slot(usual),
             to: script.slot(usual),
         }),
-        11 => Message::Pulled(Pulled {
-            number: number(script, usual),
-            values: (0..script.below(4)).map(|_| (script.slot(usual), value(script))).collect(),
-            chosen: script.slot(usual),
-            floor: script.slot(usual),
-        }),
+        11 => Message::Pulled(pulled(script, usual)),
         15 => Message::PullState(PullState {
             number: number(script, usual),
             chosen: script.slot(usual),
@@ -108,6 +103,7 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
         22 => Message::Removed(Removed { version: script.number(&[0, 1]) }),
         23 => Message::Join,
         24 => Message::Joined(joined(script, usual)),
+        25 => Message::Offered(offered(script, usual)),
         19 => Message::StateDigest(StateDigest {
             slot: script.slot(usual),
             digest: script.number(&usual.hashes),
@@ -134,6 +130,21 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
 }
 
 /// A piece of a state, which may be the last.
+fn pulled(script: &mut Script<'_>, usual: &Usual) -> Pulled {
+    Pulled {
+        number: number(script, usual),
+        values: (0..script.below(4)).map(|_| (script.slot(usual), value(script))).collect(),
+        chosen: script.slot(usual),
+        floor: script.slot(usual),
+    }
+}
+
+fn offered(script: &mut Script<'_>, usual: &Usual) -> Offered {
+    let (ballot, client) = (script.ballot(usual), client(script));
+    let id = RequestId { client, sequence: script.number(&[1, 2, 3]) };
+    Offered { ballot, id, bytes: script.number(&[1, 100]) }
+}
+
 fn state_piece(script: &mut Script<'_>, usual: &Usual) -> PulledState {
     let end = script.flag().then(|| {
         let summary =

@@ -42,7 +42,7 @@ pub(super) struct Election {
     timeout_at: Instant,
     poll: Option<Polling>,
     candidacies: Candidacies,
-    /// Leaderships of this node in a row that have got nothing through in the end.
+    /// Leaderships of this node in a row that have got nothing through in the end, or were not reached.
     stalls: u32,
     /// A peer that is connected to a leader, which this node is not.
     route: Option<(NodeId, Ballot)>,
@@ -224,13 +224,17 @@ impl Election {
         if planted!(StalledLeaderStays) {
             return Duration::MAX;
         }
-        stall_timeouts(cx)
-            * (1 << self.stalls_before(got_on_for, cx).min(limits::STALL_DOUBLINGS_MAX))
+        stall_timeouts(cx) * self.stall_factor(got_on_for, cx)
     }
 
-    /// This node has led and gets nothing through any more, after it had got on for a while. It leaves the
-    /// others the time for an election, and gives itself more time if it soon leads again: then none of them
-    /// can be elected, or do better.
+    /// How much more time it gives itself, for having made room in vain before.
+    pub(super) fn stall_factor(&self, got_on_for: Duration, cx: &Context<'_>) -> u32 {
+        1 << self.stalls_before(got_on_for, cx).min(limits::STALL_DOUBLINGS_MAX)
+    }
+
+    /// This node has led and gets nothing through any more, or is not reached, after it had got on for a
+    /// while. It leaves the others the time for an election, and gives itself more time if it soon leads
+    /// again: then none of them can be elected, or do better.
     pub(super) fn on_stalled(&mut self, got_on_for: Duration, cx: &mut Context<'_>) {
         self.stalls = self.stalls_before(got_on_for, cx).saturating_add(1);
         self.timeout_at = cx.jittered(stall_timeouts(cx));

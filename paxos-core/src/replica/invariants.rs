@@ -44,6 +44,10 @@ impl<W> Replica<W> {
                 leading.next().previous()
             );
             assert!(
+                leading.offers() <= limits::OFFERS_MAX,
+                "invariant 11: more offers are kept in mind than move a leader"
+            );
+            assert!(
                 leading.bytes_in_flight_before_last() < self.config.window_bytes_max,
                 "invariant 11: a value was proposed beyond the bytes of the window"
             );

@@ -2,12 +2,21 @@
 
 use std::time::Duration;
 
-use super::{Halt, Proposing, Replica, context::Context, recovery::Preparing, surroundings};
+use super::{
+    Halt, Proposing, Replica, context::Context, recovery::Preparing, surroundings,
+    unreached::Unreached,
+};
 use crate::{
     limits,
     message::{ChosenUpTo, Message},
     types::{Ballot, Instant, earliest},
 };
+
+/// Why a leader makes room for another one.
+const STALLED: &str = "what this leader proposes is not chosen although it is heard by enough others that \
+                       could vote";
+const UNREACHED: &str = "what others propose does not reach this leader although it hears enough of them that \
+                         have it";
 
 impl<W> Replica<W> {
     /// Works off deadlines.
@@ -41,8 +50,18 @@ impl<W> Replica<W> {
                 leading.tick(can_choose, &self.learner, cx);
                 let got_on_for = leading.got_on_for();
                 if leading.stuck_for(now) >= self.election.stall_patience(got_on_for, cx) {
-                    self.make_room(now, got_on_for);
+                    self.make_room(now, got_on_for, STALLED);
                     return;
+                }
+                let (queue, sessions) = (&self.queue, self.learner.sessions());
+                let knows = |id| queue.is_pending(id) || sessions.is_settled(id);
+                if let Some(since) = leading.unreached().since(knows, cx) {
+                    let led_for = leading.led_for(since);
+                    let factor = self.election.stall_factor(led_for, cx);
+                    if now.since(since) >= Unreached::patience(cx).saturating_mul(factor) {
+                        self.make_room(now, led_for, UNREACHED);
+                        return;
+                    }
                 }
                 if followers.next_beat() <= now {
                     leading.beat(followers, &self.learner, cx);
@@ -140,14 +159,9 @@ impl<W> Replica<W> {
         }
     }
 
-    /// This leader gets nothing chosen any more, after it had got on for a while, and is heard by enough others
-    /// that could vote.
-    fn make_room(&mut self, now: Instant, got_on_for: Duration) {
-        tracing::warn!(
-            node = %self.config.id,
-            "what this leader proposes is not chosen although it is heard by enough others that could vote: \
-             it makes room for one with better links"
-        );
+    /// This leader gets on no more, after it had for a while, and others could.
+    fn make_room(&mut self, now: Instant, got_on_for: Duration, reason: &str) {
+        tracing::warn!(node = %self.config.id, "{reason}: it makes room for one with better links");
         self.step_down(now);
         self.election.on_stalled(got_on_for, &mut surroundings!(self, now));
     }

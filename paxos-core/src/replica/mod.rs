@@ -16,6 +16,7 @@
 //! | `silence` | how long a leader may be silent |
 //! | `candidacy` | how much time a candidacy is given |
 //! | `followers` | the leader's rounds of heartbeats, and stepping down |
+//! | `unreached` | when commands do not reach the leader, and others have them |
 //! | `reader` | linearizable reads |
 //! | `catchup`, `fetch` | pulling missed slots, or the state that they led to |
 //! | `checkpoint` | what this node can start from instead of the log, and how far the log may go |
@@ -75,6 +76,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod unreached;
 mod window;
 
 pub use effect::{

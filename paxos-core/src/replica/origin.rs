@@ -15,12 +15,14 @@ use std::{
 
 use super::{
     effect::{Outcome, Proposal, Refusal, Verdict},
+    outbox::Outbox,
     sessions::SessionTable,
     window::{OpenCommand, Window},
 };
 use crate::{
     config::Config,
     limits,
+    message::{Message, Propose},
     planted::planted,
     types::{Ballot, Batch, ClientId, Instant, NodeId, RequestId, Slot, earliest},
 };
@@ -36,6 +38,18 @@ pub(super) enum Target {
     Here(Ballot),
     /// Another node leads, or knows who does.
     Peer(NodeId, Ballot),
+}
+
+impl Target {
+    /// Says to the leader itself that it should have got these commands.
+    pub(super) fn offer(self, propose: &Propose, out: &mut Outbox) {
+        if let Target::Peer(leader, ballot) = self
+            && leader == ballot.node
+            && let Some(offered) = propose.offered(ballot)
+        {
+            out.send(leader, Message::Offered(offered));
+        }
+    }
 }
 
 /// Commands without an answer, and answers that nobody has fetched yet.

@@ -22,6 +22,7 @@ use super::{
     recovery::Reported,
     slots::Slots,
     tally::{Chosen, Promisers, Tally, Voters},
+    unreached::Unreached,
 };
 use crate::{
     message::{Accept, Accepted, Message},
@@ -60,6 +61,8 @@ pub(super) struct Leading {
     stuck_since: Instant,
     /// Who gets the watermark, and when.
     announcer: Announcer,
+    /// What others have and it does not get.
+    unreached: Unreached,
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +104,7 @@ impl Leading {
             began: cx.now,
             stuck_since: cx.now,
             announcer: Announcer::default(),
+            unreached: Unreached::default(),
         }
     }
 
@@ -323,7 +327,22 @@ impl Leading {
 
     /// For how long it had led before that.
     pub(super) fn got_on_for(&self) -> Duration {
-        self.stuck_since.since(self.began)
+        self.led_for(self.stuck_since)
+    }
+
+    /// For how long it had led then.
+    pub(super) fn led_for(&self, then: Instant) -> Duration {
+        then.since(self.began)
+    }
+
+    /// Commands that it is told of and keeps in mind.
+    pub(super) fn offers(&self) -> usize {
+        self.unreached.len()
+    }
+
+    /// What others have and it does not get.
+    pub(super) fn unreached(&mut self) -> &mut Unreached {
+        &mut self.unreached
     }
 
     /// A peer has accepted nothing above `highest_accepted` although everything sent before

@@ -80,6 +80,11 @@ impl Queue {
         self.commands == 0
     }
 
+    /// Whether a request is pending.
+    pub(super) fn is_pending(&self, id: RequestId) -> bool {
+        self.pending.clients.get(&id.client).is_some_and(|known| known.contains(id.sequence))
+    }
+
     /// Ranges of requests that are pending.
     pub(super) fn pending(&self) -> usize {
         self.pending.ranges

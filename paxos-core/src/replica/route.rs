@@ -61,6 +61,11 @@ impl<W> Replica<W> {
             self.more_follows |= self.on_accepted(now, from, accepted);
             return;
         }
+        if let (Message::Propose(propose), Proposing::Leading(leading, _)) =
+            (&message, &mut self.proposing)
+        {
+            leading.unreached().on_propose(from, propose, now);
+        }
         // The network may lose messages, so the node may: better than to grow. Its own bring nothing new.
         if from != self.config.id && message.brings_values() && !self.out.admit() {
             return;
@@ -125,6 +130,14 @@ impl<W> Replica<W> {
             }
             Message::PulledState(piece) => self.on_pulled_state(now, from, piece),
             Message::Propose(propose) => self.on_propose(propose),
+            Message::Offered(offered) => {
+                let cx = &surroundings!(self, now);
+                if let Proposing::Leading(leading, _) = &mut self.proposing
+                    && leading.ballot() == offered.ballot
+                {
+                    leading.unreached().on_offered(from, &offered, cx);
+                }
+            }
             Message::Read(request) => self.on_read(from, &request),
             Message::ReadReply(reply) => self.on_read_reply(reply),
         }
@@ -326,8 +339,9 @@ impl<W> Replica<W> {
                 });
                 self.queue.push(client, open_from, sound, &self.config);
             }
-            Some(Target::Peer(leader, _)) if hops == 0 && leader.0 != client.name => {
+            Some(target @ Target::Peer(leader, _)) if hops == 0 && leader.0 != client.name => {
                 let propose = Propose { client, open_from, commands, hops: 1 };
+                target.offer(&propose, &mut self.out);
                 self.out.send(leader, Message::Propose(propose));
             }
             _ => {}

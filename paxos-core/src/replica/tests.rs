@@ -35,6 +35,7 @@ mod slow_disks;
 mod slow_links;
 mod slow_pieces;
 mod stalled;
+mod unreached;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -80,6 +81,9 @@ struct Cluster {
     hanging: BTreeSet<NodeId>,
     /// Nodes whose Accepts are lost, say because they are too large for a path.
     in_vain: BTreeSet<NodeId>,
+    /// Nodes that get no proposals while they lead, and nodes whose own are lost wherever they go.
+    unreached: BTreeSet<NodeId>,
+    muffled: BTreeSet<NodeId>,
     /// How long a write takes; what comes meanwhile is one write behind it.
     sync: Duration,
     /// When the write under way ends, which it is, and the last that waits behind it.
@@ -122,6 +126,8 @@ impl Cluster {
             cut: BTreeSet::new(),
             hanging: BTreeSet::new(),
             in_vain: BTreeSet::new(),
+            unreached: BTreeSet::new(),
+            muffled: BTreeSet::new(),
             sync: Duration::ZERO,
             writing: BTreeMap::new(),
             sent: Vec::new(),
@@ -170,7 +176,14 @@ impl Cluster {
     /// Delivers messages until none is left.
     fn settle(&mut self) {
         while let Some((from, to, message)) = self.in_transit.pop_front() {
-            let is_lost = matches!(message, Message::Accept(_)) && self.in_vain.contains(&from);
+            let is_lost = match message {
+                Message::Accept(_) => self.in_vain.contains(&from),
+                Message::Propose(_) => {
+                    let is_unreached = self.unreached.contains(&to);
+                    is_unreached && self.leaders().contains(&to.0) || self.muffled.contains(&from)
+                }
+                _ => false,
+            };
             if !is_lost && !self.cut.contains(&(from, to)) {
                 self.step(to.0, Input::Message { from, message });
             }

@@ -12,6 +12,10 @@ use crate::{
 /// leader that all follow loses its links (Ng, Haridi & Carbone, EuroSys 2023).
 const TIMEOUTS_TO_RECOVER: u32 = 4;
 
+/// Election timeouts until a command goes again and enough others have it, one more each time, of those that there
+/// are at most.
+const TIMEOUTS_TO_OFFER: u32 = 3;
+
 /// Election timeouts that a write takes at most where candidates have to learn by failing how patient they
 /// have to be.
 const SLOWEST_TIMEOUTS: u32 = 8 * limits::DISK_SILENT_TIMEOUTS;
@@ -70,6 +74,12 @@ pub(super) enum Ending {
     LeaderDead,
     /// The leader is cut off after it has been heard for long without a fault.
     LeaderSilent,
+    /// Of what is said to the leader, only what is small arrives, or only what is urgent: it hears the others,
+    /// and does not get their commands.
+    Unreached,
+    /// Of what one that follows says, only what is small arrives, anywhere: nobody can lead who gets its
+    /// commands.
+    Muffled,
 }
 
 impl Ending {
@@ -81,7 +91,7 @@ impl Ending {
         let center = core[0];
         core.truncate(rng.usize(quorum..=nodes));
         core.sort_unstable();
-        match rng.u8(..20) {
+        match rng.u8(..22) {
             0 => Ending::Core(core),
             1 => Ending::Survivors(core),
             2..=4 => Ending::Fringe(core),
@@ -99,6 +109,8 @@ impl Ending {
             16 if nodes > 2 && quorum < nodes => Ending::HeardInVain,
             17 if nodes > 2 && quorum < nodes => Ending::LeaderDead,
             18 if nodes > 2 && quorum < nodes => Ending::LeaderSilent,
+            19 if nodes > 2 && quorum < nodes => Ending::Unreached,
+            20 if nodes > 2 => Ending::Muffled,
             _ => Ending::Healed,
         }
     }
@@ -170,6 +182,8 @@ impl Ending {
             Ending::SlowestDisks => Occurrence::EndedWithSlowestDisks,
             Ending::SmallPaths => Occurrence::EndedWithSmallPaths,
             Ending::HeardInVain => Occurrence::EndedHeardInVain,
+            Ending::Unreached => Occurrence::EndedUnreached,
+            Ending::Muffled => Occurrence::EndedMuffled,
             Ending::LeaderDead => Occurrence::EndedWithLeaderDead,
             Ending::LeaderSilent => Occurrence::EndedWithLeaderSilent,
         }
@@ -196,9 +210,11 @@ impl Ending {
                 let silence = heartbeat * limits::SILENCE_HEARTBEATS * 4 / 3;
                 return Some(silence.mul_f64(1.0 + 2.0 * DRIFT_MAX) + timeout / 3);
             }
-            Ending::QuorumLoss | Ending::ConstrainedElection | Ending::Chained | Ending::OneWay => {
-                Some(TIMEOUTS_TO_RECOVER)
-            }
+            Ending::QuorumLoss
+            | Ending::ConstrainedElection
+            | Ending::Chained
+            | Ending::OneWay
+            | Ending::Muffled => Some(TIMEOUTS_TO_RECOVER),
             // That a disk hangs is known by its silence alone.
             Ending::HungDisks => Some(limits::DISK_SILENT_TIMEOUTS + TIMEOUTS_TO_RECOVER),
             Ending::Overload => Some(limits::DISK_BEHIND_TIMEOUTS + 1 + TIMEOUTS_TO_RECOVER),
@@ -210,6 +226,9 @@ impl Ending {
             }
             Ending::SmallPaths | Ending::HeardInVain => {
                 Some(limits::STALL_TIMEOUTS + TIMEOUTS_TO_RECOVER)
+            }
+            Ending::Unreached => {
+                Some(TIMEOUTS_TO_OFFER + limits::UNREACHED_TIMEOUTS + TIMEOUTS_TO_RECOVER)
             }
             _ => None,
         };
@@ -247,6 +266,8 @@ pub(super) struct Remains {
     pub(super) demanded: Vec<usize>,
     /// The nodes whose disks do nothing any more.
     pub(super) hung: Vec<usize>,
+    /// The links that lose what is large, or what is not urgent.
+    pub(super) sieves: Links,
 }
 
 impl Remains {
@@ -264,6 +285,8 @@ impl Remains {
         let all = members.to_vec();
         let but_leader: Vec<_> = members.iter().copied().filter(|&node| node != leader).collect();
         let follower = *order.iter().find(|&&node| node != leader).unwrap_or(&leader);
+        let muffled =
+            *order.iter().rfind(|&&node| node != leader && node != follower).unwrap_or(&leader);
         let star = |center: usize| Links::of(nodes, move |from, to| from == center || to == center);
         let (links, center, demanded) = match ending {
             Ending::HalfLink => {
@@ -294,8 +317,14 @@ impl Remains {
                 let is_left = |from, to| leader != if is_heard { to } else { from };
                 (Links::of(nodes, is_left), follower, but_leader)
             }
-            Ending::Overload | Ending::SmallPaths | Ending::HeardInVain | Ending::LeaderDead => {
-                (Links::all(nodes), follower, but_leader)
+            Ending::Overload
+            | Ending::SmallPaths
+            | Ending::HeardInVain
+            | Ending::Unreached
+            | Ending::LeaderDead => (Links::all(nodes), follower, but_leader),
+            Ending::Muffled => {
+                let but_muffled = (0..nodes).filter(|&node| node != muffled).collect();
+                (Links::all(nodes), follower, but_muffled)
             }
             Ending::SlowDisks | Ending::SlowestDisks | Ending::LeaderSilent => {
                 let is_left = |from, to| from != leader && to != leader;
@@ -306,7 +335,13 @@ impl Remains {
             }
         };
         let hung = if *ending == Ending::Overload { vec![leader] } else { Vec::new() };
-        Remains { links, leader, center, demanded, hung }
+        let sieves = Links::of(nodes, |from, to| match ending {
+            Ending::SmallPaths | Ending::HeardInVain => from == leader,
+            Ending::Unreached => to == leader,
+            Ending::Muffled => from == muffled,
+            _ => false,
+        });
+        Remains { links, leader, center, demanded, hung, sieves }
     }
 
     /// What leaves the leader as many that answer as it needs, fewer of which can write, itself
@@ -338,6 +373,7 @@ impl Remains {
             center: writers[rng.usize(..writers.len())],
             demanded: writers,
             hung,
+            sieves: Links::of(nodes, |_, _| false),
         }
     }
 }

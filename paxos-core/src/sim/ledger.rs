@@ -170,6 +170,7 @@ impl Ledger {
             | Message::ChangeRefused(_)
             | Message::Removed(_)
             | Message::Join
+            | Message::Offered(_)
             | Message::Pull(_)
             | Message::PullState(_)
             | Message::Propose(_)

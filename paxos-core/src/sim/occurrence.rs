@@ -216,6 +216,10 @@ occurrences! {
     EndedWithLeaderSilent = "endings with a silent leader",
     /// A leader stood still for less time than it takes to be suspected.
     LeaderFaltered = "leaders that faltered",
+    /// It began with a leader that commands of others did not reach.
+    EndedUnreached = "endings with a leader that is not reached",
+    /// It began with a node whose commands reached nobody.
+    EndedMuffled = "endings with a node whose commands reach nobody",
     /// A fault outside the core stayed to the end.
     LeftBroken = "faults left for good",
     /// A node polled the others before a ballot.

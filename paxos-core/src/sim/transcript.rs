@@ -43,6 +43,7 @@ pub(super) fn kind(message: &Message) -> &'static str {
         Message::Removed(_) => "Removed",
         Message::Join => "Join",
         Message::Joined(_) => "Joined",
+        Message::Offered(_) => "Offered",
     }
 }
 
@@ -114,6 +115,7 @@ pub(super) fn message(message: &Message) -> String {
             format!("{name}: the first membership; chosen {}", joined.chosen)
         }
         Message::Removed(removed) => format!("{name} by membership {}", removed.version),
+        Message::Offered(offered) => format!("{name} {}", offered.id),
         Message::StateDigest(digest) => format!("{name} slot {}", digest.slot),
         Message::Compared(compared) => format!("{name} slot {}", compared.slot),
         Message::PullState(pull) => format!("{name} {}", state_wanted(pull)),

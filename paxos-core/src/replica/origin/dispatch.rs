@@ -2,7 +2,8 @@
 //!
 //! They go again whenever the leader changes or stays silent for too long: then by way of another node
 //! too, for the link to the leader may work in one direction only. That is safe because each has a
-//! request id, and the session table lets it have its effect once.
+//! request id, and the session table lets it have its effect once. And the leader is told of the first, lest
+//! it notice nothing of what is lost on every way (see [`unreached`](super::super::unreached)).
 
 use std::ops::Range;
 
@@ -103,9 +104,13 @@ impl<W> Origin<W> {
             Target::Here(_) => return queue.push(client, open_from, commands, cx.config),
             Target::Peer(peer, _) => peer,
         };
+        let mut is_untold = is_overdue;
         while commands.peek().is_some() {
             let commands = page(&mut commands, cx.config);
             let propose = Propose { client, open_from, commands, hops: 0 };
+            if std::mem::take(&mut is_untold) {
+                target.offer(&propose, cx.out);
+            }
             if let Some(via) = via {
                 cx.out.send(via, Message::Propose(propose.clone()));
             }

@@ -80,7 +80,7 @@ fn messages_with_values_are_passed_over_while_the_disk_is_behind() {
     assert!(alone.hear(2, accept(3, Value::Noop, 0)).persist.is_some());
     alone.persist();
     let passed_on = alone.hear(3, Message::Propose(propose));
-    assert!(matches!(sent_to(&passed_on, 2)[..], [Message::Propose(_)]));
+    assert!(matches!(sent_to(&passed_on, 2)[..], [Message::Offered(_), Message::Propose(_)]));
 }
 
 /// One message may overshoot the limit, by all that it brings.

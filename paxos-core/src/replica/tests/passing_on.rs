@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::{
-    message::{Propose, ReadReply, ReadRequest},
+    message::{Offered, Propose, ReadReply, ReadRequest},
     types::ClientId,
 };
 
@@ -24,7 +24,13 @@ fn commands_are_passed_on_to_the_leader() {
         let commands = vec![(1, Bytes::from("x"))];
         Message::Propose(Propose { client: client(name), open_from: 1, commands, hops })
     };
-    assert_eq!(passed_on(3, propose(3, 0)), [(NodeId(2), propose(3, 1))]);
+    let id = RequestId { client: client(3), sequence: 1 };
+    let offered = Message::Offered(Offered { ballot: super::alone::ballot(1), id, bytes: 1 });
+    assert_eq!(
+        passed_on(3, propose(3, 0)),
+        [(NodeId(2), offered), (NodeId(2), propose(3, 1))],
+        "and the leader is told"
+    );
     assert_eq!(passed_on(3, propose(3, 1)), [], "they have come a long way");
     assert_eq!(passed_on(3, propose(2, 0)), [], "they are the leader's own");
 }

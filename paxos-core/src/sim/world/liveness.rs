@@ -96,8 +96,8 @@ impl World<'_> {
         self.finish(&remains.demanded)?;
         let leads = self.ballot_of(&self.leaders());
         ensure!(
-            leads == elected || ending != Ending::SlowDisks,
-            "slow disks cost {elected:?} the leadership, and {leads:?} leads"
+            leads == elected || !matches!(ending, Ending::SlowDisks | Ending::Muffled),
+            "{ending:?} costs {elected:?} the leadership, and {leads:?} leads"
         );
         self.stay_calm()?;
         // A message from long ago may have begun something new.
@@ -196,12 +196,18 @@ impl World<'_> {
         }
         match ending {
             Ending::SlowDisks | Ending::SlowestDisks => self.slow_all(ending.write_timeouts()),
-            Ending::SmallPaths => {
-                self.weigh_down(remains.leader, Trouble::LosesLarge(LARGE_BYTES));
+            Ending::Unreached if rng.bool() => self.weigh_down(remains, Trouble::ControlOnly),
+            Ending::SmallPaths | Ending::Unreached | Ending::Muffled => {
+                self.weigh_down(remains, Trouble::LosesLarge(LARGE_BYTES));
             }
-            Ending::HeardInVain => self.weigh_down(remains.leader, Trouble::ControlOnly),
+            Ending::HeardInVain => self.weigh_down(remains, Trouble::ControlOnly),
             Ending::LeaderDead => self.crash(remains.leader, rng)?,
             _ => {}
+        }
+        if *ending == Ending::Muffled
+            && let Some((muffled, _)) = remains.sieves.iter().next()
+        {
+            self.wish(muffled)?;
         }
         for &node in &remains.hung {
             self.stations[node].disk_hangs_until = Duration::MAX;
@@ -231,10 +237,9 @@ impl World<'_> {
         self.stations.iter_mut().for_each(|station| station.disk_slowness = slowness);
     }
 
-    /// All links from a node are in trouble.
-    fn weigh_down(&mut self, node: usize, trouble: Trouble) {
-        let links = Links::of(self.plan.nodes, |from, _| from == node);
-        self.network.trouble(&links, trouble, || Duration::MAX);
+    /// The links that do not let everything pass are in this trouble.
+    fn weigh_down(&mut self, remains: &Remains, trouble: Trouble) {
+        self.network.trouble(&remains.sieves, trouble, || Duration::MAX);
     }
 
     /// Gives a node, whose disk does nothing, more to write than may wait for that.
