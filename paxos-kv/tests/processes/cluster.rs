@@ -167,6 +167,10 @@ impl Cluster {
         endpoints.collect()
     }
 
+    pub(crate) fn election_timeout(&self) -> Duration {
+        self.setup.election_timeout
+    }
+
     pub(crate) fn name(&self, index: usize) -> &str {
         &self.servers[index].name
     }

@@ -73,8 +73,8 @@ pub(crate) enum Fault {
     DropOneWay,
     /// Everything from a server and to it is dropped in silence.
     DropAll,
-    /// Everything but what one server sends and gets is dropped in silence.
-    DropHub,
+    /// A server is cut off in silence, and the others reach only one of them, which has missed something.
+    DropConstrained,
     /// One process is killed, and started again later.
     KillOne,
     /// A majority is.
@@ -125,7 +125,7 @@ const NETWORK: [Fault; 19] = [
     DropLarge,
     DropOneWay,
     DropAll,
-    DropHub,
+    DropConstrained,
 ];
 
 /// Faults of processes and their disks.
@@ -155,7 +155,7 @@ impl Fault {
             Duplication | Reordering => setup.transport == Transport::Quic,
             Sever => setup.transport == Transport::Tcp,
             FillDisk | FillDisks | FillAndKill | FillLog => setup.small_disks,
-            DropLarge | DropOneWay | DropAll | DropHub => setup.packet_filter,
+            DropLarge | DropOneWay | DropAll | DropConstrained => setup.packet_filter,
             _ => true,
         }
     }
@@ -184,7 +184,7 @@ impl Fault {
             Bandwidth => &[effect::THROTTLED],
             Sever => &[effect::SEVERED],
             DropLarge => &[effect::DROPPED_FOR_SIZE],
-            DropOneWay | DropAll | DropHub => &[effect::DROPPED_IN_SILENCE],
+            DropOneWay | DropAll | DropConstrained => &[effect::DROPPED_IN_SILENCE],
             FillDisk | FillDisks => &[effect::DISKS_FOUND_FULL],
             FillAndKill => &[effect::DISKS_FOUND_FULL, effect::ENDED_WITHOUT_ROOM],
             FillLog => &[effect::LINES_DROPPED],
@@ -199,7 +199,7 @@ impl Fault {
     fn weight(self) -> u32 {
         match self {
             DropAll => 3,
-            DropLarge | DropOneWay | DropHub => 2,
+            DropLarge | DropOneWay | DropConstrained => 2,
             _ => 1,
         }
     }
@@ -208,7 +208,7 @@ impl Fault {
     pub(crate) fn loses(self) -> Option<Lost> {
         match self {
             DropLarge => Some(Lost::Large),
-            DropOneWay | DropAll | DropHub => Some(Lost::All),
+            DropOneWay | DropAll | DropConstrained => Some(Lost::All),
             _ => None,
         }
     }
@@ -230,7 +230,8 @@ impl Fault {
                 CutDeaf => to == 0,
                 CutIsland | DropAll => from == 0 || to == 0,
                 CutHalves => (from < border) != (to < border),
-                CutHub | DropHub => from != 0 && to != 0,
+                DropConstrained => from == 0 || to == 0 || from != 1 && to != 1,
+                CutHub => from != 0 && to != 0,
                 CutChain => from.abs_diff(to) != 1,
                 CutRing => (from + 1) % nodes != to,
                 CutAny => mask >> (number % 64) & 1 == 1,

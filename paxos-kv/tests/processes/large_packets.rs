@@ -28,7 +28,8 @@ pub(crate) async fn large_packets(transport: Transport) -> Result<(), String> {
         ..Setup::new(SERVERS, transport, 1, Duration::ZERO, false)
     };
     let report = go_through(setup, async |stage| {
-        while_lost(stage, |leader, (from, _)| from == leader).await
+        while_lost(stage, |leader, (from, _)| from == leader).await?;
+        while_lost(stage, |leader, (_, to)| to == leader).await
     });
     let report = report.await?;
     report.print();
@@ -38,8 +39,8 @@ pub(crate) async fn large_packets(transport: Transport) -> Result<(), String> {
     }
 }
 
-/// Large writes through all servers but the one that leads get on, while what is large is lost between it and
-/// them.
+/// Large writes through all servers but the one that leads get on, while what is large is lost on the links
+/// between it and them that are named.
 async fn while_lost(
     stage: &mut Stage<'_>,
     is_lossy: impl Fn(usize, Pair) -> bool,

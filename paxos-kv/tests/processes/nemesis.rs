@@ -13,6 +13,7 @@ use super::{
     cluster::Cluster,
     company::Company,
     faults::{Fault, Schedule, Step, effect},
+    hosts::Lost,
     progress::Progress,
     wire::status,
 };
@@ -125,6 +126,9 @@ impl Nemesis {
         self.effects_before.insert(fault, self.effects_like_those_of(fault, cluster)?);
         *self.counts.entry(fault).or_default() += 1;
         if fault.is_of_network() {
+            if fault == Fault::DropConstrained {
+                leave_behind(order[1], cluster).await?;
+            }
             return begin_network_fault(fault, &order, mask, cluster);
         }
         let majority = &order[..=order.len() / 2];
@@ -222,6 +226,15 @@ impl Nemesis {
         let seconds = self.start.elapsed().as_secs_f64();
         self.log.push(format!("{seconds:8.3} s  {fault}: {}", names.join(" ")));
     }
+}
+
+/// Has a server miss what the others do meanwhile.
+async fn leave_behind(server: usize, cluster: &Cluster) -> io::Result<()> {
+    let links = cluster.network.pairs().into_iter();
+    let links: Vec<_> = links.filter(|&(from, to)| from == server || to == server).collect();
+    cluster.hosts.lose(Lost::All, &links)?;
+    tokio::time::sleep(cluster.election_timeout() / 2).await;
+    cluster.hosts.lose_nothing()
 }
 
 fn begin_network_fault(
