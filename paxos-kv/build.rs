@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const SERVICES: [&str; 4] = ["kv.proto", "cluster.proto", "maintenance.proto", "command.proto"];
+const SERVICES: [&str; 5] =
+    ["kv.proto", "cluster.proto", "maintenance.proto", "lease.proto", "command.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

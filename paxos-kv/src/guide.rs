@@ -135,6 +135,14 @@
 //! - The state of an earlier version, which had no checksums, is checked and written again at the first start,
 //!   which takes as much room once more, for as long as that lasts.
 //!
+//! # Leases
+//!
+//! A lease that is not renewed ends when its time is over, or up to a second later when there is a new leader: those
+//! that have waited for one are renewed first. That time is counted by monotonic clocks, which nobody sets; a cluster
+//! whose members all restart begins with what the leader has noted last, when half of a lease's time was over, and
+//! every five minutes. A lease takes no more keys than can go with it in one change (128 MiB of keys, with what it
+//! takes to keep them), and lasts for half as long again as the election timeout at least, two seconds by default.
+//!
 //! # What to watch
 //!
 //! | where | what it says |

@@ -1,6 +1,8 @@
 //! Three servers in one process, in memory, over TCP: the API and its HTTP side, with a quorum and
 //! without one.
 
+#[path = "in_process/leases.rs"]
+mod leases;
 #[path = "common/ports.rs"]
 mod ports;
 

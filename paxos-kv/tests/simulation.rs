@@ -11,6 +11,8 @@
 mod api;
 #[path = "common/history.rs"]
 mod history;
+#[path = "simulation/leases.rs"]
+mod leases;
 #[path = "common/witness.rs"]
 mod witness;
 
@@ -207,9 +209,7 @@ impl StateMachine for SimulatedStore {
             Response::DeleteRange(response) => response.into(),
             Response::Txn(response) => response.into(),
             Response::Compact(response) => response.into(),
-            Response::MemberAttributes | Response::RaiseRules => {
-                unreachable!("nobody sends any")
-            }
+            _ => unreachable!("of a command that nobody sends"),
         };
         let answers = self.carry_out(slot, &requests).into_iter();
         let outcomes: Vec<_> = answers.map(|answered| outcome(answered.map(answer))).collect();

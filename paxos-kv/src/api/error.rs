@@ -63,6 +63,11 @@ pub(super) fn no_space() -> Status {
     Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
 }
 
+/// A command's answer of another kind than the command.
+pub(super) fn mismatch() -> Status {
+    Status::internal("etcdserver: the answer does not fit the request")
+}
+
 pub(super) fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")
 }

@@ -8,14 +8,13 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{
     Context,
-    error::no_space,
+    error::{mismatch, no_space},
     reads::{Charge, Length},
 };
 use crate::{
     proto::etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-        PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
-        kv_server::Kv,
+        PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server::Kv,
     },
     store::{self, Command, allowance::Allowance, validate},
 };
@@ -65,12 +64,6 @@ impl KvService {
         let length = if is_one { Length::LookUp } else { Length::Long };
         self.context.reads().run(length, read).await
     }
-
-    /// Completes the header of an answer, which has the revision already.
-    fn complete(&self, header: &mut Option<ResponseHeader>) {
-        let revision = header.as_ref().map_or(0, |header| header.revision);
-        *header = Some(self.context.header(revision));
-    }
 }
 
 /// A response that takes up memory until it has been sent.
@@ -90,11 +83,6 @@ fn unread(status: &Status) -> Status {
     ))
 }
 
-/// A command's answer of another kind than the command.
-fn mismatch() -> Status {
-    Status::internal("etcdserver: the answer does not fit the request")
-}
-
 #[async_trait]
 impl Kv for KvService {
     async fn range(
@@ -107,7 +95,7 @@ impl Kv for KvService {
             self.context.linearize().await?;
         }
         let (mut response, charge) = self.read_range(request).await?;
-        self.complete(&mut response.header);
+        self.context.complete(&mut response.header);
         Ok(charged(response, Some(charge)))
     }
 
@@ -118,7 +106,7 @@ impl Kv for KvService {
         else {
             return Err(mismatch());
         };
-        self.complete(&mut response.header);
+        self.context.complete(&mut response.header);
         Ok(charged(response, charge))
     }
 
@@ -132,7 +120,7 @@ impl Kv for KvService {
         else {
             return Err(mismatch());
         };
-        self.complete(&mut response.header);
+        self.context.complete(&mut response.header);
         Ok(charged(response, charge))
     }
 
@@ -157,7 +145,7 @@ impl Kv for KvService {
             };
             (response, charge)
         };
-        self.complete(&mut response.header);
+        self.context.complete(&mut response.header);
         Ok(charged(response, charge))
     }
 
@@ -171,7 +159,7 @@ impl Kv for KvService {
         else {
             return Err(mismatch());
         };
-        self.complete(&mut response.header);
+        self.context.complete(&mut response.header);
         Ok(Response::new(response))
     }
 }

@@ -6,18 +6,23 @@ mod deadline;
 mod error;
 mod health;
 mod kv;
+mod lease;
 mod maintenance;
 mod reads;
+mod renewals;
 mod snapshot;
+mod streams;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::middleware::{from_fn, map_response};
 use bytes::Bytes;
 use paxos_core::{node::Node, types::NodeId};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Status,
+    metadata::MetadataMap,
     service::{Routes, interceptor::InterceptedService},
 };
 
@@ -29,9 +34,9 @@ use self::{
 use crate::{
     proto::etcdserverpb::{
         RangeRequest, ResponseHeader, cluster_server::ClusterServer, kv_server::KvServer,
-        maintenance_server::MaintenanceServer,
+        lease_server::LeaseServer, maintenance_server::MaintenanceServer,
     },
-    server::config::ClusterMap,
+    server::{Lessor, config::ClusterMap},
     store::{Answer, Command, KvError, Monitor, Reader, RequestLimits, Rules, Store},
 };
 
@@ -57,8 +62,27 @@ struct Shared {
     cluster: ClusterMap,
     limits: RequestLimits,
     reads: Reads,
+    lessor: Lessor,
+    timing: Timing,
+    ending: CancellationToken,
     /// Learners that are to vote.
     promotions: mpsc::UnboundedSender<NodeId>,
+}
+
+/// What of the timing of a member clients get to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// How long a member that hears of no leader waits, at least.
+    pub(crate) election_timeout: Duration,
+}
+
+impl Timing {
+    /// The shortest time that a lease lasts, in seconds: half as long again as it takes to notice that a leader has
+    /// gone, as in etcd.
+    fn ttl_min(self) -> i64 {
+        let milliseconds = self.election_timeout.as_millis() * 3 / 2;
+        i64::try_from(milliseconds.div_ceil(1000)).unwrap_or(i64::MAX).max(1)
+    }
 }
 
 /// What a store holds, in numbers.
@@ -81,10 +105,23 @@ impl Context {
         store: Monitor,
         cluster: ClusterMap,
         limits: RequestLimits,
+        timing: Timing,
         promotions: mpsc::UnboundedSender<NodeId>,
     ) -> Context {
-        let reads = Reads::new();
-        let shared = Shared { node, reader, store, cluster, limits, reads, promotions };
+        let (reads, lessor) = (Reads::new(), Lessor::new(reader.clone()));
+        let ending = CancellationToken::new();
+        let shared = Shared {
+            node,
+            reader,
+            store,
+            cluster,
+            limits,
+            reads,
+            lessor,
+            timing,
+            ending,
+            promotions,
+        };
         Context { shared: Arc::new(shared) }
     }
 
@@ -98,6 +135,20 @@ impl Context {
 
     pub(crate) fn cluster(&self) -> &ClusterMap {
         &self.shared.cluster
+    }
+
+    /// The time that leases have.
+    pub(crate) fn lessor(&self) -> &Lessor {
+        &self.shared.lessor
+    }
+
+    fn timing(&self) -> Timing {
+        self.shared.timing
+    }
+
+    /// Cancelled when the server is about to end: whoever serves a client for as long as that likes ends then.
+    pub(crate) fn ending(&self) -> &CancellationToken {
+        &self.shared.ending
     }
 
     fn promotions(&self) -> &mpsc::UnboundedSender<NodeId> {
@@ -188,14 +239,24 @@ impl Context {
         }
     }
 
+    /// Completes the header of an answer, which has the revision already.
+    fn complete(&self, header: &mut Option<ResponseHeader>) {
+        let revision = header.as_ref().map_or(0, |header| header.revision);
+        *header = Some(self.header(revision));
+    }
+
     /// Refuses a request of a client that wants to be told at once if there is no leader.
     fn require_leader(&self, request: Request<()>) -> Result<Request<()>, Status> {
-        let wanted = request.metadata().get("hasleader").is_some_and(|value| value == "true");
-        match wanted && !self.has_leader() {
+        match wants_leader(request.metadata()) && !self.has_leader() {
             true => Err(no_leader()),
             false => Ok(request),
         }
     }
+}
+
+/// Whether a client wants to be told when there is no leader.
+fn wants_leader(metadata: &MetadataMap) -> bool {
+    metadata.get("hasleader").is_some_and(|value| value == "true")
 }
 
 /// The routes of all services.
@@ -210,9 +271,11 @@ pub(crate) async fn routes(context: &Context) -> axum::Router {
         .max_encoding_message_size(usize::MAX);
     let cluster = ClusterServer::new(cluster::ClusterService::new(context.clone()));
     let maintenance = MaintenanceServer::new(maintenance::MaintenanceService::new(context.clone()));
+    let lease = LeaseServer::new(lease::LeaseService::new(context.clone()));
     Routes::new(InterceptedService::new(kv, guard(context)))
         .add_service(InterceptedService::new(cluster, guard(context)))
         .add_service(InterceptedService::new(maintenance, guard(context)))
+        .add_service(InterceptedService::new(lease, guard(context)))
         .add_service(health::service(context).await)
         .prepare()
         .into_axum_router()

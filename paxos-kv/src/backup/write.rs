@@ -17,7 +17,17 @@ use crate::{
 
 /// The buckets that etcd makes at its start and does not expect to be missing.
 const EMPTY_BUCKETS_BEFORE: [&str; 5] = ["alarm", "auth", "authRoles", "authUsers", "cluster"];
-const EMPTY_BUCKETS_BETWEEN: [&str; 3] = ["lease", "members", "members_removed"];
+const EMPTY_BUCKETS_BETWEEN: [&str; 2] = ["members", "members_removed"];
+const LEASE_BUCKET: &str = "lease";
+
+/// A lease as etcd writes it.
+#[derive(Clone, PartialEq, Message)]
+struct WrittenLease {
+    #[prost(int64, tag = "1")]
+    id: i64,
+    #[prost(int64, tag = "2")]
+    ttl: i64,
+}
 
 /// A backup that is ready to be written.
 pub(crate) struct Backup {
@@ -62,6 +72,11 @@ impl Backup {
             file.bucket(bucket).finish()?;
         }
         self.write_keys(&mut file)?;
+        let mut bucket = file.bucket(LEASE_BUCKET);
+        for &(id, ttl) in self.store.leases() {
+            bucket.put(&id.to_be_bytes(), &WrittenLease { id, ttl }.encode_to_vec())?;
+        }
+        bucket.finish()?;
         for bucket in EMPTY_BUCKETS_BETWEEN {
             file.bucket(bucket).finish()?;
         }

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
-use super::client::CommandError;
+use super::{client::CommandError, lease};
 use crate::{
     Keys,
     proto::etcdserverpb::{
@@ -177,10 +177,20 @@ pub(super) struct PutArguments {
     /// The key.
     key: OsString,
     /// Its new value; from standard input if it is left out.
+    #[arg(conflicts_with = "ignore_value")]
     value: Option<OsString>,
     /// Show what the key held before.
     #[arg(long)]
     prev_kv: bool,
+    /// The lease that it has from now on; without one it has none.
+    #[arg(long, value_name = "ID", value_parser = lease::id, conflicts_with = "ignore_lease")]
+    lease: Option<i64>,
+    /// Keep the lease that it has.
+    #[arg(long)]
+    ignore_lease: bool,
+    /// Keep the value that it has.
+    #[arg(long)]
+    ignore_value: bool,
 }
 
 impl PutArguments {
@@ -194,6 +204,7 @@ impl PutArguments {
             |error| CommandError::Io("read the value from standard input".to_owned(), error);
         let value = match self.value() {
             Some(value) => value,
+            None if self.ignore_value => Bytes::new(),
             None => {
                 let mut value = Vec::new();
                 input.take(VALUE_BYTES_MAX + 1).read_to_end(&mut value).map_err(failed)?;
@@ -216,7 +227,14 @@ impl PutArguments {
 
     /// The request with this value.
     pub(super) fn request_of(&self, value: Bytes) -> PutRequest {
-        PutRequest { key: bytes(&self.key), value, prev_kv: self.prev_kv, ..PutRequest::default() }
+        PutRequest {
+            key: bytes(&self.key),
+            value,
+            lease: self.lease.unwrap_or(0),
+            prev_kv: self.prev_kv,
+            ignore_value: self.ignore_value,
+            ignore_lease: self.ignore_lease,
+        }
     }
 }
 
@@ -276,7 +294,14 @@ mod tests {
     fn a_value_that_is_left_out_is_read_as_it_is() {
         let put = |value: Option<&str>, input: &[u8]| {
             let value = value.map(OsString::from);
-            let arguments = PutArguments { key: "k".into(), value, prev_kv: false };
+            let arguments = PutArguments {
+                key: "k".into(),
+                value,
+                prev_kv: false,
+                lease: None,
+                ignore_lease: false,
+                ignore_value: false,
+            };
             arguments.request_with(&mut &input[..]).map(|put| put.value)
         };
         assert_eq!(put(Some(""), b"unread").expect("it is given"), "");

@@ -15,7 +15,8 @@ use tonic_health::pb::{
 use super::{arguments::ClientOptions, txn::TxnError};
 use crate::{
     proto::etcdserverpb::{
-        cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
+        cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
+        maintenance_client::MaintenanceClient,
     },
     server::{BackupError, RestoreError, ServerError, config::ConfigError},
 };
@@ -65,6 +66,12 @@ pub(super) enum CommandError {
     /// There is no such member.
     #[error("there is no member {0:x}: `paxos-kv member list` shows them")]
     NoMember(u64),
+    /// There is no such lease.
+    #[error(
+        "there is no lease {0:x}: it was revoked, or nobody has kept it alive; `paxos-kv lease list` \
+         shows them"
+    )]
+    NoLease(i64),
     /// A new member does not vote in time.
     #[error(
         "member {new:x} does not vote yet, so {old:x} is not removed: see with `paxos-kv member list` that it \
@@ -252,6 +259,16 @@ impl Client {
         KvClient::new(self.channel.clone())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX)
+    }
+
+    /// How long a request may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The service for leases.
+    pub(super) fn lease(&self) -> LeaseClient<Channel> {
+        LeaseClient::new(self.channel.clone())
     }
 
     /// The service for members.

@@ -10,6 +10,7 @@ mod commands;
 mod console;
 mod demo;
 mod endpoint;
+mod lease;
 mod log;
 mod member;
 mod output;
@@ -94,6 +95,11 @@ enum Command {
         #[command(subcommand)]
         command: snapshot::SnapshotCommand,
     },
+    /// Makes, renews, shows and ends leases: keys that go when nobody keeps them alive.
+    Lease {
+        #[command(subcommand)]
+        command: lease::LeaseCommand,
+    },
     /// Shows the members, adds, promotes, replaces and removes them.
     Member {
         #[command(subcommand)]
@@ -152,6 +158,7 @@ pub fn main() -> ExitCode {
             client::run(check::perf(&client, &perf))
         }
         Command::Snapshot { command } => snapshot::run(command),
+        Command::Lease { command } => client::run(lease::run(command)),
         Command::Member { command } => client::run(member::run(command)),
     };
     match result {
@@ -191,6 +198,14 @@ mod tests {
             "paxos-kv compact 7 --physical",
             "paxos-kv compact --keep 1000",
             "paxos-kv check perf --load xl --seconds 60 --prefix p",
+            "paxos-kv lease grant 60 --id 7b -w json",
+            "paxos-kv lease revoke 7b",
+            "paxos-kv lease keep-alive 7b --once --endpoints h:1",
+            "paxos-kv lease timetolive 7b --keys",
+            "paxos-kv lease list",
+            "paxos-kv put k v --lease 7b",
+            "paxos-kv put k v --ignore-lease",
+            "paxos-kv put k --ignore-value --lease 7b",
             "paxos-kv member list",
             "paxos-kv member add n4 --peer-urls http://h4:2380 --learner",
             "paxos-kv member promote 4a256d3a",
@@ -241,6 +256,10 @@ mod tests {
             "paxos-kv compact --keep -1",
             "paxos-kv check perf --prefix ''",
             "paxos-kv member remove n1",
+            "paxos-kv lease grant",
+            "paxos-kv lease revoke lease",
+            "paxos-kv put k v --ignore-value",
+            "paxos-kv put k v --ignore-lease --lease 7b",
             "paxos-kv member add n4",
             "paxos-kv snapshot save",
             "paxos-kv snapshot restore f --mark-compacted",

@@ -25,7 +25,7 @@ fn table<const N: usize>(columns: [&str; N]) -> Table {
 }
 
 /// Bytes as text that cannot disturb a terminal.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
         Ok(text) => text.escape_debug().to_string(),
@@ -197,6 +197,29 @@ fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
     };
     let fields = fields.into_iter().filter(|(_, value)| is_something(value));
     Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
+}
+
+/// Bytes in base64.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(bytes)
+}
+
+/// An answer whose header etcdctl shows among its own fields, all of which it writes.
+pub(super) fn flat<const N: usize>(
+    header: Option<&ResponseHeader>,
+    fields: [(&str, Value); N],
+) -> Value {
+    let mut object = match header_json(header) {
+        Value::Object(header) => header,
+        _ => Map::new(),
+    };
+    object.extend(fields.map(|(name, value)| (name.to_owned(), value)));
+    Value::Object(object)
+}
+
+/// An answer that is a header.
+pub(super) fn header_only_json(header: Option<&ResponseHeader>) -> Value {
+    object([("header", header_json(header))])
 }
 
 fn header_json(header: Option<&ResponseHeader>) -> Value {

@@ -9,6 +9,7 @@ mod connections;
 pub(crate) mod descriptors;
 mod error;
 mod http;
+mod lessor;
 mod listener;
 mod node;
 mod publish;
@@ -37,13 +38,14 @@ use self::{
     listener::Acceptor,
 };
 use crate::{
-    api::{self, Context},
+    api::{self, Context, Timing},
     client::{Client, Local},
     store::{Monitor, Store},
 };
 
 pub use crate::backup::{BackupError, BackupStatus};
 pub use error::ServerError;
+pub(crate) use lessor::Lessor;
 pub use restore::{Restore, RestoreError, Restored};
 
 /// A running server.
@@ -59,6 +61,8 @@ pub struct Server {
     client_urls: Vec<Url>,
     metrics_urls: Vec<Url>,
     joined: CancellationToken,
+    /// Of streams to clients.
+    ending: CancellationToken,
     data_dir: PathBuf,
     local: Local,
 }
@@ -82,8 +86,9 @@ impl Server {
         let (node, reader, store) = node::start(&config).await?;
         let (cluster, limits) = (config.cluster.clone(), config.limits);
         let (promotions, asked) = mpsc::unbounded_channel();
+        let timing = Timing { election_timeout: config.election_timeout };
         let context =
-            Context::new(node.clone(), reader, store.clone(), cluster, limits, promotions);
+            Context::new(node.clone(), reader, store.clone(), cluster, limits, timing, promotions);
         let shared = Shared { context: context.clone(), connections: connections.clone() };
         let services = api::routes(&context).await;
         let local = Local::new(services.clone());
@@ -103,11 +108,14 @@ impl Server {
             true => client_urls.clone(),
             false => config.advertise_client_urls.clone(),
         };
+        let counted = lessor::run(context.clone());
+        tokio::spawn(acceptor.stopping().run_until_cancelled_owned(counted));
         let raised = rules::run(context.clone());
         tokio::spawn(acceptor.stopping().run_until_cancelled_owned(raised));
         let promoted = api::run_promotions(context.clone(), asked);
         tokio::spawn(acceptor.stopping().run_until_cancelled_owned(promoted));
         let joined = CancellationToken::new();
+        let ending = context.ending().clone();
         let published = publish::run(context, config.name.clone(), advertised, joined.clone());
         tokio::spawn(acceptor.stopping().run_until_cancelled_owned(published));
         let told = checkpoints::run(node.clone());
@@ -131,6 +139,7 @@ impl Server {
             client_urls,
             metrics_urls,
             joined,
+            ending,
             data_dir,
             local,
         })
@@ -185,6 +194,7 @@ impl Server {
     ///
     /// If the node had failed, or fails on the way.
     pub async fn shutdown(&self) -> Result<(), ServerError> {
+        self.ending.cancel();
         tokio::join!(self.acceptor.stop(), self.probe_acceptor.stop());
         self.store.stop_waiting();
         self.node.shutdown().await?;
@@ -204,6 +214,7 @@ impl Server {
             error = self.store.failed() => Err(error.into()),
             stopped = self.node.stopped() => match stopped {
                 Err(NodeError::Halted(Halt::Removed)) => {
+                    self.ending.cancel();
                     tokio::join!(self.acceptor.stop(), self.probe_acceptor.stop());
                     let path = self.data_dir.display().to_string();
                     Err(ServerError::Removed { path })

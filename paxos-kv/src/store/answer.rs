@@ -12,8 +12,8 @@ use super::{
 };
 use crate::proto::{
     etcdserverpb::{
-        CompactionResponse, DeleteRangeResponse, PutResponse, RangeRequest, ResponseHeader,
-        ResponseOp, TxnResponse, response_op,
+        CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse,
+        PutResponse, RangeRequest, ResponseHeader, ResponseOp, TxnResponse, response_op,
     },
     mvccpb::KeyValue,
 };
@@ -55,6 +55,21 @@ pub(super) enum Did {
     },
     MemberAttributes,
     RaiseRules,
+    GrantLease {
+        revision: i64,
+        id: i64,
+        ttl: i64,
+    },
+    RevokeLease {
+        revision: i64,
+    },
+    RenewLeases {
+        ttls: Vec<i64>,
+    },
+    ExpireLease {
+        is_ended: bool,
+    },
+    NoteLeases,
 }
 
 /// The branch of a transaction that was taken.
@@ -75,7 +90,7 @@ impl Did {
             Did::Put { previous, .. } | Did::DeleteRange { previous, .. } => previous.is_some(),
             Did::Range { .. } => true,
             Did::Txn { txn, .. } => txn.parts.iter().any(Did::reads),
-            Did::Compact { .. } | Did::MemberAttributes | Did::RaiseRules => false,
+            _ => false,
         }
     }
 }
@@ -119,6 +134,18 @@ impl Answer {
             }
             Did::MemberAttributes => Response::MemberAttributes,
             Did::RaiseRules => Response::RaiseRules,
+            Did::GrantLease { revision, id, ttl } => Response::GrantLease(LeaseGrantResponse {
+                header: read::revision_header(revision),
+                id,
+                ttl,
+                error: String::new(),
+            }),
+            Did::RevokeLease { revision } => Response::RevokeLease(LeaseRevokeResponse {
+                header: read::revision_header(revision),
+            }),
+            Did::RenewLeases { ttls } => Response::RenewLeases(ttls),
+            Did::ExpireLease { is_ended } => Response::ExpireLease(is_ended),
+            Did::NoteLeases => Response::NoteLeases,
             Did::Range { .. } => unreachable!("a read on its own is no command"),
         })
     }
@@ -186,9 +213,7 @@ impl Reading<'_> {
                 response_op::Response::ResponseRange(found)
             }
             Did::Txn { txn, .. } => response_op::Response::ResponseTxn(self.txn(txn)?),
-            Did::Compact { .. } | Did::MemberAttributes | Did::RaiseRules => {
-                unreachable!("no part of a transaction")
-            }
+            _ => unreachable!("no part of a transaction"),
         };
         Ok(ResponseOp { response: Some(response) })
     }

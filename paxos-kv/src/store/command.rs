@@ -20,7 +20,10 @@ use prost::{
 
 use super::{KvError, RequestLimits, Rules, validate};
 use crate::proto::{
-    etcdserverpb::{CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse},
+    etcdserverpb::{
+        CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse,
+        PutResponse, TxnResponse,
+    },
     paxoskv,
 };
 
@@ -29,6 +32,9 @@ pub use crate::proto::paxoskv::envelope::Command;
 
 /// A user, as the member knew it that let the request in.
 pub use crate::proto::paxoskv::Author;
+
+/// What is replicated of the time that leases have.
+pub use crate::proto::paxoskv::{ExpireLease, NoteLeases, RemainingTime, RenewLeases};
 
 /// What a member says of itself when it starts.
 pub use crate::proto::paxoskv::MemberAttributes;
@@ -62,6 +68,16 @@ pub enum Response {
     MemberAttributes,
     /// Of [`Command::RaiseRules`].
     RaiseRules,
+    /// Of [`Command::GrantLease`].
+    GrantLease(LeaseGrantResponse),
+    /// Of [`Command::RevokeLease`].
+    RevokeLease(LeaseRevokeResponse),
+    /// Of [`Command::RenewLeases`]: how long each lasts from now on, in seconds; 0 if there is none.
+    RenewLeases(Vec<i64>),
+    /// Of [`Command::ExpireLease`]: whether that was its end.
+    ExpireLease(bool),
+    /// Of [`Command::NoteLeases`].
+    NoteLeases,
 }
 
 impl Command {
@@ -77,7 +93,7 @@ impl Command {
             Command::Put(request) => validate::put(request)?,
             Command::DeleteRange(request) => validate::delete_range(request)?,
             Command::Txn(request) => validate::txn(request, limits)?,
-            Command::Compact(_) | Command::MemberAttributes(_) | Command::RaiseRules(_) => (),
+            _ => (),
         }
         if self.encoded_len() > limits.request_bytes_max {
             return Err(KvError::RequestTooLarge);

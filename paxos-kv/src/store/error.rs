@@ -42,6 +42,15 @@ pub enum KvError {
     /// There is no such lease.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
+    /// A lease that is granted with the id of another one.
+    #[error("etcdserver: lease already exists")]
+    LeaseExists,
+    /// A lease for more than 9,000,000,000 seconds.
+    #[error("etcdserver: too large lease TTL")]
+    LeaseTooLong,
+    /// A lease with more keys than one command can delete.
+    #[error("etcdserver: the lease has too many keys: spread them over several leases")]
+    LeaseHoldsTooMuch,
     /// A deletion of more keys than one command can carry out.
     #[error(
         "etcdserver: the deletion selects too many keys for one request: delete a part of the range \
@@ -82,7 +91,10 @@ impl KvError {
             | KvError::InvalidSortOption
             | KvError::DeletesTooMuch
             | KvError::RequestTooLarge => Code::InvalidArgument,
-            KvError::Compacted | KvError::FutureRevision => Code::OutOfRange,
+            KvError::Compacted | KvError::FutureRevision | KvError::LeaseTooLong => {
+                Code::OutOfRange
+            }
+            KvError::LeaseExists | KvError::LeaseHoldsTooMuch => Code::FailedPrecondition,
             KvError::LeaseNotFound => Code::NotFound,
             KvError::AnswerTooLarge { .. } => Code::ResourceExhausted,
             KvError::TooManyRequests => Code::Unknown,

@@ -24,6 +24,8 @@ pub(crate) struct Frozen {
     head: Head,
     /// The changes up to the compacted revision.
     base: Sorted,
+    /// The leases and how many seconds each lasts, in the order of their ids without a sign.
+    leases: Vec<(i64, i64)>,
 }
 
 impl Reader {
@@ -49,7 +51,10 @@ impl Reader {
             }
         }
         let base = sorter.finish().map_err(|error| StoreError::of_io(&shown, error))?;
-        Ok(Some(Frozen { view, head, base }))
+        let mut leases: Vec<_> =
+            view.leases()?.into_iter().map(|(id, lease)| (id, lease.ttl)).collect();
+        leases.sort_by_key(|(id, _)| id.cast_unsigned());
+        Ok(Some(Frozen { view, head, base, leases }))
     }
 }
 
@@ -57,6 +62,11 @@ impl Frozen {
     /// How far it goes.
     pub(crate) fn head(&self) -> Head {
         self.head
+    }
+
+    /// The leases and how many seconds each lasts, in the order of their ids without a sign.
+    pub(crate) fn leases(&self) -> &[(i64, i64)] {
+        &self.leases
     }
 
     /// All changes, from the first on; as often as wanted.

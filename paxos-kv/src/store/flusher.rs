@@ -31,6 +31,7 @@ use super::{
     Backend, Head, Monitor, Reader, StoreError,
     disk::{Disk, Extent, Snapshot},
     layer::Layer,
+    lease::{Counted, LeaseChanges},
     version::Position,
     view::View,
 };
@@ -78,6 +79,8 @@ pub(super) struct Inner {
     /// The thread has got on.
     progressed: Condvar,
     limits: Limits,
+    /// For whoever counts the time of leases.
+    pub(super) lease_changes: Arc<LeaseChanges>,
 }
 
 /// What readers see.
@@ -166,6 +169,7 @@ impl Shared {
             work: Condvar::new(),
             progressed: Condvar::new(),
             limits,
+            lease_changes: Arc::default(),
         });
         let flusher = Flusher { inner: inner.clone() };
         let thread = thread::Builder::new()
@@ -220,6 +224,16 @@ impl Shared {
             inner.want_flush_when_quiet();
         }
         Ok(answers)
+    }
+
+    /// Tells whoever counts the time of leases what has become of some.
+    pub(super) fn tell(&self, counted: Vec<Counted>) {
+        self.inner.lease_changes.push(counted);
+    }
+
+    /// Tells the same that all leases may be other ones.
+    pub(super) fn renew_all_leases(&self) {
+        self.inner.lease_changes.renew_all();
     }
 
     /// A digest of the state as of the last slot applied.

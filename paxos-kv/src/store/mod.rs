@@ -42,6 +42,7 @@ pub(crate) mod feed;
 mod flusher;
 pub(crate) mod import;
 mod layer;
+pub(crate) mod lease;
 mod monitor;
 mod past;
 mod patient;
@@ -67,7 +68,10 @@ use paxos_core::{
 };
 
 pub use answer::Answer;
-pub use command::{Author, Command, Envelope, MemberAttributes, Response};
+pub use command::{
+    Author, Command, Envelope, ExpireLease, MemberAttributes, NoteLeases, RemainingTime,
+    RenewLeases, Response,
+};
 pub use disk::Owner;
 pub use error::{KvError, StoreError};
 pub use monitor::Monitor;
@@ -157,9 +161,12 @@ impl StateMachine for Store {
     /// Waits while a full disk leaves no place for more. Of a store that has failed nothing comes: to go on
     /// would be to answer otherwise than the other nodes.
     fn apply(&mut self, slot: Slot, commands: Vec<Envelope>) -> Vec<Self::Response> {
+        let mut counted = Vec::new();
         let answers = self.shared.apply(slot, |view, head| {
-            commands.into_iter().map(|envelope| write::execute(view, head, envelope)).collect()
+            let execute = |envelope| write::execute(view, head, slot, envelope, &mut counted);
+            commands.into_iter().map(execute).collect()
         });
+        self.shared.tell(counted);
         // The reason is told by `failure`.
         answers.unwrap_or_default()
     }
@@ -177,7 +184,9 @@ impl StateMachine for Store {
     ///
     /// If `slot` has been applied already.
     fn restore(&mut self, slot: Slot, snapshot: StoreSnapshot) -> io::Result<()> {
-        self.shared.restore(slot, snapshot.into_reader()?)
+        let restored = self.shared.restore(slot, snapshot.into_reader()?);
+        self.shared.renew_all_leases();
+        restored
     }
 
     fn durable(&self) -> Option<Slot> {

@@ -11,7 +11,9 @@ use std::{collections::VecDeque, ops::Bound};
 use bytes::Bytes;
 use prost::Message;
 
-use super::{MemberAttributes, StoreError, disk::SmallRows, layer::Layer, view::View};
+use super::{
+    MemberAttributes, StoreError, disk::SmallRows, layer::Layer, lease, lease::Lease, view::View,
+};
 
 /// Which table. The numbers stand on disks and in states that are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,10 +21,14 @@ use super::{MemberAttributes, StoreError, disk::SmallRows, layer::Layer, view::V
 pub(super) enum Table {
     /// What a member says of itself, by its id.
     Members = 1,
+    /// The leases, by their ids.
+    Leases = 2,
+    /// Which keys a lease has: its id and the key. There is nothing in them.
+    LeaseKeys = 3,
 }
 
 impl Table {
-    const ALL: [Table; 1] = [Table::Members];
+    const ALL: [Table; 3] = [Table::Members, Table::Leases, Table::LeaseKeys];
 
     /// The table of a number.
     pub(super) fn numbered(number: u8) -> Option<Table> {
@@ -34,6 +40,10 @@ impl Table {
         match self {
             Table::Members => MemberAttributes::decode(value)
                 .is_ok_and(|attributes| member_key(attributes.member_id) == key),
+            Table::Leases => {
+                key.len() == lease::ID_BYTES && Lease::decode(value).is_ok_and(|it| it.is_sound())
+            }
+            Table::LeaseKeys => key.len() > lease::ID_BYTES && value.is_empty(),
         }
     }
 }

@@ -3,14 +3,19 @@
 //! What is only answered is not read here ([`Answer`]), and values that are deleted or replaced are not looked
 //! at: a command costs a replica what it changes, and its conditions.
 
+mod lease;
+
 use bytes::Bytes;
+use paxos_core::types::Slot;
 use prost::Message;
 
 use super::{
     Answer, Command, Envelope, Head, KvError, MemberAttributes, RequestLimits, Rules, StoreError,
     allowance::Allowance,
     answer::{Did, DidTxn, Previous},
-    layer, read,
+    layer,
+    lease::Counted,
+    read,
     small::{self, Table},
     sums,
     validate::{KeyRange, key_range},
@@ -27,13 +32,16 @@ use crate::proto::etcdserverpb::{
 pub(super) const DELETED_BYTES_MAX: usize = 128 << 20;
 
 /// Executes a command on `view` and moves `head` on. What is wrong with the command comes out as
-/// the inner error, the same on every node; the outer one says that this node's store failed.
+/// the inner error, the same on every node; the outer one says that this node's store failed. What becomes of
+/// leases is added to `counted`.
 pub(super) fn execute(
     view: &View,
     head: &mut Head,
+    slot: Slot,
     envelope: Envelope,
+    counted: &mut Vec<Counted>,
 ) -> Result<Result<Answer, KvError>, StoreError> {
-    let mut writer = Writer { view, head, rules: envelope.rules, changes: 0 };
+    let mut writer = Writer { view, head, slot, rules: envelope.rules, counted, changes: 0 };
     match writer.command(envelope.command) {
         Err(KvError::Store(error)) => Err(error),
         did => {
@@ -46,8 +54,10 @@ pub(super) fn execute(
 struct Writer<'a> {
     view: &'a View,
     head: &'a mut Head,
+    slot: Slot,
     /// By which the command is carried out.
     rules: Rules,
+    counted: &'a mut Vec<Counted>,
     /// Changes made so far, all of them at the next revision.
     changes: u32,
 }
@@ -70,7 +80,7 @@ impl Writer<'_> {
         command.validate(RequestLimits::MAX)?;
         match command {
             Command::Put(request) => {
-                check_lease(&request)?;
+                self.check_lease(&request)?;
                 self.check_ignored(&request, &[])?;
                 Ok(self.put(&request)?)
             }
@@ -85,6 +95,11 @@ impl Writer<'_> {
                 Ok(Did::MemberAttributes)
             }
             Command::RaiseRules(rules) => self.raise_rules(Rules(rules)),
+            Command::GrantLease(request) => self.grant_lease(&request),
+            Command::RevokeLease(request) => self.revoke_lease(request.id),
+            Command::RenewLeases(request) => self.renew_leases(&request),
+            Command::ExpireLease(request) => self.expire_lease(request),
+            Command::NoteLeases(request) => self.note_leases(&request),
         }
     }
 
@@ -131,6 +146,7 @@ impl Writer<'_> {
             value: request.value.clone(),
         };
         let is_new = before.is_none();
+        let leased = before.as_ref().map_or(0, |before| before.lease);
         if let Some(before) = before {
             live.create_revision = before.create_revision;
             live.version = before.version + 1;
@@ -141,6 +157,7 @@ impl Writer<'_> {
                 live.lease = before.lease;
             }
         }
+        self.move_key(&request.key, leased, live.lease)?;
         let version = Version { position, live: Some(live) };
         if let Some(sums) = &mut self.head.sums {
             sums.put(sums::of_version(&request.key, &version), replaced);
@@ -165,20 +182,26 @@ impl Writer<'_> {
             while let Some(entry) = scan.next_entry()? {
                 weigh(entry.key.len())?;
                 let held = if self.head.sums.is_some() { entry.sum()? } else { 0 };
-                found.push((entry.key, held));
+                found.push((entry.key.clone(), held, self.lease_of(entry)?));
             }
         }
         let deleted = read::length(found.len());
-        for (key, held) in found {
-            let version = Version { position: self.next_position(), live: None };
-            if let Some(sums) = &mut self.head.sums {
-                sums.delete(sums::of_version(&key, &version), held);
-            }
-            self.view.active.insert(key, version);
+        for (key, held, lease) in found {
+            self.move_key(&key, lease, 0)?;
+            self.delete(key, held);
         }
         let previous = keys.filter(|_| request.prev_kv && deleted > 0);
         let previous = previous.map(|keys| Previous { keys, until });
         Ok(Did::DeleteRange { revision: self.latest(), deleted, previous })
+    }
+
+    /// Deletes a key that exists and counts for `held` in the sums.
+    fn delete(&mut self, key: Bytes, held: u64) {
+        let version = Version { position: self.next_position(), live: None };
+        if let Some(sums) = &mut self.head.sums {
+            sums.delete(sums::of_version(&key, &version), held);
+        }
+        self.view.active.insert(key, version);
     }
 
     fn txn(&mut self, request: &TxnRequest) -> Result<Did, KvError> {
@@ -197,7 +220,7 @@ impl Writer<'_> {
             match step {
                 Step::Put(request) => {
                     self.check_ignored(request, deleted)?;
-                    check_lease(request)?;
+                    self.check_lease(request)?;
                 }
                 Step::DeleteRange(request) => {
                     deleted.extend(key_range(&request.key, &request.range_end));
@@ -400,9 +423,4 @@ fn check_ranges(path: &Path<'_>, head: &Head) -> Result<(), KvError> {
         }
     }
     Ok(())
-}
-
-/// No lease has been granted, so none can be found.
-fn check_lease(request: &PutRequest) -> Result<(), KvError> {
-    if request.lease == 0 { Ok(()) } else { Err(KvError::LeaseNotFound) }
 }

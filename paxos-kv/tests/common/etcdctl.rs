@@ -29,8 +29,8 @@ struct Output {
 }
 
 impl Etcdctl<'_> {
-    fn run_with(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = Command::new(self.program)
+    fn start(&self, arguments: &[&str]) -> Child {
+        Command::new(self.program)
             .env_clear()
             .env("ETCDCTL_API", "3")
             .env("ETCDCTL_ENDPOINTS", self.endpoints)
@@ -41,7 +41,11 @@ impl Etcdctl<'_> {
             .spawn()
             .unwrap_or_else(|error| {
                 panic!("{}: {error}: install etcdctl or set ETCDCTL_BINS", self.program)
-            });
+            })
+    }
+
+    fn run_with(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self.start(arguments);
         let mut stdin = child.stdin.take().expect("it is piped");
         stdin.write_all(input.as_bytes()).expect("it reads its input");
         drop(stdin);
@@ -194,6 +198,7 @@ pub(crate) fn exercise(endpoints: &[String]) {
         transactions(&etcdctl);
         history(&etcdctl);
         refusals(&etcdctl);
+        leases(&etcdctl);
         cluster(&etcdctl, endpoints);
     }
 }
@@ -352,4 +357,71 @@ fn membership(etcdctl: &Etcdctl<'_>, ids: &[u64], peer_url: &str) {
     refuse(&["promote", &id], "can only promote a learner member which is in sync with leader");
     etcdctl.run(&["member", "remove", &id]);
     assert_eq!(etcdctl.run(&["member", "list"]).lines().count(), ids.len());
+}
+
+fn leases(etcdctl: &Etcdctl<'_>) {
+    let id = |granted: &str| granted.split_whitespace().nth(1).expect("its id").to_owned();
+    let granted = etcdctl.run(&["lease", "grant", "300"]);
+    let lease = id(&granted);
+    assert_eq!(granted, format!("lease {lease} granted with TTL(300s)\n"));
+    let with = format!("--lease={lease}");
+    etcdctl.expect(&["put", "l1", "1", &with], "OK\n");
+    etcdctl.expect(&["put", "l2", "2", &with], "OK\n");
+    etcdctl.expect(&["put", "l3", "3", &with], "OK\n");
+    etcdctl.expect(&["put", "l3", "4"], "OK\n");
+    let shown = etcdctl.run(&["lease", "timetolive", &lease, "--keys"]);
+    let begin = format!("lease {lease} granted with TTL(300s), remaining(");
+    assert!(shown.starts_with(&begin), "{shown}");
+    // etcd gives them in any order.
+    assert!(["[l1 l2]", "[l2 l1]"].iter().any(|keys| shown.contains(keys)), "{shown}");
+    let listed = etcdctl.run(&["lease", "list"]);
+    assert!(listed.lines().any(|line| line == lease), "{listed}");
+    let kept = etcdctl.run(&["lease", "keep-alive", "--once", &lease]);
+    assert_eq!(kept, format!("lease {lease} keepalived with TTL(300)\n"));
+    let before = etcdctl.revision();
+    etcdctl.expect(&["lease", "revoke", &lease], &format!("lease {lease} revoked\n"));
+    assert_eq!(etcdctl.revision(), before + 1);
+    etcdctl.expect(&["get", "l", "--prefix"], "l3\n4\n");
+    etcdctl.expect(&["del", "l3"], "1\n");
+    let refused = |arguments: &[&str], expected: &str| {
+        let output = etcdctl.run_with(&[&["lease"], arguments].concat(), "");
+        let last = output.stderr.lines().last().unwrap_or_default();
+        assert_eq!(last, format!("Error: failed to {expected})"), "{arguments:?}");
+    };
+    refused(&["revoke", &lease], "revoke lease (etcdserver: requested lease not found");
+    refused(&["grant", "9000000001"], "grant lease (etcdserver: too large lease TTL");
+    let gone = etcdctl.run(&["lease", "timetolive", &lease]);
+    assert_eq!(gone, format!("lease {lease} already expired\n"));
+    let gone = etcdctl.run_with(&["lease", "keep-alive", &lease], "");
+    assert!(
+        gone.stdout.ends_with(&format!("lease {lease} expired or revoked.\n")),
+        "{}",
+        gone.stdout
+    );
+    expiry(etcdctl, id);
+}
+
+/// One that nobody keeps alive, with a key, and one that somebody does.
+fn expiry(etcdctl: &Etcdctl<'_>, id: impl Fn(&str) -> String) {
+    let [left, kept] = [(); 2].map(|()| id(&etcdctl.run(&["lease", "grant", "1"])));
+    let granted = Instant::now();
+    // The shortest there is.
+    let shown = etcdctl.run(&["lease", "timetolive", &left]);
+    assert!(shown.contains("granted with TTL(2s)"), "{shown}");
+    etcdctl.expect(&["put", "e1", "1", &format!("--lease={left}")], "OK\n");
+    etcdctl.expect(&["put", "e2", "2", &format!("--lease={kept}")], "OK\n");
+    let mut keeper = etcdctl.start(&["lease", "keep-alive", &kept]);
+    while etcdctl.run(&["get", "e1"]) == "e1\n1\n" {
+        assert!(granted.elapsed() < PATIENCE, "it stays");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(granted.elapsed() >= Duration::from_secs(2), "after {:?}", granted.elapsed());
+    while granted.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    etcdctl.expect(&["get", "e2"], "e2\n2\n");
+    keeper.kill().expect("it runs");
+    keeper.wait().expect("it ends");
+    etcdctl.run(&["lease", "revoke", &kept]);
+    etcdctl.expect(&["get", "e", "--prefix"], "");
 }

@@ -2,9 +2,11 @@
 
 use paxos_kv::proto::{
     etcdserverpb::{
-        CompactionResponse, DeleteRangeResponse, PutResponse, RangeRequest, RangeResponse,
-        RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse, kv_client::KvClient,
-        range_request::SortTarget, request_op, response_op,
+        CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveRequest,
+        LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeResponse,
+        LeaseTimeToLiveResponse, PutResponse, RangeRequest, RangeResponse, RequestOp,
+        ResponseHeader, ResponseOp, TxnRequest, TxnResponse, kv_client::KvClient,
+        lease_client::LeaseClient, range_request::SortTarget, request_op, response_op,
     },
     mvccpb::KeyValue,
 };
@@ -20,11 +22,23 @@ pub(crate) enum Answer {
     DeleteRange(DeleteRangeResponse),
     Txn(TxnResponse),
     Compact(CompactionResponse),
+    Grant(LeaseGrantResponse),
+    Revoke(LeaseRevokeResponse),
+    KeepAlive(LeaseKeepAliveResponse),
+    TimeToLive(LeaseTimeToLiveResponse),
+    Leases(LeaseLeasesResponse),
     Error(Code, String),
 }
 
+/// The services of a server.
+pub(crate) struct Clients {
+    pub(crate) kv: KvClient<Channel>,
+    pub(crate) lease: LeaseClient<Channel>,
+}
+
 impl Answer {
-    pub(crate) async fn get(client: &mut KvClient<Channel>, request: &Request) -> Answer {
+    pub(crate) async fn get(clients: &mut Clients, request: &Request) -> Answer {
+        let Clients { kv: client, lease } = clients;
         let answer = match request.clone() {
             Request::Range(request) => client.range(request).await.map(|response| {
                 let mut response = response.into_inner();
@@ -51,6 +65,37 @@ impl Answer {
                 anonymous(&mut response.header);
                 Answer::Compact(response)
             }),
+            Request::Grant(request) => lease.lease_grant(request).await.map(|response| {
+                let mut response = response.into_inner();
+                anonymous(&mut response.header);
+                Answer::Grant(response)
+            }),
+            Request::Revoke(request) => lease.lease_revoke(request).await.map(|response| {
+                let mut response = response.into_inner();
+                anonymous(&mut response.header);
+                Answer::Revoke(response)
+            }),
+            Request::KeepAlive(id) => keep_alive(lease, id).await.map(|mut response| {
+                anonymous(&mut response.header);
+                Answer::KeepAlive(response)
+            }),
+            Request::TimeToLive(request) => {
+                lease.lease_time_to_live(request).await.map(|response| {
+                    let mut response = response.into_inner();
+                    anonymous(&mut response.header);
+                    // Of so long a time, nearly all is left; etcd gives keys in any order.
+                    assert!(response.ttl < 0 || response.granted_ttl - response.ttl < 600);
+                    response.ttl = response.ttl.signum();
+                    response.keys.sort();
+                    Answer::TimeToLive(response)
+                })
+            }
+            Request::Leases => lease.lease_leases(LeaseLeasesRequest {}).await.map(|response| {
+                let mut response = response.into_inner();
+                anonymous(&mut response.header);
+                response.leases.sort_by_key(|lease| lease.id);
+                Answer::Leases(response)
+            }),
         };
         answer.unwrap_or_else(|status: Status| {
             Answer::Error(status.code(), status.message().to_owned())
@@ -65,6 +110,11 @@ impl Answer {
             Answer::DeleteRange(response) => &response.header,
             Answer::Txn(response) => &response.header,
             Answer::Compact(response) => &response.header,
+            Answer::Grant(response) => &response.header,
+            Answer::Revoke(response) => &response.header,
+            Answer::KeepAlive(response) => &response.header,
+            Answer::TimeToLive(response) => &response.header,
+            Answer::Leases(response) => &response.header,
             Answer::Error(..) => return None,
         };
         header.as_ref().map(|header| header.revision)
@@ -81,6 +131,17 @@ impl Answer {
         }
         answer
     }
+}
+
+/// Renews a lease once.
+async fn keep_alive(
+    client: &mut LeaseClient<Channel>,
+    id: i64,
+) -> Result<LeaseKeepAliveResponse, Status> {
+    let once = tokio_stream::once(LeaseKeepAliveRequest { id });
+    let mut answers = client.lease_keep_alive(once).await?.into_inner();
+    let answer = answers.message().await?;
+    answer.ok_or_else(|| Status::unknown("the stream has ended without an answer"))
 }
 
 /// Takes out who answers, and when in its own counting.

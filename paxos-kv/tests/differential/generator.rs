@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use paxos_kv::proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
-    TxnRequest, compare::TargetUnion, request_op,
+    CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, compare::TargetUnion,
+    request_op,
 };
 use tonic::Code;
 
@@ -19,7 +20,10 @@ const TOO_MANY_BYTES: usize = 3 << 19;
 /// More than a list of a transaction may have.
 const TOO_MANY_OPERATIONS: usize = 129;
 
-/// A request to the KV service.
+/// Times of leases: none is over before the run is, and some are too long.
+const TTLS: [i64; 4] = [1000, 2000, 9_000_000_000, 9_000_000_001];
+
+/// A request to the KV or the Lease service.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     Range(RangeRequest),
@@ -27,6 +31,11 @@ pub(crate) enum Request {
     DeleteRange(DeleteRangeRequest),
     Txn(TxnRequest),
     Compact(CompactionRequest),
+    Grant(LeaseGrantRequest),
+    Revoke(LeaseRevokeRequest),
+    KeepAlive(i64),
+    TimeToLive(LeaseTimeToLiveRequest),
+    Leases,
 }
 
 impl Request {
@@ -113,7 +122,8 @@ impl Generator {
 
     fn any_request(&mut self) -> Request {
         match self.below(100) {
-            0..30 => Request::Range(self.range()),
+            0..24 => Request::Range(self.range()),
+            24..30 => self.lease_request(),
             30..55 => Request::Put(self.put()),
             55..65 => Request::DeleteRange(self.delete_range()),
             65..97 => Request::Txn(self.txn(2)),
@@ -123,6 +133,25 @@ impl Generator {
                 physical: self.one_in(2),
             }),
         }
+    }
+
+    fn lease_request(&mut self) -> Request {
+        let id = self.lease();
+        match self.below(10) {
+            0..3 => {
+                // Without an id etcd makes one up.
+                let id = if id == 0 { 3 } else { id };
+                Request::Grant(LeaseGrantRequest { id, ttl: TTLS[self.below(TTLS.len())] })
+            }
+            3 => Request::Revoke(LeaseRevokeRequest { id }),
+            4..6 => Request::KeepAlive(id),
+            6..9 => Request::TimeToLive(LeaseTimeToLiveRequest { id, keys: self.one_in(2) }),
+            _ => Request::Leases,
+        }
+    }
+
+    fn lease(&mut self) -> i64 {
+        self.random.i64(-1..4)
     }
 
     /// Takes in what a real etcd answered.
@@ -138,6 +167,11 @@ impl Generator {
             (Request::DeleteRange(_), _) => "delete".to_owned(),
             (Request::Txn(_), _) => "txn".to_owned(),
             (Request::Compact(_), _) => "compact".to_owned(),
+            (Request::Grant(_), _) => "grant".to_owned(),
+            (Request::Revoke(_), _) => "revoke".to_owned(),
+            (Request::KeepAlive(_), _) => "keep-alive".to_owned(),
+            (Request::TimeToLive(_), _) => "time to live".to_owned(),
+            (Request::Leases, _) => "leases".to_owned(),
         };
         *self.answers.entry(kind).or_default() += 1;
     }
@@ -153,7 +187,8 @@ impl Generator {
         if total < 5000 {
             return;
         }
-        for kind in ["range", "put", "delete", "txn", "compact"] {
+        let lease = ["grant", "revoke", "keep-alive", "time to live", "leases"];
+        for kind in ["range", "put", "delete", "txn", "compact"].into_iter().chain(lease) {
             assert!(self.answers.contains_key(kind), "no {kind} in {}", self.summary());
         }
         for (code, text) in [
@@ -167,6 +202,8 @@ impl Generator {
             (Code::OutOfRange, "mvcc: required revision has been compacted"),
             (Code::OutOfRange, "mvcc: required revision is a future revision"),
             (Code::NotFound, "requested lease not found"),
+            (Code::FailedPrecondition, "lease already exists"),
+            (Code::OutOfRange, "too large lease TTL"),
         ] {
             let kind = format!("{code:?} etcdserver: {text}");
             assert!(self.answers.contains_key(&kind), "no {kind} in {}", self.summary());
@@ -249,7 +286,7 @@ impl Generator {
         PutRequest {
             key: self.key(),
             value: if keeps { Bytes::new() } else { self.value() },
-            lease: if self.one_in(40) { self.random.i64(-1..3) } else { 0 },
+            lease: if self.one_in(10) { self.lease() } else { 0 },
             prev_kv: self.one_in(2),
             ignore_value,
             ignore_lease: self.one_in(15),
@@ -270,7 +307,7 @@ impl Generator {
             1 => Some(TargetUnion::CreateRevision(revision)),
             2 => Some(TargetUnion::ModRevision(revision)),
             3 => Some(TargetUnion::Value(Bytes::copy_from_slice(self.choose(&VALUES)))),
-            4 => Some(TargetUnion::Lease(self.random.i64(-1..2))),
+            4 => Some(TargetUnion::Lease(self.lease())),
             _ => None,
         };
         let unknown = self.one_in(40);

@@ -18,10 +18,12 @@ use common::{
     client::{connect, status},
     etcdctl::RealEtcd,
 };
-use paxos_kv::proto::etcdserverpb::kv_client::KvClient;
-use tonic::transport::Channel;
+use paxos_kv::proto::etcdserverpb::{kv_client::KvClient, lease_client::LeaseClient};
 
-use self::{answer::Answer, generator::Generator};
+use self::{
+    answer::{Answer, Clients},
+    generator::Generator,
+};
 
 /// What a run without a seed of its own begins with: the same requests each time.
 const SEED: u64 = 1;
@@ -79,8 +81,10 @@ async fn answers_are_those_of_a_real_etcd() {
     generator.assert_variety();
 }
 
-fn client(endpoint: &str) -> KvClient<Channel> {
-    KvClient::new(connect(endpoint)).max_decoding_message_size(usize::MAX)
+fn client(endpoint: &str) -> Clients {
+    let channel = connect(endpoint);
+    let kv = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
+    Clients { kv, lease: LeaseClient::new(channel) }
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -7,7 +7,9 @@ use paxos_core::{port::StateMachine, types::Slot};
 
 use super::{rows::Rows, *};
 use crate::{
-    proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest},
+    proto::etcdserverpb::{
+        CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest,
+    },
     store::{Backend, Command, Envelope, MemberAttributes, Rules, Store, corpus},
 };
 
@@ -35,6 +37,8 @@ fn commands() -> Vec<Envelope> {
         Command::MemberAttributes(member),
         Command::Compact(CompactionRequest { revision: 2, physical: false }),
         Command::RaiseRules(Rules::KNOWN.0),
+        Command::GrantLease(LeaseGrantRequest { id: 5, ttl: 60 }),
+        Command::Put(PutRequest { key: "d".into(), lease: 5, ..PutRequest::default() }),
     ];
     commands.map(|command| command.under(Rules::KNOWN)).to_vec()
 }

@@ -6,7 +6,13 @@ use paxos_core::port::Codec;
 use prost::Message;
 
 use super::*;
-use crate::store::{Author, Envelope, RequestLimits, corpus, is_read_only};
+use crate::{
+    proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest},
+    store::{
+        Author, Envelope, ExpireLease, NoteLeases, RemainingTime, RenewLeases, RequestLimits,
+        corpus, is_read_only,
+    },
+};
 
 /// Requests of every kind, with what is special about each.
 fn seeds() -> Vec<(&'static str, Envelope)> {
@@ -22,6 +28,7 @@ fn seeds() -> Vec<(&'static str, Envelope)> {
     let ignoring = PutRequest { ignore_value: true, prev_kv: true, ..put("a", "") };
     let attributes =
         MemberAttributes { member_id: 3, name: "three".into(), client_urls: vec![], rules: 2 };
+    let noted = RemainingTime { id: 1, renewed: 3, milliseconds: 9 };
     let author = Author { user: "root".into(), auth_revision: 3 };
     let commands = [
         ("put", Command::Put(put("a", "value"))),
@@ -33,6 +40,12 @@ fn seeds() -> Vec<(&'static str, Envelope)> {
         ("compact", Command::Compact(CompactionRequest { revision: 2, physical: true })),
         ("member", Command::MemberAttributes(attributes)),
         ("rules", Command::RaiseRules(Rules::KNOWN.0)),
+        ("grant", Command::GrantLease(LeaseGrantRequest { id: 9, ttl: 60 })),
+        ("revoke", Command::RevokeLease(LeaseRevokeRequest { id: 1 })),
+        ("renew", Command::RenewLeases(RenewLeases { ids: vec![1, 9] })),
+        ("expire", Command::ExpireLease(ExpireLease { id: 1, renewed: 3 })),
+        ("note", Command::NoteLeases(NoteLeases { leases: vec![noted] })),
+        ("put-leased", Command::Put(PutRequest { lease: 1, ..put("c", "1") })),
     ];
     let seeds = commands.map(|(name, command)| (name, command.under(Rules::KNOWN)));
     let of_a_user =
@@ -51,6 +64,8 @@ impl Pair {
         let mut pair = Pair { one: Fixture::new(), other: Fixture::new() };
         pair.apply(Command::Put(put("a", "0")));
         pair.apply(Command::Put(put("b", "0")));
+        pair.apply(Command::GrantLease(LeaseGrantRequest { id: 1, ttl: 60 }));
+        pair.apply(Command::Put(PutRequest { lease: 1, ..put("b", "1") }));
         pair
     }
 

@@ -4,6 +4,7 @@ mod costs;
 mod durability;
 mod feed;
 mod fuzz;
+mod lease;
 mod model;
 mod owner;
 mod semantics;

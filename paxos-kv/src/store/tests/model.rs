@@ -128,7 +128,7 @@ impl Model {
                 return Ok(Response::Compact(response));
             }
             Command::MemberAttributes(_) => Response::MemberAttributes,
-            Command::RaiseRules(_) => Response::RaiseRules,
+            _ => unreachable!("of a kind that is not made here"),
         };
         if change.changed {
             let state = change.state;
