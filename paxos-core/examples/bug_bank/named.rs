@@ -39,6 +39,10 @@ pub(super) fn test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str
         Bug::RemovedNodeHeard => {
             (&["--lib"], "replica::tests::changing::a_node_that_has_been_removed_has_no_say")
         }
+        Bug::WindowOfAnotherSlot => (
+            &["--lib"],
+            "replica::tests::changing::a_new_leader_keeps_within_a_window_that_becomes_smaller",
+        ),
         Bug::LossUnbelieved => (&["--lib"], LOST),
         Bug::WhoeverHearsStops => (&["--lib"], DIVERGED),
         _ => return None,

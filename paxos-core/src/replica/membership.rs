@@ -130,7 +130,7 @@ impl Memberships {
     pub(super) fn install(&mut self, memberships: Memberships) {
         // Though they be the same, some may have moved.
         let told = std::mem::take(&mut self.told);
-        *self = Memberships { told, peers_are_new: true, is_unwritten: true, ..memberships };
+        *self = Memberships { told, peers_are_new: true, ..memberships };
         self.find_peers();
     }
 
@@ -400,5 +400,15 @@ mod tests {
         addresses(&mut memberships);
         memberships.install(Memberships::new(NodeId(1), membership(["a", "b", "d"])));
         assert_eq!(addresses(&mut memberships), ["b", "d"]);
+        assert!(memberships.take_unwritten().is_some());
+    }
+
+    #[test]
+    fn a_state_that_is_taken_over_tells_that_nobody_else_is_left() {
+        let mut memberships = Memberships::new(NodeId(1), membership(["a", "b", "c"]));
+        addresses(&mut memberships);
+        let alone = Membership::new([(1, "a")]).expect("one voter");
+        memberships.install(Memberships::new(NodeId(1), alone));
+        assert_eq!(memberships.take_peers(), Some(vec![]));
     }
 }

@@ -359,3 +359,39 @@ fn a_new_voter_that_is_elected_before_it_votes_leads() {
     }
     assert!(first > 0, "the new voter was never the first to notice");
 }
+
+/// It knows of the change from its predecessor, and has more to propose than both windows hold.
+#[test]
+fn a_new_leader_keeps_within_a_window_that_becomes_smaller() {
+    const COMMANDS: u64 = 40;
+    let mut cluster = Changing::of(3);
+    let (leader, next) = (cluster.leader(), cluster.follower());
+    for replica in cluster.replicas.values_mut() {
+        replica.config.batch_commands_max = 1;
+    }
+    let (change, deadline) = (Change::Window(2), cluster.now.after(SECOND));
+    cluster.step(NodeId(leader), Input::Change { number: 0, change, deadline });
+    let mut changed = None;
+    while let Some((from, to, message)) = cluster.in_transit.pop_front() {
+        if let Message::Accept(accept) = &message {
+            let changed = changed.get_or_insert(accept.slot);
+            // Of what comes behind the change, one slot arrives, at the one that is going to lead.
+            if accept.slot > changed.next() || accept.slot == changed.next() && to != NodeId(next) {
+                continue;
+            }
+        }
+        cluster.step(to, Input::Message { from, message });
+    }
+    let chosen = cluster.replicas[&NodeId(next)].status(cluster.now).chosen;
+    assert_eq!(Some(chosen), changed, "the change, and nothing behind it");
+    cluster.replicas.remove(&NodeId(leader));
+    let client = cluster.replicas[&NodeId(next)].client();
+    for sequence in 1..=COMMANDS {
+        let id = RequestId { client, sequence };
+        cluster.step(NodeId(next), proposal(cluster.now, id, Bytes::from_static(b"x")));
+    }
+    cluster.run(SECOND * 10);
+    assert_eq!(cluster.leader(), next);
+    let replica = cluster.replicas.get_mut(&NodeId(next)).expect("it runs");
+    assert_eq!(replica.answers().count() as u64, COMMANDS);
+}

@@ -267,7 +267,11 @@ impl World<'_> {
                     let Some(mode) = self.history.read_served(read, applied, seen)? else {
                         continue;
                     };
-                    self.workload.hears(&answer);
+                    // What builds on a value is judged with the read that found it, and only such a
+                    // read is judged by when it was made.
+                    if mode == ReadMode::Quorum {
+                        self.workload.hears(&answer);
+                    }
                     self.calls.served(self.now, read, answer);
                     self.seen.add(match mode {
                         ReadMode::Quorum => Occurrence::ReadServed,
