@@ -230,6 +230,15 @@ bugs! {
     /// A member that gets everything and counts for nothing is counted.
     LearnerCounted = "a learner's vote is counted",
 
+    // Leadership that is handed over.
+
+    /// The one that is to lead is told to while it lacks something, and everything waits until it has that.
+    TransferBeforeCaughtUp = "a node is told to lead before it has everything",
+    /// Whoever leads after a transfer, it has been a success.
+    TransferDoneByAnother = "a transfer is reported done when another node leads",
+    /// A leader that has told another to lead waits for that, whatever becomes of it.
+    TransferWithoutEnd = "a leader proposes nothing until the other one leads",
+
     // Checkpoints.
 
     /// A checkpoint is the state of the application, and no more.

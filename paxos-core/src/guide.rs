@@ -8,6 +8,7 @@
 //! | [states] | snapshots, states on disk, and what a restart replays |
 //! | [reading] | what a read promises, what it costs, and which one is for what |
 //! | [failover] | when a leader goes: how that is noticed, how long it takes, and what to set |
+//! | [leadership] | who leads, and how another node comes to lead without an election timeout |
 //! | [members] | nodes that join, vote, are replaced and leave |
 //! | [testing] | a state machine of one's own: by itself, in nodes under faults, in the simulator |
 //!
@@ -16,6 +17,7 @@
 pub mod codecs;
 pub mod embedding;
 pub mod failover;
+pub mod leadership;
 pub mod members;
 pub mod reading;
 pub mod retry;

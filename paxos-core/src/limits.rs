@@ -66,6 +66,10 @@ pub const OFFERS_MAX: usize = 16;
 /// How often a leader doubles these times: if nobody gets anything through, leaders hardly change any more.
 pub const STALL_DOUBLINGS_MAX: u32 = 5;
 
+/// Election timeouts for which a node that has found out that it could lead may be told to: one that the finding
+/// out may take, one in which everything that is proposed becomes chosen, and one for the network.
+pub const SOUNDED_TIMEOUTS: u32 = 3;
+
 /// Records and session tables on their way to the disk, in bytes. Beyond it, which is by what one more
 /// message brings at most, proposals are refused as `Busy` and messages with values passed over, until
 /// half of it is left. It is more than a leader may have undecided ([`WINDOW_BYTES_MAX`]), so that only

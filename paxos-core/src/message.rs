@@ -77,6 +77,12 @@ pub enum Message<V = Value> {
     Joined(Joined),
     /// A node that has sent the leader a command again, or passed one on, to the leader: see that you have it.
     Offered(Offered),
+    /// The leader, to the node that is to lead in its place: would the others promise you a ballot?
+    Sound(Sound),
+    /// The answer to [`Message::Sound`], once a quorum would.
+    Sounded(Sounded),
+    /// The leader, to the node that has answered so: everything is chosen, and I propose no more. Lead.
+    TakeOver(TakeOver),
 }
 
 /// Which of a peer's lanes a message takes, so that bulk never delays a heartbeat.
@@ -97,6 +103,8 @@ pub struct Poll {
     pub number: u64,
     /// The sender's chosen watermark.
     pub chosen: Slot,
+    /// The ballot of a leader that has asked the sender to take over: that one is no reason against it.
+    pub leave: Option<Ballot>,
 }
 
 /// See [`Message::PollReply`].
@@ -305,6 +313,35 @@ pub struct Joined {
     pub chosen: Slot,
 }
 
+/// See [`Message::Sound`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sound {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// Names the handover; never reused by its sender.
+    pub number: u64,
+}
+
+/// See [`Message::Sounded`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sounded {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The handover.
+    pub number: u64,
+}
+
+/// See [`Message::TakeOver`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOver {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The handover.
+    pub number: u64,
+    /// The leader's chosen watermark, above which it has proposed nothing.
+    pub chosen: Slot,
+}
+
 /// See [`Message::Pull`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
@@ -459,6 +496,9 @@ impl<V> Message<V> {
             | Message::Join
             | Message::Joined(_)
             | Message::Offered(_)
+            | Message::Sound(_)
+            | Message::Sounded(_)
+            | Message::TakeOver(_)
             | Message::Read(_)
             | Message::ReadReply(_) => Lane::Control,
             Message::Accept(_)
@@ -528,6 +568,9 @@ impl<V> Message<V> {
             Message::Join => Message::Join,
             Message::Joined(m) => Message::Joined(m),
             Message::Offered(m) => Message::Offered(m),
+            Message::Sound(m) => Message::Sound(m),
+            Message::Sounded(m) => Message::Sounded(m),
+            Message::TakeOver(m) => Message::TakeOver(m),
         })
     }
 }

@@ -54,6 +54,19 @@
 //!   `--initial-cluster` as they were.
 //! - One change is made at a time, and there are nine members at most.
 //!
+//! # Restarting members, and saying who leads
+//!
+//! Stop a member with SIGTERM and start it again, one after the other, each when the one before is ready. One that
+//! leads hands over first, so that clients wait for some milliseconds and nobody for an election. To have another
+//! member lead, whichever does now:
+//!
+//! ```sh
+//! paxos-kv move-leader ID
+//! ```
+//!
+//! A member that could not lead is refused with the reason: it has no vote, does not answer, cannot write, or has to
+//! catch up. If it does not take over within an election timeout everything stays as it was.
+//!
 //! # Taking backups
 //!
 //! ```sh

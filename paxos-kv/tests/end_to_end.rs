@@ -4,6 +4,8 @@
 mod common;
 #[path = "end_to_end/connections.rs"]
 mod connections;
+#[path = "end_to_end/leadership.rs"]
+mod leadership;
 #[path = "end_to_end/members.rs"]
 mod members;
 #[cfg(target_os = "linux")]

@@ -66,6 +66,9 @@ pub(crate) fn weight(message: &Message) -> usize {
         | Message::Removed(_)
         | Message::Join
         | Message::Offered(_)
+        | Message::Sound(_)
+        | Message::Sounded(_)
+        | Message::TakeOver(_)
         | Message::Pull(_)
         | Message::PullState(_)
         | Message::Read(_)

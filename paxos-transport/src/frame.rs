@@ -210,7 +210,7 @@ pub(crate) mod tests {
     use super::{reader::CHUNK_BYTES, *};
 
     pub(crate) fn poll(number: u64) -> Message {
-        Message::Poll(Poll { number, chosen: Slot::ZERO })
+        Message::Poll(Poll { number, chosen: Slot::ZERO, leave: None })
     }
 
     pub(crate) fn body_of(message: &Message) -> Vec<u8> {

@@ -15,7 +15,7 @@ use paxos_core::{
         Accept, Accepted, ChangeRefused, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply,
         Joined, Message, NotReady, Offered, Poll, PollReply, Prepare, Promise, Propose, Pull,
         PullState, Pulled, PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject,
-        Removed, StateDigest, StateEnd, Watermark,
+        Removed, Sound, Sounded, StateDigest, StateEnd, TakeOver, Watermark,
     },
     port::StateSummary,
     types::{
@@ -61,7 +61,7 @@ fn messages() -> Vec<Message> {
     let watermark = Watermark { slot: chosen, hash: 0x0123_4567_89ab_cdef };
     let record = |slot, ballot, value| Record { slot, ballot, value };
     vec![
-        Message::Poll(Poll { number, chosen }),
+        Message::Poll(Poll { number, chosen, leave: None }),
         Message::PollReply(PollReply {
             number,
             granted: true,
@@ -134,6 +134,9 @@ fn messages() -> Vec<Message> {
             id: RequestId { client: client(), sequence: 300 },
             bytes: 9,
         }),
+        Message::Sound(Sound { ballot: ballot(round), number }),
+        Message::Sounded(Sounded { ballot: ballot(round), number }),
+        Message::TakeOver(TakeOver { ballot: ballot(round), number, chosen }),
     ]
 }
 
@@ -166,6 +169,9 @@ fn name(message: &Message) -> &'static str {
         Message::Join => "join",
         Message::Joined(_) => "joined",
         Message::Offered(_) => "offered",
+        Message::Sound(_) => "sound",
+        Message::Sounded(_) => "sounded",
+        Message::TakeOver(_) => "take-over",
     }
 }
 

@@ -41,7 +41,7 @@
 //!     transport.start(identity, vec![peer]).await?;
 //! }
 //!
-//! let message = Message::Poll(Poll { number: 1, chosen: Slot::ZERO });
+//! let message = Message::Poll(Poll { number: 1, chosen: Slot::ZERO, leave: None });
 //! one.send(&[NodeId(2)], &mut vec![message.clone()]);
 //! let met = Event::Met { peer: NodeId(1), store: StoreId(101) };
 //! assert_eq!(two.recv().await, Some(met));

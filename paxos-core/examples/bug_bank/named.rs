@@ -36,6 +36,14 @@ pub(super) fn test_of(bug: Bug) -> Option<(&'static [&'static str], &'static str
             &["--lib"],
             "replica::tests::changing::a_new_voter_that_is_elected_before_it_votes_leads",
         ),
+        Bug::TransferBeforeCaughtUp | Bug::TransferWithoutEnd => (
+            &["--lib"],
+            "replica::tests::handover::the_leader_waits_until_all_is_chosen_and_the_other_one_knows_it",
+        ),
+        Bug::TransferDoneByAnother => (
+            &["--lib"],
+            "replica::tests::handover::one_that_comes_first_is_not_the_one_that_was_to_lead",
+        ),
         Bug::RemovedNodeHeard => {
             (&["--lib"], "replica::tests::changing::a_node_that_has_been_removed_has_no_say")
         }

@@ -10,7 +10,7 @@ use crate::{
         Accept, Accepted, ChangeRefused, ChosenUpTo, Compare, Compared, Heartbeat, HeartbeatReply,
         Joined, Message, NotReady, Offered, Poll, PollReply, Prepare, Promise, Propose, Pull,
         PullState, Pulled, PulledState, ReadReply, ReadRequest, Reconfigure, Record, Reject,
-        Removed, StateDigest, StateEnd, Watermark,
+        Removed, Sound, Sounded, StateDigest, StateEnd, TakeOver, Watermark,
     },
     port::StateSummary,
     types::{
@@ -35,8 +35,12 @@ fn heartbeat_reply(script: &mut Script<'_>, usual: &Usual) -> HeartbeatReply {
 
 /// A message. It need not make sense, but its encoding is one of the format.
 pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
-    match script.below(26) {
-        0 => Message::Poll(Poll { number: number(script, usual), chosen: script.slot(usual) }),
+    match script.below(27) {
+        0 => Message::Poll(Poll {
+            number: number(script, usual),
+            chosen: script.slot(usual),
+            leave: script.flag().then(|| script.ballot(usual)),
+        }),
         1 => Message::PollReply(PollReply {
             number: number(script, usual),
             granted: script.flag(),
@@ -100,6 +104,7 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             version: script.number(&[0, 1]),
             reason: NotReady::NoQuorum,
         }),
+        26 => handover(script, usual),
         22 => Message::Removed(Removed { version: script.number(&[0, 1]) }),
         23 => Message::Join,
         24 => Message::Joined(joined(script, usual)),
@@ -126,6 +131,16 @@ pub(crate) fn message(script: &mut Script<'_>, usual: &Usual) -> Message {
             number: number(script, usual),
             index: script.slot(usual),
         }),
+    }
+}
+
+/// What is said when the leadership goes to another node.
+fn handover(script: &mut Script<'_>, usual: &Usual) -> Message {
+    let (ballot, number) = (script.ballot(usual), number(script, usual));
+    match script.below(3) {
+        0 => Message::Sound(Sound { ballot, number }),
+        1 => Message::Sounded(Sounded { ballot, number }),
+        _ => Message::TakeOver(TakeOver { ballot, number, chosen: script.slot(usual) }),
     }
 }
 

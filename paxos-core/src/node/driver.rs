@@ -25,16 +25,18 @@ use super::{
     lifecycle::Ending,
     log_reader::LogReader,
     machine::{Done, Machine},
-    members::{self, ChangeWaiters},
+    members::{self, AskedChange},
     reads::{Read, Reads},
     request::{Applied, Budget, Request, Submission, Waiter, cost, until},
     states::StateReader,
+    transfer::AskedTransfer,
+    waiters::Waiters,
     writer::{Progress, Writer},
 };
 use crate::{
     message::Message,
     port::{Event, StateMachine, Transport, WriteBatch},
-    replica::{self, Effects, Outcome, Proposal, Replica},
+    replica::{self, ChangeOutcome, Effects, Outcome, Proposal, Replica, TransferOutcome},
     types::{Instant, NodeId},
 };
 
@@ -83,7 +85,8 @@ pub(super) type DriversDesk<S> = Desk<Box<Driver<S>>, Done<S>>;
 pub(super) struct Driver<S: StateMachine> {
     wiring: Wiring<S>,
     reads: Reads<S>,
-    changes: ChangeWaiters,
+    changes: Waiters<ChangeOutcome>,
+    transfers: Waiters<TransferOutcome>,
     /// What the next step takes in.
     inputs: Vec<Input<S>>,
     arrived: Vec<Request<S>>,
@@ -97,9 +100,15 @@ pub(super) struct Driver<S: StateMachine> {
     armed: Option<Instant>,
     /// Whether there is something for the next step.
     is_stirred: bool,
+    /// Nobody has a handle any more.
+    is_closed: bool,
     asked_to_stop: bool,
     /// When room was made last.
     room_made: Option<Instant>,
+    /// The transfer of the leadership that comes before the end.
+    leaving: Option<u64>,
+    /// What was to be done before the end has been done.
+    is_over: bool,
 }
 
 impl<S: StateMachine> Driver<S> {
@@ -108,7 +117,8 @@ impl<S: StateMachine> Driver<S> {
             timer: Box::pin(tokio::time::sleep_until(wiring.origin)),
             wiring,
             reads: Reads::new(),
-            changes: ChangeWaiters::default(),
+            changes: Waiters::default(),
+            transfers: Waiters::default(),
             inputs: Vec::new(),
             arrived: Vec::new(),
             events: Vec::new(),
@@ -116,8 +126,11 @@ impl<S: StateMachine> Driver<S> {
             outgoing: Vec::new(),
             armed: None,
             is_stirred: false,
+            is_closed: false,
             asked_to_stop: false,
             room_made: None,
+            leaving: None,
+            is_over: false,
         })
     }
 
@@ -129,7 +142,7 @@ impl<S: StateMachine> Driver<S> {
             if let Err(failed) = poll_fn(|cx| self.poll_gather(cx)).await {
                 break Err(failed);
             }
-            if self.asked_to_stop {
+            if self.is_over {
                 break Ok(());
             }
             let now = self.now();
@@ -205,7 +218,7 @@ impl<S: StateMachine> Driver<S> {
     /// Takes over what is there; pending if nothing is: what has said that it is ready wakes nobody
     /// until it is asked again, even if it had nothing for the replica.
     fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NodeError>> {
-        let mut has_come = self.asked_to_stop || !self.inputs.is_empty();
+        let mut has_come = self.is_over || !self.inputs.is_empty();
         if let Poll::Ready(progress) = self.wiring.writer.poll_progress(cx) {
             self.on_written(progress?);
             has_come = true;
@@ -226,11 +239,13 @@ impl<S: StateMachine> Driver<S> {
         }
         has_come |= self.poll_transport(cx)?;
         let requests = &mut self.wiring.requests;
-        if let Poll::Ready(count) =
-            requests.poll_recv_many(cx, &mut self.arrived, REQUESTS_PER_TURN_MAX)
+        if !self.is_closed
+            && let Poll::Ready(count) =
+                requests.poll_recv_many(cx, &mut self.arrived, REQUESTS_PER_TURN_MAX)
         {
             // Without any, the last handle is gone.
-            self.asked_to_stop |= count == 0;
+            self.is_closed = count == 0;
+            self.asked_to_stop |= self.is_closed;
             has_come = true;
         }
         // A turn looks at its deadlines anyhow.
@@ -357,15 +372,29 @@ impl<S: StateMachine> Driver<S> {
                     let number = self.reads.add(Read::new(task, now, timeout));
                     self.inputs.push(Input::<S>::Read { number, mode });
                 }
-                Request::ChangeMembers(asked) => {
-                    let (number, change, deadline) = self.changes.ask(asked, now);
+                Request::ChangeMembers(AskedChange { change, timeout, reply }) => {
+                    let (number, deadline) = (self.changes.wait(reply), until(now, timeout));
                     self.inputs.push(Input::<S>::Change { number, change, deadline });
+                }
+                Request::TransferLeadership(AskedTransfer { to, timeout, reply }) => {
+                    let (number, deadline) = (self.transfers.wait(reply), until(now, timeout));
+                    self.inputs.push(Input::<S>::Transfer { number, to, deadline });
                 }
                 Request::ShutDown => self.asked_to_stop = true,
             }
         }
         self.arrived = arrived;
         self.wiring.budget.give_back(taken);
+        if self.asked_to_stop && self.leaving.is_none() {
+            self.leave(now);
+        }
+    }
+
+    /// Before the end, somebody else is to lead, if this node does.
+    fn leave(&mut self, now: Instant) {
+        let (number, deadline) = (self.transfers.number(), now.after(self.wiring.patience));
+        self.leaving = Some(number);
+        self.inputs.push(Input::<S>::Transfer { number, to: None, deadline });
     }
 
     /// Lets those requests go that nobody waits for any more, before others are refused for them.
@@ -405,6 +434,10 @@ impl<S: StateMachine> Driver<S> {
         }
         for (number, outcome) in self.effects.changes.drain(..) {
             self.changes.ended(number, outcome);
+        }
+        for (number, outcome) in self.effects.transfers.drain(..) {
+            self.is_over |= self.leaving == Some(number);
+            self.transfers.ended(number, outcome);
         }
         self.send();
         if let Some((id, batch)) = self.effects.persist.take() {
@@ -487,7 +520,7 @@ fn refuse_all<S: StateMachine>(arrived: &mut Vec<Request<S>>, reason: &str) -> u
     let needs_leader = |request: &mut Request<S>| match request {
         Request::Propose(_) | Request::ProposeBatch(_) => true,
         Request::Read { mode, .. } => mode.needs_leader(),
-        Request::ChangeMembers(_) | Request::ShutDown => false,
+        Request::ChangeMembers(_) | Request::TransferLeadership(_) | Request::ShutDown => false,
     };
     for request in arrived.extract_if(.., needs_leader) {
         match request {
@@ -496,7 +529,7 @@ fn refuse_all<S: StateMachine>(arrived: &mut Vec<Request<S>>, reason: &str) -> u
             Request::Read { task, .. } => {
                 task.refuse(ReadError::Refused { reason: reason.to_owned() });
             }
-            Request::ChangeMembers(_) | Request::ShutDown => {
+            Request::ChangeMembers(_) | Request::TransferLeadership(_) | Request::ShutDown => {
                 unreachable!("not among those that are refused")
             }
         }

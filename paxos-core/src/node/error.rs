@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     port::{CodecError, StorageError, TransportError},
-    replica::{ChangeRefusal, Halt, Refusal, ReplicaError},
+    replica::{ChangeRefusal, Halt, Refusal, ReplicaError, TransferRefusal},
     types::Slot,
 };
 
@@ -127,6 +127,17 @@ pub enum ChangeMembersError {
     /// The change was not made, or it is not known whether it was.
     #[error(transparent)]
     Refused(ChangeRefusal),
+    /// The node has stopped.
+    #[error("{0}")]
+    Stopped(NodeError),
+}
+
+/// Why the leadership was not transferred.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// It was not, or it is not known whether it was.
+    #[error(transparent)]
+    Refused(TransferRefusal),
     /// The node has stopped.
     #[error("{0}")]
     Stopped(NodeError),

@@ -28,6 +28,8 @@ use crate::{
 ///   [`linearize`](Node::linearize), [`linearize_within`](Node::linearize_within),
 ///   [`read_local`](Node::read_local); in any mode: [`read_with`](Node::read_with),
 ///   [`await_read`](Node::await_read).
+/// - The cluster: [`change_members`](Node::change_members),
+///   [`transfer_leadership`](Node::transfer_leadership).
 /// - State: [`status`](Node::status), [`leadership`](Node::leadership),
 ///   [`refusals`](Node::refusals), [`identity`](Node::identity).
 /// - The end: [`shutdown`](Node::shutdown), [`stopped`](Node::stopped). When the last handle is
@@ -216,10 +218,11 @@ impl<S: StateMachine> Node<S> {
         self.shared.identity
     }
 
-    /// Stops the node: no more requests are taken, those that wait return
-    /// [`Stopped`](ProposeError::Stopped), what has been delivered is applied, the state machine
-    /// flushed, the write under way finished, storage and transport closed. Returns when all this
-    /// is done, also if another call has begun it.
+    /// Stops the node. One that leads first hands that over, as
+    /// [`transfer_leadership`](Node::transfer_leadership) does, so that the others need not wait until they miss
+    /// it. Then no more requests are taken, those that wait return [`Stopped`](ProposeError::Stopped), what has
+    /// been delivered is applied, the state machine flushed, the write under way finished, storage and transport
+    /// closed. Returns when all this is done, also if another call has begun it.
     ///
     /// A state machine or a disk that does not come back is left behind after the builder's
     /// [`shutdown_timeout`](super::NodeBuilder::shutdown_timeout).

@@ -1,49 +1,21 @@
 //! Changing who the members of the cluster are.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{
-    error::ChangeMembersError,
-    handle::Node,
-    request::{Request, until},
-};
+use super::{error::ChangeMembersError, handle::Node, request::Request};
 use crate::{
     port::{StateMachine, Transport},
     replica::{ChangeOutcome, ChangeRefusal},
-    types::{Change, Instant, Membership, NodeId, Peer},
+    types::{Change, Membership, NodeId, Peer},
 };
 
 /// A change that is asked for.
 pub(super) struct AskedChange {
-    change: Change,
-    timeout: Duration,
-    reply: oneshot::Sender<ChangeOutcome>,
-}
-
-/// Who waits for the outcome of a change.
-#[derive(Default)]
-pub(super) struct ChangeWaiters {
-    asked: u64,
-    waiting: BTreeMap<u64, oneshot::Sender<ChangeOutcome>>,
-}
-
-impl ChangeWaiters {
-    /// A change for the replica: its name, what it is, and until when to try.
-    pub(super) fn ask(&mut self, asked: AskedChange, now: Instant) -> (u64, Change, Instant) {
-        let AskedChange { change, timeout, reply } = asked;
-        self.asked += 1;
-        self.waiting.insert(self.asked, reply);
-        (self.asked, change, until(now, timeout))
-    }
-
-    pub(super) fn ended(&mut self, number: u64, outcome: ChangeOutcome) {
-        if let Some(reply) = self.waiting.remove(&number) {
-            // Whoever has stopped waiting does not hear it.
-            drop(reply.send(outcome));
-        }
-    }
+    pub(super) change: Change,
+    pub(super) timeout: Duration,
+    pub(super) reply: oneshot::Sender<ChangeOutcome>,
 }
 
 /// From now on these are talked to; returns their ids.

@@ -39,12 +39,16 @@ mod request;
 mod states;
 mod submitted;
 mod suspicion;
+mod transfer;
+mod waiters;
 mod weak;
 mod writer;
 
 pub use board::Leadership;
 pub use builder::NodeBuilder;
-pub use error::{ChangeMembersError, NodeError, ProposeError, ReadError, StartError};
+pub use error::{
+    ChangeMembersError, NodeError, ProposeError, ReadError, StartError, TransferError,
+};
 pub use handle::Node;
 pub use request::{Applied, ProposeOptions};
 pub use submitted::Submitted;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::error::{ProposeError, ReadError};
-use super::members::AskedChange;
+use super::{members::AskedChange, transfer::AskedTransfer};
 use crate::{
     port::StateMachine,
     types::{Instant, ReadMode, RequestId, Slot},
@@ -98,6 +98,7 @@ pub(super) enum Request<S: StateMachine> {
     ProposeBatch(Vec<Submission<S::Response>>),
     Read { task: ReadTask<S>, mode: ReadMode, timeout: Duration },
     ChangeMembers(AskedChange),
+    TransferLeadership(AskedTransfer),
     ShutDown,
 }
 

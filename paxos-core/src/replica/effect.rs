@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::handover::TransferOutcome;
 use crate::{
     message::{Message, NotReady, Record, StateDigest},
     port::WriteBatch,
@@ -94,6 +95,15 @@ pub enum Input<W> {
         /// Until when to try.
         deadline: Instant,
     },
+    /// This node, which leads, is asked to hand that over. What becomes of it is in [`Effects::transfers`].
+    Transfer {
+        /// Its name, for the answer.
+        number: u64,
+        /// Who is to lead; `None` for whoever is best.
+        to: Option<NodeId>,
+        /// Until when to try.
+        deadline: Instant,
+    },
     /// The disk is full, or has room again. While it is full the replica does not lead and takes
     /// no proposals.
     DiskFull(bool),
@@ -164,6 +174,8 @@ pub struct Effects {
     pub reads_refused: Vec<u64>,
     /// What has become of changes of the membership.
     pub changes: Vec<(u64, ChangeOutcome)>,
+    /// What has become of transfers of the leadership.
+    pub transfers: Vec<(u64, TransferOutcome)>,
     /// From now on [`broadcast`](Effects::broadcast) goes to these nodes, and they are where this says.
     pub peers: Option<Vec<Peer>>,
     /// The replica must not go on, and the step has no other effect.
@@ -188,6 +200,7 @@ impl Effects {
         swap(&mut self.reads_ready, &mut made.reads_ready);
         swap(&mut self.reads_refused, &mut made.reads_refused);
         swap(&mut self.changes, &mut made.changes);
+        swap(&mut self.transfers, &mut made.transfers);
         self.peers = made.peers.take();
         // The rest is made when the step is over.
         (self.persist, self.halt) = (None, None);

@@ -132,6 +132,7 @@ impl Election {
             Message::Reject(reject) => [Some(reject.promised), None],
             Message::Chosen(chosen) => [Some(chosen.ballot), None],
             Message::Heartbeat(heartbeat) => [Some(heartbeat.ballot), None],
+            Message::TakeOver(told) => [Some(told.ballot), None],
             _ => [None, None],
         };
         let round_max = self.highest.round.saturating_add(limits::BALLOT_ROUNDS_AHEAD_MAX);
@@ -258,7 +259,7 @@ impl Election {
     }
 
     /// Answers a poll. `leading` is this node's ballot, if it leads; `promises` whether a promise
-    /// of its would become durable.
+    /// of its would become durable. A leader that is to be followed by the sender does not count.
     pub(super) fn on_poll(
         &mut self,
         from: NodeId,
@@ -270,6 +271,7 @@ impl Election {
     ) {
         let alive = self.leader_alive(cx).filter(|ballot| ballot.node != from);
         let leader = leading.or(alive);
+        let leader = leader.filter(|ballot| poll.leave != Some(*ballot));
         let knows = self.leader.is_some() || cx.now >= self.grants_from;
         let is_free = leader.is_none() && !self.candidacies.has_rival(from, cx);
         let reply = PollReply {
@@ -354,7 +356,7 @@ impl Election {
                 .collect(),
             expires_at: cx.now.after(cx.config.election_timeout / 4),
         });
-        cx.broadcast(Message::Poll(Poll { number: *numbers, chosen }));
+        cx.broadcast(Message::Poll(Poll { number: *numbers, chosen, leave: None }));
         self.granted(cx)
     }
 

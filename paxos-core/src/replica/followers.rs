@@ -15,13 +15,13 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::context::Context;
+use super::{context::Context, handover::TransferRefusal};
 use crate::{
     limits,
     message::{Heartbeat, HeartbeatReply, Message, Watermark},
     planted::planted,
     replica::PeerStatus,
-    types::{Ballot, Instant, Membership, NodeId, Phase, Slot, earliest},
+    types::{Ballot, Instant, MemberRole, Membership, NodeId, Phase, Slot, earliest},
 };
 
 /// Rounds whose start is remembered: more than are ever unanswered within an election timeout.
@@ -49,12 +49,15 @@ struct Follower {
     chosen: Slot,
     highest_accepted: Slot,
     can_write: bool,
+    /// It is said to be gone, and nothing has come from it since.
+    is_lost: bool,
 }
 
 impl Follower {
     fn new(id: NodeId, now: Instant) -> Follower {
         let (chosen, highest_accepted) = (Slot::ZERO, Slot::ZERO);
-        Follower { id, heard_at: now, round: 0, chosen, highest_accepted, can_write: true }
+        let (round, can_write, is_lost) = (0, true, false);
+        Follower { id, heard_at: now, round, chosen, highest_accepted, can_write, is_lost }
     }
 
     /// Whether it has answered lately.
@@ -125,6 +128,14 @@ impl Followers {
     pub(super) fn on_answer(&mut self, from: NodeId, now: Instant) {
         if let Some(peer) = self.peer(from) {
             peer.heard_at = peer.heard_at.max(now);
+            peer.is_lost = false;
+        }
+    }
+
+    /// A peer is said to be gone. It counts as before, but does not lead in place of this leader.
+    pub(super) fn on_lost(&mut self, id: NodeId) {
+        if let Some(peer) = self.peer(id) {
+            peer.is_lost = true;
         }
     }
 
@@ -215,6 +226,40 @@ impl Followers {
         self.peers.iter().find(|peer| peer.id == id).is_some_and(|peer| {
             peer.round > 0 && peer.is_heard(cx) && peer.has_room_for(chosen, ahead_max)
         })
+    }
+
+    /// Whether a peer could lead in place of this leader, as far as is known of it.
+    pub(super) fn check_successor(
+        &self,
+        id: NodeId,
+        chosen: Slot,
+        cx: &Context<'_>,
+    ) -> Result<(), TransferRefusal> {
+        let newest = cx.memberships.newest();
+        let is_heard = |peer: &&Follower| peer.id == id && peer.is_heard(cx) && !peer.is_lost;
+        match (newest.role(id), self.peers.iter().find(is_heard)) {
+            (None, _) => Err(TransferRefusal::NotAMember(id)),
+            (Some(role), _) if role != MemberRole::Voter => Err(TransferRefusal::NotAVoter(id)),
+            (_, None) => Err(TransferRefusal::Silent(id)),
+            (_, Some(peer)) if !peer.can_write => Err(TransferRefusal::CannotWrite(id)),
+            (_, Some(peer)) if peer.round > 0 && !peer.has_room_for(chosen, newest.ahead_max()) => {
+                Err(TransferRefusal::Behind(id))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Of those that could lead in place of this leader, the one that has most.
+    pub(super) fn best_successor(&self, chosen: Slot, cx: &Context<'_>) -> Option<NodeId> {
+        let can = |peer: &&Follower| self.check_successor(peer.id, chosen, cx).is_ok();
+        let best =
+            self.peers.iter().filter(can).max_by_key(|peer| (peer.chosen, peer.highest_accepted));
+        best.map(|peer| peer.id)
+    }
+
+    /// Whether a peer has said that it knows everything up to `chosen` to be chosen.
+    pub(super) fn has_learned(&self, id: NodeId, chosen: Slot) -> bool {
+        self.peers.iter().any(|peer| peer.id == id && peer.chosen >= chosen)
     }
 
     /// Whether too few of those that the leader hears can write, itself included, or it takes no work

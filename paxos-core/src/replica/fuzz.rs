@@ -77,7 +77,7 @@ impl Rig {
     /// Does what the script says next.
     fn act(&mut self, script: &mut Script<'_>) {
         let from = NodeId(script.number(&[2, 3]));
-        match script.below(19) {
+        match script.below(20) {
             0..=4 => {
                 let message = message(script, &self.usual);
                 self.hear(from, &message);
@@ -113,6 +113,11 @@ impl Rig {
             }
             15 => self.read_log(),
             16 => self.step(Input::Lost(from)),
+            17 => {
+                let deadline = self.now.after(Duration::from_millis(u64::from(script.byte()) * 10));
+                let to = script.flag().then_some(from);
+                self.step(Input::Transfer { number: 1, to, deadline });
+            }
             _ => self.read_state(script),
         }
     }

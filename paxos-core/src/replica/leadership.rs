@@ -183,6 +183,11 @@ impl<W> Replica<W> {
         let serving = self.serving.next_deadline(config);
         let changes = self.changes.next_deadline();
         let joining = self.joining_deadline();
-        earliest([proposing, catchup, origin, reader, serving, changes, joining])
+        let leading = match &self.proposing {
+            Proposing::Leading(leading, _) => Some(leading.ballot()),
+            _ => None,
+        };
+        let handover = self.handovers.next_deadline(leading, config);
+        earliest([proposing, catchup, origin, reader, serving, changes, joining, handover])
     }
 }

@@ -27,6 +27,7 @@
 //! | `sessions` | at most once |
 //! | `membership` | whose votes count for a slot |
 //! | `changes` | changes of the membership, on their way into the log |
+//! | `handover` | the leadership goes to another node, on request |
 //! | `outbox`, `held` | nothing leaves before the disk that must not |
 //! | `backlog`, `disk` | when the disk has too much to do; what a node leaves to others then |
 //! | `route` | whose messages count, and which role each concerns |
@@ -49,6 +50,7 @@ mod fetch;
 mod followers;
 #[cfg(test)]
 mod fuzz;
+mod handover;
 mod held;
 mod invariants;
 mod joining;
@@ -84,6 +86,7 @@ pub use effect::{
     Proposal, Refusal, SnapshotId, StateRead, StateReadId, StateSource, Task, Verdict, Verdicts,
     WriteId,
 };
+pub use handover::{TransferOutcome, TransferRefusal};
 pub use log::LogError;
 pub(crate) use sessions::SessionTable;
 pub use sessions::SessionsError;
@@ -92,9 +95,10 @@ pub use status::{FetchStatus, PeerStatus, Role, Status};
 use self::{
     acceptor::Acceptor, catchup::Catchup, changes::Changes, checkpoint::Checkpoints,
     context::Context, digests::Digests, divergence::Doubt, election::Election,
-    followers::Followers, joining::Joining, learner::Learner, log_reads::LogReads,
-    membership::Memberships, origin::Origin, outbox::Outbox, proposer::Leading, queue::Queue,
-    reader::Reader, recovery::Preparing, serving::Serving, state_reads::StateReads,
+    followers::Followers, handover::Handovers, joining::Joining, learner::Learner,
+    log_reads::LogReads, membership::Memberships, origin::Origin, outbox::Outbox,
+    proposer::Leading, queue::Queue, reader::Reader, recovery::Preparing, serving::Serving,
+    state_reads::StateReads,
 };
 use crate::{
     config::{Config, ConfigError},
@@ -139,6 +143,7 @@ pub struct Replica<W> {
     serving: Serving,
     changes: Changes,
     joining: Joining,
+    handovers: Handovers,
     doubt: Option<Doubt>,
     digests: Digests,
     log_reads: LogReads,
@@ -258,6 +263,7 @@ impl<W> Replica<W> {
             serving: Serving::default(),
             changes: Changes::default(),
             joining: Joining::default(),
+            handovers: Handovers::default(),
             doubt: None,
             digests: Digests::default(),
             log_reads: LogReads::default(),
@@ -322,7 +328,12 @@ impl<W> Replica<W> {
         self.more_follows |= progress::may_follow(&input);
         match input {
             Input::Message { from, message } => self.receive(now, from, message),
-            Input::Lost(peer) => self.election.on_lost(peer, &mut surroundings!(self, now)),
+            Input::Lost(peer) => {
+                self.election.on_lost(peer, &mut surroundings!(self, now));
+                if let Proposing::Leading(_, followers) = &mut self.proposing {
+                    followers.on_lost(peer);
+                }
+            }
             Input::Propose(proposal) => {
                 let refuses_work = self.refuses_work();
                 self.origin.propose(proposal, refuses_work, &self.config);
@@ -336,6 +347,9 @@ impl<W> Replica<W> {
             Input::Digested(digest) => self.on_digested(now, digest),
             Input::Change { number, change, deadline } => {
                 self.on_change(now, number, change, deadline);
+            }
+            Input::Transfer { number, to, deadline } => {
+                self.on_transfer(now, Some(number), to, deadline);
             }
             Input::DiskFull(is_full) => self.on_disk_full(now, is_full),
             Input::Tick => {}

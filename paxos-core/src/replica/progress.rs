@@ -70,11 +70,13 @@ impl<W> Replica<W> {
         self.deliver();
         self.keep_checkpoints(now);
         self.pursue_change(now);
+        self.pursue_handover(now);
         let target = self.target();
         let cx = &mut surroundings!(self, now);
         self.origin.dispatch(target, self.learner.sessions(), &mut self.queue, cx);
         if let Proposing::Leading(leading, _) = &mut self.proposing {
-            leading.propose(&mut self.acceptor, &self.learner, &mut self.queue, cx);
+            let waits = self.handovers.holds_up(leading.ballot());
+            leading.propose(waits, &mut self.acceptor, &self.learner, &mut self.queue, cx);
         }
         if !self.reader.is_idle() {
             self.read(now, target);

@@ -138,9 +138,10 @@ impl Leading {
         self.in_flight.get(slot).is_some_and(|in_flight| in_flight.value != *value)
     }
 
-    /// Proposes what there is, as far as the window allows.
+    /// Proposes what there is, as far as the window allows; nothing new if that `waits`.
     pub(super) fn propose(
         &mut self,
+        waits: bool,
         acceptor: &mut Acceptor,
         learner: &Learner,
         queue: &mut Queue,
@@ -165,9 +166,10 @@ impl Leading {
             let value = if self.next <= self.recovered_last {
                 let recovered = self.recovered.remove(&self.next);
                 recovered.filter(|_| !planted!(ReportedValueAsHole)).unwrap_or(Value::Noop)
-            } else if let Some(change) = self.change.take() {
+            } else if let Some(change) = self.change.take_if(|_| !waits) {
                 Value::Reconfigure(Reconfiguration::new(change))
-            } else if self.may_cut(queue, cx)
+            } else if !waits
+                && self.may_cut(queue, cx)
                 && let Some(batch) = queue.cut(learner.sessions(), cx.config)
             {
                 Value::Batch(batch)
@@ -201,6 +203,14 @@ impl Leading {
     /// Whether this leader is at the end of the slots at which it may propose: everything before is chosen.
     pub(super) fn is_at_its_end(&self, cx: &Context<'_>) -> bool {
         self.in_flight.is_empty() && !self.may_propose_at(self.next, cx)
+    }
+
+    /// Whether everything that it has to propose beside what is new has been proposed and chosen.
+    pub(super) fn is_settled(&self, chosen: Slot, cx: &Context<'_>) -> bool {
+        self.in_flight.is_empty()
+            && self.next == chosen.next()
+            && self.next > self.recovered_last
+            && self.next >= cx.memberships.newest_from()
     }
 
     /// Gives a slot to a membership, as soon as there is one.

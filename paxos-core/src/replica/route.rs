@@ -87,7 +87,8 @@ impl<W> Replica<W> {
             }
             Message::PollReply(reply) => {
                 self.catchup.on_peer(from, reply.chosen);
-                let cx = &surroundings!(self, now);
+                let cx = &mut surroundings!(self, now);
+                self.handovers.on_poll_reply(from, &reply, cx);
                 if let Some(ballot) = self.election.on_poll_reply(from, &reply, cx) {
                     self.campaign(now, ballot);
                 }
@@ -116,6 +117,9 @@ impl<W> Replica<W> {
             }
             Message::Join => self.on_join(from),
             Message::Joined(joined) => self.on_joined(from, &joined),
+            Message::Sound(sound) => self.on_sound(now, from, sound),
+            Message::Sounded(sounded) => self.on_sounded(now, from, sounded),
+            Message::TakeOver(told) => self.on_take_over(now, from, told),
             Message::Pull(pull) => {
                 let cx = &mut surroundings!(self, now);
                 if !catchup::serve(from, &pull, &self.learner, &self.acceptor, cx) {
@@ -267,6 +271,9 @@ impl<W> Replica<W> {
 
     fn on_heartbeat(&mut self, now: Instant, from: NodeId, heartbeat: &Heartbeat) {
         if self.follow(now, from, heartbeat.ballot, heartbeat.chosen) {
+            // The answer is to say what has been learned from it.
+            let difference = self.learner.advance(&self.acceptor, &mut self.memberships);
+            self.differs(now, difference);
             let reply = HeartbeatReply {
                 ballot: heartbeat.ballot,
                 round: heartbeat.round,

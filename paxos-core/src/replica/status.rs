@@ -35,6 +35,8 @@ pub struct Status {
     pub leader: Option<NodeId>,
     /// The leader's ballot, or else the highest promised.
     pub ballot: Ballot,
+    /// To whom this node is handing over the leadership.
+    pub handing_over_to: Option<NodeId>,
     /// Every slot up to here is known chosen.
     pub chosen: Slot,
     /// Every slot up to here is applied.
@@ -113,6 +115,7 @@ impl<W> Replica<W> {
             membership: Arc::clone(self.memberships.newest()),
             leader: None,
             ballot: Ballot::ZERO,
+            handing_over_to: None,
             chosen: Slot::ZERO,
             applied: Slot::ZERO,
             highest_accepted: Slot::ZERO,
@@ -155,6 +158,7 @@ impl<W> Replica<W> {
         }
         (status.role, status.leader) = (role, leader);
         status.ballot = ballot.unwrap_or(self.acceptor.promised());
+        status.handing_over_to = self.handovers.under_way();
         status.chosen = self.learner.chosen().slot;
         status.applied = self.learner.applied();
         status.highest_accepted = self.acceptor.log().highest();

@@ -15,6 +15,7 @@ mod divergence;
 mod far_behind;
 mod fetching;
 mod floors;
+mod handover;
 mod hanging_disks;
 mod held_back;
 mod installing;
@@ -44,7 +45,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Delivery, Effects, Halt, Outcome, Proposal, Refusal, Role, Task, Verdict, WriteId};
+use super::{
+    Delivery, Effects, Halt, Outcome, Proposal, Refusal, Role, Task, TransferOutcome, Verdict,
+    WriteId,
+};
 use crate::{
     config::Config,
     limits,
@@ -89,6 +93,7 @@ struct Cluster {
     /// When the write under way ends, which it is, and the last that waits behind it.
     writing: BTreeMap<NodeId, (Instant, WriteId, WriteId)>,
     sent: Vec<Message>,
+    transfers: Vec<(u64, TransferOutcome)>,
 }
 
 fn recovered(node: NodeId) -> Recovered {
@@ -131,6 +136,7 @@ impl Cluster {
             sync: Duration::ZERO,
             writing: BTreeMap::new(),
             sent: Vec::new(),
+            transfers: Vec::new(),
         }
     }
 
@@ -147,6 +153,7 @@ impl Cluster {
         self.delivered.entry(node).or_default().append(&mut deliveries(&mut effects));
         self.reads_ready.entry(node).or_default().append(&mut effects.reads_ready);
         assert_eq!(effects.halt, None);
+        self.transfers.append(&mut effects.transfers);
         if let Some((id, _)) = effects.persist.take()
             && !self.hanging.contains(&node)
         {

@@ -66,6 +66,8 @@ pub(super) enum Ending {
     SlowDisks,
     /// As above, and takes so long for a while that every disk counts as one that hangs.
     SlowestDisks,
+    /// Everything works, and the leader is asked to hand over.
+    Transfer,
     /// Of what the leader says, only what is small arrives.
     SmallPaths,
     /// Of what the leader says, only what is urgent arrives: it is heard, and gets nothing through.
@@ -91,7 +93,7 @@ impl Ending {
         let center = core[0];
         core.truncate(rng.usize(quorum..=nodes));
         core.sort_unstable();
-        match rng.u8(..22) {
+        match rng.u8(..23) {
             0 => Ending::Core(core),
             1 => Ending::Survivors(core),
             2..=4 => Ending::Fringe(core),
@@ -111,6 +113,7 @@ impl Ending {
             18 if nodes > 2 && quorum < nodes => Ending::LeaderSilent,
             19 if nodes > 2 && quorum < nodes => Ending::Unreached,
             20 if nodes > 2 => Ending::Muffled,
+            21 if nodes > 1 => Ending::Transfer,
             _ => Ending::Healed,
         }
     }
@@ -136,6 +139,7 @@ impl Ending {
             Ending::QuorumLoss | Ending::HalfLink if has_others => self,
             Ending::Chained if has_others && quorum <= 3 => self,
             Ending::Chained | Ending::QuorumLoss | Ending::HalfLink => Ending::Healed,
+            Ending::Transfer if voters.len() > 1 => self,
             _ if has_others && may_lose => self,
             _ => Ending::Healed,
         }
@@ -180,6 +184,7 @@ impl Ending {
             Ending::Overload => Occurrence::EndedOverloaded,
             Ending::SlowDisks => Occurrence::EndedWithSlowDisks,
             Ending::SlowestDisks => Occurrence::EndedWithSlowestDisks,
+            Ending::Transfer => Occurrence::EndedWithTransfer,
             Ending::SmallPaths => Occurrence::EndedWithSmallPaths,
             Ending::HeardInVain => Occurrence::EndedHeardInVain,
             Ending::Unreached => Occurrence::EndedUnreached,
@@ -214,7 +219,8 @@ impl Ending {
             | Ending::ConstrainedElection
             | Ending::Chained
             | Ending::OneWay
-            | Ending::Muffled => Some(TIMEOUTS_TO_RECOVER),
+            | Ending::Muffled
+            | Ending::Transfer => Some(TIMEOUTS_TO_RECOVER),
             // That a disk hangs is known by its silence alone.
             Ending::HungDisks => Some(limits::DISK_SILENT_TIMEOUTS + TIMEOUTS_TO_RECOVER),
             Ending::Overload => Some(limits::DISK_BEHIND_TIMEOUTS + 1 + TIMEOUTS_TO_RECOVER),
@@ -326,6 +332,7 @@ impl Remains {
                 let but_muffled = (0..nodes).filter(|&node| node != muffled).collect();
                 (Links::all(nodes), follower, but_muffled)
             }
+            Ending::Transfer => (Links::all(nodes), follower, all),
             Ending::SlowDisks | Ending::SlowestDisks | Ending::LeaderSilent => {
                 let is_left = |from, to| from != leader && to != leader;
                 (Links::of(nodes, is_left), follower, but_leader)

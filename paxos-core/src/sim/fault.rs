@@ -76,6 +76,8 @@ faults! {
     /// The membership changes: nodes come, are replaced and leave; who votes, how votes count, and how far
     /// proposals run ahead.
     Reconfigure = "reconfigure",
+    /// Somebody asks a node to hand the leadership over, to a certain node or to any.
+    Transfer = "transfer",
     /// Clocks run a little fast or slow.
     Drift = "drift",
     /// Clocks run up to twice as fast or as slow for a while.
@@ -109,6 +111,7 @@ impl Fault {
             | Fault::Depose
             | Fault::Oversleep
             | Fault::Reconfigure
+            | Fault::Transfer
             | Fault::Warp
             | Fault::Jump
             | Fault::Misreport => true,
@@ -168,6 +171,7 @@ impl Fault {
                 O::Joined,
                 O::Left,
             ],
+            Fault::Transfer => &[O::Transferred, O::TransferRefused, O::TransferAbandoned],
             Fault::Drift => &[O::Drifted],
             Fault::Warp => &[O::Warped],
             Fault::Jump => &[O::Jumped],

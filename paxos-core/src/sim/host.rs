@@ -21,7 +21,7 @@ use crate::{
     message::{Message, Record, StateDigest},
     replica::{
         self, ChangeOutcome, Delivery, Effects, Halt, LogRead, Outcome, Proposal, Refusal, Replica,
-        Role, SnapshotId, StateRead, StateSource, Status, Task, Verdict,
+        Role, SnapshotId, StateRead, StateSource, Status, Task, TransferOutcome, Verdict,
     },
     types::{Instant, Membership, NodeId, RequestId, Slot, StoreId, Value},
 };
@@ -94,6 +94,8 @@ pub(super) struct Outgoing {
     pub(super) reads_refused: Vec<u64>,
     /// What has become of changes of the membership.
     pub(super) changes: Vec<(u64, ChangeOutcome)>,
+    /// What has become of transfers of the leadership.
+    pub(super) transfers: Vec<(u64, TransferOutcome)>,
     pub(super) halt: Option<Halt>,
 }
 
@@ -285,6 +287,7 @@ impl Host {
             reads_ready,
             reads_refused,
             changes,
+            transfers,
             peers: _,
             halt,
         } = effects;
@@ -308,7 +311,7 @@ impl Host {
                 process.work.push_back(Work::Serve(reads_ready));
             }
         }
-        Outgoing { send, log_reads, state_reads, answers, reads_refused, changes, halt }
+        Outgoing { send, log_reads, state_reads, answers, reads_refused, changes, transfers, halt }
     }
 
     /// Lets the state machine do the next `count_max` things in order; then it reports to the

@@ -171,6 +171,9 @@ impl Ledger {
             | Message::Removed(_)
             | Message::Join
             | Message::Offered(_)
+            | Message::Sound(_)
+            | Message::Sounded(_)
+            | Message::TakeOver(_)
             | Message::Pull(_)
             | Message::PullState(_)
             | Message::Propose(_)

@@ -76,6 +76,12 @@ occurrences! {
     StrangerRefused = "messages of strangers refused",
     /// A change would have used the id of a node again that had been removed.
     IdUsedTwice = "ids of removed nodes refused to new ones",
+    /// A leader was asked to hand over, and another node led.
+    Transferred = "transfers of the leadership",
+    /// A node refused to hand over at once.
+    TransferRefused = "transfers refused",
+    /// A leader went on because the other node did not take over in time, or became unable to.
+    TransferAbandoned = "transfers abandoned",
     /// Some links lost many messages for a while.
     MadeFlaky = "flaky links",
     /// A flaky link lost a message.
@@ -206,6 +212,8 @@ occurrences! {
     EndedWithSlowDisks = "endings with slow disks",
     /// As above, with disks that took longer.
     EndedWithSlowestDisks = "endings with the slowest disks",
+    /// It began with a leader that was asked to hand over.
+    EndedWithTransfer = "endings with a transfer of the leadership",
     /// It began with a leader from which only what is small passed.
     EndedWithSmallPaths = "endings with a leader whose paths lose what is large",
     /// It began with a leader from which only what is urgent passed.

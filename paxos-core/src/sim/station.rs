@@ -10,7 +10,7 @@ use super::{
 use crate::{
     message::Message,
     replica::Role,
-    types::{Instant, NodeId, StoreId},
+    types::{Instant, NodeId, Slot, StoreId},
 };
 
 /// Messages that wait for a process before more are dropped, as a transport would.
@@ -76,6 +76,8 @@ pub(super) struct Station {
     pub(super) paused_until: Duration,
     /// The whole machine is suspended, its clock included, since then.
     frozen_since: Option<Duration>,
+    /// The highest watermark that it has had in any life.
+    pub(super) chosen_max: Slot,
     /// Where the process is about to crash.
     pub(super) crash_point: Option<CrashPoint>,
     /// The process is about to crash in the midst of its next write, as these random numbers decide.
@@ -120,6 +122,7 @@ impl Station {
             ticks_in_a_row: (Duration::ZERO, 0),
             paused_until: Duration::ZERO,
             frozen_since: None,
+            chosen_max: Slot::ZERO,
             crash_point: None,
             crash_in_write: None,
             disk_slowness: 1,

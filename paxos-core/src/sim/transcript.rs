@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::host::Input;
 use crate::{
-    message::{Message, PullState, Pulled, PulledState, Record, Watermark},
+    message::{
+        Message, Poll, Promise, PullState, Pulled, PulledState, Record, TakeOver, Watermark,
+    },
     port::{StateChunk, WriteBatch},
     replica::{Delivery, Proposal, Verdict},
     types::{Ballot, Batch, Membership, ReadMode, Slot, Value},
@@ -44,16 +46,39 @@ pub(super) fn kind(message: &Message) -> &'static str {
         Message::Join => "Join",
         Message::Joined(_) => "Joined",
         Message::Offered(_) => "Offered",
+        Message::Sound(_) => "Sound",
+        Message::Sounded(_) => "Sounded",
+        Message::TakeOver(_) => "TakeOver",
     }
+}
+
+fn asked(poll: &Poll) -> String {
+    let leave = poll.leave.map(|leader| format!(", with the leave of {leader}"));
+    format!("{}, chosen {}{}", number(poll.number), poll.chosen, leave.unwrap_or_default())
+}
+
+fn promised(promise: &Promise) -> String {
+    let mut line = format!("{} from slot {}:", promise.ballot, promise.from);
+    line.push_str(&records(&promise.records));
+    let _ = write!(line, "; chosen {}", promise.chosen);
+    if promise.floor > Slot::ZERO {
+        let _ = write!(line, ", floor {}", promise.floor);
+    }
+    if let Some(next) = promise.next {
+        let _ = write!(line, ", more from {next}");
+    }
+    line
+}
+
+fn all_chosen(told: &TakeOver) -> String {
+    format!("{}, everything up to {} is chosen", told.ballot, told.chosen)
 }
 
 /// A message in one line.
 pub(super) fn message(message: &Message) -> String {
     let name = kind(message);
     match message {
-        Message::Poll(poll) => {
-            format!("{name} {}, chosen {}", number(poll.number), poll.chosen)
-        }
+        Message::Poll(poll) => format!("{name} {}", asked(poll)),
         Message::PollReply(reply) => {
             let answer = match reply.leader {
                 _ if reply.granted => "yes".to_owned(),
@@ -71,18 +96,7 @@ pub(super) fn message(message: &Message) -> String {
         Message::Prepare(prepare) => {
             format!("{name} {} from slot {}", prepare.ballot, prepare.from)
         }
-        Message::Promise(promise) => {
-            let mut line = format!("{name} {} from slot {}:", promise.ballot, promise.from);
-            line.push_str(&records(&promise.records));
-            let _ = write!(line, "; chosen {}", promise.chosen);
-            if promise.floor > Slot::ZERO {
-                let _ = write!(line, ", floor {}", promise.floor);
-            }
-            if let Some(next) = promise.next {
-                let _ = write!(line, ", more from {next}");
-            }
-            line
-        }
+        Message::Promise(promise) => format!("{name} {}", promised(promise)),
         Message::Accept(accept) => {
             let chosen = accept.chosen.slot;
             let value = value(&accept.value);
@@ -116,6 +130,9 @@ pub(super) fn message(message: &Message) -> String {
         }
         Message::Removed(removed) => format!("{name} by membership {}", removed.version),
         Message::Offered(offered) => format!("{name} {}", offered.id),
+        Message::Sound(sound) => format!("{name} {}", sound.ballot),
+        Message::Sounded(sounded) => format!("{name} {}", sounded.ballot),
+        Message::TakeOver(told) => format!("{name} {}", all_chosen(told)),
         Message::StateDigest(digest) => format!("{name} slot {}", digest.slot),
         Message::Compared(compared) => format!("{name} slot {}", compared.slot),
         Message::PullState(pull) => format!("{name} {}", state_wanted(pull)),
@@ -318,6 +335,8 @@ pub(super) fn input(input: &Input) -> String {
         Input::Applied { slot, durable: Some(durable) } => {
             format!("applied {slot}, durable {durable}")
         }
+        Input::Transfer { number, to: Some(to), .. } => format!("transfer {number} to {to}"),
+        Input::Transfer { number, .. } => format!("transfer {number} to anybody"),
         Input::Change { number, change, .. } => format!("change {number}: {change:?}"),
         Input::Digested(digest) => format!("digest after slot {}", digest.slot),
         Input::DiskFull(true) => "disk full".to_owned(),

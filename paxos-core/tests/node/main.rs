@@ -18,3 +18,4 @@ mod members;
 mod proposals;
 mod reads;
 mod states;
+mod transfer;

@@ -203,6 +203,8 @@ async fn blocks_without_costing_the_leadership(trouble: Trouble) {
     for id in 1..=3 {
         let status = cluster.node(id).status();
         assert_eq!((status.leader.map(|id| id.0), status.ballot), (Some(leader), ballot));
+    }
+    for id in 1..=3 {
         assert_eq!(cluster.node(id).shutdown().await, Ok(()));
     }
 }

@@ -3,8 +3,8 @@
 use axum::response::Response;
 use paxos_core::{
     message::NotReady,
-    node::{ChangeMembersError, ProposeError, ReadError},
-    replica::ChangeRefusal,
+    node::{ChangeMembersError, ProposeError, ReadError, TransferError},
+    replica::{ChangeRefusal, TransferRefusal},
     types::{Change, ChangeError},
 };
 use tonic::{Code, Status};
@@ -113,6 +113,30 @@ pub(super) fn change_status(error: &ChangeMembersError, change: &Change) -> Stat
     }
 }
 
+/// The status for a leadership that was not handed over. Where etcd would wait until its patience ends, the
+/// reason is known here, and said at once.
+pub(super) fn transfer_status(error: &TransferError) -> Status {
+    let refusal = match error {
+        TransferError::Refused(refusal) => refusal,
+        TransferError::Stopped(_) => return stopped(),
+    };
+    let bad =
+        |reason| Status::failed_precondition(format!("etcdserver: bad leader transferee{reason}"));
+    match refusal {
+        TransferRefusal::NotLeading { .. } => Status::failed_precondition("etcdserver: not leader"),
+        TransferRefusal::NotAMember(_) | TransferRefusal::NotAVoter(_) => bad(""),
+        TransferRefusal::NoSuccessor | TransferRefusal::Silent(_) => bad(": it does not answer"),
+        TransferRefusal::CannotWrite(_) => bad(": its disk takes no writes"),
+        TransferRefusal::Behind(_) => bad(": it has not caught up"),
+        TransferRefusal::Busy
+        | TransferRefusal::NotTakenOver(_)
+        | TransferRefusal::Overtaken(_)
+        | TransferRefusal::Unknown => {
+            Status::unknown("etcdserver: request timed out, leader transfer took too long")
+        }
+    }
+}
+
 /// The status for a write that has no response.
 pub(super) fn propose_status(error: &ProposeError) -> Status {
     match error {
@@ -179,6 +203,19 @@ mod tests {
         ] {
             let error = ChangeMembersError::Refused(refusal);
             assert_eq!(of(change_status(&error, &remove)), (code, text(message)));
+        }
+        let too_long = "request timed out, leader transfer took too long";
+        for (refusal, code, message) in [
+            (TransferRefusal::NotLeading { leader: None }, Code::FailedPrecondition, "not leader"),
+            (
+                TransferRefusal::NotAVoter(NodeId(7)),
+                Code::FailedPrecondition,
+                "bad leader transferee",
+            ),
+            (TransferRefusal::NotTakenOver(NodeId(7)), Code::Unknown, too_long),
+        ] {
+            let error = TransferError::Refused(refusal);
+            assert_eq!(of(transfer_status(&error)), (code, text(message)));
         }
         let compacted = "mvcc: required revision has been compacted";
         assert_eq!(of(KvError::Compacted.into()), (Code::OutOfRange, text(compacted)));

@@ -1,15 +1,17 @@
 //! The Maintenance service: how this member is doing, and what it holds as a file.
 
+use paxos_core::types::NodeId;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
     API_VERSION, Context,
+    error::transfer_status,
     snapshot::{Backups, Pieces},
 };
 use crate::proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
-    SnapshotRequest, StatusRequest, StatusResponse, alarm_request::AlarmAction,
-    maintenance_server::Maintenance,
+    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
+    alarm_request::AlarmAction, maintenance_server::Maintenance,
 };
 
 /// See the module.
@@ -99,6 +101,17 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<DefragmentResponse>, Status> {
         let header = Some(self.context.header(self.context.reader().revision()));
         Ok(Response::new(DefragmentResponse { header }))
+    }
+
+    /// To be asked of the leader, as with etcd.
+    async fn move_leader(
+        &self,
+        request: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
+        let target = NodeId(request.into_inner().target_id);
+        let moved = self.context.node().transfer_leadership(target).await;
+        moved.map_err(|error| transfer_status(&error))?;
+        Ok(Response::new(MoveLeaderResponse { header: None }))
     }
 
     async fn snapshot(

@@ -52,6 +52,9 @@ pub(super) enum CommandError {
         /// What it said, if anything.
         status: Box<Status>,
     },
+    /// No member leads, or the one that does was not reached.
+    #[error("no member that answers leads: see `paxos-kv status --cluster`, and try again")]
+    NoLeader,
     /// Some endpoints did not answer; those that did have been shown.
     #[error("{failed} of {all} endpoints failed")]
     Partial {

@@ -39,7 +39,7 @@ pub(super) async fn health(options: &ClientOptions, cluster: bool) -> Result<(),
 pub(super) type Answer<T> = (String, Result<T, String>);
 
 /// Asks all endpoints, or all members, at once.
-async fn ask<T>(
+pub(super) async fn ask<T>(
     options: &ClientOptions,
     cluster: bool,
     question: impl AsyncFn(Client) -> Result<T, CommandError>,
@@ -69,7 +69,7 @@ fn all_well<T>(answers: &[Answer<T>]) -> Result<(), CommandError> {
     }
 }
 
-async fn status_of(client: Client) -> Result<StatusResponse, CommandError> {
+pub(super) async fn status_of(client: Client) -> Result<StatusResponse, CommandError> {
     let result = client.maintenance().status(client.request(StatusRequest {})).await;
     Ok(result.map_err(|status| client.failure(status))?.into_inner())
 }

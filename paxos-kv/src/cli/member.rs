@@ -97,7 +97,7 @@ pub(super) struct Added {
 }
 
 /// An id as it is shown.
-fn id(text: &str) -> Result<u64, String> {
+pub(super) fn id(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     u64::from_str_radix(digits, 16)
         .map_err(|_| "an id is hexadecimal, as `paxos-kv member list` shows it".to_owned())

@@ -10,6 +10,7 @@ mod commands;
 mod console;
 mod demo;
 mod endpoint;
+mod leadership;
 mod lease;
 mod log;
 mod member;
@@ -90,6 +91,14 @@ enum Command {
         #[command(subcommand)]
         command: CheckCommand,
     },
+    /// Has another member lead, without an election: no request fails by it.
+    MoveLeader {
+        #[command(flatten)]
+        client: ClientOptions,
+        /// The member that is to lead, as `member list` shows it.
+        #[arg(value_name = "ID", value_parser = member::id)]
+        member: u64,
+    },
     /// Saves, shows and restores backups.
     Snapshot {
         #[command(subcommand)]
@@ -157,6 +166,9 @@ pub fn main() -> ExitCode {
         Command::Check { command: CheckCommand::Perf { client, perf } } => {
             client::run(check::perf(&client, &perf))
         }
+        Command::MoveLeader { client, member } => {
+            client::run(leadership::move_leader(&client, member))
+        }
         Command::Snapshot { command } => snapshot::run(command),
         Command::Lease { command } => client::run(lease::run(command)),
         Command::Member { command } => client::run(member::run(command)),
@@ -206,6 +218,7 @@ mod tests {
             "paxos-kv put k v --lease 7b",
             "paxos-kv put k v --ignore-lease",
             "paxos-kv put k --ignore-value --lease 7b",
+            "paxos-kv move-leader 4a256d3a --endpoints h:1",
             "paxos-kv member list",
             "paxos-kv member add n4 --peer-urls http://h4:2380 --learner",
             "paxos-kv member promote 4a256d3a",
@@ -255,6 +268,8 @@ mod tests {
             "paxos-kv compact 7 --keep 7",
             "paxos-kv compact --keep -1",
             "paxos-kv check perf --prefix ''",
+            "paxos-kv move-leader",
+            "paxos-kv move-leader n1",
             "paxos-kv member remove n1",
             "paxos-kv lease grant",
             "paxos-kv lease revoke lease",

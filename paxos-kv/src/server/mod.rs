@@ -18,20 +18,21 @@ mod rules;
 mod standing;
 mod throttle;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use paxos_core::{
-    node::{Leadership, Node, NodeError},
-    replica::Halt,
+    node::{Leadership, Node, NodeError, TransferError},
+    replica::{Halt, TransferRefusal},
 };
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    config::{ServerConfig, Url},
+    config::{ClusterMap, ServerConfig, Url},
     connection::Patience,
     connections::Connections,
     http::Shared,
@@ -47,6 +48,9 @@ pub use crate::backup::{BackupError, BackupStatus};
 pub use error::ServerError;
 pub(crate) use lessor::Lessor;
 pub use restore::{Restore, RestoreError, Restored};
+
+/// How long a leader that stops may take to hand over.
+const HANDOVER_MAX: Duration = Duration::from_secs(2);
 
 /// A running server.
 ///
@@ -65,6 +69,7 @@ pub struct Server {
     ending: CancellationToken,
     data_dir: PathBuf,
     local: Local,
+    cluster: ClusterMap,
 }
 
 impl Server {
@@ -142,6 +147,7 @@ impl Server {
             ending,
             data_dir,
             local,
+            cluster: config.cluster,
         })
     }
 
@@ -187,13 +193,23 @@ impl Server {
         self.node.leadership()
     }
 
-    /// Stops: no more connections are taken, requests under way are finished within two seconds,
-    /// then the node is shut down.
+    /// Stops. A leader first hands that over, which takes some milliseconds, and serves its clients meanwhile.
+    /// Then no more connections are taken, requests under way are finished within two seconds, and the node is
+    /// shut down.
     ///
     /// # Errors
     ///
     /// If the node had failed, or fails on the way.
     pub async fn shutdown(&self) -> Result<(), ServerError> {
+        let handed_over = self.node.transfer_leadership(None);
+        match timeout(HANDOVER_MAX, handed_over).await {
+            Ok(Ok(leader)) => {
+                tracing::info!(leader = self.cluster.name_of(leader), "has handed over");
+            }
+            Ok(Err(TransferError::Refused(TransferRefusal::NotLeading { .. }))) => {}
+            Ok(Err(error)) => tracing::info!(%error, "has not handed over"),
+            Err(_) => tracing::info!("has not handed over in time"),
+        }
         self.ending.cancel();
         tokio::join!(self.acceptor.stop(), self.probe_acceptor.stop());
         self.store.stop_waiting();
@@ -265,7 +281,13 @@ async fn log_leadership(node: Node<Store>, config: ServerConfig) {
                 before = Some((leader, ballot));
             }
             None if before.is_some() => {
-                tracing::warn!("there is no leader: requests wait");
+                // Where one hands over to another, none is known for a moment.
+                let known = leadership.wait_for(|leadership| leadership.leader.is_some());
+                match timeout(config.election_timeout, known).await {
+                    Ok(Ok(_)) => continue,
+                    Ok(Err(_)) => return,
+                    Err(_) => tracing::warn!("there is no leader: requests wait"),
+                }
                 before = None;
             }
             _ => {}

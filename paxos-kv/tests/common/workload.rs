@@ -102,6 +102,16 @@ impl Workload {
         }
     }
 
+    /// The longest time since `began` in which no write was acknowledged, as far as it has ended.
+    pub(crate) fn longest_gap(&self, began: Instant) -> Duration {
+        let acknowledged = self.seen.acknowledged.lock().expect("no client panics");
+        let ends = acknowledged.values().map(|write| write.ended).filter(|ended| *ended > began);
+        let mut ends: Vec<_> = [began].into_iter().chain(ends).collect();
+        ends.sort_unstable();
+        let gaps = ends.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().expect("something has been acknowledged since")
+    }
+
     /// Sends reads to a server that is frozen. They wait in its sockets, and are the first that it
     /// sees when it wakes up: if it still takes itself for the leader, its answers are stale.
     pub(crate) fn read_from_frozen(&self, endpoint: &str) -> Vec<JoinHandle<()>> {

@@ -209,7 +209,7 @@ pub(super) async fn admitted<T: Transport>(node: &Node<T>, other: &Node<T>) {
 
 /// A control message.
 pub(super) fn poll(number: u64) -> Message {
-    Message::Poll(Poll { number, chosen: Slot(number) })
+    Message::Poll(Poll { number, chosen: Slot(number), leave: None })
 }
 
 /// Another.

@@ -14,7 +14,7 @@ use super::*;
 const SENDER: NodeId = NodeId(2);
 
 fn poll(number: u64) -> Message {
-    Message::Poll(PollMessage { number, chosen: Slot::ZERO })
+    Message::Poll(PollMessage { number, chosen: Slot::ZERO, leave: None })
 }
 
 /// A message of the log lane.

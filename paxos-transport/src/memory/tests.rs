@@ -8,7 +8,7 @@ use paxos_core::{
 use super::*;
 
 fn poll(number: u64) -> Message {
-    Message::Poll(Poll { number, chosen: Slot::ZERO })
+    Message::Poll(Poll { number, chosen: Slot::ZERO, leave: None })
 }
 
 async fn started(network: &MemoryNetwork, nodes: u64) -> Vec<MemoryTransport> {

@@ -150,7 +150,7 @@ impl Pair {
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 fn poll(number: u64) -> Message {
-    Message::Poll(Poll { number, chosen: Slot::ZERO })
+    Message::Poll(Poll { number, chosen: Slot::ZERO, leave: None })
 }
 
 async fn say(speaker: Arc<dyn Transport>, to: u64, number: u64) {

@@ -7,6 +7,7 @@ use crate::{
 };
 
 /// Node 1 of three. Its disk is as slow as the test wants.
+#[derive(Clone)]
 pub(super) struct Alone {
     pub(super) replica: Replica,
     pub(super) now: Instant,

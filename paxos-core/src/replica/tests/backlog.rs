@@ -101,7 +101,7 @@ fn what_a_message_brings_is_taken_in_whole() {
 fn nothing_is_pulled_while_the_disk_is_behind() {
     let mut alone = following(1);
     vote_up_to(&mut alone, 2);
-    alone.hear(3, Message::Poll(crate::message::Poll { number: 1, chosen: Slot(9) }));
+    alone.hear(3, Message::Poll(crate::message::Poll { number: 1, chosen: Slot(9), leave: None }));
     let pulls = |effects: &Effects| {
         effects.send.iter().any(|(_, message)| matches!(message, Message::Pull(_)))
     };

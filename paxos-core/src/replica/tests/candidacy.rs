@@ -44,7 +44,8 @@ fn a_candidate_is_given_more_time_each_time_that_it_has_failed() {
 }
 
 fn polled(alone: &mut Alone, from: u64) -> bool {
-    let effects = alone.hear(from, Message::Poll(Poll { number: 1, chosen: Slot::ZERO }));
+    let effects =
+        alone.hear(from, Message::Poll(Poll { number: 1, chosen: Slot::ZERO, leave: None }));
     let [Message::PollReply(reply)] = &sent_to(&effects, from)[..] else { panic!("{effects:?}") };
     reply.granted
 }
@@ -180,7 +181,8 @@ fn a_poll_is_granted_once_the_leader_is_silent_for_the_election_timeout() {
     for (missing, expected) in [(1, false), (0, true)] {
         let mut alone = Alone::following(|_| {});
         alone.now = alone.now.after(limits::ELECTION_TIMEOUT - Duration::from_millis(missing));
-        let effects = alone.hear(3, Message::Poll(Poll { number: 1, chosen: Slot::ZERO }));
+        let effects =
+            alone.hear(3, Message::Poll(Poll { number: 1, chosen: Slot::ZERO, leave: None }));
         let [Message::PollReply(reply)] = &sent_to(&effects, 3)[..] else { panic!("{effects:?}") };
         assert_eq!(reply.granted, expected);
     }

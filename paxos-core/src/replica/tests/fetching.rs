@@ -96,7 +96,7 @@ fn halfway() -> (Alone, u64) {
 
 /// Says of node 3 that it knows nine slots to be chosen.
 fn node_3_knows(alone: &mut Alone) {
-    alone.hear(3, Message::Poll(Poll { number: 1, chosen: Slot(9) }));
+    alone.hear(3, Message::Poll(Poll { number: 1, chosen: Slot(9), leave: None }));
 }
 
 /// What is written of a state: where it begins, and how long it is.

@@ -62,7 +62,8 @@ fn a_poll_from_a_node_behind_the_floor_is_not_granted() {
     for (chosen, expected) in [(0, false), (1, false), (2, true), (5, true), (9, true)] {
         let mut alone = compacted();
         alone.wait(2 * limits::ELECTION_TIMEOUT);
-        let effects = alone.hear(3, Message::Poll(Poll { number: 1, chosen: Slot(chosen) }));
+        let effects =
+            alone.hear(3, Message::Poll(Poll { number: 1, chosen: Slot(chosen), leave: None }));
         let granted = sent_to(&effects, 3).into_iter().find_map(|message| match message {
             Message::PollReply(reply) => Some(reply.granted),
             _ => None,

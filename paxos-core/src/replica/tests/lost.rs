@@ -22,7 +22,8 @@ impl Cluster {
 }
 
 fn grants(alone: &mut Alone, from: u64) -> bool {
-    let effects = alone.hear(from, Message::Poll(Poll { number: 1, chosen: Slot::ZERO }));
+    let effects =
+        alone.hear(from, Message::Poll(Poll { number: 1, chosen: Slot::ZERO, leave: None }));
     let [Message::PollReply(reply)] = &sent_to(&effects, from)[..] else { panic!("{effects:?}") };
     reply.granted
 }

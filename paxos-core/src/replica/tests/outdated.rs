@@ -32,7 +32,8 @@ fn an_outdated_leader_does_not_vouch_for_what_its_successor_chose() {
     cluster.replicas.insert(NodeId(old), suspended);
     let resumed_at = std::mem::replace(&mut cluster.now, suspended_at);
     let from = NodeId(witness);
-    let poll = Message::Poll(crate::message::Poll { number: u64::MAX, chosen: Slot(1) });
+    let poll =
+        Message::Poll(crate::message::Poll { number: u64::MAX, chosen: Slot(1), leave: None });
     cluster.step(old, Input::Message { from, message: poll });
     cluster.now = cluster.now.after(SECOND / 20);
     cluster.sent.clear();

@@ -41,7 +41,7 @@ fn behind() -> (Alone, Pull) {
 
 /// Says of node 3 that it knows `slot` to be chosen.
 fn node_3_knows(alone: &mut Alone, slot: u64) -> Effects {
-    let poll = crate::message::Poll { number: 1, chosen: Slot(slot) };
+    let poll = crate::message::Poll { number: 1, chosen: Slot(slot), leave: None };
     alone.hear(3, Message::Poll(poll))
 }
 

@@ -15,6 +15,7 @@
 //! | `propose 2 "a" "b"` | proposes at a node, together |
 //! | `propose 2 as 9#1 "a"` | the same as client 9, which may go to several nodes |
 //! | `read 3` | begins a linearizable read at a node |
+//! | `transfer 1 -> 2` | asks a node to hand the leadership over to another |
 //! | `deliver 1 -> 2`, `deliver * -> 2 [Accept Chosen]` | delivers messages on their way, some kinds only |
 //! | `drop 1 -> 3 [Accept]` | loses messages on their way |
 //! | `repeat 1 -> 3 [Accept]` | doubles messages on their way |

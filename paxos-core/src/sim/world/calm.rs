@@ -54,7 +54,11 @@ impl World<'_> {
         has_no_fault
             && matches!(
                 ending,
-                Ending::Healed | Ending::Core(_) | Ending::Survivors(_) | Ending::LeaderDead
+                Ending::Healed
+                    | Ending::Transfer
+                    | Ending::Core(_)
+                    | Ending::Survivors(_)
+                    | Ending::LeaderDead
             )
     }
 

@@ -82,6 +82,9 @@ impl World<'_> {
             self.leave_behind(remains.center, leader)?;
         }
         self.leave_broken(&ending, &remains, rng)?;
+        if ending == Ending::Transfer {
+            self.hand_over(remains.leader, remains.center)?;
+        }
         let first = match ending {
             Ending::SlowestDisks => self.be_led(&ending)?,
             _ => self.get_on(&ending, remains.center)?,
@@ -285,7 +288,7 @@ impl World<'_> {
 
     /// A command and a read at a node, which the end of the run waits for; returns the id of the
     /// command.
-    fn wish(&mut self, node: usize) -> Result<Option<RequestId>, Violation> {
+    pub(super) fn wish(&mut self, node: usize) -> Result<Option<RequestId>, Violation> {
         let Some(life) = self.life(node) else { return Ok(None) };
         let actions = self.workload.last_wishes(life, &self.plan, &mut self.client_rng);
         let id = actions.iter().find_map(|action| match action {
@@ -414,7 +417,7 @@ impl World<'_> {
             }
             let is_partial = !matches!(
                 self.plan.ending,
-                Ending::Healed | Ending::Core(_) | Ending::Survivors(_)
+                Ending::Healed | Ending::Transfer | Ending::Core(_) | Ending::Survivors(_)
             );
             if status.leader.is_none() && !is_partial {
                 return Some(format!("node {} knows no leader: {status:?}", status.id));

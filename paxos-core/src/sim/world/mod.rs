@@ -26,7 +26,7 @@ mod outcome;
 mod process;
 mod strikes;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use self::strikes::Strikes;
 use super::{
@@ -45,7 +45,10 @@ use super::{
     trace::{Sink, Trace},
     workload::Workload,
 };
-use crate::{replica::ChangeOutcome, types::NodeId};
+use crate::{
+    replica::{ChangeOutcome, TransferOutcome},
+    types::{Ballot, NodeId},
+};
 
 /// What a check returns.
 type Checked = Result<(), Violation>;
@@ -76,6 +79,11 @@ pub(super) struct World<'a> {
     changes_begin: Duration,
     /// What became of the last that ended.
     change_outcome: Option<(u64, ChangeOutcome)>,
+    /// To whom the leadership was to be transferred, each time that it was, and what became of the last that ended.
+    transfers: Vec<Option<NodeId>>,
+    transfer_outcome: Option<(u64, TransferOutcome)>,
+    /// Every ballot at which a node has led.
+    led: BTreeSet<Ballot>,
     /// Whether faults still strike.
     has_faults: bool,
     /// Whether clients still come of themselves.
@@ -140,6 +148,9 @@ impl<'a> World<'a> {
             changes_end: Duration::ZERO,
             changes_begin: Duration::ZERO,
             change_outcome: None,
+            transfers: Vec::new(),
+            transfer_outcome: None,
+            led: BTreeSet::new(),
             has_faults: true,
             has_clients: true,
         }

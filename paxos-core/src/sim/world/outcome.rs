@@ -77,8 +77,16 @@ impl World<'_> {
     }
 
     fn carry_out(&mut self, node: usize, outgoing: Outgoing) -> Checked {
-        let Outgoing { send, log_reads, state_reads, answers, reads_refused, changes, halt } =
-            outgoing;
+        let Outgoing {
+            send,
+            log_reads,
+            state_reads,
+            answers,
+            reads_refused,
+            changes,
+            transfers,
+            halt,
+        } = outgoing;
         if halt == Some(Halt::Removed) {
             return self.leave(node);
         }
@@ -107,6 +115,9 @@ impl World<'_> {
         }
         for (number, outcome) in changes {
             self.change_ended(node, number, outcome)?;
+        }
+        for (number, outcome) in transfers {
+            self.transfer_ended(node, number, outcome)?;
         }
         for number in reads_refused {
             let read = (id_of(node), life, number);
@@ -174,6 +185,9 @@ impl World<'_> {
         if !self.stations[node].host.peers().contains(&to_id) {
             return Ok(());
         }
+        if let Message::TakeOver(told) = &message {
+            self.check_take_over(node, to, told)?;
+        }
         let Some(stores) = self.connect(node, to) else { return Ok(()) };
         let parcel = Parcel { from: node, to, stores, message };
         for (at, parcel) in self.network.send(self.now, parcel, &self.plan, &mut self.seen) {
@@ -211,6 +225,7 @@ impl World<'_> {
             status.id,
             status.chosen
         );
+        station.chosen_max = station.chosen_max.max(status.chosen);
         let before = std::mem::replace(&mut station.role, status.role);
         if before == status.role {
             return Ok(());
@@ -220,6 +235,7 @@ impl World<'_> {
         });
         if status.role == Role::Leading {
             self.seen.add(Occurrence::Elected);
+            self.led.insert(status.ballot);
             if self.has_faults {
                 self.strike_new_leader(node);
             }

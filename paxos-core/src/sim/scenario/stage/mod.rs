@@ -194,6 +194,10 @@ impl Stage {
         for (id, outcome, _) in outgoing.answers {
             self.answer(node, id, outcome)?;
         }
+        self.lines.extend(outgoing.transfers.into_iter().map(|(_, outcome)| match outcome {
+            Ok(ballot) => format!("{}: {ballot} leads, as it was asked for", id_of(node)),
+            Err(refusal) => format!("{} has not handed over: {refusal}", id_of(node)),
+        }));
         self.actors[node].log_reads.extend(outgoing.log_reads);
         self.actors[node].state_reads.extend(outgoing.state_reads);
         self.send(node, outgoing.send)

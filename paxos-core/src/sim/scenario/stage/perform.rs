@@ -31,6 +31,7 @@ impl Stage {
             Command::Elect(node) => self.elect(node)?,
             Command::Propose { node, client, commands } => self.propose(node, client, commands)?,
             Command::Read(node) => self.read(node)?,
+            Command::Transfer { node, to } => self.transfer(node, to)?,
             Command::Deliver(selection) => self.deliver(&selection)?,
             Command::Drop(selection) => self.lose(&selection)?,
             Command::Repeat(selection) => self.repeat(&selection)?,
@@ -95,6 +96,12 @@ impl Stage {
         let incarnation = actor.host.incarnation().unwrap_or_default();
         self.history.read_began((id_of(node), incarnation, number), ReadMode::Quorum);
         self.step(node, vec![Input::Read { number, mode: ReadMode::Quorum }])
+    }
+
+    fn transfer(&mut self, node: usize, to: usize) -> Performed {
+        self.running(node)?;
+        let deadline = self.clock(node).after(PATIENCE);
+        self.step(node, vec![Input::Transfer { number: 1, to: Some(id_of(to)), deadline }])
     }
 
     /// Takes the messages that the selection names out of the flight.

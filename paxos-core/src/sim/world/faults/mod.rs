@@ -6,6 +6,7 @@ mod membership;
 mod network;
 mod process;
 mod storage;
+mod transfer;
 
 use std::time::Duration;
 
@@ -67,6 +68,7 @@ impl World<'_> {
             Fault::Depose => return self.depose(node, rng),
             Fault::Oversleep => return self.oversleep(node, rng),
             Fault::Reconfigure => return self.reconfigure(node, rng),
+            Fault::Transfer => return self.transfer(node, rng),
             Fault::Warp => self.warp(node, rng),
             Fault::Jump => self.jump(node, rng),
             Fault::Misreport => self.misreport(node, rng),
