@@ -329,8 +329,8 @@ impl Remains {
             | Ending::Unreached
             | Ending::LeaderDead => (Links::all(nodes), follower, but_leader),
             Ending::Muffled => {
-                let but_muffled = (0..nodes).filter(|&node| node != muffled).collect();
-                (Links::all(nodes), follower, but_muffled)
+                let but_muffled = members.iter().copied().filter(|&node| node != muffled);
+                (Links::all(nodes), follower, but_muffled.collect())
             }
             Ending::Transfer => (Links::all(nodes), follower, all),
             Ending::SlowDisks | Ending::SlowestDisks | Ending::LeaderSilent => {
