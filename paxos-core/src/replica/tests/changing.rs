@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    message::{NotReady, Reconfigure, Removed},
+    message::{Accept, NotReady, Reconfigure, Removed},
     replica::{ChangeOutcome, ChangeRefusal},
     types::{Change, MemberRole},
 };
@@ -67,6 +67,11 @@ impl Changing {
             self.peers.insert(node, peers.into_iter().map(|peer| peer.id).collect());
         }
         effects.address(self.peers.get(&node).into_iter().flatten().copied());
+        for (_, message) in &effects.send {
+            let Message::Accept(Accept { slot, chosen, .. }) = message else { continue };
+            let window = replica.memberships.governing(*slot).window();
+            assert!(*slot <= chosen.slot.plus(window), "{slot} is beyond a window of {window}");
+        }
         self.in_transit.extend(effects.send.drain(..).map(|(to, message)| (node, to, message)));
         self.outcomes.extend(effects.changes.drain(..));
         let deliveries = deliveries(&mut effects);
