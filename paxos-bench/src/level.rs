@@ -4,7 +4,7 @@
 //! cargo run --release -p paxos-bench -- level --minutes 10
 //! ```
 //!
-//! The cluster of [`compare`](crate::compare) in tasks: all nodes in this process, transport and storage in
+//! The cluster of [`compare`] in tasks: all nodes in this process, transport and storage in
 //! memory, clients in a closed loop. What the process has in memory is looked at again and again. It is level if
 //! the last third of the time has needed hardly more than the second; in the first, the logs grow to their size.
 
