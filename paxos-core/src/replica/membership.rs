@@ -395,12 +395,34 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_joins_does_not_know_how_votes_count() {
+        let identity = Identity { cluster: ClusterId(1), node: NodeId(4), store: StoreId(1) };
+        for joins in [false, true] {
+            let mut config =
+                Config::new(NodeId(if joins { 4 } else { 1 }), membership(["a", "b", "c"]));
+            config.joins = joins;
+            let recovered = Recovered::first(identity);
+            let mut memberships = Memberships::recovered(&recovered, &config).expect("it is sound");
+            assert_eq!(memberships.are_unknown(), joins);
+            assert_eq!(memberships.take_unwritten().is_none(), joins);
+        }
+    }
+
+    #[test]
     fn a_state_that_is_taken_over_tells_where_the_same_members_have_moved() {
         let mut memberships = Memberships::new(NodeId(1), membership(["a", "b", "c"]));
         addresses(&mut memberships);
         memberships.install(Memberships::new(NodeId(1), membership(["a", "b", "d"])));
         assert_eq!(addresses(&mut memberships), ["b", "d"]);
         assert!(memberships.take_unwritten().is_some());
+    }
+
+    #[test]
+    fn a_state_that_is_taken_over_leaves_what_a_node_was_told() {
+        let first = Memberships::new(NodeId(1), membership(["a", "b", "c"]));
+        let mut memberships = recovered(first.encode(), ["x", "y", "z"]);
+        memberships.install(Memberships::new(NodeId(1), membership(["a", "b", "d"])));
+        assert_eq!(addresses(&mut memberships), ["b,y", "d,z"]);
     }
 
     #[test]

@@ -428,8 +428,8 @@ fn leases(etcdctl: &Etcdctl<'_>) {
 
 /// One that nobody keeps alive, with a key, and one that somebody does.
 fn expiry(etcdctl: &Etcdctl<'_>, id: impl Fn(&str) -> String) {
-    let [left, kept] = [(); 2].map(|()| id(&etcdctl.run(&["lease", "grant", "1"])));
     let granted = Instant::now();
+    let [left, kept] = [(); 2].map(|()| id(&etcdctl.run(&["lease", "grant", "1"])));
     // The shortest there is.
     let shown = etcdctl.run(&["lease", "timetolive", &left]);
     assert!(shown.contains("granted with TTL(2s)"), "{shown}");
