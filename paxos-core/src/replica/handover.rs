@@ -193,10 +193,9 @@ impl Handover {
             && leading.is_settled(chosen, cx)
         {
             if followers.has_learned(self.to, chosen) || planted!(TransferBeforeCaughtUp) {
-                // From here on somebody else may lead. Reads are confirmed by a round; a leader that had been promised
-                // to be the only one for a time would have to give that up before, for good.
-                // Nothing is left by which this leader would answer while another one leads: its reads ask
-                // a quorum.
+                // From here on somebody else may lead, and this leader answers nothing on its own: its reads are confirmed
+                // by a round. One that had been promised to be the only one for a time would have to give that up
+                // before, for good.
                 (self.stage, self.send_at) = (Stage::Leaving, cx.now);
             } else if *told < Some(chosen) {
                 *told = Some(chosen);

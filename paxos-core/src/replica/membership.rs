@@ -139,6 +139,10 @@ impl Memberships {
         self.first.as_ref()
     }
 
+    fn known_first(&self) -> Arc<Membership> {
+        Arc::clone(self.first.as_ref().expect("whoever knows none has nothing chosen"))
+    }
+
     /// Whether this node does not know yet how votes count: it joins, and has to ask.
     #[inline]
     pub(super) fn are_unknown(&self) -> bool {
@@ -162,16 +166,15 @@ impl Memberships {
     ///
     /// If they are not known.
     pub(super) fn encode(&self) -> Bytes {
-        let first = Arc::clone(self.first.as_ref().expect("whoever knows none has nothing chosen"));
-        let kept = Kept { first, terms: self.terms.clone() };
+        let kept = Kept { first: self.known_first(), terms: self.terms.clone() };
         postcard::to_stdvec(&kept).expect("plain data encodes").into()
     }
 
     /// Those that whoever begins behind `slot` has to know.
     pub(super) fn as_of(&self, slot: Slot) -> Memberships {
         let chosen = self.terms.iter().filter(|term| term.chosen_at <= slot);
-        let first = Arc::clone(self.first.as_ref().expect("whoever knows none has nothing chosen"));
-        let mut memberships = Memberships::of(self.own, first, chosen.cloned().collect(), slot);
+        let terms = chosen.cloned().collect();
+        let mut memberships = Memberships::of(self.own, self.known_first(), terms, slot);
         memberships.forget(slot);
         memberships
     }

@@ -256,6 +256,11 @@ impl DelArguments {
     }
 }
 
+/// An id as it is shown.
+pub(super) fn hexadecimal(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+}
+
 /// Arguments of `compact`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct CompactArguments {

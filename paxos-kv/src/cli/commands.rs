@@ -86,7 +86,7 @@ pub(super) async fn compact(options: &ClientOptions, arguments: &CompactArgument
     let result = client.kv().compact(client.request(request)).await;
     let response = result.map_err(|status| client.write_failure(status))?.into_inner();
     match options.output {
-        Output::Json => print(&output::compact_json(&response).to_string()),
+        Output::Json => print(&output::header_only_json(response.header.as_ref()).to_string()),
         Output::Table => print(&format!("compacted, revision {revision} is the oldest")),
     }
 }

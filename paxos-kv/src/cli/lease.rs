@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
 use super::{
-    arguments::{ClientOptions, Output},
+    arguments::{ClientOptions, Output, hexadecimal},
     client::{Client, CommandError},
     console::print,
     output::{self, flat},
@@ -79,10 +79,8 @@ pub(super) enum LeaseCommand {
 
 /// An id as it is shown.
 pub(super) fn id(text: &str) -> Result<i64, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    u64::from_str_radix(digits, 16)
-        .map(u64::cast_signed)
-        .map_err(|_| "an id is hexadecimal, as `paxos-kv lease list` shows it".to_owned())
+    let shown = || "an id is hexadecimal, as `paxos-kv lease list` shows it".to_owned();
+    hexadecimal(text).map(u64::cast_signed).ok_or_else(shown)
 }
 
 /// Runs a command to its end.

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    arguments::{ClientOptions, Output},
+    arguments::{ClientOptions, Output, hexadecimal},
     client::{Client, CommandError},
     console::print,
     output,
@@ -98,9 +98,8 @@ pub(super) struct Added {
 
 /// An id as it is shown.
 pub(super) fn id(text: &str) -> Result<u64, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    u64::from_str_radix(digits, 16)
-        .map_err(|_| "an id is hexadecimal, as `paxos-kv member list` shows it".to_owned())
+    let shown = || "an id is hexadecimal, as `paxos-kv member list` shows it".to_owned();
+    hexadecimal(text).ok_or_else(shown)
 }
 
 /// Runs a command to its end.

@@ -10,8 +10,8 @@ use super::endpoint::Answer;
 use crate::{
     proto::{
         etcdserverpb::{
-            CompactionResponse, DeleteRangeResponse, MemberListResponse, PutResponse,
-            RangeResponse, ResponseHeader, StatusResponse, TxnResponse, response_op::Response,
+            DeleteRangeResponse, MemberListResponse, PutResponse, RangeResponse, ResponseHeader,
+            StatusResponse, TxnResponse, response_op::Response,
         },
         mvccpb::KeyValue,
     },
@@ -270,10 +270,6 @@ pub(super) fn delete_json(response: &DeleteRangeResponse) -> Value {
         ("deleted", json!(response.deleted)),
         ("prev_kvs", key_values_json(&response.prev_kvs)),
     ])
-}
-
-pub(super) fn compact_json(response: &CompactionResponse) -> Value {
-    object([("header", header_json(response.header.as_ref()))])
 }
 
 pub(super) fn txn_json(response: &TxnResponse) -> Value {
